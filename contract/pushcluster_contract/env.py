@@ -1,0 +1,49 @@
+"""Environment variables: the operator writes them, the programs read them."""
+
+from typing import Final
+
+CLUSTER: Final = "PUSHCLUSTER_CLUSTER"
+"""`<namespace>.<name>` of the PushCluster."""
+POD_NAME: Final = "PUSHCLUSTER_POD_NAME"
+POD_UID: Final = "PUSHCLUSTER_POD_UID"
+AMQP_URL: Final = "PUSHCLUSTER_AMQP_URL"
+"""Secret. `amqp://user:password@host:5672/<vhost>`."""
+REDIS_URL: Final = "PUSHCLUSTER_REDIS_URL"
+"""Secret. `redis://:password@host:6379/0`."""
+ROUTING_MODE: Final = "PUSHCLUSTER_ROUTING_MODE"
+LOG_LEVEL: Final = "PUSHCLUSTER_LOG_LEVEL"
+LISTEN_HOST: Final = "PUSHCLUSTER_LISTEN_HOST"
+"""Default 0.0.0.0; 127.0.0.1 outside a pod."""
+ADMIN_PORT: Final = "PUSHCLUSTER_ADMIN_PORT"
+"""/healthz, /readyz, /metrics; default 9090."""
+OFFLINE_TTL_SECONDS: Final = "PUSHCLUSTER_OFFLINE_TTL_SECONDS"
+OFFLINE_MAX_PER_DESTINATION: Final = "PUSHCLUSTER_OFFLINE_MAX_PER_DESTINATION"
+RESUME_WINDOW_SECONDS: Final = "PUSHCLUSTER_RESUME_WINDOW_SECONDS"
+
+# Gateway
+WS_PORT: Final = "PUSHCLUSTER_WS_PORT"
+"""Default 8080."""
+MAX_CONNECTIONS: Final = "PUSHCLUSTER_MAX_CONNECTIONS"
+DRAIN_SECONDS: Final = "PUSHCLUSTER_DRAIN_SECONDS"
+AUTH_MODE: Final = "PUSHCLUSTER_AUTH_MODE"
+"""JWT or Trusted."""
+JWT_KEY: Final = "PUSHCLUSTER_JWT_KEY"
+"""Secret. The HS256 key."""
+JWT_USER_CLAIM: Final = "PUSHCLUSTER_JWT_USER_CLAIM"
+ALLOWED_ORIGINS: Final = "PUSHCLUSTER_ALLOWED_ORIGINS"
+"""Origins parted by spaces; empty: any."""
+
+# Dispatcher
+API_PORT: Final = "PUSHCLUSTER_API_PORT"
+"""Default 8080."""
+API_ENABLED: Final = "PUSHCLUSTER_API_ENABLED"
+"""true or false."""
+API_KEY: Final = "PUSHCLUSTER_API_KEY"
+"""Secret. The bearer key of the HTTP API."""
+
+# Operator
+OPERATOR_NAMESPACE: Final = "PUSHCLUSTER_OPERATOR_NAMESPACE"
+IMAGE_GATEWAY: Final = "PUSHCLUSTER_IMAGE_GATEWAY"
+IMAGE_DISPATCHER: Final = "PUSHCLUSTER_IMAGE_DISPATCHER"
+IMAGE_RABBITMQ: Final = "PUSHCLUSTER_IMAGE_RABBITMQ"
+IMAGE_REDIS: Final = "PUSHCLUSTER_IMAGE_REDIS"

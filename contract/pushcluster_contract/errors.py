@@ -1,0 +1,18 @@
+"""Errors by who can mend them; shells translate them for kopf, STOMP or HTTP.
+
+PushClusterError
+├── InvalidInput   the sender of this value: it will never be accepted as it is
+└── Unavailable    time: the same call may succeed later
+"""
+
+
+class PushClusterError(Exception):
+    """Base of every error that the programs raise on purpose."""
+
+
+class InvalidInput(PushClusterError, ValueError):
+    """A value breaks a rule; the message names the value and what it may be."""
+
+
+class Unavailable(PushClusterError):
+    """A service cannot answer now (down, full, loading); repeating later is right."""

@@ -1,0 +1,61 @@
+"""AMQP header names: what producers send, and what copies carry to gateways."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.limits import MAX_FORWARDED_HEADER_BYTES, MAX_FORWARDED_HEADERS
+
+DESTINATION: Final = "destination"
+"""On a published message: `/queue/<name>` or `/topic/<name>`."""
+
+REJECT_REASON: Final = "pushcluster-reject-reason"
+"""On a message in `push.rejected`: why, in words."""
+REJECT_USER: Final = "pushcluster-user"
+"""On a message in `push.rejected`: the routing key that it came with."""
+
+COPY_ID: Final = "pc-id"
+"""On a copy: the stream id."""
+COPY_USER: Final = "pc-user"
+COPY_DESTINATION: Final = "pc-destination"
+COPY_EXPIRES_MS: Final = "pc-expires-ms"
+
+TRACEPARENT: Final = "traceparent"
+FORWARDED_PREFIX: Final = "x-"
+_BROKER_HEADERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-count", "x-opt-delivery-count"})
+_BROKER_PREFIXES: Final = ("x-first-death-", "x-last-death-")
+
+
+def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
+    """Return the producer headers that reach the client: `x-…` and `traceparent`, with text values.
+
+    Leaves out what the broker itself adds. Raises InvalidInput past the limits, or when a value is no plain
+    string, number or boolean.
+    """
+    forwarded: dict[str, str] = {}
+    for name, value in headers.items():
+        if name != TRACEPARENT and not name.startswith(FORWARDED_PREFIX):
+            continue
+        if name in _BROKER_HEADERS or name.startswith(_BROKER_PREFIXES):
+            continue
+        forwarded[name] = _text(name, value)
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in forwarded.items())
+    if len(forwarded) > MAX_FORWARDED_HEADERS or size > MAX_FORWARDED_HEADER_BYTES:
+        raise InvalidInput(
+            f"{len(forwarded)} forwarded headers with {size} bytes; "
+            f"at most {MAX_FORWARDED_HEADERS} with {MAX_FORWARDED_HEADER_BYTES} bytes are allowed"
+        )
+    return forwarded
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InvalidInput(f"header {name[:100]!r} is not UTF-8") from None
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InvalidInput(f"header {name[:100]!r} is neither text, number nor boolean")

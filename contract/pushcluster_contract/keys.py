@@ -1,0 +1,62 @@
+"""Redis keys. All keys of one user share a hash slot by the tag `{u}`."""
+
+import hashlib
+from dataclasses import dataclass
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import Incarnation, check_cluster, check_session_id, decode_user, encode_user
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the cluster `<namespace>.<name>`, all below `pc:<cluster>:`."""
+
+    cluster: str
+
+    def __post_init__(self) -> None:
+        check_cluster(self.cluster)
+
+    def sessions(self, user: str) -> str:
+        """Hash: session id → session entry (see `sessions.SessionEntry`)."""
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:sessions"
+
+    def log(self, user: str, destination: Destination) -> str:
+        """Stream with ids `<ms>-<seq>`; fields as in `log.LogEntry`."""
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:log:{destination.kind}:{destination.name}"
+
+    def meta(self, user: str, destination: Destination) -> str:
+        """Hash: born, ms, seq, cursor, sent, accounted (see `lua/append.lua`)."""
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:meta:{destination.kind}:{destination.name}"
+
+    def message(self, user: str, destination: Destination, message_id: str) -> str:
+        """String: the stream id that the producer's message id got (idempotency)."""
+        digest = hashlib.sha256(f"{destination}\n{message_id}".encode()).hexdigest()
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:id:{digest}"
+
+    @property
+    def gateways(self) -> str:
+        """Sorted set: incarnation → lease expiry, ms since the epoch by Redis TIME."""
+        return f"pc:{self.cluster}:gateways"
+
+    def gateway(self, incarnation: Incarnation) -> str:
+        """Set of `encode_member(user, sid)`: what a clean-up has to remove."""
+        return f"pc:{self.cluster}:gw:{incarnation}"
+
+    @property
+    def barrier(self) -> str:
+        """String that the durability barrier (step D5) overwrites."""
+        return f"pc:{self.cluster}:barrier"
+
+
+def encode_member(user: str, sid: str) -> str:
+    """Return a member of `Keys.gateway`: `<u> <sid>`."""
+    return f"{encode_user(user)} {check_session_id(sid)}"
+
+
+def parse_member(member: str) -> tuple[str, str]:
+    """Undo `encode_member`: (user, sid); raises InvalidInput."""
+    encoded, separator, sid = member.partition(" ")
+    if not separator:
+        raise InvalidInput(f"{member[:100]!r} is not '<user> <sid>'")
+    return decode_user(encoded), check_session_id(sid)

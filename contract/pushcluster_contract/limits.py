@@ -1,0 +1,63 @@
+"""Every bound that more than one program relies on, with its unit in its name."""
+
+from typing import Final
+
+MAX_USER_BYTES: Final = 255
+"""A user id travels as an AMQP routing key: a short string, at most 255 bytes (AMQP 0-9-1, 4.2.5.3)."""
+
+MAX_NAME_CHARS: Final = 64
+"""The `<name>` in `/queue/<name>`."""
+
+MAX_BODY_BYTES: Final = 65_536
+"""The payload of one message. A larger one is rejected, never cut."""
+
+MAX_MESSAGE_ID_BYTES: Final = 255
+"""AMQP's `message_id` is a short string."""
+
+MAX_FORWARDED_HEADERS: Final = 32
+"""Producer headers (`x-…`, `traceparent`) that reach the client with one message."""
+
+MAX_FORWARDED_HEADER_BYTES: Final = 4_096
+"""Names and values of all forwarded headers of one message together."""
+
+MAX_SESSIONS_PER_USER: Final = 64
+"""Sessions of one user over the whole cluster: bounds the work that one message can cause."""
+
+MAX_SUBSCRIPTIONS_PER_SESSION: Final = 32
+
+INGRESS_PARTITIONS: Final = 16
+"""Never changes on a live cluster: a user's partition is a hash modulo this number."""
+
+INGRESS_QUEUE_MAX_BYTES: Final = 256 * 1_048_576
+"""A partition; a publish past it is nacked (`x-overflow=reject-publish`)."""
+
+REJECTED_QUEUE_MAX_MESSAGES: Final = 100_000
+"""The newest stay: the oldest leave first."""
+
+REJECTED_QUEUE_MAX_BYTES: Final = 256 * 1_048_576
+
+SUBSCRIPTION_QUEUE_MAX_MESSAGES: Final = 1_000
+"""Copies waiting for one subscription. The oldest leave first; the log has them (step G5)."""
+
+GATEWAY_QUEUE_MAX_MESSAGES: Final = 100_000
+"""Copies waiting for one gateway. The oldest leave first; the log has them (step G5)."""
+
+LOG_PAGE_ENTRIES: Final = 100
+"""Log entries that one CATCHUP read asks for."""
+
+DISPATCHER_PREFETCH_MESSAGES: Final = 500
+"""Unacknowledged ingress messages a partition; also the largest batch of APPEND scripts."""
+
+LEASE_MS: Final = 8_000
+LEASE_RENEW_MS: Final = 2_000
+WALK_ROUND_MS: Final = 120_000
+"""A gateway looks at each of its sessions once in about this time (step G1)."""
+
+SESSIONS_TTL_MS: Final = 600_000
+"""`{u}:sessions` expires this long after the last gateway's walk touched it."""
+
+META_EXTRA_TTL_MS: Final = 7 * 86_400_000
+"""`{u}:meta:<dest>` outlives its log by this, so that sequence numbers go on and drops can be counted."""
+
+REMOVAL_BATCH_SESSIONS: Final = 200
+"""Sessions that one round trip of a clean-up removes."""

@@ -1,0 +1,45 @@
+"""One entry of a user's log, as its fields stand in the Redis stream."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from pushcluster_contract.ids import StreamId
+
+BODY: Final = b"b"
+HEADERS: Final = b"h"
+CONTENT_TYPE: Final = b"t"
+MESSAGE_ID: Final = b"m"
+EXPIRES_MS: Final = b"e"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A message as the log keeps it and as a copy carries it."""
+
+    id: StreamId
+    body: bytes
+    content_type: str = ""
+    producer_message_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expires_ms: int = 0
+    """Ms since the epoch by Redis TIME after which it is no longer delivered; 0: never."""
+
+    @classmethod
+    def from_stream(cls, id_: bytes, fields: Mapping[bytes, bytes]) -> Self:
+        """Read one item of an XRANGE reply; absent fields take their defaults."""
+        raw_headers = fields.get(HEADERS, b"")
+        return cls(
+            id=StreamId.parse(id_.decode()),
+            body=fields.get(BODY, b""),
+            content_type=fields.get(CONTENT_TYPE, b"").decode(),
+            producer_message_id=fields.get(MESSAGE_ID, b"").decode(),
+            headers=json.loads(raw_headers) if raw_headers else {},
+            expires_ms=int(fields.get(EXPIRES_MS, b"0")),
+        )
+
+
+def encode_headers(headers: Mapping[str, str]) -> str:
+    """Return forwarded headers as the log keeps them: a JSON object, or nothing when there is none."""
+    return json.dumps(dict(headers), separators=(",", ":"), ensure_ascii=False) if headers else ""

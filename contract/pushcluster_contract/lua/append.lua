@@ -1,0 +1,77 @@
+#!lua
+-- APPEND (step D2): write one message to a user's log and learn the user's sessions, in one round trip.
+--
+-- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
+-- KEYS[4]  {u}:id:<sha256>, only when the producer gave a message id
+-- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
+-- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
+-- ARGV[5]  ms that the message may wait, 0 for no bound of its own
+-- ARGV[6]  most entries of the log
+-- ARGV[7]  ms that an entry is kept for an offline user
+-- ARGV[8]  ms that an entry is kept for resume after it was delivered
+-- ARGV[9]  ms that the meta outlives its last use
+--
+-- Returns {stream id, 1 if the message id was known, entries dropped undelivered, sessions as a flat list,
+--          ms since the epoch at which the message expires or 0}.
+--
+-- The meta hash: born   ms of its creation; an id older than this belongs to a log that was lost
+--                ms,seq of the newest entry; seq has no holes, so the stream holds seq-XLEN+1 .. seq
+--                cursor newest id that some session of the user has got (acknowledged, or written in mode auto)
+--                sent   newest id that was ever written to a socket
+--                accounted  entries up to this seq were delivered or counted as dropped
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+if KEYS[4] then
+  local known = redis.call('GET', KEYS[4])
+  if known then
+    local entry = redis.call('XRANGE', KEYS[2], known, known)
+    local expires = 0
+    if entry[1] then
+      local fields = entry[1][2]
+      for i = 1, #fields, 2 do
+        if fields[i] == 'e' then expires = tonumber(fields[i + 1]) end
+      end
+    end
+    return {known, 1, 0, redis.call('HGETALL', KEYS[3]), expires}
+  end
+end
+
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born')
+local ms = math.max(tonumber(meta[1]) or 0, now)
+local seq = (tonumber(meta[2]) or 0) + 1
+local cursor_ms, cursor_seq = 0, 0
+if meta[3] then
+  local a, b = string.match(meta[3], '^(%d+)-(%d+)$')
+  cursor_ms, cursor_seq = tonumber(a), tonumber(b)
+end
+local accounted = tonumber(meta[4]) or 0
+
+local id = string.format('%.0f-%.0f', ms, seq)
+local expires = 0
+local fields = {'b', ARGV[1]}
+if ARGV[2] ~= '' then fields[#fields + 1] = 'h'; fields[#fields + 1] = ARGV[2] end
+if ARGV[3] ~= '' then fields[#fields + 1] = 't'; fields[#fields + 1] = ARGV[3] end
+if ARGV[4] ~= '' then fields[#fields + 1] = 'm'; fields[#fields + 1] = ARGV[4] end
+if ARGV[5] ~= '0' then
+  expires = now + tonumber(ARGV[5])
+  fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
+end
+redis.call('XADD', KEYS[2], id, unpack(fields))
+
+-- Undelivered entries stay for ARGV[7], delivered ones for ARGV[8]; the number of entries is bounded in any case.
+local keep_from = math.max(now - tonumber(ARGV[7]), math.min(cursor_ms, now - tonumber(ARGV[8])))
+redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', math.max(keep_from, 0)))
+redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[6])
+
+local before_oldest = seq - redis.call('XLEN', KEYS[2])
+local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
+redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq))
+if dropped > 0 then redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest)) end
+if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
+redis.call('PEXPIRE', KEYS[1], ARGV[9])
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+if KEYS[4] then redis.call('SET', KEYS[4], id, 'PX', ARGV[7]) end
+
+return {id, 0, dropped, redis.call('HGETALL', KEYS[3]), expires}

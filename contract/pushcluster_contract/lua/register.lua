@@ -1,0 +1,15 @@
+#!lua
+-- REGISTER (steps G1 and G2): write a session's entry, new or again.
+--
+-- KEYS[1]  {u}:sessions
+-- ARGV[1]  session id   ARGV[2]  entry, '<incarnation>[ <destination>]...'
+-- ARGV[3]  ms that the sessions hash outlives its last use   ARGV[4]  most sessions of the user
+--
+-- Returns 1, or 0 when the user already has the most sessions and this one is not among them.
+
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1

@@ -1,0 +1,16 @@
+#!lua
+-- UNSUBSCRIBE: take a destination out of a session's entry.
+--
+-- KEYS[1]  {u}:sessions
+-- ARGV[1]  session id   ARGV[2]  destination
+--
+-- Returns 1 if it stood there, else 0.
+
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+if not entry then return 0 end
+local kept, found = {}, 0
+for word in string.gmatch(entry, '%S+') do
+  if word == ARGV[2] then found = 1 else kept[#kept + 1] = word end
+end
+if found == 1 then redis.call('HSET', KEYS[1], ARGV[1], table.concat(kept, ' ')) end
+return found

@@ -1,0 +1,20 @@
+"""The Lua scripts that run inside Redis; each file's header names every key and argument."""
+
+from enum import StrEnum
+from importlib.resources import files
+
+
+class Script(StrEnum):
+    """A script by its file name in `lua/`."""
+
+    APPEND = "append"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    REGISTER = "register"
+    REMOVE_SESSION = "remove_session"
+    ADVANCE_CURSOR = "advance_cursor"
+    RENEW_LEASE = "renew_lease"
+
+    def source(self) -> str:
+        """Return the script's text."""
+        return (files("pushcluster_contract") / "lua" / f"{self.value}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,123 @@
+"""What stands in the cluster's vhost: exchanges, queues and bindings, as data that a shell declares."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.limits import (
+    GATEWAY_QUEUE_MAX_MESSAGES,
+    INGRESS_PARTITIONS,
+    INGRESS_QUEUE_MAX_BYTES,
+    REJECTED_QUEUE_MAX_BYTES,
+    REJECTED_QUEUE_MAX_MESSAGES,
+    SUBSCRIPTION_QUEUE_MAX_MESSAGES,
+)
+from pushcluster_contract.routing import BROADCAST_EXCHANGE, gateway_queue, subscription_queue
+
+PUSH_EXCHANGE: Final = "push"
+REJECTED_EXCHANGE: Final = "push.rejected"
+REJECTED_QUEUE: Final = "push.rejected"
+
+Argument = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: str
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue, or one that is exclusive to its connection."""
+
+    name: str
+    arguments: Mapping[str, Argument]
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """From an exchange to a queue."""
+
+    exchange: str
+    queue: str
+    routing_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Declared in this order: exchanges, queues, bindings. Declaring again what exists changes nothing."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+def ingress_queue(partition: int) -> str:
+    """Return the queue of ingress partition 0 to 15."""
+    return f"pushcluster.ingress.{partition:02d}"
+
+
+def build_topology() -> Topology:
+    """Return the durable part, the same for every mode: ingress, rejected and broadcast (DESIGN, section 3)."""
+    ingress = tuple(Queue(ingress_queue(n), _INGRESS_ARGUMENTS) for n in range(INGRESS_PARTITIONS))
+    return Topology(
+        exchanges=(
+            Exchange(REJECTED_EXCHANGE, "fanout"),
+            Exchange(BROADCAST_EXCHANGE, "fanout"),
+            Exchange(PUSH_EXCHANGE, "x-modulus-hash", {"alternate-exchange": REJECTED_EXCHANGE}),
+        ),
+        queues=(Queue(REJECTED_QUEUE, _REJECTED_ARGUMENTS), *ingress),
+        bindings=(
+            Binding(REJECTED_EXCHANGE, REJECTED_QUEUE),
+            *(Binding(PUSH_EXCHANGE, queue.name) for queue in ingress),
+        ),
+    )
+
+
+def build_gateway_queue(incarnation: Incarnation) -> tuple[Queue, Binding]:
+    """Return a gateway's own queue and its binding to the broadcast (step G1)."""
+    name = gateway_queue(incarnation)
+    queue = Queue(name, _drop_oldest(GATEWAY_QUEUE_MAX_MESSAGES), exclusive=True)
+    return queue, Binding(BROADCAST_EXCHANGE, name)
+
+
+def build_subscription_queue(unique: str) -> Queue:
+    """Return the queue of one subscription in mode Session (step G3)."""
+    return Queue(subscription_queue(unique), _drop_oldest(SUBSCRIPTION_QUEUE_MAX_MESSAGES), exclusive=True)
+
+
+def consumer_priority(pod: str, partition: int) -> int:
+    """Return 0 to 32767: quorum queues choose the single active consumer by it (step D0).
+
+    A hash of both, so that partitions spread over dispatchers which know nothing of each other.
+    """
+    return int.from_bytes(hashlib.sha256(f"{pod}/{partition}".encode()).digest()[:2]) >> 1
+
+
+# delivery-limit -1: the default of 20 would delete confirmed messages after 20 dispatcher crashes.
+_INGRESS_ARGUMENTS: Final[Mapping[str, Argument]] = {
+    "x-queue-type": "quorum",
+    "x-single-active-consumer": True,
+    "x-delivery-limit": -1,
+    "x-max-length-bytes": INGRESS_QUEUE_MAX_BYTES,
+    "x-overflow": "reject-publish",
+    "x-dead-letter-exchange": REJECTED_EXCHANGE,
+    "x-dead-letter-strategy": "at-least-once",
+}
+_REJECTED_ARGUMENTS: Final[Mapping[str, Argument]] = {
+    "x-queue-type": "quorum",
+    "x-max-length": REJECTED_QUEUE_MAX_MESSAGES,
+    "x-max-length-bytes": REJECTED_QUEUE_MAX_BYTES,
+    "x-overflow": "drop-head",
+}
+
+
+def _drop_oldest(max_messages: int) -> Mapping[str, Argument]:
+    return {"x-queue-type": "classic", "x-max-length": max_messages, "x-overflow": "drop-head"}
