@@ -1,0 +1,96 @@
+# Every target says what it does in the line that `make help` prints.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILE ?= manifests/samples/demo.yaml
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@echo "Python packages for this checkout (usually 20 s)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment: on Debian, apt-get install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(VENV) --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(VENV) --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.ready ## Make .venv with the locked Python packages.
+
+.PHONY: demo
+demo: $(VENV)/.ready ## The whole thing from nothing on kind: ends by itself, the cluster stays up.
+	@$(PYTHON) -m local_cluster up
+	@$(BIN)/python -m demo
+
+.PHONY: demo-down
+demo-down: ## Remove the demo's kind cluster.
+	@$(PYTHON) -m local_cluster down
+
+.PHONY: demo-token
+demo-token: $(VENV)/.ready ## Print a token that the demo's gateways accept: make -s demo-token USER=alice
+	@$(BIN)/python -m demo token "$(USER)"
+
+.PHONY: run
+run: $(VENV)/.ready ## The data plane on this machine, without Kubernetes, until Ctrl-C: make run [FILE=…]
+	@$(PYTHON) -m local_cluster images --only data-plane
+	@$(BIN)/python -m local_run --file "$(FILE)"
+
+.PHONY: test
+test: $(VENV)/.ready ## Every test: static checks, unit, integration (real Redis and RabbitMQ), e2e on kind.
+	@$(PYTHON) -m local_cluster up
+	@$(PYTHON) -m local_cluster chromium
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(VENV)/.ready ## The tests that need no service; seconds.
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+.PHONY: test-integration
+test-integration: $(VENV)/.ready ## The tests against real Redis, RabbitMQ and Chromium.
+	@$(PYTHON) -m local_cluster images --only data-plane
+	@$(PYTHON) -m local_cluster chromium
+	@$(BIN)/pytest tests/integration $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: $(VENV)/.ready ## The tests on kind.
+	@$(PYTHON) -m local_cluster up
+	@$(PYTHON) -m local_cluster chromium
+	@$(BIN)/pytest tests/e2e $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.ready ## Static checks alone: ruff, mypy strict, import-linter.
+	@$(BIN)/pytest tests/static $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.ready ## Format the code and mend what ruff can mend.
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+.PHONY: images
+images: ## Build every image.
+	@$(PYTHON) -m local_cluster images
+
+.PHONY: load
+load: ## Rebuild the programs' images and load them into the running kind cluster.
+	@$(PYTHON) -m local_cluster load
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-header --no-annotate --python-version 3.11
+
+.PHONY: lock
+lock: $(VENV)/.ready ## Write requirements/*.txt anew from pyproject.toml.
+	@$(UV_COMPILE) --upgrade pyproject.toml --extra dev -o requirements/dev.txt
+	@echo uv | $(UV_COMPILE) - -c requirements/dev.txt -o requirements/uv.txt
+	@for program in gateway dispatcher operator page; do \
+	  $(UV_COMPILE) pyproject.toml --extra $$program -c requirements/dev.txt -o requirements/$$program.txt; done
+
+.PHONY: clean
+clean: ## Remove build/ and .venv; the caches and the cluster stay.
+	@rm -rf build $(VENV)

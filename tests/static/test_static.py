@@ -1,0 +1,38 @@
+"""ruff, mypy strict and import-linter are tests like any other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "--no-cache"),
+        ("ruff", "format", "--no-cache", "--check"),
+        ("mypy",),
+        ("lint-imports", "--no-cache"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_the_code_passes(command: tuple[str, ...]) -> None:
+    result = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_committed_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    forbidden = ("pypi" + ".org", "registry.npmjs" + ".org", "deb.debian" + ".org", "proxy.golang" + ".org", "/work/" + "main")
+    found = [
+        (name, word)
+        for name in files.split("\0")
+        if name and (ROOT / name).is_file()
+        for word in forbidden
+        if word in (ROOT / name).read_text(encoding="utf-8", errors="replace")
+    ]
+    assert found == []
