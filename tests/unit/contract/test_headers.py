@@ -1,0 +1,60 @@
+import pytest
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import select_forwarded
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.limits import MAX_FORWARDED_HEADER_BYTES, MAX_FORWARDED_HEADERS
+from pushcluster_contract.log import LogEntry, encode_headers
+
+
+def test_x_headers_and_traceparent_are_forwarded_as_text_and_the_rest_stays() -> None:
+    headers = {
+        "x-a": "1",
+        "x-n": 2,
+        "x-b": True,
+        "x-raw": b"raw",
+        "traceparent": "00-1",
+        "destination": "/queue/a",
+        "other": "o",
+    }
+    assert select_forwarded(headers) == {"x-a": "1", "x-n": "2", "x-b": "true", "x-raw": "raw", "traceparent": "00-1"}
+
+
+def test_what_the_broker_adds_is_not_forwarded() -> None:
+    assert (
+        select_forwarded({"x-death": [], "x-delivery-count": 1, "x-first-death-queue": "q", "x-last-death-reason": "r"})
+        == {}
+    )
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, None, b"\xff"])
+def test_a_value_that_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput, match="x-a"):
+        select_forwarded({"x-a": value})
+
+
+def test_one_header_more_than_the_limit_is_refused() -> None:
+    headers = {f"x-{n}": "" for n in range(MAX_FORWARDED_HEADERS)}
+    assert len(select_forwarded(headers)) == MAX_FORWARDED_HEADERS
+    with pytest.raises(InvalidInput):
+        select_forwarded(headers | {"x-more": ""})
+
+
+def test_one_byte_more_than_the_limit_is_refused() -> None:
+    value = "v" * (MAX_FORWARDED_HEADER_BYTES - len("x-a"))
+    assert select_forwarded({"x-a": value}) == {"x-a": value}
+    with pytest.raises(InvalidInput):
+        select_forwarded({"x-a": value + "v"})
+
+
+def test_a_log_entry_is_read_from_its_stream_fields() -> None:
+    fields = {
+        b"b": b"\x00body",
+        b"h": encode_headers({"x-a": "ü"}).encode(),
+        b"t": b"text/plain",
+        b"m": b"id-1",
+        b"e": b"7",
+    }
+    assert LogEntry.from_stream(b"5-1", fields) == LogEntry(
+        StreamId(5, 1), b"\x00body", "text/plain", "id-1", {"x-a": "ü"}, expires_ms=7
+    )
+    assert LogEntry.from_stream(b"5-2", {b"b": b""}) == LogEntry(StreamId(5, 2), b"")

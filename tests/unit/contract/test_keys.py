@@ -1,0 +1,59 @@
+import re
+
+import pytest
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys, encode_member, parse_member
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+
+KEYS = Keys("shop.demo")
+QUEUE = Destination("queue", "demo")
+SID = "a" * 26
+INCARNATION = Incarnation("uid-1", "0123456789abcdef")
+
+
+def test_keys_stand_as_the_design_writes_them() -> None:
+    assert KEYS.sessions("alice") == "pc:shop.demo:{YWxpY2U}:sessions"
+    assert KEYS.log("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:log:queue:demo"
+    assert KEYS.meta("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:meta:queue:demo"
+    assert KEYS.gateways == "pc:shop.demo:gateways"
+    assert KEYS.gateway(INCARNATION) == "pc:shop.demo:gw:uid-1.0123456789abcdef"
+
+
+def test_all_keys_of_a_user_share_one_hash_slot() -> None:
+    keys = [KEYS.sessions("a{b}"), KEYS.log("a{b}", QUEUE), KEYS.meta("a{b}", QUEUE), KEYS.message("a{b}", QUEUE, "1")]
+    tags = {re.findall(r"\{([^}]*)\}", key)[0] for key in keys}
+    assert len(tags) == 1
+
+
+def test_the_same_message_id_on_two_destinations_is_two_messages() -> None:
+    assert KEYS.message("alice", QUEUE, "1") != KEYS.message("alice", Destination("topic", "demo"), "1")
+
+
+def test_a_member_survives_its_text() -> None:
+    assert parse_member(encode_member("alice smith", SID)) == ("alice smith", SID)
+
+
+@pytest.mark.parametrize("member", ["", "YWxpY2U", f"YWxpY2U {SID} x", f"*** {SID}"])
+def test_what_is_no_member_is_refused(member: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_member(member)
+
+
+def test_a_session_entry_survives_its_text() -> None:
+    entry = SessionEntry(INCARNATION, (QUEUE, Destination("topic", "t")))
+    assert entry.encode() == "uid-1.0123456789abcdef /queue/demo /topic/t"
+    assert SessionEntry.parse(entry.encode()) == entry
+    assert SessionEntry.parse(str(INCARNATION)) == SessionEntry(INCARNATION)
+
+
+@pytest.mark.parametrize("script", Script)
+def test_every_script_names_its_keys_and_arguments(script: Script) -> None:
+    source = script.source()
+    assert source.startswith("#!lua\n")
+    header = "".join(line for line in source.splitlines(keepends=True) if line.startswith("--"))
+    code = source.removeprefix(header)
+    for reference in set(re.findall(r"(?:KEYS|ARGV)\[\d+\]", code)):
+        assert reference in header
