@@ -1,0 +1,197 @@
+"""Service containers on 127.0.0.1: start, fail on purpose, and be gone for sure when their owner is gone."""
+
+import io
+import socket
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final
+
+from local_run.docker import docker
+from local_run.errors import ImageMissing, LocalRunError, PortTaken
+from local_run.owner import Owner
+from local_run.reaper import Reaper
+
+RUN_LABEL: Final = "pushcluster.dev/run"
+OWNER_LABEL: Final = "pushcluster.dev/owner"
+SERVICE_UID: Final = 999
+"""What redis and rabbitmq run as, in the public images and in the local ones."""
+START_ATTEMPTS: Final = 5
+POLL_S: Final = 0.05
+PROBE_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What to run."""
+
+    name: str
+    image: str
+    ports: tuple[int, ...]
+    """The ports inside, each published on a free port of 127.0.0.1 that stays the same over restarts."""
+    is_ready: Callable[[int], bool]
+    """Asked with the first one's host port until it says True; an OSError counts as False."""
+    entrypoint: str = ""
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Absolute path inside → content; put there before the start."""
+    volumes: tuple[str, ...] = ()
+    """Absolute paths whose content outlives a kill; removed with the container."""
+    hostname: str = ""
+
+
+class Container:
+    """One running container. The methods block: call them by `asyncio.to_thread` from a coroutine.
+
+    Not started with `--rm`: docker would remove it, and its log and data, at the first `kill`.
+    """
+
+    def __init__(self, spec: ContainerSpec, container_id: str, host_ports: Mapping[int, int]) -> None:
+        self.spec = spec
+        self.id = container_id
+        self.host_ports = host_ports
+
+    @classmethod
+    def run(cls, spec: ContainerSpec, reaper: Reaper, run_id: str) -> "Container":
+        """Create and start; raises ImageMissing or DockerError. It may not be ready yet."""
+        if not docker("image", "ls", "--quiet", spec.image):
+            raise ImageMissing(
+                f"image {spec.image} is not there: run `python3 -m local_cluster images --only data-plane`"
+            )
+        for _ in range(START_ATTEMPTS):
+            container = cls._create(spec, reaper, run_id)
+            try:
+                docker("start", container.id)
+            except PortTaken:
+                container.remove()
+            else:
+                return container
+        raise LocalRunError(f"no free port on 127.0.0.1 for {spec.name} after {START_ATTEMPTS} attempts")
+
+    @classmethod
+    def _create(cls, spec: ContainerSpec, reaper: Reaper, run_id: str) -> "Container":
+        host_ports = {port: free_port() for port in spec.ports}
+        options = [f"--label={RUN_LABEL}={run_id}", f"--label={OWNER_LABEL}={Owner.current()}"]
+        options += [f"--publish=127.0.0.1:{outside}:{inside}" for inside, outside in host_ports.items()]
+        options += [f"--env={name}={value}" for name, value in spec.env.items()]
+        options += [f"--volume={path}" for path in spec.volumes]
+        options += [f"--hostname={spec.hostname}"] if spec.hostname else []
+        options += [f"--entrypoint={spec.entrypoint}"] if spec.entrypoint else []
+        container_id = docker("create", *options, spec.image, *spec.command)
+        reaper.will_remove("container", container_id)
+        if spec.files:
+            docker("cp", "-", f"{container_id}:/", stdin=_tar(spec.files))
+        return cls(spec, container_id, host_ports)
+
+    @property
+    def host_port(self) -> int:
+        """The first port's port on 127.0.0.1."""
+        return self.host_ports[self.spec.ports[0]]
+
+    def wait_ready(self, within_s: float) -> None:
+        """Return when the service answers; raises LocalRunError with the end of its log when it does not."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            try:
+                if self.spec.is_ready(self.host_port):
+                    return
+            except OSError:
+                pass
+            if not self.is_running():
+                raise LocalRunError(f"{self.spec.name} ended while it was starting; its last words:\n{self.log(40)}")
+            time.sleep(POLL_S)
+        raise LocalRunError(f"{self.spec.name} is not ready after {within_s:.0f} s; its last words:\n{self.log(40)}")
+
+    def is_running(self) -> bool:
+        """Tell whether the main process lives."""
+        return docker("inspect", "--format={{.State.Running}}", self.id) == "true"
+
+    def kill(self) -> None:
+        """SIGKILL: data on disk stays, for the next `start`."""
+        docker("kill", "--signal=KILL", self.id)
+        docker("wait", self.id)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after 10 s."""
+        docker("stop", "--time=10", self.id)
+
+    def start(self) -> None:
+        """Start again after `kill` or `stop`, with the same data and the same host port."""
+        docker("start", self.id)
+
+    def pause(self) -> None:
+        """Freeze: connections stay open and nothing answers."""
+        docker("pause", self.id)
+
+    def unpause(self) -> None:
+        """Undo `pause`."""
+        docker("unpause", self.id)
+
+    def exec(self, *command: str) -> str:
+        """Run a command inside and return what it wrote to stdout."""
+        return docker("exec", self.id, *command)
+
+    def log(self, lines: int) -> str:
+        """Return the end of what the service wrote to stdout."""
+        return docker("logs", f"--tail={lines}", self.id)
+
+    def remove(self) -> None:
+        """Remove it with its data, running or not."""
+        docker("rm", "--force", "--volumes", self.id)
+
+
+def remove_orphans() -> list[str]:
+    """Remove containers of runs whose owner is gone (a machine that lost power leaves some); return their ids."""
+    orphans: list[str] = []
+    listed = docker(
+        "ps", "--all", f"--filter=label={OWNER_LABEL}", f'--format={{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
+    )
+    for line in listed.splitlines():
+        container_id, _, text = line.partition(" ")
+        owner = Owner.parse(text)
+        if owner is not None and owner.is_gone():
+            orphans.append(container_id)
+    if orphans:
+        docker("rm", "--force", "--volumes", *orphans)
+    return orphans
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def redis_is_ready(port: int, password: str = "") -> bool:
+    """Tell whether Redis answers PING with PONG (while it loads its log, it answers LOADING)."""
+    auth = f"AUTH {password}\r\n" if password else ""
+    with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection:
+        connection.sendall(f"{auth}PING\r\nQUIT\r\n".encode())
+        reply = b""
+        while chunk := connection.recv(4096):
+            reply += chunk
+    return b"+PONG" in reply
+
+
+def rabbitmq_is_ready(port: int) -> bool:
+    """Tell whether the broker greets with Connection.Start (AMQP 0-9-1, 4.2.2): a docker port accepts before that."""
+    with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection:
+        connection.sendall(b"AMQP\x00\x00\x09\x01")
+        return connection.recv(1) == b"\x01"
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Return an archive with the files and the directories above them that are not the image's own root."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in files.items():
+            member = tarfile.TarInfo(str(PurePosixPath(path).relative_to("/")))
+            member.size, member.mode = len(content), 0o640
+            member.uid = member.gid = SERVICE_UID
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,31 @@
+"""A thin wrapper round the `docker` command."""
+
+import shutil
+import subprocess
+from typing import Final
+
+from local_run.errors import DockerError, PortTaken
+
+COMMAND_TIMEOUT_S: Final = 60.0
+
+
+def docker(*args: str, stdin: bytes | None = None) -> str:
+    """Run `docker args…` and return what it wrote to stdout, stripped; raises DockerError or PortTaken."""
+    binary = shutil.which("docker")
+    if binary is None:
+        raise DockerError("there is no docker command on this machine: run `python3 -m local_cluster docker`")
+    try:
+        done = subprocess.run([binary, *args], input=stdin, capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise DockerError(f"docker {args[0]} did not answer within {COMMAND_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        raise _as_error(args[0], done.stderr.decode(errors="replace").strip())
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _as_error(command: str, stderr: str) -> DockerError:
+    if "port is already allocated" in stderr or "address already in use" in stderr:
+        return PortTaken(stderr)
+    if "Cannot connect to the Docker daemon" in stderr:
+        return DockerError(f"the docker engine does not answer ({stderr}): run `python3 -m local_cluster docker`")
+    return DockerError(f"docker {command} failed: {stderr}")

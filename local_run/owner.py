@@ -1,0 +1,55 @@
+"""Who owns a run: so that the next start can tell a run that is alive from one whose owner is gone."""
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+_TEXT: Final = re.compile(r"(.+)/(\d+)/(\d+)")
+_START_TIME_FIELD: Final = 21
+"""`starttime`, counted from 0 (proc_pid_stat(5))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process: its number alone fences nothing, for numbers are used again."""
+
+    space: str
+    """Host and PID namespace: process numbers mean something only inside."""
+    pid: int
+    started: int
+    """Clock ticks from boot to the start of the process."""
+
+    def __str__(self) -> str:
+        return f"{self.space}/{self.pid}/{self.started}"
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return this process."""
+        pid = os.getpid()
+        return cls(_space(), pid, _started(pid) or 0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Undo `str`; None when it is no owner."""
+        match = _TEXT.fullmatch(text)
+        return cls(match[1], int(match[2]), int(match[3])) if match else None
+
+    def is_gone(self) -> bool:
+        """Tell whether the process has surely ended: never true for one that cannot be seen from here."""
+        return self.space == _space() and _started(self.pid) != self.started
+
+
+def _space() -> str:
+    return f"{socket.gethostname()}:{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def _started(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the command in parentheses, and may itself hold spaces and parentheses.
+    return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD - 2])

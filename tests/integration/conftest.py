@@ -1,0 +1,46 @@
+"""Real Redis and real RabbitMQ for every integration test; what is missing fails the test with a sentence."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.support.amqp_admin import AmqpAdmin
+from tests.support.containers import USER, Services, running_services
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """What one test has to itself: a cluster's name (so its own Redis keys) and a vhost."""
+
+    cluster: str
+    vhost: str
+    amqp_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """Both containers, started once for all tests; a test that stops one must leave it running again."""
+    with running_services(password=secrets.token_hex(16)) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(services: Services) -> str:
+    return services.redis_url
+
+
+@pytest.fixture
+def amqp_admin(services: Services) -> AmqpAdmin:
+    return AmqpAdmin(services.management_url, USER, services.password)
+
+
+@pytest.fixture
+async def plane(services: Services, amqp_admin: AmqpAdmin) -> AsyncIterator[Plane]:
+    """A fresh vhost, deleted afterwards, and a cluster name that no other test has."""
+    cluster = f"t{secrets.token_hex(8)}.demo"
+    await amqp_admin.create_vhost(cluster)
+    yield Plane(cluster, cluster, services.amqp_url(cluster), services.redis_url)
+    await amqp_admin.delete_vhost(cluster)

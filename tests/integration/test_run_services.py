@@ -1,0 +1,105 @@
+"""The containers that every integration test stands on: faults keep data, and nothing outlives its owner."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from local_run.containers import OWNER_LABEL, RUN_LABEL, Container, remove_orphans
+from local_run.docker import docker
+from local_run.errors import ImageMissing
+from local_run.owner import Owner
+from local_run.reaper import Reaper
+from tests.integration.conftest import Plane
+from tests.support.amqp_admin import AmqpAdmin
+from tests.support.containers import Services, close_amqp_connections, kill_and_start, paused, redis_spec
+from tests.support.waiting import eventually, eventually_sync
+
+OWNER_PROGRAM = """
+import sys
+from local_run.containers import Container
+from local_run.reaper import Reaper
+from tests.support.containers import redis_spec
+Container.run(redis_spec("secret"), Reaper(), sys.argv[1])
+print("started", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def reaper() -> Iterator[Reaper]:
+    made = Reaper()
+    yield made
+    made.close()
+
+
+def containers_of(run_id: str) -> list[str]:
+    return docker("ps", "--all", "--quiet", f"--filter=label={RUN_LABEL}={run_id}").split()
+
+
+async def test_what_redis_answered_is_there_after_kill_9(services: Services, redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set("test-run-services", "kept")
+    await kill_and_start(services.redis)
+    async with Redis.from_url(redis_url) as redis:
+        assert await redis.getdel("test-run-services") == b"kept"
+
+
+async def test_a_paused_redis_answers_nothing_until_it_goes_on(services: Services, redis_url: str) -> None:
+    async with Redis.from_url(redis_url, socket_timeout=30) as redis:
+        await redis.ping()
+        async with paused(services.redis):
+            answer = asyncio.ensure_future(redis.ping())
+            done, _ = await asyncio.wait([answer], timeout=0.3)
+            assert not done
+        assert await answer
+
+
+async def test_each_test_has_an_empty_vhost_of_its_own(plane: Plane, amqp_admin: AmqpAdmin) -> None:
+    assert await amqp_admin.queues(plane.vhost) == {}
+
+
+async def test_queues_outlive_kill_9_of_the_broker(services: Services, plane: Plane, amqp_admin: AmqpAdmin) -> None:
+    declare = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
+    await amqp_admin.declare_queue(plane.vhost, "kept", declare)
+    await kill_and_start(services.rabbitmq)
+
+    async def is_there() -> bool:
+        return "kept" in await amqp_admin.queues(plane.vhost)
+
+    await eventually(is_there, within_s=15)
+    await close_amqp_connections(services, plane.vhost)
+
+
+def test_containers_are_gone_after_kill_9_of_their_owner() -> None:
+    run_id = "test-killed-owner"
+    command = [sys.executable, "-c", OWNER_PROGRAM, run_id]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"started\n"
+        assert len(containers_of(run_id)) == 1
+        owner.send_signal(signal.SIGKILL)
+    eventually_sync(lambda: not containers_of(run_id), within_s=15)
+
+
+def test_a_start_removes_what_a_lost_owner_left_and_nothing_else(reaper: Reaper) -> None:
+    owner = Owner.current()
+    lost = Owner(owner.space, owner.pid, owner.started + 1)
+    image = redis_spec("secret").image
+    left = docker("create", f"--label={OWNER_LABEL}={lost}", image)
+    reaper.will_remove("container", left)
+    mine = Container.run(redis_spec("secret"), reaper, run_id="test-alive-owner")
+    removed = remove_orphans()
+    assert [left.startswith(short) for short in removed] == [True]
+    assert mine.is_running()
+
+
+def test_a_missing_image_is_a_sentence_that_says_what_to_do(reaper: Reaper) -> None:
+    spec = redis_spec("secret")
+    missing = type(spec)(name="redis", image="redis:never-built", ports=(6379,), is_ready=spec.is_ready)
+    with pytest.raises(ImageMissing, match="python3 -m local_cluster images"):
+        Container.run(missing, reaper, run_id="test-missing")
