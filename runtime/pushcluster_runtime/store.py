@@ -1,0 +1,164 @@
+"""Redis: the client, the Lua scripts, and which of its errors only time can mend.
+
+RESP 2 on purpose: its replies have the same shape from every Redis that offers it, replies of scripts do not change
+with the protocol, and nothing here uses the push messages of RESP 3.
+
+No command is ever repeated in here, but a script that Redis did not know (it did nothing then). Whether any other
+repeat is harmless is known to the caller alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.scripts import Script
+
+CONNECT_TIMEOUT_S: Final = 2.0
+REPLY_TIMEOUT_S: Final = 5.0
+"""The longest that one reply may take; longer than the longest WAITAOF of the dispatcher."""
+MAX_CONNECTIONS: Final = 16
+"""Of one client; whoever finds all of them busy waits, at most REPLY_TIMEOUT_S."""
+MIN_VERSION: Final = (7, 2)
+"""WAITAOF came with it."""
+
+_UNAVAILABLE: Final = (
+    RedisConnectionError,  # BusyLoadingError is one of these
+    RedisTimeoutError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,  # MasterDownError is one of these
+    TryAgainError,
+)
+_UNAVAILABLE_CODES: Final = ("BUSY", "MISCONF", "NOREPLICAS", "OOM", "UNBLOCKED")
+"""Codes for which redis-py has no class of its own, or which arrive inside a script's or a transaction's error."""
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Keys and arguments of one script call, as the script's header names them."""
+
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> Redis:
+    """Return a client of `redis://[user][:password@]host:port/db` (or `rediss://`); it connects at its first command.
+
+    Replies are bytes: bodies are opaque. `name` is what CLIENT LIST shows. Raises InvalidInput for another kind of URL.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            protocol=2,
+            client_name=name,
+            max_connections=max_connections,
+            timeout=REPLY_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=_prepare_connection,
+        )
+    except ValueError:
+        raise InvalidInput("the Redis URL is not redis://:password@host:port/db") from None
+    return Redis.from_pool(pool)
+
+
+async def check_version(client: Redis) -> str:
+    """Return the server's version; raises InvalidInput when it is older than MIN_VERSION, or Unavailable."""
+    with translated():
+        version = str((await client.info("server"))["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
+        needed = ".".join(map(str, MIN_VERSION))
+        raise InvalidInput(f"Redis {version} is too old: {needed} or newer is needed")
+    return version
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn Redis's errors that time can mend into Unavailable; others pass as they are."""
+    try:
+        yield
+    except RedisError as error:
+        translation = translate(error)
+        if translation is error:
+            raise
+        raise translation from error
+
+
+def translate(error: RedisError) -> Exception:
+    """Return Unavailable for what time can mend (down, loading, full, read-only), else the error itself."""
+    if isinstance(error, _UNAVAILABLE) or str(error).startswith(_UNAVAILABLE_CODES):
+        return Unavailable(f"Redis: {str(error) or type(error).__name__}")
+    return error
+
+
+class ScriptRunner:
+    """Runs the contract's Lua scripts by their digest.
+
+    Every new connection has loaded all of them before its first command (`connect`), so a restarted Redis cannot run
+    the second half of a pipeline whose first half it did not know. What remains is SCRIPT FLUSH: the calls that Redis
+    did not know are loaded and run again.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run one call and return its reply. Raises Unavailable, or the script's own ResponseError."""
+        (reply,) = await self.run_many(script, [Call(keys, args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def run_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        """Run calls in one round trip, in order; the caller bounds their number.
+
+        Returns their replies; a call that failed has its error (Unavailable or ResponseError) in its place. Raises
+        Unavailable when the connection failed: then nobody knows which of them ran.
+        """
+        replies = await self._run_once(script, calls)
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            with translated():
+                await self._client.script_load(_SOURCES[script])
+            for n, reply in zip(unknown, await self._run_once(script, [calls[n] for n in unknown]), strict=True):
+                replies[n] = reply
+        return [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+
+    async def _run_once(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        digest = DIGESTS[script]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.execute_command("EVALSHA", digest, len(call.keys), *call.keys, *call.args)
+            with translated():
+                return list(await pipeline.execute(raise_on_error=False))
+
+
+async def _prepare_connection(connection: Connection) -> None:
+    await connection.on_connect()
+    for source in _SOURCES.values():
+        await connection.send_command("SCRIPT", "LOAD", source)
+        await connection.read_response()
+
+
+_SOURCES: Final = {script: script.source() for script in Script}
+DIGESTS: Final = {script: sha1(source.encode()).hexdigest() for script, source in _SOURCES.items()}  # noqa: S324
