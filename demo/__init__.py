@@ -1,0 +1,1 @@
+"""The demo: a PushCluster on kind, shown step by step. The end-to-end tests stand on the same parts."""

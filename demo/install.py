@@ -1,0 +1,49 @@
+"""Install the operator and its CRD with kubectl, with the images that the local cluster holds."""
+
+import json
+from typing import Any, Final
+
+from demo.kubectl import BUILD, ROOT, Cluster
+from pushcluster_contract import env
+
+OPERATOR_NAMESPACE: Final = "pushcluster-system"
+OPERATOR: Final = "pushcluster-operator"
+
+
+def build_overlay(images: dict[str, str]) -> dict[str, Any]:
+    """Return a kustomization over manifests/base that names the images; `images` as in build/cluster.json."""
+    names = {
+        env.IMAGE_GATEWAY: images["gateway"],
+        env.IMAGE_DISPATCHER: images["dispatcher"],
+        env.IMAGE_RABBITMQ: images["rabbitmq"],
+        env.IMAGE_REDIS: images["redis"],
+    }
+    container = {
+        "name": "operator",
+        "image": images["operator"],
+        "env": [{"name": name, "value": image} for name, image in names.items()],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": OPERATOR, "namespace": OPERATOR_NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../../manifests/base"],
+        "patches": [{"patch": json.dumps(deployment)}],
+    }
+
+
+def install_operator(cluster: Cluster) -> None:
+    """Apply the CRD and the operator, and wait until it is ready; raises CommandFailed."""
+    overlay = BUILD / "overlay"
+    overlay.mkdir(parents=True, exist_ok=True)
+    (overlay / "kustomization.yaml").write_text(json.dumps(build_overlay(cluster.images), indent=2), encoding="utf-8")
+    kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
+    kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "crd/pushclusters.pushcluster.dev", "--timeout=30s")
+    kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", str(overlay))
+    kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)

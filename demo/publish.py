@@ -1,0 +1,45 @@
+"""Publish as a back end would: AMQP 0-9-1 with a publisher confirm, and HTTP."""
+
+import aiohttp
+import pika
+
+from demo.expose import Access
+from pushcluster_contract import headers, topology
+
+
+class NotAccepted(Exception):
+    """The message was not taken over; the text says why."""
+
+
+def publish_amqp(url: str, user: str, destination: str, body: str, *, message_id: str | None = None) -> None:
+    """Publish one message to `user`; returns when a majority of the ingress queue has it on disk."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(
+            topology.PUSH_EXCHANGE,
+            routing_key=user,
+            body=body.encode(),
+            properties=pika.BasicProperties(
+                content_type="text/plain",
+                delivery_mode=pika.DeliveryMode.Persistent,
+                message_id=message_id,
+                headers={headers.DESTINATION: destination},
+            ),
+        )
+    finally:
+        connection.close()
+
+
+async def publish_http(access: Access, user: str, destination: str, body: str) -> str:
+    """Publish one message to `user` through the dispatcher's API; returns its answer, raises NotAccepted."""
+    url = f"{access.api_url}/v1/users/{user}/messages"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {access.api_key}"}) as session,
+        session.post(url, params={"destination": destination}, data=body.encode()) as answer,
+    ):
+        text = await answer.text()
+        if answer.status != 202:
+            raise NotAccepted(f"{answer.status} {text}")
+        return f"{answer.status} {text}"

@@ -1,0 +1,228 @@
+"""The story that `make demo` tells, each step seen to be true before the next one begins."""
+
+import asyncio
+import shlex
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import redis.asyncio
+from tests.support.stomp_client import StompClient
+
+from demo.expose import Access, expose
+from demo.install import install_operator
+from demo.kubectl import BUILD, ROOT, Cluster, CommandFailed, Kubectl
+from demo.narrator import Narrator
+from demo.publish import publish_amqp, publish_http
+from demo.tokens import mint
+from pushcluster_contract import routing
+from pushcluster_contract.keys import Keys
+
+NAMESPACE: Final = "demo"
+NAME: Final = "demo"
+DESTINATION: Final = "/queue/demo"
+ENV_FILE: Final = BUILD / "demo.env"
+READY_WITHIN_S: Final = 180
+CONNECT_ATTEMPTS: Final = 40
+CLEANUP_WITHIN_S: Final = 30
+
+
+async def tell(cluster: Cluster) -> None:
+    """Run every step on `cluster`; raises CommandFailed or TimeoutError at the first that is not as it should be."""
+    narrator = Narrator(steps=9)
+    kubectl = cluster.kubectl(NAMESPACE)
+    narrator.step("A Kubernetes cluster is up: one control plane, two workers")
+    narrator.command("kubectl get nodes")
+    narrator.say(kubectl("get", "nodes"))
+    await asyncio.to_thread(_start_operator, cluster, narrator)
+    access = await asyncio.to_thread(_apply_push_cluster, cluster, kubectl, narrator)
+    alice, bob = await _connect(access, narrator)
+    await _send(access, alice, bob, narrator)
+    await asyncio.to_thread(_show_route, kubectl, alice, narrator)
+    await _lose_gateway(access, kubectl, alice, narrator)
+    await _come_back(access, alice, narrator)
+    await bob.disconnect()
+    _say_goodbye(access, narrator)
+
+
+def _start_operator(cluster: Cluster, narrator: Narrator) -> None:
+    narrator.step("The operator and its custom resource are installed")
+    narrator.command("kubectl apply -f crds/ && kubectl apply -k manifests/base")
+    install_operator(cluster)
+    narrator.say(f"operator ready after {narrator.seconds:.0f} s")
+
+
+def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) -> Access:
+    narrator.step("A PushCluster is applied and becomes Ready")
+    narrator.command("kubectl apply -f manifests/samples/demo.yaml")
+    kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "demo.yaml"))
+    kubectl("wait", f"pc/{NAME}", "--for=condition=Ready", f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
+    seconds = narrator.seconds
+    narrator.command("kubectl get pc")
+    narrator.say(kubectl("get", "pc"))
+    narrator.say(f"Ready after {seconds:.0f} s")
+    access = expose(cluster, kubectl, NAME)
+    _apply_page(cluster, kubectl, access)
+    write_env(cluster, access)
+    narrator.say(f"the sample page runs at {access.page_url}")
+    return access
+
+
+def _apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
+    kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "page.yaml"))
+    kubectl("set", "image", "deployment/demo-page", f"page={cluster.images['page']}")
+    kubectl("set", "env", "deployment/demo-page", f"PAGE_WS_URL={access.ws_url}")
+    selector = kubectl.get("service", "demo-page")["spec"]["selector"]
+    kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "demo-page-host"},
+            "spec": {
+                "type": "NodePort",
+                "selector": selector,
+                "ports": [{"port": 8080, "targetPort": 8080, "nodePort": access.page_node_port}],
+            },
+        }
+    )
+    kubectl("rollout", "status", "deployment/demo-page", "--timeout=90s", within_s=100)
+
+
+def write_env(cluster: Cluster, access: Access) -> None:
+    """Write build/demo.env: shell syntax, every address reachable from this host on 127.0.0.1."""
+    values = {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "NAMESPACE": NAMESPACE,
+        "PUSHCLUSTER": NAME,
+        "WS_URL": access.ws_url,
+        "AMQP_URL": access.amqp_url,
+        "PRODUCER_AMQP_URL": access.producer_amqp_url,
+        "REDIS_URL": access.redis_url,
+        "API_URL": access.api_url,
+        "API_KEY": access.api_key,
+        "PAGE_URL": access.page_url,
+    }
+    ENV_FILE.touch(mode=0o600)
+    ENV_FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()), encoding="utf-8")
+
+
+async def connect(access: Access, user: str) -> StompClient:
+    """Connect `user` through the Service, again while it is not there yet; raises TimeoutError after a while."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return await StompClient.connect(access.ws_url, token=mint(access.jwt_key, user))
+        except (OSError, EOFError, TimeoutError, ConnectionError) as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{user} cannot connect to {access.ws_url}: {error!r}") from error
+            await asyncio.sleep(0.5)
+
+
+async def connect_apart(access: Access, first: str, second: str) -> tuple[StompClient, StompClient]:
+    """Connect two users to different gateways; raises CommandFailed if the Service never gives a second one."""
+    one = await connect(access, first)
+    for _ in range(CONNECT_ATTEMPTS):
+        other = await connect(access, second)
+        if other.gateway != one.gateway:
+            return one, other
+        await other.disconnect()
+    raise CommandFailed(f"after {CONNECT_ATTEMPTS} connects everybody is still on gateway {one.gateway}")
+
+
+async def _connect(access: Access, narrator: Narrator) -> tuple[StompClient, StompClient]:
+    narrator.step("alice and bob connect to different gateways and subscribe to /user/queue/demo")
+    alice, bob = await connect_apart(access, "alice", "bob")
+    for name, client in (("alice", alice), ("bob", bob)):
+        await client.subscribe(f"/user{DESTINATION}", id="sub-0", receipt="ready")
+        narrator.say(f"{name:5} session {client.session} on gateway {client.gateway}")
+    return alice, bob
+
+
+async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: Narrator) -> None:
+    narrator.step("A message for alice reaches alice; bob's next message is the first thing bob gets")
+    narrator.say("AMQP: publish to exchange `push`, routing key `alice`, header destination=/queue/demo")
+    await asyncio.to_thread(publish_amqp, access.producer_amqp_url, "alice", DESTINATION, "for alice alone")
+    message = await alice.next_message(within_s=10)
+    _expect(message.body, b"for alice alone")
+    narrator.say(f"alice got {message.body.decode()!r}, message-id {message.headers['message-id']}")
+    narrator.command("curl -X POST -H 'Authorization: Bearer …' …/v1/users/bob/messages?destination=/queue/demo")
+    narrator.say(await publish_http(access, "bob", DESTINATION, "for bob alone"))
+    message = await bob.next_message(within_s=10)
+    _expect(message.body, b"for bob alone")
+    narrator.say(f"bob got {message.body.decode()!r} first: alice's message never came to him")
+
+
+def _show_route(kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
+    narrator.step("The way it took: Redis knows the session, the routing key follows from it")
+    key = routing.session_key("demo", alice.session)
+    vhost = f"{NAMESPACE}.{NAME}"
+    line = f"rabbitmqctl -q -p {vhost} list_bindings source_name routing_key destination_name"
+    narrator.command(f"kubectl exec {NAME}-rabbitmq-0 -- {line}")
+    table = kubectl("exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line))
+    rows = [row.split("\t") for row in table.splitlines() if f"\t{key}\t" in row]
+    if not rows:
+        raise CommandFailed(f"no binding with routing key {key}:\n{table}")
+    for source, routing_key, queue in rows:
+        narrator.say(f"exchange {source}  routing key {routing_key}  queue {queue}")
+
+
+async def _lose_gateway(access: Access, kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
+    narrator.step(f"alice's gateway {alice.gateway} is deleted by force; the operator removes her stale entry")
+    command = ("delete", "pod", alice.gateway, "--grace-period=0", "--force")
+    narrator.command(f"kubectl {' '.join(command)}")
+    client: redis.asyncio.Redis = redis.asyncio.from_url(access.redis_url)
+    try:
+        sessions = Keys(access.cluster).sessions("alice")
+        narrator.say(f"before: HGET {sessions} {alice.session} = {await _entry(client, sessions, alice.session)}")
+        await asyncio.to_thread(kubectl, *command)
+        gone = time.monotonic()
+
+        async def entry_is_gone() -> bool:
+            return await _entry(client, sessions, alice.session) is None
+
+        await _until(entry_is_gone, f"alice's entry {alice.session} leaves Redis", CLEANUP_WITHIN_S)
+        narrator.say(f"entry gone from Redis {time.monotonic() - gone:.1f} s after the pod")
+    finally:
+        await client.aclose()
+    await publish_http(access, "alice", DESTINATION, "sent while alice was away")
+    narrator.say("meanwhile a message was sent to alice, who is not connected")
+
+
+async def _come_back(access: Access, alice: StompClient, narrator: Narrator) -> None:
+    narrator.step("alice reconnects and gets what was sent while she was away")
+    last = alice.last_message_id
+    again = await connect(access, "alice")
+    await again.subscribe(f"/user{DESTINATION}", id="sub-0", last_message_id=last, receipt="ready")
+    message = await again.next_message(within_s=10)
+    _expect(message.body, b"sent while alice was away")
+    narrator.say(f"alice, now on gateway {again.gateway}, resumed after message-id {last}")
+    narrator.say(f"alice got {message.body.decode()!r} (recovered:{message.headers.get('recovered')})")
+    await again.disconnect()
+
+
+def _say_goodbye(access: Access, narrator: Narrator) -> None:
+    narrator.step("All of it was seen to be true. The cluster stays up for you")
+    narrator.say(f"two inboxes in a browser   {access.page_url}")
+    narrator.say("addresses and credentials  source build/demo.env")
+    narrator.say("a token for a client       make -s demo-token USER=alice")
+    narrator.say("more gateways              kubectl -n demo scale pc/demo --replicas=3")
+    narrator.say("what the operator sees     kubectl -n demo describe pc demo")
+    narrator.say("remove the cluster         make demo-down")
+
+
+async def _entry(client: "redis.asyncio.Redis", key: str, sid: str) -> str | None:
+    value = await client.hget(key, sid)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+async def _until(holds: Callable[[], Awaitable[bool]], what: str, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{within_s} s have passed and still not: {what}")
+        await asyncio.sleep(0.1)
+
+
+def _expect(body: bytes, expected: bytes) -> None:
+    if body != expected:
+        raise CommandFailed(f"expected {expected!r}, got {body!r}")

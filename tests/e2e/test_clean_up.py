@@ -1,0 +1,237 @@
+"""Session entries leave Redis whichever way a gateway pod ends: the heart of the operator."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis.asyncio
+from tests.support.stomp_client import StompClient
+
+from demo.install import OPERATOR, OPERATOR_NAMESPACE
+from demo.kubectl import run
+from demo.publish import publish_http
+from demo.story import connect
+from pushcluster_contract.keys import Keys
+from tests.e2e.push_cluster import NAME, PushCluster, eventually
+from tests.e2e.report import record_clean_up
+
+BOUND_S = 5
+BOUND_AFTER_OPERATOR_START_S = 30
+USER_QUEUE = "/user/queue/demo"
+
+
+@dataclass(slots=True)
+class Victim:
+    """A user with a session on a gateway pod that is about to end."""
+
+    pc: PushCluster
+    client: StompClient
+    user: str
+    store: redis.asyncio.Redis
+
+    @property
+    def sessions_key(self) -> str:
+        return Keys(self.pc.access.cluster).sessions(self.user)
+
+    @property
+    def pod(self) -> str:
+        return self.client.gateway
+
+    async def entry(self) -> bytes | None:
+        entry: bytes | None = await self.store.hget(self.sessions_key, self.client.session)
+        return entry
+
+    async def seconds_until_gone(self, since: float, bound_s: float) -> float:
+        """Return the seconds from `since` (monotonic) until the entry had left Redis."""
+        while await self.entry() is not None:
+            assert time.monotonic() - since < bound_s + 20, f"{self.client.session} still stands in Redis"
+            await asyncio.sleep(0.05)
+        return max(0.0, time.monotonic() - since)
+
+
+@pytest.fixture
+async def victim(shared: PushCluster, request: pytest.FixtureRequest) -> AsyncIterator[Victim]:
+    shared.wait_ready()
+    user = f"victim-{abs(hash(request.node.name)) % 10**8}"
+    client = await connect(shared.access, user)
+    await client.subscribe(USER_QUEUE, id="0", receipt="r")
+    store: redis.asyncio.Redis = redis.asyncio.from_url(shared.access.redis_url)
+    victim = Victim(shared, client, user, store)
+    assert await victim.entry() is not None
+    yield victim
+    await store.aclose()
+    await client.close()
+    await asyncio.to_thread(shared.wait_ready)
+
+
+def pod_gone(pc: PushCluster, pod: str) -> float:
+    """Wait until the pod object is gone; returns the moment."""
+
+    def gone() -> bool:
+        return all(item["metadata"]["name"] != pod for item in pc.pods("gateway"))
+
+    eventually(gone, within_s=120, what=f"pod {pod} is gone")
+    return time.monotonic()
+
+
+def graceful_delete(victim: Victim) -> float:
+    victim.pc.kubectl("delete", "pod", victim.pod, "--wait=false")
+    return pod_gone(victim.pc, victim.pod)
+
+
+def force_delete(victim: Victim) -> float:
+    victim.pc.kubectl("delete", "pod", victim.pod, "--grace-period=0", "--force")
+    return pod_gone(victim.pc, victim.pod)
+
+
+def roll_out(victim: Victim) -> float:
+    victim.pc.kubectl("rollout", "restart", f"deployment/{NAME}-gateway")
+    return pod_gone(victim.pc, victim.pod)
+
+
+def evict(victim: Victim) -> float:
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": victim.pod, "namespace": victim.pc.kubectl.namespace},
+    }
+    path = f"/api/v1/namespaces/{victim.pc.kubectl.namespace}/pods/{victim.pod}/eviction"
+    victim.pc.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+    return pod_gone(victim.pc, victim.pod)
+
+
+def signal_process(victim: Victim, signal: str) -> None:
+    """Signal the gateway's process from the node: PID 1 ignores SIGKILL and SIGSTOP that come from inside."""
+    pod = _pod(victim)
+    container_id = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    node = pod["spec"]["nodeName"]
+    run(["docker", "exec", node, "ctr", "-n", "k8s.io", "task", "kill", "--signal", signal, container_id], within_s=20)
+
+
+def kill_process(victim: Victim) -> float:
+    """`kill -9`: the container restarts in the same pod."""
+    restarts = _pod(victim)["status"]["containerStatuses"][0]["restartCount"]
+    signal_process(victim, "SIGKILL")
+    killed = time.monotonic()
+
+    def restarted() -> bool:
+        return bool(_pod(victim)["status"]["containerStatuses"][0]["restartCount"] == restarts + 1)
+
+    eventually(restarted, within_s=30, what="the container restarts in the same pod")
+    return killed
+
+
+def delete_frozen(victim: Victim) -> float:
+    """Delete by force a pod whose process is stopped, so that it cannot clean up after itself."""
+    signal_process(victim, "SIGSTOP")
+    return force_delete(victim)
+
+
+def _pod(victim: Victim) -> Any:
+    return next(item for item in victim.pc.pods("gateway") if item["metadata"]["name"] == victim.pod)
+
+
+@pytest.mark.parametrize("end", [graceful_delete, force_delete, delete_frozen, kill_process, roll_out, evict])
+async def test_the_entry_leaves_redis(victim: Victim, end: Callable[[Victim], float]) -> None:
+    since = await asyncio.to_thread(end, victim)
+    seconds = await victim.seconds_until_gone(since, BOUND_S)
+    record_clean_up(end.__name__.replace("_", " "), seconds, bound_s=BOUND_S)
+    assert seconds <= BOUND_S
+
+
+async def test_the_entry_leaves_redis_after_a_scale_down(victim: Victim) -> None:
+    kubectl = victim.pc.kubectl
+    users = [await connect(victim.pc.access, f"scaled-{n}") for n in range(8)]
+    by_gateway = {client.gateway: client for client in users}
+    try:
+        await asyncio.to_thread(kubectl, "scale", f"pc/{NAME}", "--replicas=1")
+
+        def one_left() -> str:
+            alive = [p["metadata"]["name"] for p in victim.pc.pods("gateway")]
+            return alive[0] if len(alive) == 1 else ""
+
+        left = await asyncio.to_thread(eventually, one_left, within_s=120, what="one gateway pod is left")
+        since = time.monotonic()
+        store_keys = Keys(victim.pc.access.cluster)
+        for gateway, client in by_gateway.items():
+            if gateway == left:
+                continue
+            key = store_keys.sessions(f"scaled-{users.index(client)}")
+            while await victim.store.hexists(key, client.session):
+                assert time.monotonic() - since < BOUND_S
+                await asyncio.sleep(0.05)
+        assert left in by_gateway, "the Service spread nobody to the gateway that stayed"
+        assert len(by_gateway) > 1, "nobody was connected to the gateway that was removed"
+        record_clean_up("scale-down", time.monotonic() - since, bound_s=BOUND_S)
+    finally:
+        await asyncio.to_thread(kubectl, "scale", f"pc/{NAME}", "--replicas=2")
+        for client in users:
+            await client.close()
+
+
+async def test_the_entry_leaves_redis_when_the_operator_was_down_meanwhile(victim: Victim) -> None:
+    operator = victim.pc.host.kubectl(OPERATOR_NAMESPACE)
+    await asyncio.to_thread(_scale_operator, operator, 0)
+    try:
+        await asyncio.to_thread(delete_frozen, victim)
+        assert await victim.entry() is not None, "without the operator nobody should have removed the entry"
+    finally:
+        started = time.monotonic()
+        await asyncio.to_thread(_scale_operator, operator, 1)
+    seconds = await victim.seconds_until_gone(started, BOUND_AFTER_OPERATOR_START_S)
+    record_clean_up("operator down meanwhile (from its start)", seconds, bound_s=BOUND_AFTER_OPERATOR_START_S)
+    assert seconds <= BOUND_AFTER_OPERATOR_START_S
+
+
+async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Victim) -> None:
+    """The race: the user is back on another gateway while the old pod's entries are being removed."""
+    for _ in range(40):
+        again = await connect(victim.pc.access, victim.user)
+        if again.gateway != victim.pod:
+            break
+        await again.disconnect()
+    assert again.gateway != victim.pod
+    await again.subscribe(USER_QUEUE, id="0", receipt="r")
+
+    since = await asyncio.to_thread(delete_frozen, victim)
+    await victim.seconds_until_gone(since, BOUND_S)
+
+    assert set(await victim.store.hkeys(victim.sessions_key)) == {again.session.encode()}
+    await publish_http(victim.pc.access, victim.user, "/queue/demo", "still here")
+    assert (await again.next_message(within_s=10)).body == b"still here"
+    await again.disconnect()
+
+
+async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) -> None:
+    before = _removed_total(victim.pc)
+    since = await asyncio.to_thread(delete_frozen, victim)
+    await victim.seconds_until_gone(since, BOUND_S)
+
+    def counted() -> bool:
+        return _removed_total(victim.pc) > before
+
+    await asyncio.to_thread(eventually, counted, within_s=40, what="status.sessions.removedTotal has grown")
+    events = await asyncio.to_thread(victim.pc.kubectl.items, "events")
+    assert any(event["reason"] == "StaleSessionsRemoved" for event in events)
+    operator = victim.pc.host.kubectl(OPERATOR_NAMESPACE)
+    pod = (await asyncio.to_thread(operator.items, "pods"))[0]["metadata"]["name"]
+    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics"
+    metrics = await asyncio.to_thread(operator, "get", "--raw", path)
+    assert "pushcluster_sessions_removed_total{" in metrics
+
+
+def _removed_total(pc: PushCluster) -> int:
+    status: dict[str, Any] = pc.kubectl.get("pc", NAME)["status"]
+    return int(status["sessions"].get("removedTotal", 0))
+
+
+def _scale_operator(operator: Any, replicas: int) -> None:
+    operator("scale", f"deployment/{OPERATOR}", f"--replicas={replicas}")
+    if replicas:
+        operator("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)
+    else:
+        eventually(lambda: not operator.items("pods"), within_s=60, what="the operator is gone")

@@ -1,0 +1,124 @@
+"""From `kubectl apply` to a push to exactly one user."""
+
+import asyncio
+import json
+import shlex
+
+import pika
+import pytest
+import redis.asyncio
+
+from demo.publish import publish_amqp, publish_http
+from demo.story import connect, connect_apart
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.routing import session_key
+from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE
+from tests.e2e.push_cluster import NAME, PushCluster
+
+USER_QUEUE = "/user/queue/demo"
+
+
+async def test_a_message_reaches_the_named_user_and_nobody_else(shared: PushCluster) -> None:
+    alice, bob = await connect_apart(shared.access, "alice-1", "bob-1")
+    await alice.subscribe(USER_QUEUE, id="0", receipt="r")
+    await bob.subscribe(USER_QUEUE, id="0", receipt="r")
+
+    await asyncio.to_thread(publish_amqp, shared.access.producer_amqp_url, "alice-1", "/queue/demo", "for alice")
+    await publish_http(shared.access, "bob-1", "/queue/demo", "for bob")
+
+    assert (await alice.next_message(within_s=10)).body == b"for alice"
+    assert (await bob.next_message(within_s=10)).body == b"for bob"
+    await alice.disconnect()
+    await bob.disconnect()
+
+
+async def test_the_message_travels_through_the_sessions_own_queue(shared: PushCluster) -> None:
+    alice = await connect(shared.access, "alice-2")
+    await alice.subscribe(USER_QUEUE, id="0", receipt="r")
+    vhost = shared.access.cluster
+    line = f"rabbitmqctl -q -p {vhost} list_bindings source_name routing_key destination_name"
+
+    table = await asyncio.to_thread(
+        shared.kubectl, "exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line)
+    )
+
+    rows = [row.split("\t") for row in table.splitlines() if session_key("demo", alice.session) in row]
+    assert [row[0] for row in rows] == ["amq.topic"]
+    assert rows[0][2].startswith("stomp-subscription-")
+    await alice.disconnect()
+
+
+async def test_messages_for_an_offline_user_wait_and_come_in_order_once(shared: PushCluster) -> None:
+    for n in range(5):
+        await publish_http(shared.access, "carol", "/queue/demo", f"message {n}")
+
+    carol = await connect(shared.access, "carol")
+    await carol.subscribe(USER_QUEUE, id="0")
+    assert [(await carol.next_message(within_s=10)).body for _ in range(5)] == [
+        f"message {n}".encode() for n in range(5)
+    ]
+    await carol.disconnect()
+
+    carol = await connect(shared.access, "carol")
+    await carol.subscribe(USER_QUEUE, id="0", receipt="r")
+    await publish_http(shared.access, "carol", "/queue/demo", "new")
+    assert (await carol.next_message(within_s=10)).body == b"new"
+    await carol.disconnect()
+
+
+async def test_a_malformed_message_is_kept_with_the_reason(shared: PushCluster) -> None:
+    await asyncio.to_thread(publish_amqp, shared.access.producer_amqp_url, "alice", "/queue/no.dots", "malformed")
+
+    def take() -> tuple[bytes, dict[str, object]] | None:
+        connection = pika.BlockingConnection(pika.URLParameters(shared.access.amqp_url))
+        try:
+            channel = connection.channel()
+            method, properties, body = channel.basic_get(REJECTED_QUEUE, auto_ack=True)
+            return (body, dict(properties.headers or {})) if method else None
+        finally:
+            connection.close()
+
+    for _ in range(50):
+        taken = await asyncio.to_thread(take)
+        if taken:
+            break
+        await asyncio.sleep(0.2)
+    assert taken is not None
+    body, headers = taken
+    assert body == b"malformed"
+    assert "no.dots" in json.dumps(headers)
+
+
+async def test_the_producers_credentials_may_publish_and_nothing_else(shared: PushCluster) -> None:
+    def forbidden() -> None:
+        connection = pika.BlockingConnection(pika.URLParameters(shared.access.producer_amqp_url))
+        try:
+            channel = connection.channel()
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                channel.basic_get(REJECTED_QUEUE)
+            channel = connection.channel()
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                channel.exchange_delete(PUSH_EXCHANGE)
+        finally:
+            connection.close()
+
+    await asyncio.to_thread(forbidden)
+
+
+async def test_the_status_counts_the_sessions_that_are_online(shared: PushCluster) -> None:
+    clients = [await connect(shared.access, f"counted-{n}") for n in range(3)]
+    store: redis.asyncio.Redis = redis.asyncio.from_url(shared.access.redis_url)
+    assert await store.hlen(Keys(shared.access.cluster).sessions("counted-0")) == 1
+    await store.aclose()
+
+    async def online() -> int:
+        pc = await asyncio.to_thread(shared.kubectl.get, "pc", NAME)
+        return int(pc["status"]["sessions"]["online"])
+
+    for _ in range(120):
+        if await online() >= 3:
+            break
+        await asyncio.sleep(0.5)
+    assert await online() >= 3
+    for client in clients:
+        await client.disconnect()

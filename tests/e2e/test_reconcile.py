@@ -1,0 +1,200 @@
+"""What platform teams rely on: children come back, nothing is written at rest, scale works, deletion leaves no trace."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from demo.kubectl import CommandFailed
+from tests.e2e.push_cluster import NAME, PushCluster, build_push_cluster, eventually, get_condition, wait_ready
+
+KINDS = "statefulsets,deployments,services,configmaps,secrets,serviceaccounts,poddisruptionbudgets"
+OWNED = f"pushcluster.dev/cluster={NAME}"
+
+
+def children(pc: PushCluster) -> dict[str, Any]:
+    """Return the PushCluster's children by kind/name."""
+    items = pc.kubectl.items(KINDS, "--selector", OWNED)
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        f"service/{NAME}-gateway",
+        f"service/{NAME}-redis",
+        f"deployment/{NAME}-dispatcher",
+        f"configmap/{NAME}-rabbitmq",
+        f"secret/{NAME}-producer",
+        f"serviceaccount/{NAME}-gateway",
+    ],
+)
+def test_a_deleted_child_comes_back(shared: PushCluster, child: str) -> None:
+    uid = shared.kubectl("get", child, "--output", "jsonpath={.metadata.uid}")
+    shared.kubectl("delete", child, "--wait=true")
+
+    def is_back() -> bool:
+        return shared.kubectl("get", child, "--output", "jsonpath={.metadata.uid}") not in ("", uid)
+
+    eventually(is_back, within_s=15, what=f"{child} is back")
+    shared.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("child", "patch", "path"),
+    [
+        (f"deployment/{NAME}-gateway", {"spec": {"replicas": 5}}, "{.spec.replicas}"),
+        (
+            f"service/{NAME}-gateway",
+            {"spec": {"ports": [{"port": 80, "targetPort": 1}]}},
+            "{.spec.ports[0].targetPort}",
+        ),
+        (f"configmap/{NAME}-rabbitmq", {"data": {"rabbitmq.conf": "edited"}}, "{.data.rabbitmq\\.conf}"),
+        (f"statefulset/{NAME}-redis", {"metadata": {"labels": {OWNED.split("=", maxsplit=1)[0]: "x"}}}, "{.metadata.labels}"),
+    ],
+    ids=["replicas", "service port", "configuration", "labels"],
+)
+def test_an_edited_child_is_put_right(shared: PushCluster, child: str, patch: dict[str, Any], path: str) -> None:
+    def value() -> str:
+        return shared.kubectl("get", child, "--output", f"jsonpath={path}")
+
+    before = value()
+    shared.kubectl("patch", child, "--type", "merge", "--patch", json.dumps(patch))
+    eventually(lambda: value() == before, within_s=15, what=f"{path} of {child} is {before!r} again")
+    shared.wait_ready()
+
+
+def test_at_rest_no_child_is_written(shared: PushCluster) -> None:
+    shared.wait_ready()
+
+    def versions() -> dict[str, str]:
+        # A child's own controller writes its status; what the operator writes shows in its managed fields.
+        return {
+            name: json.dumps([f for f in item["metadata"].get("managedFields", []) if f.get("subresource") != "status"])
+            + str(item["metadata"].get("generation"))
+            for name, item in _with_managed_fields(shared).items()
+        }
+
+    def events() -> int:
+        return sum("Restored" in event["reason"] for event in shared.kubectl.items("events"))
+
+    eventually(lambda: versions() == versions(), within_s=60, what="the children are at rest")
+    before, restored = versions(), events()
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        assert versions() == before
+        time.sleep(5)
+    assert events() == restored
+    assert len(before) >= 12
+
+
+def _with_managed_fields(pc: PushCluster) -> dict[str, Any]:
+    items = pc.kubectl.items(KINDS, "--selector", OWNED, "--show-managed-fields")
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
+
+
+def test_kubectl_scale_changes_the_number_of_gateways(shared: PushCluster) -> None:
+    shared.kubectl("scale", f"pc/{NAME}", "--replicas=3")
+    try:
+        eventually(lambda: len(shared.pods("gateway")) == 3, within_s=60, what="three gateway pods")
+        shared.wait_ready()
+        assert shared.kubectl.get("pc", NAME)["status"]["gateway"]["readyReplicas"] == 3
+    finally:
+        shared.kubectl("scale", f"pc/{NAME}", "--replicas=2")
+    eventually(lambda: len(shared.pods("gateway")) == 2, within_s=120, what="two gateway pods again")
+    shared.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"routing": {"mode": "Multicast"}}, "Unsupported value"),
+        ({"gateway": {"replicas": -1}}, "greater than or equal to"),
+        ({"gateway": {"auth": {"mode": "Trusted", "secretRef": {"name": "x"}}}}, "secretRef"),
+        ({"delivery": {"offline": {"ttlSeconds": 60}, "resume": {"windowSeconds": 61}}}, "windowSeconds"),
+        ({"gateway": {"replica": 3}}, "unknown field"),
+    ],
+    ids=["enum", "minimum", "combination", "window", "typo"],
+)
+def test_a_bad_spec_is_refused_at_apply_with_a_sentence(shared: PushCluster, spec: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CommandFailed, match=reason):
+        shared.kubectl(
+            "apply", "--dry-run=server", "--validate=strict", "--filename", "-",
+            stdin=json.dumps(build_push_cluster(spec, "refused")),
+        )  # fmt: skip
+
+
+def test_explain_teaches(shared: PushCluster) -> None:
+    text = shared.kubectl("explain", "pc.spec.gateway")
+    for field in ("replicas", "maxConnections", "drain", "auth", "allowedOrigins"):
+        assert field in text
+    assert "<no description>" not in shared.kubectl("explain", "pc.spec", "--recursive=false")
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_its_revert_heals(shared: PushCluster) -> None:
+    def patch(image: str | None) -> None:
+        spec = {"spec": {"dispatcher": {"image": image}}}
+        shared.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps(spec))
+
+    patch("pushcluster/no-such-image:1")
+    try:
+        condition = eventually(
+            lambda: (c := get_condition(shared.kubectl, "DispatchersReady")) and "no-such-image" in str(c) and c,
+            within_s=60,
+            what="the condition names the image",
+        )
+        assert condition["message"]
+    finally:
+        patch(None)
+    shared.wait_ready()
+
+
+def test_a_single_replica_never_blocks_a_drain(shared: PushCluster) -> None:
+    for budget in shared.kubectl.items("poddisruptionbudgets"):
+        assert budget["status"]["disruptionsAllowed"] >= 1, budget["metadata"]["name"]
+
+
+def test_deleting_leaves_nothing_but_what_the_policy_keeps(shared: PushCluster, namespace: str) -> None:
+    kubectl = shared.kubectl.within(namespace)
+    spec = {"gateway": {"replicas": 1}, "dispatcher": {"replicas": 1}, "deletionPolicy": "Retain"}
+    kubectl.apply(build_push_cluster(spec))
+    wait_ready(kubectl)
+    claims = {item["metadata"]["name"] for item in kubectl.items("persistentvolumeclaims")}
+    assert len(claims) == 2
+    for budget in kubectl.items("poddisruptionbudgets"):
+        assert budget["status"]["disruptionsAllowed"] >= 1, budget["metadata"]["name"]
+
+    kubectl("delete", "pc", NAME, "--wait=true", within_s=60)
+
+    def rest() -> list[str]:
+        items = kubectl.items(f"{KINDS},pods,endpointslices,leases", "--selector", OWNED)
+        return [f"{item['kind']}/{item['metadata']['name']}" for item in items]
+
+    eventually(lambda: not rest(), within_s=90, what="no child is left")
+    assert {item["metadata"]["name"] for item in kubectl.items("persistentvolumeclaims")} == claims
+
+
+def test_the_operator_may_do_no_more_than_it_needs(shared: PushCluster) -> None:
+    account = "system:serviceaccount:pushcluster-system:pushcluster-operator"
+
+    def may(*question: str) -> bool:
+        try:
+            return shared.kubectl("auth", "can-i", *question, f"--as={account}").strip() == "yes"
+        except CommandFailed:
+            return False
+
+    assert may("list", "pods")
+    assert may("patch", "deployments.apps")
+    for question in (
+        ("create", "clusterrolebindings"),
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("delete", "persistentvolumeclaims"),
+        ("delete", "nodes"),
+        ("delete", "pushclusters.pushcluster.dev"),
+        ("impersonate", "users"),
+        ("escalate", "clusterroles"),
+        ("*", "*"),
+    ):
+        assert not may(*question), question
