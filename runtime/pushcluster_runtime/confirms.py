@@ -9,8 +9,6 @@ import asyncio
 from enum import Enum, auto
 from typing import Final
 
-from pushcluster_contract.errors import Unavailable
-
 SEQUENCE_HEADER: Final = "pc-seq"
 """On mandatory publishes only: the number that a return is matched by."""
 
@@ -61,12 +59,12 @@ class Confirms:
         if number in self._waiting:
             self._returned.add(number)
 
-    def fail(self, reason: str) -> None:
-        """Fail everything that waits with Unavailable: the channel is gone, and nobody knows what became of it."""
+    def fail(self, error: Exception) -> None:
+        """Fail everything that waits: the channel is gone, and nobody knows what became of it."""
         waiting, self._waiting = self._waiting, {}
         self._returned.clear()
         for future in waiting.values():
-            fail_future(future, Unavailable(reason))
+            fail_future(future, error)
 
     def _resolve(self, number: int, outcome: Outcome) -> None:
         future = self._waiting.pop(number, None)

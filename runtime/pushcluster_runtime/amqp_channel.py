@@ -1,0 +1,260 @@
+"""One AMQP channel: declarations, consumers and confirmed publishes."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+from pika.spec import Basic, BasicProperties
+
+from pushcluster_contract.topology import Binding, Queue, Topology
+from pushcluster_runtime.amqp_errors import describe, translate, unavailable
+from pushcluster_runtime.confirms import SEQUENCE_HEADER, Confirms, Outcome
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a polite close waits for the broker's answer."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message from a queue."""
+
+    tag: int
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    properties: BasicProperties
+    body: bytes
+    consumer_tag: str
+
+
+class AmqpChannel:
+    """One channel. `Amqp.channel` makes it."""
+
+    lost: asyncio.Future[str]
+    """Resolves with the reason once the channel is gone: closed, a channel exception, or the connection lost."""
+
+    def __init__(self, raw: Channel) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
+        self._raw = raw
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._confirms = Confirms()
+        self._on_cancel: dict[str, Callable[[], None] | None] = {}
+        self._consumers_made = 0
+        # pika's close cancels every consumer first. A queue with a single active consumer then goes on with the next
+        # one at once, and what this channel holds unacknowledged comes behind it: out of order (seen on RabbitMQ
+        # 4.3.6). Closing without a cancel gives the messages back first.
+        self._basic_cancel = raw.basic_cancel
+        raw.basic_cancel = _cancel_nothing  # type: ignore[method-assign]
+        raw.add_on_close_callback(lambda _, error: self._on_closed(error))
+
+    async def prepare(self, *, confirm: bool, prefetch: int) -> None:
+        """Set the modes of a channel that was just opened."""
+        self._raw.add_on_cancel_callback(lambda frame: self._on_cancelled(str(frame.method.consumer_tag)))
+        if prefetch:
+            await self._call(self._raw.basic_qos, prefetch_count=prefetch)
+        if confirm:
+            self._raw.add_on_return_callback(self._on_returned)
+            await self._call(self._raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare exchanges, queues and bindings; what is already there in the same form stays as it is."""
+        for exchange in topology.exchanges:
+            await self._call(
+                self._raw.exchange_declare,
+                exchange=exchange.name,
+                exchange_type=exchange.type,
+                durable=True,
+                arguments=dict(exchange.arguments),
+            )
+        for queue in topology.queues:
+            await self.declare_queue(queue)
+        for binding in topology.bindings:
+            await self.bind(binding)
+
+    async def declare_queue(self, queue: Queue) -> None:
+        """Declare a durable queue, or one that is exclusive to this connection and goes with it."""
+        await self._call(
+            self._raw.queue_declare,
+            queue=queue.name,
+            durable=not queue.exclusive,
+            exclusive=queue.exclusive,
+            auto_delete=False,
+            arguments=dict(queue.arguments),
+        )
+
+    async def bind(self, binding: Binding) -> None:
+        """Bind a queue to an exchange."""
+        await self._call(
+            self._raw.queue_bind, queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
+        )
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue and its messages; one that is not there is deleted already."""
+        await self._call(self._raw.queue_delete, queue=name)
+
+    async def consume(
+        self,
+        queue: str,
+        on_message: Callable[[Delivery], None],
+        *,
+        no_ack: bool,
+        priority: int | None = None,
+        on_cancel: Callable[[], None] | None = None,
+    ) -> str:
+        """Start a consumer and return its tag.
+
+        `on_message` must not raise: that is a bug, and it costs the channel. `on_cancel` is called when the broker
+        ends the consumer (its queue is gone); without it the channel is given up, so that `lost` tells.
+        """
+        self._consumers_made += 1
+        consumer_tag = f"{self._consumers_made}.{queue}"
+        self._on_cancel[consumer_tag] = on_cancel
+        arguments = {} if priority is None else {"x-priority": priority}
+        await self._call(
+            self._raw.basic_consume,
+            queue=queue,
+            on_message_callback=partial(self._on_deliver, on_message),
+            auto_ack=no_ack,
+            consumer_tag=consumer_tag,
+            arguments=arguments,
+        )
+        return consumer_tag
+
+    async def cancel(self, consumer_tag: str) -> None:
+        """Stop a consumer. Messages that it holds unacknowledged stay with this channel.
+
+        Not for a queue with a single active consumer whose order matters: the next consumer starts at once, ahead of
+        what is unacknowledged here. `close` keeps the order.
+        """
+        self._on_cancel.pop(consumer_tag, None)
+        await self._call(self._basic_cancel, consumer_tag=consumer_tag)
+
+    def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+    ) -> asyncio.Future[Outcome]:
+        """Publish on a channel in confirm mode; the future tells the outcome, or fails with Unavailable.
+
+        Raises Unavailable at once when the channel is gone, and InvalidInput when the message cannot be encoded. Sets
+        a header of its own on mandatory messages. The caller bounds how many futures are open.
+        """
+        if mandatory:
+            properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: self._confirms.next_number}
+        try:
+            self._raw.basic_publish(exchange, routing_key, body, properties, mandatory)
+        except AMQPError as error:
+            raise translate(error) from error
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._confirms.add(future)
+        return future
+
+    @property
+    def in_flight(self) -> int:
+        """Publishes whose outcome is not known yet."""
+        return len(self._confirms)
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge one delivery, or all up to it. Raises Unavailable when the channel is gone."""
+        try:
+            self._raw.basic_ack(delivery_tag, multiple)
+        except AMQPError as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """Close; unacknowledged messages go back to their queues, in order. Closing twice is allowed."""
+        self.abandon()
+        await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
+
+    def abandon(self) -> None:
+        """Start closing without waiting for it."""
+        if self._raw.is_open or self._raw.is_opening:
+            self._raw.close()
+
+    async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
+        """Run one of pika's methods that report to a callback; raises Unavailable when the channel goes meanwhile."""
+        if self.lost.done():
+            raise unavailable(self.lost.result())
+        replied: asyncio.Future[Any] = self._loop.create_future()
+        self._calls.add(replied)
+        try:
+            invoke(**arguments, callback=lambda *_: settle(replied, None))
+            await replied
+        except AMQPError as error:
+            raise translate(error) from error
+        finally:
+            self._calls.discard(replied)
+
+    def _on_deliver(
+        self,
+        on_message: Callable[[Delivery], None],
+        _: Channel,
+        deliver: Basic.Deliver,
+        properties: BasicProperties,
+        body: bytes,
+    ) -> None:
+        delivery = Delivery(
+            deliver.delivery_tag or 0,
+            deliver.exchange or "",
+            deliver.routing_key or "",
+            deliver.redelivered,
+            properties,
+            body,
+            deliver.consumer_tag or "",
+        )
+        if not self._raw.is_open:
+            return  # it goes back to the queue with the rest
+        try:
+            on_message(delivery)
+        except Exception:  # an error that reached pika would take the whole connection
+            _log.exception("a consumer failed", extra={"consumer": deliver.consumer_tag})
+            self.abandon()
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        outcome = Outcome.CONFIRMED if isinstance(method, Basic.Ack) else Outcome.NACKED
+        self._confirms.settle(method.delivery_tag, multiple=method.multiple, outcome=outcome)
+
+    def _on_returned(self, _: Channel, __: Basic.Return, properties: BasicProperties, ___: bytes) -> None:
+        number = (properties.headers or {}).get(SEQUENCE_HEADER)
+        if isinstance(number, int):
+            self._confirms.mark_returned(number)
+
+    def _on_cancelled(self, consumer_tag: str) -> None:
+        if consumer_tag not in self._on_cancel:
+            return  # our own cancel is under way
+        on_cancel = self._on_cancel.pop(consumer_tag)
+        if on_cancel is not None:
+            on_cancel()
+        else:
+            _log.warning("RabbitMQ ended a consumer", extra={"consumer": consumer_tag})
+            self.abandon()
+
+    def _on_closed(self, error: BaseException) -> None:
+        reason = describe(error)
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for call in self._calls:
+            settle(call, unavailable(reason))
+        self._confirms.fail(unavailable(reason))
+
+
+def settle(future: asyncio.Future[None], result: Exception | None) -> None:
+    """Give a future its result or error, unless its caller has left already."""
+    if future.done():
+        return
+    if result is None:
+        future.set_result(None)
+    else:
+        future.set_exception(result)
+        future.exception()
+
+
+def _cancel_nothing(*_: object, **__: object) -> None:
+    """Stand in for `Channel.basic_cancel` where pika calls it on its own account."""
