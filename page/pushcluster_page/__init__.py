@@ -1,1 +1,1 @@
-"""placeholder."""
+"""The sample page: two users' inboxes side by side, and a box to send to one of them."""

@@ -1,0 +1,76 @@
+"""What the page reads from its environment, once, at its start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+MIN_JWT_KEY_BYTES: Final = 32
+"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+STOMPJS_FILE: Final = "stomp.umd.min.js"
+
+
+class InvalidSettings(ValueError):
+    """A variable is missing or makes no sense; the message names it and what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of them; secrets stay out of the repr."""
+
+    ws_url: str
+    """The gateways as browsers reach them."""
+    api_url: str
+    """The dispatcher's HTTP API as this server reaches it, without a slash at the end."""
+    users: tuple[str, ...]
+    """The only users for whom a token is made and to whom the page sends."""
+    port: int
+    host: str
+    stompjs_dir: Path
+    """Holds `stomp.umd.min.js` of the npm package @stomp/stompjs."""
+    api_key: str = field(repr=False)
+    jwt_key: str = field(repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables `PAGE_…`; raises InvalidSettings."""
+        users = tuple(user.strip() for user in environ.get("PAGE_USERS", "alice,bob").split(","))
+        if not all(users) or len(set(users)) != len(users):
+            raise InvalidSettings("PAGE_USERS must be different user ids parted by commas, such as alice,bob")
+        jwt_key = _required(environ, "PAGE_JWT_KEY")
+        if len(jwt_key.encode()) < MIN_JWT_KEY_BYTES:
+            raise InvalidSettings(f"PAGE_JWT_KEY must have at least {MIN_JWT_KEY_BYTES} bytes")
+        stompjs_dir = Path(_required(environ, "PAGE_STOMPJS_DIR"))
+        if not (stompjs_dir / STOMPJS_FILE).is_file():
+            raise InvalidSettings(f"PAGE_STOMPJS_DIR must be a directory that holds {STOMPJS_FILE}, not {stompjs_dir}")
+        return cls(
+            ws_url=_url(environ, "PAGE_WS_URL", "ws", "wss"),
+            api_url=_url(environ, "PAGE_API_URL", "http", "https").rstrip("/"),
+            users=users,
+            port=_port(environ.get("PAGE_PORT", "8080")),
+            host=environ.get("PAGE_HOST", "0.0.0.0"),  # noqa: S104 - in a pod, the Service is what exposes it
+            stompjs_dir=stompjs_dir,
+            api_key=_required(environ, "PAGE_API_KEY"),
+            jwt_key=jwt_key,
+        )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    if not (value := environ.get(name, "")):
+        raise InvalidSettings(f"{name} must be set")
+    return value
+
+
+def _url(environ: Mapping[str, str], name: str, *schemes: str) -> str:
+    value = _required(environ, name)
+    url = urlsplit(value)
+    if url.scheme not in schemes or not url.hostname:
+        raise InvalidSettings(f"{name} must be a URL with {' or '.join(schemes)}, not {value!r}")
+    return value
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 65_535:
+        raise InvalidSettings(f"PAGE_PORT must be 1 to 65535, not {value!r}")
+    return int(value)

@@ -1,0 +1,109 @@
+// A subscription that outlives its connections: the resume recipe for stock @stomp/stompjs.
+//
+//   1. remember the message-id of the last message;
+//   2. send it as last-message-id with the next SUBSCRIBE: the gateway replays exactly what was missed, in order;
+//   3. drop what is not newer: after a fault the same message may come again, under the same message-id;
+//   4. look at `recovered` on the receipt: "false" means that something was missed for good.
+
+const FIRST_RETRY_MS = 200;
+const RETRY_SPREAD_MS = 600;
+const MAX_RETRY_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+const HEARTBEAT_MS = 5_000;
+
+export class Inbox {
+  #options;
+  #client;
+  #connections = 0;
+  #isLive = false;
+  lastMessageId = null;
+
+  /**
+   * options: wsUrl, destination (such as /queue/demo), fetchToken() → Promise of a JWT, and the callbacks
+   * onState(state, facts) with "connecting", "connected", "reconnecting" or "offline", and
+   * onMessage({id, text, wasMissed, isRedelivered}).
+   */
+  constructor(options) {
+    this.#options = options;
+    this.#client = new StompJs.Client({
+      brokerURL: options.wsUrl,
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      heartbeatIncoming: HEARTBEAT_MS,
+      heartbeatOutgoing: HEARTBEAT_MS,
+      // A gateway that vanished with its node answers no closing handshake: do not wait for one.
+      discardWebsocketOnCommFailure: true,
+      reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
+      maxReconnectDelay: MAX_RETRY_MS,
+      beforeConnect: () => this.#prepare(),
+      onConnect: (frame) => this.#subscribe(frame.headers),
+      onStompError: (frame) => options.onState("reconnecting", { reason: frame.headers.message }),
+      onWebSocketClose: () => this.#closed(),
+    });
+  }
+
+  start() {
+    this.#client.activate();
+  }
+
+  async stop() {
+    await this.#client.deactivate();
+    this.#options.onState("offline", {});
+  }
+
+  get isActive() {
+    return this.#client.active;
+  }
+
+  async #prepare() {
+    this.#options.onState(this.#connections ? "reconnecting" : "connecting", {});
+    // Another delay each time: when a gateway goes, its users must not all come back in the same instant.
+    this.#client.reconnectDelay = FIRST_RETRY_MS + Math.random() * RETRY_SPREAD_MS;
+    try {
+      this.#client.connectHeaders = { Authorization: `Bearer ${await this.#options.fetchToken()}` };
+    } catch {
+      // The old token may still do; if not, the gateway says so and the next attempt asks again.
+    }
+  }
+
+  #subscribe(connected) {
+    this.#connections += 1;
+    this.#isLive = false;
+    const headers = { receipt: `subscribed-${this.#connections}` };
+    if (this.lastMessageId) headers["last-message-id"] = this.lastMessageId;
+    this.#client.watchForReceipt(headers.receipt, (receipt) => {
+      this.#isLive = true;
+      this.#options.onState("connected", {
+        gateway: connected.gateway,
+        session: connected.session,
+        connections: this.#connections,
+        hasGap: receipt.headers.recovered === "false",
+      });
+    });
+    this.#client.subscribe(`/user${this.#options.destination}`, (message) => this.#receive(message), headers);
+  }
+
+  #receive(message) {
+    const id = message.headers["message-id"];
+    if (!isNewer(id, this.lastMessageId)) return;
+    this.lastMessageId = id;
+    this.#options.onMessage({
+      id,
+      text: message.body,
+      wasMissed: !this.#isLive,
+      isRedelivered: message.headers.redelivered === "true",
+    });
+  }
+
+  #closed() {
+    this.#isLive = false;
+    if (this.isActive) this.#options.onState("reconnecting", {});
+  }
+}
+
+/** Compare message-ids, `<ms>-<seq>`: they only grow. */
+export function isNewer(id, last) {
+  if (last === null) return true;
+  const [ms, seq] = id.split("-").map(Number);
+  const [lastMs, lastSeq] = last.split("-").map(Number);
+  return ms > lastMs || (ms === lastMs && seq > lastSeq);
+}

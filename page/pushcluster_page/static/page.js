@@ -1,0 +1,153 @@
+// The page round the inboxes: what it shows, and the box to send.
+
+import { Inbox } from "./inbox.js";
+
+const MAX_SHOWN = 200;
+const TOKEN_TIMEOUT_MS = 3_000;
+const SEND_TIMEOUT_MS = 10_000;
+const STATE_WORDS = {
+  connecting: "Connecting…",
+  connected: "Connected",
+  reconnecting: "Reconnecting…",
+  offline: "Offline",
+};
+
+const byId = (id) => document.getElementById(id);
+const clone = (id) => byId(id).content.firstElementChild.cloneNode(true);
+
+async function fetchJson(url, timeoutMs, options = {}) {
+  const reply = await fetch(url, { ...options, signal: AbortSignal.timeout(timeoutMs) });
+  const body = await reply.json();
+  if (!reply.ok) throw new Error(body.error ?? `the server answered ${reply.status}`);
+  return body;
+}
+
+async function fetchToken(user) {
+  return (await fetchJson(`token?user=${encodeURIComponent(user)}`, TOKEN_TIMEOUT_MS)).token;
+}
+
+function addInbox(user, config) {
+  const card = clone("inbox");
+  const part = (selector) => card.querySelector(selector);
+  const heading = part("h2");
+  card.dataset.user = user;
+  card.id = `inbox-${user}`;
+  heading.id = `inbox-${user}-name`;
+  heading.textContent = user;
+  card.setAttribute("aria-labelledby", heading.id);
+  part(".messages").setAttribute("aria-label", `Messages of ${user}`);
+  part(".avatar").textContent = user.slice(0, 1).toUpperCase();
+
+  const inbox = new Inbox({
+    wsUrl: config.wsUrl,
+    destination: config.destination,
+    fetchToken: () => fetchToken(user),
+    onState: (state, facts) => showState(card, config, state, facts),
+    onMessage: (message) => showMessage(card, message),
+  });
+  const toggle = part(".toggle");
+  toggle.addEventListener("click", () => {
+    if (inbox.isActive) inbox.stop();
+    else inbox.start();
+    toggle.textContent = inbox.isActive ? "Go offline" : "Go online";
+  });
+  byId("inboxes").append(card);
+  inbox.start();
+}
+
+function showState(card, config, state, facts) {
+  const part = (selector) => card.querySelector(selector);
+  card.dataset.state = state;
+  part(".state").textContent = STATE_WORDS[state];
+  part(".state").title = facts.reason ?? "";
+  if (state !== "connected") {
+    part(".gateway").textContent = "–";
+    part(".routing-key").textContent = "–";
+    if (facts.reason) showNotice(card, facts.reason);
+    return;
+  }
+  const name = config.destination.split("/").at(-1);
+  card.dataset.connections = facts.connections;
+  part(".gateway").textContent = facts.gateway;
+  part(".routing-key").textContent = `${name}-user${facts.session}`;
+  showNotice(card, facts.hasGap ? "Some messages are gone: away for longer than they are kept." : "");
+}
+
+function showNotice(card, text) {
+  const notice = card.querySelector(".notice");
+  notice.textContent = text;
+  notice.hidden = !text;
+}
+
+function showMessage(card, { id, text, wasMissed, isRedelivered }) {
+  const item = clone("message");
+  const arrived = new Date();
+  item.dataset.messageId = id;
+  item.querySelector(".body").textContent = text;
+  item.querySelector("time").textContent = arrived.toLocaleTimeString();
+  item.querySelector("time").dateTime = arrived.toISOString();
+  item.querySelector(".id").textContent = id;
+  if (wasMissed) addTag(item, "caught up");
+  if (isRedelivered) addTag(item, "redelivered");
+  const list = card.querySelector(".messages");
+  list.append(item);
+  while (list.children.length > MAX_SHOWN) list.firstElementChild.remove();
+  list.scrollTop = list.scrollHeight;
+  card.querySelector(".empty").hidden = true;
+  card.querySelector(".last-id").textContent = id;
+}
+
+function addTag(item, text) {
+  const tag = document.createElement("span");
+  tag.className = "tag";
+  tag.textContent = text;
+  item.querySelector(".tags").append(tag);
+}
+
+function addRecipient(user, isFirst) {
+  const label = clone("recipient");
+  const input = label.querySelector("input");
+  input.value = user;
+  input.checked = isFirst;
+  label.dataset.user = user;
+  label.querySelector("span").textContent = user;
+  byId("recipients").append(label);
+}
+
+async function send(event) {
+  event.preventDefault();
+  const form = event.target;
+  const { user, text } = Object.fromEntries(new FormData(form));
+  const button = form.querySelector("button");
+  const outcome = byId("sent");
+  button.disabled = true;
+  const started = performance.now();
+  try {
+    await fetchJson("send", SEND_TIMEOUT_MS, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ user, text }),
+    });
+    outcome.textContent = `Safe on disk, for ${user}, after ${Math.round(performance.now() - started)} ms.`;
+    outcome.dataset.outcome = "accepted";
+    form.elements.text.value = "";
+  } catch (error) {
+    outcome.textContent = `Not sent: ${error.message}.`;
+    outcome.dataset.outcome = "failed";
+  } finally {
+    button.disabled = false;
+    form.elements.text.focus();
+  }
+}
+
+try {
+  const config = await fetchJson("config.json", TOKEN_TIMEOUT_MS);
+  config.users.forEach((user, index) => {
+    addRecipient(user, index === 0);
+    addInbox(user, config);
+  });
+  byId("send").addEventListener("submit", send);
+} catch (error) {
+  byId("failure").textContent = `The page could not start: ${error.message}. Reload it to try again.`;
+  byId("failure").hidden = false;
+}
