@@ -1,0 +1,11 @@
+"""PodDisruptionBudget `<cluster>-dispatcher`."""
+
+from pushcluster_operator.children.inputs import Inputs
+from pushcluster_operator.children.service import build_budget
+from pushcluster_operator.labels import Component
+from pushcluster_operator.manifest import Manifest
+
+
+def build(inputs: Inputs) -> Manifest | None:
+    """Build the PodDisruptionBudget; none for a single replica."""
+    return build_budget(inputs, inputs.names.dispatcher, Component.DISPATCHER, inputs.cluster.spec.dispatcher.replicas)

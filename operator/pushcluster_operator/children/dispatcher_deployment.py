@@ -1,0 +1,46 @@
+"""Deployment `<cluster>-dispatcher`: the pods that route messages and serve the HTTP API."""
+
+from typing import Final
+
+from pushcluster_contract import env
+from pushcluster_operator.children import connections_secret
+from pushcluster_operator.children.inputs import Inputs
+from pushcluster_operator.children.pod import (
+    SERVED_PORT,
+    build_program_container,
+    build_program_environment,
+    from_secret,
+    variable,
+)
+from pushcluster_operator.children.program import build_program
+from pushcluster_operator.credentials import API_KEY
+from pushcluster_operator.labels import Component
+from pushcluster_operator.manifest import Manifest, digest
+
+GRACE_S: Final = 30
+"""Enough to finish the batches under way; what is not acknowledged then goes to another dispatcher."""
+
+
+def build(inputs: Inputs) -> Manifest:
+    """Build the Deployment."""
+    dispatcher = inputs.cluster.spec.dispatcher
+    environment = [
+        *build_program_environment(inputs),
+        variable(env.API_PORT, SERVED_PORT),
+        variable(env.API_ENABLED, "true" if dispatcher.api_enabled else "false"),
+    ]
+    if dispatcher.api_enabled:
+        environment.append(from_secret(env.API_KEY, inputs.names.api, API_KEY))
+    container = build_program_container(
+        "dispatcher", dispatcher.image or inputs.images.dispatcher, "http", environment, dispatcher.resources
+    )
+    api_key = inputs.credentials.api_key if dispatcher.api_enabled else ""
+    return build_program(
+        inputs,
+        Component.DISPATCHER,
+        name=inputs.names.dispatcher,
+        replicas=dispatcher.replicas,
+        container=container,
+        grace_s=GRACE_S,
+        checksum=digest(connections_secret.build(inputs)["data"], api_key),
+    )

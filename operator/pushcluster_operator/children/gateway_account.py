@@ -1,0 +1,11 @@
+"""ServiceAccount `<cluster>-gateway`."""
+
+from pushcluster_operator.children.inputs import Inputs
+from pushcluster_operator.children.service import build_account
+from pushcluster_operator.labels import Component
+from pushcluster_operator.manifest import Manifest
+
+
+def build(inputs: Inputs) -> Manifest:
+    """Build the ServiceAccount."""
+    return build_account(inputs, inputs.names.gateway, Component.GATEWAY)

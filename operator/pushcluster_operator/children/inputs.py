@@ -1,0 +1,67 @@
+"""What the children are built from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pushcluster_contract import env
+from pushcluster_operator.cluster import API_VERSION, KIND, PushCluster
+from pushcluster_operator.credentials import Credentials
+from pushcluster_operator.labels import Component, build_labels
+from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of pods whose PushCluster names none."""
+
+    gateway: str
+    dispatcher: str
+    rabbitmq: str
+    redis: str
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the operator's variables; absent ones take the public images."""
+        return cls(
+            gateway=environ.get(env.IMAGE_GATEWAY) or "pushcluster/gateway:0.1.0",
+            dispatcher=environ.get(env.IMAGE_DISPATCHER) or "pushcluster/dispatcher:0.1.0",
+            rabbitmq=environ.get(env.IMAGE_RABBITMQ) or "rabbitmq:4.3",
+            redis=environ.get(env.IMAGE_REDIS) or "redis:8",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a child depends on: the same inputs always give the same children."""
+
+    cluster: PushCluster
+    credentials: Credentials
+    images: Images
+    producer_released: bool
+    """Producers get their credentials only after every binding exists, which a ready dispatcher shows."""
+
+    @property
+    def names(self) -> Names:
+        """The children's names."""
+        return Names.of(self.cluster.identity)
+
+    def metadata(self, name: str, component: Component) -> Manifest:
+        """Return the metadata of a child: labels, and the owner with whom it goes."""
+        identity = self.cluster.identity
+        return {
+            "name": name,
+            "namespace": identity.namespace,
+            "labels": build_labels(identity, component),
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": identity.name,
+                    "uid": identity.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        }

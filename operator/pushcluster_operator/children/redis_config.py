@@ -1,0 +1,38 @@
+"""ConfigMap `<cluster>-redis`: redis.conf."""
+
+from typing import Final
+
+from pushcluster_operator import quantities
+from pushcluster_operator.children.inputs import Inputs
+from pushcluster_operator.labels import Component
+from pushcluster_operator.manifest import Manifest
+
+REDIS_PORT: Final = 6_379
+CONFIG_DIRECTORY: Final = "/etc/pushcluster/redis"
+SECRET_DIRECTORY: Final = "/run/pushcluster/redis"  # noqa: S105  # a path
+
+
+def build(inputs: Inputs) -> Manifest:
+    """Build the ConfigMap. The password stands in the Secret's file that the last line includes."""
+    max_memory = quantities.to_bytes(inputs.cluster.spec.redis.max_memory)
+    settings = (
+        ("port", REDIS_PORT),
+        ("bind", "* -::*"),
+        ("protected-mode", "no"),
+        ("dir", "/data"),
+        # The log of each user is the truth: an entry is on disk before its message is acknowledged.
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("save", '""'),
+        # Full memory must stop the producers; evicting entries would lose messages in silence.
+        ("maxmemory", max_memory),
+        ("maxmemory-policy", "noeviction"),
+        ("tcp-keepalive", 60),
+        ("include", f"{SECRET_DIRECTORY}/auth.conf"),
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": inputs.metadata(inputs.names.redis, Component.REDIS),
+        "data": {"redis.conf": "".join(f"{name} {value}\n" for name, value in settings)},
+    }

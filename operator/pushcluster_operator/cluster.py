@@ -1,0 +1,59 @@
+"""One PushCluster: who it is, and what it asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from pushcluster_operator.spec import PushClusterSpec, check_name
+
+API_GROUP: Final = "pushcluster.dev"
+API_VERSION: Final = "pushcluster.dev/v1alpha1"
+KIND: Final = "PushCluster"
+PLURAL: Final = "pushclusters"
+PAUSED_ANNOTATION: Final = "pushcluster.dev/paused"
+"""`true`: the children stay as they are; status and session clean-up go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The part of a PushCluster that is there even when its spec is unusable."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    paused: bool = False
+    deleting: bool = False
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read `metadata`."""
+        metadata = body["metadata"]
+        return cls(
+            namespace=metadata.get("namespace", "default"),
+            name=metadata["name"],
+            uid=metadata.get("uid", ""),
+            generation=metadata.get("generation", 0),
+            paused=(metadata.get("annotations") or {}).get(PAUSED_ANNOTATION) == "true",
+            deleting="deletionTimestamp" in metadata,
+        )
+
+    @property
+    def id(self) -> str:
+        """`<namespace>.<name>`: the name in Redis keys, and the vhost."""
+        return f"{self.namespace}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PushCluster:
+    """A PushCluster whose spec can be built."""
+
+    identity: Identity
+    spec: PushClusterSpec
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read a whole PushCluster; raises InvalidSpec."""
+        identity = Identity.from_body(body)
+        check_name(identity.name)
+        return cls(identity, PushClusterSpec.from_body(body))

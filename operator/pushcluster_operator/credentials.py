@@ -1,0 +1,74 @@
+"""The secrets of one PushCluster: made once, read back ever after.
+
+What a Secret holds is the truth: a value that somebody put there is used and rolled out like one of ours, a missing
+one is made anew. So deleting a generated Secret rotates it.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from pushcluster_operator.manifest import decode_data
+from pushcluster_operator.names import Names
+
+Entropy = Callable[[int], bytes]
+"""Returns so many random bytes: `os.urandom`."""
+
+SECRET_BYTES: Final = 32
+HS256_KEY: Final = "hs256.key"
+"""The key of a JWT Secret, generated or referenced."""
+API_KEY: Final = "api-key"
+MIN_HS256_BYTES: Final = 32
+"""RFC 7518, 3.2: a key of at least the hash's size."""
+
+_USABLE: Final = re.compile(r"[!-~]{8,255}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Every secret value of a PushCluster. None of them shows in a repr."""
+
+    erlang_cookie: str = field(repr=False)
+    rabbitmq_password: str = field(repr=False)
+    producer_password: str = field(repr=False)
+    redis_password: str = field(repr=False)
+    jwt_key: str = field(repr=False)
+    api_key: str = field(repr=False)
+    referenced_jwt_digest: str = ""
+    """Changes with the Secret of `auth.secretRef`, so that gateways roll; empty without one."""
+
+    @classmethod
+    def recover(cls, names: Names, secrets: Mapping[str, Mapping[str, Any]], entropy: Entropy) -> Self:
+        """Return what the live Secrets (by name) hold, and new values for what they do not."""
+
+        def value(secret: str, key: str) -> str:
+            held = decode_data(secrets.get(secret, {})).get(key, "")
+            return held if _USABLE.fullmatch(held) else generate_secret(entropy)
+
+        return cls(
+            erlang_cookie=value(names.rabbitmq, "erlang-cookie"),
+            rabbitmq_password=value(names.rabbitmq, "password"),
+            producer_password=value(names.rabbitmq, "producer-password"),
+            redis_password=value(names.redis, "password"),
+            jwt_key=value(names.jwt, HS256_KEY),
+            api_key=value(names.api, API_KEY),
+        )
+
+
+def generate_secret(entropy: Entropy) -> str:
+    """Return 43 characters of `A-Za-z0-9-_` that carry 256 bits: safe in URLs, configuration files and shells."""
+    return base64.urlsafe_b64encode(entropy(SECRET_BYTES)).decode().rstrip("=")
+
+
+def hash_password(password: str, user: str) -> str:
+    """Return RabbitMQ's salted SHA-256 form of a password.
+
+    base64(salt || sha256(salt || password)), salt of 4 bytes; source: rabbitmq.com/docs/passwords. The salt comes from
+    the password itself, so that the same password always gives the same text and nothing looks changed.
+    """
+    salt = hmac.digest(password.encode(), user.encode(), "sha256")[:4]
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

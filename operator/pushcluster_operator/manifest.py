@@ -1,0 +1,49 @@
+"""Kubernetes objects as plain JSON, and the few things that are asked of all of them."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Manifest = dict[str, Any]
+"""An object as the API server takes and gives it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """What tells one object of a namespace from the others."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
+    """Return the object's kind and name."""
+    return ObjectKey(manifest["kind"], manifest["metadata"]["name"])
+
+
+def digest(*values: object) -> str:
+    """Return 16 hex digits that change when any of the JSON values does."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def encode_data(values: Mapping[str, str]) -> dict[str, str]:
+    """Return a Secret's `data`; `stringData` is write-only and could not be compared with what is there."""
+    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+
+
+def decode_data(secret: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts in a Secret's `data`, without the values that are no UTF-8."""
+    texts: dict[str, str] = {}
+    for key, value in (secret.get("data") or {}).items():
+        try:
+            texts[key] = base64.b64decode(value).decode()
+        except ValueError:
+            continue
+    return texts

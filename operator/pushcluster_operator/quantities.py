@@ -1,0 +1,56 @@
+"""Kubernetes quantities (`500m`, `64Mi`): reading them, and writing them as the API server gives them back.
+
+The canonical form matters: a child that says `1024Mi` where the API server answers `1Gi` would look edited for ever.
+Source: `k8s.io/apimachinery/pkg/api/resource/quantity.go`, CanonicalizeBytes.
+"""
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from pushcluster_operator.errors import InvalidSpec
+
+_QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII)
+_BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4}
+_DECIMAL: Final = {"m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4}
+_BINARY_SUFFIXES: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+_DECIMAL_SUFFIXES: Final = ("", "k", "M", "G", "T", "P")
+_RULE: Final = "a number with one of m k M G T Ki Mi Gi Ti, or none, behind it"
+
+
+def parse(text: str) -> Fraction:
+    """Return the quantity as an exact number; raises InvalidSpec."""
+    value, _ = _split(text)
+    return value
+
+
+def to_bytes(text: str) -> int:
+    """Return the quantity as whole bytes, rounded up; raises InvalidSpec."""
+    return -(-parse(text) // 1)
+
+
+def canonical(text: str) -> str:
+    """Return the form that the API server stores; raises InvalidSpec."""
+    value, suffix = _split(text)
+    if suffix in _BINARY and value >= 1024:
+        return _scaled(-(-value // 1), 1024, _BINARY_SUFFIXES)
+    if value.denominator == 1:
+        return _scaled(int(value), 1000, _DECIMAL_SUFFIXES)
+    return f"{-(-(value * 1000) // 1)}m"
+
+
+def _split(text: str) -> tuple[Fraction, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise InvalidSpec(f"{text[:50]!r} is not {_RULE}")
+    suffix = match[2] or ""
+    unit = Fraction(1024) ** _BINARY[suffix] if suffix in _BINARY else Fraction(1000) ** _DECIMAL[suffix]
+    return Fraction(match[1]) * unit, suffix
+
+
+def _scaled(value: int, base: int, suffixes: tuple[str, ...]) -> str:
+    power = 0
+    while value and value % base == 0 and power < len(suffixes) - 1:
+        value //= base
+        power += 1
+    return f"{value}{suffixes[power]}"

@@ -1,0 +1,277 @@
+"""What the author of a PushCluster asks for: the one place where its JSON is read.
+
+`crds/pushcluster.yaml` states the same fields, defaults and bounds for the API server; a test holds the two together.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_operator import quantities
+from pushcluster_operator.errors import InvalidSpec
+from pushcluster_operator.reading import Reader
+
+MAX_CLUSTER_NAME_CHARS: Final = 40
+"""Leaves room for what is put behind the name: `-rabbitmq`, a pod's ordinal and the controllers' hashes."""
+REDIS_STORAGE_PER_MEMORY: Final = 3
+"""The append-only file, the copy of it that a rewrite makes, and what is written meanwhile."""
+
+_DNS_LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]*"
+_IMAGE_RULE: Final = "the name of a container image"
+
+
+class AuthMode(StrEnum):
+    """`spec.gateway.auth.mode`."""
+
+    JWT = "JWT"
+    TRUSTED = "Trusted"
+
+
+class DeletionPolicy(StrEnum):
+    """`spec.deletionPolicy`: what becomes of the volumes when the PushCluster is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one container asks for and may use, as canonical quantities."""
+
+    cpu_request: str
+    memory_request: str
+    memory_limit: str
+    cpu_limit: str | None = None
+
+    @classmethod
+    def read(cls, reader: Reader, default: Self) -> Self:
+        """Read `{requests, limits}`; raises InvalidSpec when more is asked for than may be used."""
+        requests, limits = reader.child("requests"), reader.child("limits")
+        resources = cls(
+            cpu_request=requests.quantity("cpu", default.cpu_request),
+            memory_request=requests.quantity("memory", default.memory_request),
+            memory_limit=limits.quantity("memory", default.memory_limit),
+            cpu_limit=limits.optional_quantity("cpu"),
+        )
+        for part in (requests, limits, reader):
+            part.finish()
+        pairs = (
+            ("memory", resources.memory_request, resources.memory_limit),
+            ("cpu", resources.cpu_request, resources.cpu_limit),
+        )
+        for name, request, limit in pairs:
+            if limit is not None and quantities.parse(request) > quantities.parse(limit):
+                raise InvalidSpec(
+                    f"{reader.path}.requests.{name} ({request}) is more than limits.{name} ({limit}); "
+                    "lower the request or raise the limit"
+                )
+        return resources
+
+
+GATEWAY_RESOURCES: Final = Resources(cpu_request="50m", memory_request="64Mi", memory_limit="512Mi")
+DISPATCHER_RESOURCES: Final = Resources(cpu_request="50m", memory_request="64Mi", memory_limit="256Mi")
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """`spec.gateway.auth`."""
+
+    mode: AuthMode
+    secret_name: str | None
+    user_claim: str
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        mode = reader.choice("mode", AuthMode.JWT, AuthMode)
+        reference = reader.optional_child("secretRef")
+        name = None
+        if reference is not None:
+            name = reference.text(
+                "name", "", pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", maximum=253, rule="a Secret's name"
+            )
+            reference.finish()
+        claim = reader.text("userClaim", "sub", pattern=r"[A-Za-z0-9_.:/-]+", maximum=128, rule="the name of a claim")
+        reader.finish()
+        if mode is AuthMode.TRUSTED and name is not None:
+            raise InvalidSpec(f"{reader.path}.secretRef has no meaning with mode Trusted; remove one of the two")
+        return cls(mode, name, claim)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """`spec.gateway`."""
+
+    replicas: int
+    max_connections: int
+    drain_seconds: int
+    auth: Auth
+    allowed_origins: tuple[str, ...]
+    image: str | None
+    resources: Resources
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        drain = reader.child("drain")
+        gateway = cls(
+            replicas=reader.integer("replicas", 2, minimum=0, maximum=500),
+            max_connections=reader.integer("maxConnections", 20_000, minimum=1, maximum=200_000),
+            drain_seconds=drain.integer("seconds", 60, minimum=0, maximum=3_600),
+            auth=Auth.read(reader.child("auth")),
+            allowed_origins=reader.texts(
+                "allowedOrigins",
+                pattern=r"https?://[A-Za-z0-9.:\[\]-]+",
+                maximum=255,
+                most=64,
+                rule="an origin such as https://app.example.com, without a path",
+            ),
+            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+            resources=Resources.read(reader.child("resources"), GATEWAY_RESOURCES),
+        )
+        drain.finish()
+        reader.finish()
+        return gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """`spec.dispatcher`."""
+
+    replicas: int
+    api_enabled: bool
+    image: str | None
+    resources: Resources
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        api = reader.child("api")
+        dispatcher = cls(
+            replicas=reader.integer("replicas", 2, minimum=0, maximum=16),
+            api_enabled=api.boolean("enabled", default=True),
+            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+            resources=Resources.read(reader.child("resources"), DISPATCHER_RESOURCES),
+        )
+        api.finish()
+        reader.finish()
+        return dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedRabbitMQ:
+    """`spec.rabbitmq.managed`."""
+
+    replicas: int
+    storage: str
+    memory: str
+    image: str | None
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        managed = cls(
+            replicas=reader.integer("replicas", 1, minimum=1, maximum=1),
+            storage=reader.quantity("storage", "8Gi"),
+            memory=reader.quantity("memory", "1Gi"),
+            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+        )
+        reader.finish()
+        return managed
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedRedis:
+    """`spec.redis.managed`."""
+
+    storage: str
+    max_memory: str
+    image: str | None
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        managed = cls(
+            storage=reader.quantity("storage", "2Gi"),
+            max_memory=reader.quantity("maxMemory", "256Mi"),
+            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+        )
+        reader.finish()
+        if quantities.parse(managed.storage) < REDIS_STORAGE_PER_MEMORY * quantities.parse(managed.max_memory):
+            raise InvalidSpec(
+                f"{reader.path}.storage ({managed.storage}) must be at least {REDIS_STORAGE_PER_MEMORY} times "
+                f"maxMemory ({managed.max_memory}): the append-only file is rewritten beside itself"
+            )
+        return managed
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """`spec.delivery`."""
+
+    offline_ttl_seconds: int
+    offline_max_per_destination: int
+    resume_window_seconds: int
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one; raises InvalidSpec."""
+        offline, resume = reader.child("offline"), reader.child("resume")
+        delivery = cls(
+            offline_ttl_seconds=offline.integer("ttlSeconds", 86_400, minimum=60, maximum=2_592_000),
+            offline_max_per_destination=offline.integer("maxPerDestination", 1_000, minimum=1, maximum=100_000),
+            resume_window_seconds=resume.integer("windowSeconds", 120, minimum=0, maximum=86_400),
+        )
+        for part in (offline, resume, reader):
+            part.finish()
+        if delivery.resume_window_seconds > delivery.offline_ttl_seconds:
+            raise InvalidSpec(
+                f"{reader.path}.resume.windowSeconds ({delivery.resume_window_seconds}) must not be more than "
+                f"offline.ttlSeconds ({delivery.offline_ttl_seconds}): nothing is kept longer than that"
+            )
+        return delivery
+
+
+@dataclass(frozen=True, slots=True)
+class PushClusterSpec:
+    """`spec`, with every default filled in."""
+
+    routing_mode: RoutingMode
+    gateway: Gateway
+    dispatcher: Dispatcher
+    rabbitmq: ManagedRabbitMQ
+    redis: ManagedRedis
+    delivery: Delivery
+    deletion_policy: DeletionPolicy
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read the `spec` of a PushCluster as the API server (or a YAML file) gives it; raises InvalidSpec."""
+        reader = Reader(body.get("spec"), "spec")
+        routing, rabbitmq, redis = reader.child("routing"), reader.child("rabbitmq"), reader.child("redis")
+        spec = cls(
+            routing_mode=routing.choice("mode", RoutingMode.SESSION, RoutingMode),
+            gateway=Gateway.read(reader.child("gateway")),
+            dispatcher=Dispatcher.read(reader.child("dispatcher")),
+            rabbitmq=ManagedRabbitMQ.read(rabbitmq.child("managed")),
+            redis=ManagedRedis.read(redis.child("managed")),
+            delivery=Delivery.read(reader.child("delivery")),
+            deletion_policy=reader.choice("deletionPolicy", DeletionPolicy.RETAIN, DeletionPolicy),
+        )
+        for part in (routing, rabbitmq, redis, reader):
+            part.finish()
+        return spec
+
+
+def check_name(name: str) -> str:
+    """Return the name of a PushCluster if its children's names can be made from it; else raise InvalidSpec."""
+    if len(name) > MAX_CLUSTER_NAME_CHARS or not re.fullmatch(_DNS_LABEL, name):
+        raise InvalidSpec(
+            f"metadata.name {name!r} must be at most {MAX_CLUSTER_NAME_CHARS} of a-z 0-9 and -, "
+            "with a letter or digit at both ends"
+        )
+    return name
