@@ -66,14 +66,14 @@ class Reader:
             allowed = ", ".join(str(member) for member in among)  # type: ignore[attr-defined]  # StrEnum classes iterate
             raise InvalidSpec(f"{self.path}.{name} must be one of {allowed}, not {value!r:.60}") from None
 
-    def quantity(self, name: str, default: str) -> str:
-        """Return a positive quantity in canonical form."""
-        return self._check_quantity(name, self._take(name, default))
+    def quantity(self, name: str, default: str, *, minimum: str = "1m") -> str:
+        """Return a quantity of at least `minimum`, in canonical form."""
+        return self._check_quantity(name, self._take(name, default), minimum)
 
     def optional_quantity(self, name: str) -> str | None:
         """Return a positive quantity in canonical form, or None if the field is absent."""
         value = self._take(name, None)
-        return None if value is None else self._check_quantity(name, value)
+        return None if value is None else self._check_quantity(name, value, "1m")
 
     def child(self, name: str) -> "Reader":
         """Return the reader of an object inside this one; absent means empty."""
@@ -102,12 +102,12 @@ class Reader:
             raise InvalidSpec(f"{self.path}.{name} must be {rule}, not {value!r:.60}")
         return value
 
-    def _check_quantity(self, name: str, value: object) -> str:
+    def _check_quantity(self, name: str, value: object, minimum: str) -> str:
         text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
         try:
             canonical = quantities.canonical(text)
         except InvalidSpec as error:
             raise InvalidSpec(f"{self.path}.{name}: {error}") from None
-        if quantities.parse(canonical) == 0:
-            raise InvalidSpec(f"{self.path}.{name} must be more than zero")
+        if quantities.parse(canonical) < quantities.parse(minimum):
+            raise InvalidSpec(f"{self.path}.{name} must be at least {minimum}, not {canonical}")
         return canonical

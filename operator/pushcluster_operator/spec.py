@@ -19,7 +19,7 @@ MAX_CLUSTER_NAME_CHARS: Final = 40
 REDIS_STORAGE_PER_MEMORY: Final = 3
 """The append-only file, the copy of it that a rewrite makes, and what is written meanwhile."""
 
-_DNS_LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]*"
 _IMAGE_RULE: Final = "the name of a container image"
 
@@ -177,7 +177,7 @@ class ManagedRabbitMQ:
         managed = cls(
             replicas=reader.integer("replicas", 1, minimum=1, maximum=1),
             storage=reader.quantity("storage", "8Gi"),
-            memory=reader.quantity("memory", "1Gi"),
+            memory=reader.quantity("memory", "1Gi", minimum="256Mi"),
             image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
         )
         reader.finish()
@@ -197,7 +197,7 @@ class ManagedRedis:
         """Read one; raises InvalidSpec."""
         managed = cls(
             storage=reader.quantity("storage", "2Gi"),
-            max_memory=reader.quantity("maxMemory", "256Mi"),
+            max_memory=reader.quantity("maxMemory", "256Mi", minimum="16Mi"),
             image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
         )
         reader.finish()
@@ -269,9 +269,9 @@ class PushClusterSpec:
 
 def check_name(name: str) -> str:
     """Return the name of a PushCluster if its children's names can be made from it; else raise InvalidSpec."""
-    if len(name) > MAX_CLUSTER_NAME_CHARS or not re.fullmatch(_DNS_LABEL, name):
+    if len(name) > MAX_CLUSTER_NAME_CHARS or not re.fullmatch(_NAME, name):
         raise InvalidSpec(
             f"metadata.name {name!r} must be at most {MAX_CLUSTER_NAME_CHARS} of a-z 0-9 and -, "
-            "with a letter or digit at both ends"
+            "beginning with a letter and not ending in -"
         )
     return name

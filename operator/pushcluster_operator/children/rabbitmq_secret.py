@@ -37,7 +37,7 @@ def _definitions(inputs: Inputs) -> dict[str, Any]:
     """Return users, vhost and permissions; exchanges and queues are declared by the dispatchers."""
     credentials, vhost = inputs.credentials, inputs.cluster.identity.id
     return {
-        "vhosts": [{"name": vhost, "default_queue_type": "quorum"}],
+        "vhosts": [{"name": vhost, "metadata": {"default_queue_type": "quorum"}}],
         "users": [
             _user(INTERNAL_USER, credentials.rabbitmq_password, ["monitoring"]),
             _user(PRODUCER_USER, credentials.producer_password, []),
