@@ -27,7 +27,13 @@ def test_the_code_passes(command: tuple[str, ...]) -> None:
 
 def test_no_committed_file_names_a_registry_or_a_path_of_one_machine() -> None:
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    forbidden = ("pypi" + ".org", "registry.npmjs" + ".org", "deb.debian" + ".org", "proxy.golang" + ".org", "/work/" + "main")
+    forbidden = (
+        "pypi" + ".org",
+        "registry.npmjs" + ".org",
+        "deb.debian" + ".org",
+        "proxy.golang" + ".org",
+        "/work/" + "main",
+    )
     found = [
         (name, word)
         for name in files.split("\0")
