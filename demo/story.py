@@ -62,13 +62,14 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
     narrator.say(kubectl("get", "pc"))
     narrator.say(f"Ready after {seconds:.0f} s")
     access = expose(cluster, kubectl, NAME)
-    _apply_page(cluster, kubectl, access)
+    apply_page(cluster, kubectl, access)
     write_env(cluster, access)
     narrator.say(f"the sample page runs at {access.page_url}")
     return access
 
 
-def _apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
+def apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
+    """Run the sample page beside the PushCluster `demo` and wait until it is ready."""
     kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "page.yaml"))
     kubectl("set", "image", "deployment/demo-page", f"page={cluster.images['page']}")
     kubectl("set", "env", "deployment/demo-page", f"PAGE_WS_URL={access.ws_url}")

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from demo.expose import Access, expose
 from demo.kubectl import Cluster, CommandFailed, Kubectl
 
-NAME = "main"
+NAME = "demo"
 READY_WITHIN_S = 180
 T = TypeVar("T")
 
@@ -80,13 +80,13 @@ class PushCluster:
 
 
 def get_condition(kubectl: Kubectl, type_: str) -> dict[str, Any]:
-    """Return one condition of PushCluster `main`; an empty one when it is missing."""
+    """Return one condition of the PushCluster; an empty one when it is missing."""
     status = kubectl.get("pc", NAME).get("status", {})
     return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
 
 
 def wait_ready(kubectl: Kubectl) -> None:
-    """Wait until PushCluster `main` is Ready at its current generation; the error shows its status."""
+    """Wait until the PushCluster is Ready at its current generation; the error shows its status."""
 
     def is_ready() -> bool:
         pc = kubectl.get("pc", NAME)
