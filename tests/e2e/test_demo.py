@@ -1,6 +1,5 @@
 """`make demo`'s story ends well, and leaves what the README promises."""
 
-import os
 import re
 import shlex
 import sys
@@ -25,7 +24,7 @@ def test_the_demo_tells_its_story_and_writes_its_environment(cluster: Cluster) -
         environment = _read(ENV_FILE)
         assert {"KUBECONFIG", "NAMESPACE", "PUSHCLUSTER", *ADDRESSES} <= set(environment)
         assert all("@127.0.0.1:" in environment[a] or "//127.0.0.1:" in environment[a] for a in ADDRESSES)
-        assert os.stat(ENV_FILE).st_mode & 0o777 == 0o600
+        assert ENV_FILE.stat().st_mode & 0o777 == 0o600
         token = run(["make", "-s", "demo-token", "USER=alice"], within_s=60).strip()
         key = kubectl.secret(f"{NAME}-jwt")["hs256.key"]
         assert jwt.decode(token, key, algorithms=["HS256"])["sub"] == "alice"
