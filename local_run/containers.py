@@ -23,6 +23,14 @@ POLL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 2.0
 
 
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """What to run."""
@@ -55,14 +63,19 @@ class Container:
         self.host_ports = host_ports
 
     @classmethod
-    def run(cls, spec: ContainerSpec, reaper: Reaper, run_id: str) -> "Container":
-        """Create and start; raises ImageMissing or DockerError. It may not be ready yet."""
+    def run(
+        cls, spec: ContainerSpec, reaper: Reaper, run_id: str, allocate: Callable[[], int] = free_port
+    ) -> "Container":
+        """Create and start on ports that `allocate` finds free; raises ImageMissing or DockerError.
+
+        It may not be ready yet.
+        """
         if not docker("image", "ls", "--quiet", spec.image):
             raise ImageMissing(
                 f"image {spec.image} is not there: run `python3 -m local_cluster images --only data-plane`"
             )
         for _ in range(START_ATTEMPTS):
-            container = cls._create(spec, reaper, run_id)
+            container = cls._create(spec, reaper, run_id, allocate)
             try:
                 docker("start", container.id)
             except PortTaken:
@@ -72,8 +85,8 @@ class Container:
         raise LocalRunError(f"no free port on 127.0.0.1 for {spec.name} after {START_ATTEMPTS} attempts")
 
     @classmethod
-    def _create(cls, spec: ContainerSpec, reaper: Reaper, run_id: str) -> "Container":
-        host_ports = {port: free_port() for port in spec.ports}
+    def _create(cls, spec: ContainerSpec, reaper: Reaper, run_id: str, allocate: Callable[[], int]) -> "Container":
+        host_ports = {port: allocate() for port in spec.ports}
         options = [f"--label={RUN_LABEL}={run_id}", f"--label={OWNER_LABEL}={Owner.current()}"]
         options += [f"--publish=127.0.0.1:{outside}:{inside}" for inside, outside in host_ports.items()]
         options += [f"--env={name}={value}" for name, value in spec.env.items()]
@@ -157,14 +170,6 @@ def remove_orphans() -> list[str]:
     if orphans:
         docker("rm", "--force", "--volumes", *orphans)
     return orphans
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def redis_is_ready(port: int, password: str = "") -> bool:

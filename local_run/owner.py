@@ -26,10 +26,14 @@ class Owner:
         return f"{self.space}/{self.pid}/{self.started}"
 
     @classmethod
+    def of(cls, pid: int) -> Self:
+        """Return a process of this machine."""
+        return cls(_space(), pid, _started(pid) or 0)
+
+    @classmethod
     def current(cls) -> Self:
         """Return this process."""
-        pid = os.getpid()
-        return cls(_space(), pid, _started(pid) or 0)
+        return cls.of(os.getpid())
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

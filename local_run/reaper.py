@@ -1,7 +1,7 @@
 """Removes what a run made, however the run ends: a process of its own that waits for the run's end of a pipe to close.
 
 The kernel closes that end on a return, on Ctrl-C and on `kill -9` alike, so there is one way out for all of them.
-Each line names one thing, `container <id>`, `process <pid>` (and its group) or `directory <path>`.
+Each line names one thing, `container <id>`, `process <owner>` (and its group) or `directory <path>`.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 from typing import Final, Literal
+
+from local_run.owner import Owner
 
 REMOVAL_TIMEOUT_S: Final = 60.0
 
@@ -43,9 +45,11 @@ class Reaper:
 def main() -> None:
     """Wait for the end of standard input, then remove what it named: processes first, for they use the rest."""
     things = [line.split(" ", 1) for line in sys.stdin.read().splitlines()]
-    for name in (name for kind, name in things if kind == "process"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(name), signal.SIGKILL)
+    for owner in (Owner.parse(name) for kind, name in things if kind == "process"):
+        # A number alone would not do: it may belong to somebody else by now.
+        if owner is not None and not owner.is_gone():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(owner.pid, signal.SIGKILL)
     containers = [name for kind, name in things if kind == "container"]
     if containers:
         subprocess.run(

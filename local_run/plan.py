@@ -1,0 +1,190 @@
+"""What a local run starts, decided from a PushCluster's YAML by the operator's own builders.
+
+Pure but for what is handed in: `allocate` finds free ports, `new_uid` makes pod UIDs, `entropy` secrets.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from local_run.containers import ContainerSpec, rabbitmq_is_ready, redis_is_ready
+from local_run.pods import (
+    Children,
+    Manifest,
+    PodIdentity,
+    only_container,
+    read_data_directories,
+    read_environment,
+    read_files,
+    read_ports,
+    service_addresses,
+)
+from local_run.processes import ProcessSpec
+from pushcluster_contract import env
+from pushcluster_operator.children import Credentials, Images, PushCluster, build_children
+from pushcluster_operator.credentials import API_KEY, HS256_KEY, Entropy
+from pushcluster_operator.manifest import encode_data
+from pushcluster_operator.names import Names
+
+HOST: Final = "127.0.0.1"
+PAGE_USERS: Final = ("alice", "bob")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A PushCluster and its children, as Kubernetes would have them."""
+
+    cluster: PushCluster
+    children: Children
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any], images: Images, entropy: Entropy) -> "LocalCluster":
+        """Build the children, with new secrets; raises InvalidSpec."""
+        cluster = PushCluster.from_body(body)
+        credentials = Credentials.recover(Names.of(cluster.identity), {}, entropy)
+        children: list[Manifest] = list(build_children(cluster, credentials, images))
+        if (referenced := cluster.spec.gateway.auth.secret_name) is not None:
+            # The author's own key lives in Kubernetes: here, a new one stands in for it.
+            secret = {"kind": "Secret", "metadata": {"name": referenced}}
+            children.append({**secret, "data": encode_data({HS256_KEY: credentials.jwt_key})})
+        return cls(cluster, Children(tuple(children)))
+
+    @property
+    def names(self) -> Names:
+        """The children's names."""
+        return Names.of(self.cluster.identity)
+
+    @property
+    def jwt_key(self) -> str | None:
+        """What signs tokens; None when the gateways trust the login header."""
+        environment = read_environment(
+            self._container("Deployment", "gateway"), self._pod("gateway", ""), self.children
+        )
+        return environment.get(env.JWT_KEY)
+
+    @property
+    def api_key(self) -> str | None:
+        """The bearer key of the HTTP API; None when it is off."""
+        secret = self.children.named("Secret", self.names.api)
+        return self.children.values("Secret", self.names.api)[API_KEY] if secret else None
+
+    def store(self, component: str) -> ContainerSpec:
+        """Return the container of `redis` or `rabbitmq`."""
+        workload = self.children.of_component("StatefulSet", component)
+        container = only_container(workload)
+        pod = self._pod(f"{workload['metadata']['name']}-0", "")
+        words: list[str] = [*container["command"], *container.get("args", ())]
+        return ContainerSpec(
+            name=component,
+            image=container["image"],
+            ports=read_ports(container),
+            is_ready=rabbitmq_is_ready if component == "rabbitmq" else self._redis_is_ready,
+            entrypoint=words[0],
+            command=tuple(words[1:]),
+            env=read_environment(container, pod, self.children),
+            files=read_files(workload, self.children),
+            volumes=read_data_directories(workload),
+            hostname=f"{pod.name}.{workload['spec']['serviceName']}.{pod.namespace}.svc",
+        )
+
+    def hosts(self, component: str, host_ports: Mapping[int, int]) -> dict[str, str]:
+        """Return how pods write a store's address → how this machine reaches it."""
+        addresses = service_addresses(self.children, component)
+        return {inside: f"{HOST}:{host_ports[port]}" for inside, port in addresses.items()}
+
+    def program(self, component: str, pod: PodIdentity, hosts: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a `gateway` or `dispatcher` pod, with addresses of this machine."""
+        container = self._container("Deployment", component)
+        environment = read_environment(container, pod, self.children)
+        return {name: _reached(value, hosts) for name, value in environment.items()}
+
+    def producer_url(self, hosts: Mapping[str, str]) -> str:
+        """Return the AMQP URL that a back end publishes with."""
+        return _reached(self.children.values("Secret", self.names.producer)["url"], hosts)
+
+    def connection_urls(self, hosts: Mapping[str, str]) -> tuple[str, str]:
+        """Return the AMQP and Redis URLs of the cluster's own programs, who may do everything."""
+        secret = self.children.values("Secret", self.names.connections)
+        return _reached(secret["amqp-url"], hosts), _reached(secret["redis-url"], hosts)
+
+    def pod(self, component: str, ordinal: int, uid: str) -> PodIdentity:
+        """Return who a gateway or dispatcher is."""
+        return self._pod(f"{self.cluster.identity.name}-{component}-{ordinal}", uid)
+
+    def _pod(self, name: str, uid: str) -> PodIdentity:
+        return PodIdentity(name, uid, self.cluster.identity.namespace)
+
+    def _container(self, kind: str, component: str) -> Manifest:
+        return only_container(self.children.of_component(kind, component))
+
+    def _redis_is_ready(self, port: int) -> bool:
+        return redis_is_ready(port, self.children.values("Secret", self.names.redis)["password"])
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program and how it is reached."""
+
+    process: ProcessSpec
+    url: str
+    """A gateway's `ws://…/ws`, a dispatcher's API or the page, without a slash at the end."""
+    admin_url: str
+    """/healthz, /readyz and /metrics; the page's own address for the page."""
+
+
+def plan_gateway(
+    cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int]
+) -> Program:
+    """Return one gateway."""
+    return _plan_program(cluster, "gateway", env.WS_PORT, "ws://{}/ws", pod, hosts, allocate)
+
+
+def plan_dispatcher(
+    cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int]
+) -> Program:
+    """Return one dispatcher."""
+    return _plan_program(cluster, "dispatcher", env.API_PORT, "http://{}", pod, hosts, allocate)
+
+
+def plan_page(cluster: LocalCluster, ws_url: str, api_url: str, stompjs_dir: str, port: int) -> Program | None:
+    """Return the sample page; None when the cluster makes no tokens or has no API, which the page needs."""
+    if cluster.jwt_key is None or cluster.api_key is None:
+        return None
+    url = f"http://{HOST}:{port}"
+    environment = {
+        "PAGE_HOST": HOST,
+        "PAGE_PORT": str(port),
+        "PAGE_WS_URL": ws_url,
+        "PAGE_API_URL": api_url,
+        "PAGE_API_KEY": cluster.api_key,
+        "PAGE_JWT_KEY": cluster.jwt_key,
+        "PAGE_USERS": ",".join(PAGE_USERS),
+        "PAGE_STOMPJS_DIR": stompjs_dir,
+    }
+    return Program(ProcessSpec("page", "pushcluster_page", f"{url}/healthz", environment), url, url)
+
+
+def _plan_program(
+    cluster: LocalCluster,
+    component: str,
+    port_variable: str,
+    url: str,
+    pod: PodIdentity,
+    hosts: Mapping[str, str],
+    allocate: Callable[[], int],
+) -> Program:
+    port, admin_port = allocate(), allocate()
+    environment = cluster.program(component, pod, hosts) | {
+        env.LISTEN_HOST: HOST,
+        env.ADMIN_PORT: str(admin_port),
+        port_variable: str(port),
+    }
+    admin_url = f"http://{HOST}:{admin_port}"
+    process = ProcessSpec(pod.name, f"pushcluster_{component}", f"{admin_url}/readyz", environment)
+    return Program(process, url.format(f"{HOST}:{port}"), admin_url)
+
+
+def _reached(value: str, hosts: Mapping[str, str]) -> str:
+    for inside, outside in hosts.items():
+        value = value.replace(inside, outside)
+    return value

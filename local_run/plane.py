@@ -1,0 +1,200 @@
+"""The data plane of one PushCluster on this machine: started together, ended together."""
+
+import asyncio
+import os
+import secrets
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import jwt
+import yaml
+
+from local_run.containers import Container, ContainerSpec, free_port, remove_orphans
+from local_run.errors import LocalRunError
+from local_run.images import find_image
+from local_run.plan import HOST, LocalCluster, Program, plan_dispatcher, plan_gateway, plan_page
+from local_run.processes import Process
+from local_run.reaper import Reaper
+from local_run.service import Service
+from pushcluster_operator.children import Images
+
+CONTAINER_READY_S: Final = 90.0
+PROCESS_READY_S: Final = 60.0
+WATCH_S: Final = 0.5
+TOKEN_TTL_S: Final = 86_400
+STOMPJS_DIR: Final = Path(__file__).parent.parent / "page/node_modules/@stomp/stompjs/bundles"
+
+
+class RunningProgram:
+    """A program of the running plane, for tests and for people: where it is, and faults to put it through."""
+
+    def __init__(self, program: Program, process: Process) -> None:
+        self.name = program.process.name
+        self.url = program.url
+        self.admin_url = program.admin_url
+        self.process = process
+
+    async def kill(self) -> None:
+        """`kill -9`, as when a container is out of memory."""
+        await asyncio.to_thread(self.process.kill)
+
+    async def terminate(self, within_s: float) -> None:
+        """SIGTERM, as when a pod is deleted; returns when it has drained and ended."""
+        await asyncio.to_thread(self.process.terminate, within_s)
+
+    async def start(self) -> None:
+        """Start it again in the same pod, and return when it is ready."""
+        self.process.start()
+        await asyncio.to_thread(self.process.wait_ready, PROCESS_READY_S)
+
+
+class LocalPlane:
+    """`async with LocalPlane(body) as plane`: Redis, RabbitMQ, gateways, dispatchers and the page.
+
+    `body` is a PushCluster as its YAML has it. Everything is gone after the block, and after `kill -9` of its owner.
+    """
+
+    redis: Container
+    rabbitmq: Container
+    ws_url: str
+    """Any gateway, as the Service of the gateways gives it."""
+    gateways: list[RunningProgram]
+    dispatchers: list[RunningProgram]
+    page: RunningProgram | None
+
+    def __init__(
+        self,
+        body: Mapping[str, Any],
+        *,
+        gateways: int = 2,
+        dispatchers: int = 1,
+        with_page: bool = True,
+        allocate: Callable[[], int] = free_port,
+    ) -> None:
+        unused = "not-run-as-an-image"
+        images = Images(unused, unused, rabbitmq=find_image("rabbitmq"), redis=find_image("redis"))
+        self.cluster = LocalCluster.from_body(body, images, os.urandom)
+        self._counts = {"gateway": gateways, "dispatcher": dispatchers}
+        self._with_page = with_page
+        self._allocate = allocate
+        self._run_id = secrets.token_hex(4)
+        self._processes: list[Process] = []
+
+    @classmethod
+    def from_file(cls, path: Path, *, allocate: Callable[[], int] = free_port) -> Self:
+        """Read the first PushCluster in a YAML file; raises LocalRunError or InvalidSpec."""
+        try:
+            documents = list(yaml.safe_load_all(path.read_text()))
+        except (OSError, yaml.YAMLError) as error:
+            raise LocalRunError(f"cannot read {path}: {error}") from None
+        for document in documents:
+            if isinstance(document, dict) and document.get("kind") == "PushCluster":
+                return cls(document, allocate=allocate)
+        raise LocalRunError(f"{path} holds no PushCluster")
+
+    async def __aenter__(self) -> Self:
+        self._reaper = Reaper()
+        self._service = Service()
+        try:
+            await self._start()
+        except BaseException:
+            await self._service.close()
+            self._reaper.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._service.close()
+        await asyncio.to_thread(self._reaper.close)
+
+    @property
+    def producer_url(self) -> str:
+        """AMQP, for a back end: may publish to `push` and nothing else."""
+        return self.cluster.producer_url(self._hosts)
+
+    @property
+    def amqp_url(self) -> str:
+        """AMQP, for a look into the broker: may do everything in the vhost."""
+        return self.cluster.connection_urls(self._hosts)[0]
+
+    @property
+    def redis_url(self) -> str:
+        """Redis, with the password."""
+        return self.cluster.connection_urls(self._hosts)[1]
+
+    def token(self, user: str) -> str:
+        """Return a token that the gateways accept for a day; raises LocalRunError in auth mode Trusted."""
+        if (key := self.cluster.jwt_key) is None:
+            raise LocalRunError("auth mode Trusted: the gateways take the user from the login header, without a token")
+        now = int(time.time())
+        return jwt.encode({"sub": user, "iat": now, "exp": now + TOKEN_TTL_S}, key, algorithm="HS256")
+
+    async def first_failure(self) -> str:
+        """Return, as soon as a container or a process has ended that nobody asked to end, a sentence about it."""
+        while True:
+            for process in self._processes:
+                if (sentence := process.failure()) is not None:
+                    return sentence
+            for container in (self.redis, self.rabbitmq):
+                if not await asyncio.to_thread(container.is_running):
+                    log = await asyncio.to_thread(container.log, 20)
+                    return f"{container.spec.name} ended; its last words:\n{log}"
+            await asyncio.sleep(WATCH_S)
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(remove_orphans)
+        logs = Path(tempfile.mkdtemp(prefix="pushcluster-run-"))
+        self._reaper.will_remove("directory", str(logs))
+        # Those that a person types come first, so that they are the same at the next run.
+        page_port, service_port = self._allocate(), self._allocate()
+        self.ws_url = f"ws://{HOST}:{service_port}/ws"
+        self.redis, self.rabbitmq = await asyncio.gather(
+            self._start_container(self.cluster.store("redis")), self._start_container(self.cluster.store("rabbitmq"))
+        )
+        self._hosts = self.cluster.hosts("redis", self.redis.host_ports) | self.cluster.hosts(
+            "rabbitmq", self.rabbitmq.host_ports
+        )
+        self.gateways = [self._start_program(program, logs) for program in self._plan("gateway", plan_gateway)]
+        self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
+        await self._service.start(service_port, [urlsplit(gateway.url).port or 0 for gateway in self.gateways])
+        page = self._plan_page(page_port)
+        self.page = self._start_program(page, logs) if page else None
+        await asyncio.gather(*(asyncio.to_thread(p.wait_ready, PROCESS_READY_S) for p in self._processes))
+
+    async def _start_container(self, spec: ContainerSpec) -> Container:
+        starting = asyncio.create_task(
+            asyncio.to_thread(Container.run, spec, self._reaper, self._run_id, self._allocate)
+        )
+        try:
+            container = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on: what it makes has to be known to the reaper before that is closed.
+            await asyncio.wait([starting])
+            raise
+        await asyncio.to_thread(container.wait_ready, CONTAINER_READY_S)
+        return container
+
+    def _plan(self, component: str, plan: Callable[..., Program]) -> list[Program]:
+        pods = (self.cluster.pod(component, n, str(uuid.uuid4())) for n in range(self._counts[component]))
+        return [plan(self.cluster, pod, self._hosts, self._allocate) for pod in pods]
+
+    def _plan_page(self, port: int) -> Program | None:
+        if not self._with_page:
+            return None
+        if not STOMPJS_DIR.is_dir():
+            raise LocalRunError("the page's STOMP client is not there: run `npm ci --prefix page`")
+        return plan_page(self.cluster, self.ws_url, self.dispatchers[0].url, str(STOMPJS_DIR), port)
+
+    def _start_program(self, program: Program, logs: Path) -> RunningProgram:
+        process = Process(program.process, logs, self._reaper)
+        self._processes.append(process)
+        process.start()
+        return RunningProgram(program, process)
