@@ -12,16 +12,15 @@ import logging
 from typing import Final, Self
 
 import pika
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.connection import Connection
 from pika.exceptions import AMQPError
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_runtime.amqp_channel import CLOSE_TIMEOUT_S, AmqpChannel, Delivery, settle
+from pushcluster_runtime.amqp_connection import UNREADABLE_HEADER, Connection
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
 from pushcluster_runtime.confirms import Outcome
 
-__all__ = ["Amqp", "AmqpChannel", "Delivery", "Outcome"]
+__all__ = ["UNREADABLE_HEADER", "Amqp", "AmqpChannel", "Delivery", "Outcome"]
 
 _SCHEMES: Final = ("amqp://", "amqps://")
 
@@ -36,7 +35,7 @@ class Amqp:
 
     def __init__(self) -> None:
         self.lost = asyncio.get_running_loop().create_future()
-        self._connection: AsyncioConnection | None = None
+        self._connection: Connection | None = None
         self._blocked = False
 
     @classmethod
@@ -49,7 +48,7 @@ class Amqp:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         amqp = cls()
-        connection = AsyncioConnection(
+        connection = Connection(
             parameters,
             on_open_callback=lambda _: settle(opened, None),
             on_open_error_callback=lambda _, error: settle(opened, unavailable(describe(error))),

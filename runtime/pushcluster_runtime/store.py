@@ -17,7 +17,10 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     ClusterDownError,
+    ExecAbortError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -39,17 +42,41 @@ MIN_VERSION: Final = (7, 2)
 """WAITAOF came with it."""
 
 _UNAVAILABLE: Final = (
-    RedisConnectionError,  # BusyLoadingError is one of these
+    RedisConnectionError,  # LOADING and the authentication errors are among these
     RedisTimeoutError,
+    AskError,  # MOVED is one of these
+    ClusterDownError,  # MASTERDOWN is one of these
+    ExecAbortError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    ClusterDownError,  # MasterDownError is one of these
     TryAgainError,
 )
-_UNAVAILABLE_CODES: Final = ("BUSY", "MISCONF", "NOREPLICAS", "OOM", "UNBLOCKED")
-"""Codes for which redis-py has no class of its own, or which arrive inside a script's or a transaction's error."""
+_UNAVAILABLE_CODES: Final = (
+    "ASK ",
+    "BUSY",
+    "CLUSTERDOWN",
+    "EXECABORT",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "WRONGPASS",
+)
+"""What the server's state or its administrator can mend; the command itself is not at fault. redis-py takes the code
+off the text of errors that it knows and gives them a class; others come with it."""
 
 Argument = str | bytes | int
+
+SOURCES: Final = {script: script.source() for script in Script}
+DIGESTS: Final = {script: sha1(source.encode()).hexdigest() for script, source in SOURCES.items()}  # noqa: S324
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +109,17 @@ def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> R
     return Redis.from_pool(pool)
 
 
-async def check_version(client: Redis) -> str:
-    """Return the server's version; raises InvalidInput when it is older than MIN_VERSION, or Unavailable."""
+async def check_version(client: Redis) -> None:
+    """Raise InvalidInput when the server is older than MIN_VERSION, or Unavailable when it does not answer."""
     with translated():
-        version = str((await client.info("server"))["redis_version"])
+        require_version(str((await client.info("server"))["redis_version"]))
+
+
+def require_version(version: str) -> None:
+    """Raise InvalidInput when a server's version is older than MIN_VERSION."""
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
         needed = ".".join(map(str, MIN_VERSION))
         raise InvalidInput(f"Redis {version} is too old: {needed} or newer is needed")
-    return version
 
 
 @contextmanager
@@ -139,7 +169,7 @@ class ScriptRunner:
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             with translated():
-                await self._client.script_load(_SOURCES[script])
+                await self._client.script_load(SOURCES[script])
             for n, reply in zip(unknown, await self._run_once(script, [calls[n] for n in unknown]), strict=True):
                 replies[n] = reply
         return [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
@@ -155,10 +185,6 @@ class ScriptRunner:
 
 async def _prepare_connection(connection: Connection) -> None:
     await connection.on_connect()
-    for source in _SOURCES.values():
+    for source in SOURCES.values():
         await connection.send_command("SCRIPT", "LOAD", source)
         await connection.read_response()
-
-
-_SOURCES: Final = {script: script.source() for script in Script}
-DIGESTS: Final = {script: sha1(source.encode()).hexdigest() for script, source in _SOURCES.items()}  # noqa: S324
