@@ -15,7 +15,7 @@ CANDIDATES: Final = {"redis": ("redis:8-local", "redis:8"), "rabbitmq": ("rabbit
 
 def find_image(service: str, cluster_file: Path = CLUSTER_FILE) -> str:
     """Return the image of `redis` or `rabbitmq`; raises ImageMissing with the command that makes it."""
-    named = _named(service, cluster_file)
+    named = named_image(service, cluster_file)
     candidates = (named, *CANDIDATES[service]) if named else CANDIDATES[service]
     for image in candidates:
         if docker("image", "ls", "--quiet", image):
@@ -25,7 +25,8 @@ def find_image(service: str, cluster_file: Path = CLUSTER_FILE) -> str:
     )
 
 
-def _named(service: str, cluster_file: Path) -> str | None:
+def named_image(service: str, cluster_file: Path) -> str | None:
+    """Return what `local_cluster` wrote down for a service, or None."""
     try:
         images = json.loads(cluster_file.read_text()).get("images", {})
     except (FileNotFoundError, ValueError):

@@ -104,16 +104,14 @@ class LocalPlane:
         try:
             await self._start()
         except BaseException:
-            await self._service.close()
-            self._reaper.close()
+            await self._end()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._service.close()
-        await asyncio.to_thread(self._reaper.close)
+        await self._end()
 
     @property
     def producer_url(self) -> str:
@@ -168,6 +166,12 @@ class LocalPlane:
         page = self._plan_page(page_port)
         self.page = self._start_program(page, logs) if page else None
         await asyncio.gather(*(asyncio.to_thread(p.wait_ready, PROCESS_READY_S) for p in self._processes))
+
+    async def _end(self) -> None:
+        await self._service.close()
+        for process in self._processes:
+            await asyncio.to_thread(process.end)
+        await asyncio.to_thread(self._reaper.close)
 
     async def _start_container(self, spec: ContainerSpec) -> Container:
         starting = asyncio.create_task(

@@ -90,6 +90,11 @@ class Process:
         """SIGKILL, and return when it is gone."""
         self._signal(signal.SIGKILL)
 
+    def end(self) -> None:
+        """Kill it unless it has ended already, however that was."""
+        if self._process is not None:
+            self.kill()
+
     def terminate(self, within_s: float) -> None:
         """SIGTERM, and return when it has drained and ended; raises subprocess.TimeoutExpired."""
         self._signal(signal.SIGTERM, within_s)

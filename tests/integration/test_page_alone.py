@@ -1,0 +1,123 @@
+"""What the page makes of what a gateway sends, in a real browser, with a gateway that does as it is told."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Page, expect
+
+from local_run.plane import STOMPJS_DIR
+from pushcluster_page.server import create_app
+from pushcluster_page.settings import Settings
+from tests.support.browser import open_page
+from tests.support.fake_gateway import FakeGateway, running, running_gateway
+from tests.support.waiting import eventually
+
+ALICE = "[data-user=alice].inbox"
+WITHIN_MS = 15_000
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    async with running_gateway() as made:
+        yield made
+
+
+@pytest.fixture
+async def page(gateway: FakeGateway) -> AsyncIterator[Page]:
+    async def accept(_: web.Request) -> web.Response:
+        return web.json_response({}, status=202)
+
+    dispatcher = web.Application()
+    dispatcher.router.add_post("/v1/users/{user}/messages", accept)
+    async with running(dispatcher) as api_port:
+        environ = {
+            "PAGE_WS_URL": gateway.url,
+            "PAGE_API_URL": f"http://127.0.0.1:{api_port}",
+            "PAGE_USERS": "alice",
+            "PAGE_API_KEY": "key",
+            "PAGE_JWT_KEY": "k" * 32,
+            "PAGE_STOMPJS_DIR": str(STOMPJS_DIR),
+        }
+        async with (
+            running(create_app(Settings.load(environ))) as port,
+            open_page(f"http://127.0.0.1:{port}/") as opened,
+        ):
+            yield opened
+
+
+async def until_connected(page: Page, times: int = 1) -> None:
+    await expect(page.locator(f"{ALICE}[data-state=connected][data-connections='{times}']")).to_be_visible(
+        timeout=WITHIN_MS
+    )
+
+
+async def test_the_page_shows_which_gateway_holds_the_user_and_by_which_key_messages_come(page: Page) -> None:
+    await until_connected(page)
+    await expect(page.locator(f"{ALICE} .state")).to_have_text("Connected")
+    await expect(page.locator(f"{ALICE} .gateway")).to_have_text("demo-gateway-0")
+    await expect(page.locator(f"{ALICE} .routing-key")).to_have_text("demo-user" + "a" * 26)
+
+
+async def test_the_page_resumes_after_the_last_message_it_got(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    assert "last-message-id" not in gateway.subscribes[0]
+    await gateway.send("1000-1", "first")
+    await expect(page.locator("#inbox-alice li")).to_have_count(1)
+    await gateway.drop()
+    await until_connected(page, times=2)
+    assert gateway.subscribes[1]["last-message-id"] == "1000-1"
+
+
+async def test_a_message_that_comes_again_is_shown_once(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    await gateway.send("1000-1", "first")
+    await gateway.send("1000-2", "second")
+    await gateway.send("1000-1", "first", redelivered="true")
+    await gateway.send("1000-2", "second", redelivered="true")
+    await gateway.send("1000-10", "tenth", redelivered="true")
+    await expect(page.locator("#inbox-alice li .body")).to_have_text(["first", "second", "tenth"])
+    await expect(page.locator("#inbox-alice li .tag")).to_have_text(["redelivered"])
+
+
+async def test_a_gap_is_said_in_words(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    gateway.receipt_headers = {"recovered": "false"}
+    await gateway.drop()
+    await until_connected(page, times=2)
+    await expect(page.locator(f"{ALICE} .notice")).to_contain_text("Some messages are gone")
+
+
+async def test_a_refusal_of_the_gateway_is_shown_and_tried_again(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    gateway.refusal = "the registry is away, try again"
+    await gateway.drop()
+    await expect(page.locator(f"{ALICE} .notice")).to_have_text(gateway.refusal)
+    gateway.refusal = ""
+    await expect(page.locator(f"{ALICE}[data-state=connected]")).to_be_visible(timeout=WITHIN_MS)
+    await expect(page.locator(f"{ALICE} .notice")).to_be_hidden()
+
+
+async def test_a_user_can_go_offline_and_come_back(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    await page.click(f"{ALICE} .toggle")
+    await expect(page.locator(f"{ALICE} .state")).to_have_text("Offline")
+    await page.click(f"{ALICE} .toggle")
+    await until_connected(page, times=2)
+    await eventually(lambda: len(gateway.subscribes) == 2, within_s=5)
+
+
+async def test_text_from_elsewhere_stays_text(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    await gateway.send("1000-1", "<img src=x onerror=alert(1)>")
+    await expect(page.locator("#inbox-alice li .body")).to_have_text("<img src=x onerror=alert(1)>")
+
+
+async def test_the_page_can_be_used_by_keyboard_alone(page: Page) -> None:
+    await until_connected(page)
+    await page.focus("input[name=text]")
+    await page.keyboard.type("hello")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#sent")).to_contain_text("for alice")
+    await expect(page.locator("input[name=text]")).to_be_focused()
+    await expect(page.locator("input[name=text]")).to_have_value("")
