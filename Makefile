@@ -21,6 +21,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(VENV) --no-build-isolation --no-deps -e .
 	@touch $@
 
+page/node_modules/.package-lock.json: page/package-lock.json
+	@npm ci --silent --prefix page || { echo "npm could not install the page's STOMP client: is Node with npm here, and does its registry answer?"; exit 1; }
+
 .PHONY: venv
 venv: $(VENV)/.ready ## Make .venv with the locked Python packages.
 
@@ -38,12 +41,12 @@ demo-token: $(VENV)/.ready ## Print a token that the demo's gateways accept: mak
 	@$(BIN)/python -m demo token "$(USER)"
 
 .PHONY: run
-run: $(VENV)/.ready ## The data plane on this machine, without Kubernetes, until Ctrl-C: make run [FILE=…]
+run: $(VENV)/.ready page/node_modules/.package-lock.json ## The data plane on this machine, without Kubernetes, until Ctrl-C: make run [FILE=…]
 	@$(PYTHON) -m local_cluster images --only data-plane
 	@$(BIN)/python -m local_run --file "$(FILE)"
 
 .PHONY: test
-test: $(VENV)/.ready ## Every test: static checks, unit, integration (real Redis and RabbitMQ), e2e on kind.
+test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, integration (real Redis and RabbitMQ), e2e on kind.
 	@$(PYTHON) -m local_cluster up
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest $(ARGS)
@@ -53,7 +56,7 @@ test-unit: $(VENV)/.ready ## The tests that need no service; seconds.
 	@$(BIN)/pytest tests/unit $(ARGS)
 
 .PHONY: test-integration
-test-integration: $(VENV)/.ready ## The tests against real Redis, RabbitMQ and Chromium.
+test-integration: $(VENV)/.ready page/node_modules/.package-lock.json ## The tests against real Redis, RabbitMQ and Chromium.
 	@$(PYTHON) -m local_cluster images --only data-plane
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest tests/integration $(ARGS)
