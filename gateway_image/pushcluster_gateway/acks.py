@@ -1,0 +1,75 @@
+"""What one subscription has written and its client has not acknowledged yet (ack modes `client*`)."""
+
+from enum import Enum, auto
+
+from pushcluster_contract.ids import ZERO_ID, StreamId
+
+
+class _State(Enum):
+    OUTSTANDING = auto()
+    REJECTING = auto()
+    """After a NACK, until its copy is safe."""
+    SETTLED = auto()
+
+
+class AckWindow:
+    """Entries in the order in which they were written, and the newest of which all before it are settled."""
+
+    __slots__ = ("_entries", "_max_entries", "cursor")
+
+    def __init__(self, max_entries: int) -> None:
+        self.cursor: StreamId = ZERO_ID
+        self._max_entries = max_entries
+        self._entries: dict[StreamId, _State] = {}
+
+    def reset(self, cursor: StreamId) -> None:
+        """Start over after `cursor`."""
+        self.cursor = cursor
+        self._entries.clear()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may be written until the client acknowledges."""
+        return len(self._entries) >= self._max_entries
+
+    def add(self, message_id: StreamId) -> None:
+        """Note what was written."""
+        self._entries[message_id] = _State.OUTSTANDING
+
+    def skip(self, message_id: StreamId) -> None:
+        """Note what will not be written: nobody has to acknowledge it."""
+        if self._entries:
+            self._entries[message_id] = _State.SETTLED
+        else:
+            self.cursor = message_id
+
+    def covered(self, message_id: StreamId, *, cumulative: bool) -> list[StreamId]:
+        """Return the outstanding entries that an ACK or NACK of `message_id` speaks of."""
+        if not cumulative:
+            return [message_id] if self._entries.get(message_id) is _State.OUTSTANDING else []
+        covered = []
+        for each, state in self._entries.items():
+            if each > message_id:
+                break
+            if state is _State.OUTSTANDING:
+                covered.append(each)
+        return covered
+
+    def reject(self, message_ids: list[StreamId]) -> None:
+        """Mark entries as refused by the client: they count as handled once they are settled."""
+        for each in message_ids:
+            self._entries[each] = _State.REJECTING
+
+    def settle(self, message_ids: list[StreamId]) -> None:
+        """Mark entries as handled and move the cursor; unknown ones are settled already."""
+        for each in message_ids:
+            if each in self._entries:
+                self._entries[each] = _State.SETTLED
+        settled = []
+        for each, state in self._entries.items():
+            if state is not _State.SETTLED:
+                break
+            settled.append(each)
+        for each in settled:
+            del self._entries[each]
+            self.cursor = each

@@ -1,0 +1,61 @@
+"""Joining calls of many clients into few round trips."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+I = TypeVar("I")  # noqa: E741 - an item
+
+
+class Batcher(Generic[I]):
+    """Runs items in batches: those of one tick of the event loop together, and those that come while others run.
+
+    `run_many` returns a reply for each item, in order; a reply that is an exception is raised from `run`. When it
+    raises, so does every `run` of that batch. The number of items that wait is bounded by whoever calls `run`.
+    """
+
+    def __init__(
+        self, run_many: Callable[[Sequence[I]], Awaitable[Sequence[Any]]], *, max_batch: int, max_in_flight: int = 1
+    ) -> None:
+        self._run_many = run_many
+        self._max_batch = max_batch
+        self._max_in_flight = max_in_flight
+        self._waiting: deque[tuple[I, asyncio.Future[Any]]] = deque()
+        self._planned = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self, item: I) -> Any:
+        """Return the item's reply; raises what `run_many` says."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((item, future))
+        if not self._planned:
+            self._planned = True
+            loop.call_soon(self._start)
+        return await future
+
+    def _start(self) -> None:
+        self._planned = False
+        while self._waiting and len(self._running) < self._max_in_flight:
+            batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+            task = asyncio.get_running_loop().create_task(self._run_batch(batch))
+            self._running.add(task)
+            task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    async def _run_batch(self, batch: list[tuple[I, asyncio.Future[Any]]]) -> None:
+        try:
+            replies = await self._run_many([item for item, _ in batch])
+        except Exception as error:
+            replies = [error] * len(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)

@@ -1,0 +1,172 @@
+"""RabbitMQ, for one gateway: one connection that comes back, its own queue, and a queue for each subscription."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.headers import DESTINATION, REJECT_REASON, REJECT_USER
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.routing import TOPIC_EXCHANGE
+from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding, build_gateway_queue, build_subscription_queue
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outside import Outside
+from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.confirms import Outcome
+
+CHANNELS: Final = 32
+"""A channel answers one declare at a time; many together declare two to three times as fast."""
+UNIQUE_BYTES: Final = 12
+"""Of the name of a subscription's queue."""
+NACK_REASON: Final = "the client refused it (NACK)"
+PERSISTENT: Final = 2
+
+_log = logging.getLogger(__name__)
+
+OnMessage = Callable[[Delivery], None]
+
+
+@dataclass(slots=True)
+class _Link:
+    """One connection while it lasts."""
+
+    amqp: Amqp
+    channels: list[AmqpChannel]
+    publisher: AmqpChannel
+    queues: dict[str, AmqpChannel] = field(default_factory=dict)
+    """Queues of subscriptions that this connection holds."""
+    next_channel: int = 0
+
+    def channel(self) -> AmqpChannel:
+        self.next_channel = (self.next_channel + 1) % len(self.channels)
+        return self.channels[self.next_channel]
+
+    async def lost(self) -> str:
+        """Return the reason once the connection, or any channel of it, is gone."""
+        everything = [self.amqp.lost, self.publisher.lost, *(channel.lost for channel in self.channels)]
+        done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+
+
+class Broker:
+    """Keeps a connection while `run` runs. Queues go with the connection: exclusive, so no fault leaves one behind."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        name: str,
+        incarnation: Incarnation,
+        on_copy: OnMessage,
+        on_connected: Callable[[], Awaitable[None]],
+        outside: Outside,
+        metrics: Metrics,
+    ) -> None:
+        """`on_copy` gets what arrives in the gateway's own queue; `on_connected` runs after every connect."""
+        self._url = url
+        self._name = name
+        self._incarnation = incarnation
+        self._on_copy = on_copy
+        self._on_connected = on_connected
+        self._entropy = outside.entropy
+        self._backoff = Backoff(outside.random)
+        self._metrics = metrics
+        self._link: _Link | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the gateway's own queue is being consumed."""
+        return self._link is not None
+
+    def check_connected(self) -> None:
+        """Raise Unavailable when there is no connection."""
+        self._current()
+
+    async def run(self) -> None:
+        """Connect, and again whenever the connection is lost, until cancelled."""
+        while True:
+            try:
+                reason = await self._run_once()
+            except Unavailable as error:
+                reason = str(error)
+            self._metrics.amqp_errors += 1
+            delay_s = self._backoff.next_delay_s()
+            _log.warning("no connection to RabbitMQ", extra={"cause": reason, "retry_s": round(delay_s, 2)})
+            await asyncio.sleep(delay_s)
+
+    async def open_queue(self, routing_key: str, on_message: OnMessage, on_cancel: Callable[[], None]) -> str:
+        """Step G3 at the broker: declare, bind, consume; return the queue's name. Raises Unavailable."""
+        link = self._current()
+        channel = link.channel()
+        queue = build_subscription_queue(self._entropy(UNIQUE_BYTES).hex())
+        await channel.declare_queue(queue)
+        await channel.bind(Binding(TOPIC_EXCHANGE, queue.name, routing_key))
+        await channel.consume(queue.name, on_message, no_ack=True, on_cancel=on_cancel)
+        link.queues[queue.name] = channel
+        return queue.name
+
+    async def close_queue(self, name: str) -> None:
+        """Delete a queue of `open_queue`; one that went with its connection is deleted already."""
+        channel = self._link.queues.pop(name, None) if self._link is not None else None
+        if channel is None:
+            return
+        try:
+            await channel.delete_queue(name)
+        except Unavailable:
+            return
+
+    def holds(self, name: str) -> bool:
+        """Whether this queue belongs to the connection that stands now."""
+        return self._link is not None and name in self._link.queues
+
+    async def reject(self, user: str, destination: Destination, entry: LogEntry) -> None:
+        """Put a message that its client refused into `push.rejected`; raises Unavailable unless the broker has it."""
+        properties = BasicProperties(
+            content_type=entry.content_type or None,
+            message_id=entry.producer_message_id or None,
+            delivery_mode=PERSISTENT,
+            headers={
+                **entry.headers,
+                DESTINATION: str(destination),
+                REJECT_USER: user,
+                REJECT_REASON: NACK_REASON,
+            },
+        )
+        publisher = self._current().publisher
+        outcome = await publisher.publish(REJECTED_EXCHANGE, user, entry.body, properties, mandatory=True)
+        if outcome is not Outcome.CONFIRMED:
+            raise Unavailable(f"RabbitMQ did not take a rejected message: {outcome.name.lower()}")
+
+    def _current(self) -> _Link:
+        if self._link is None:
+            raise Unavailable("RabbitMQ: not connected")
+        return self._link
+
+    async def _run_once(self) -> str:
+        amqp = await Amqp.connect(self._url, name=self._name)
+        try:
+            channels = list(await asyncio.gather(*(amqp.channel() for _ in range(CHANNELS))))
+            link = _Link(amqp, channels, await amqp.channel(confirm=True))
+            queue, binding = build_gateway_queue(self._incarnation)
+            await channels[0].declare_queue(queue)
+            await channels[0].bind(binding)
+            await channels[0].consume(queue.name, self._on_copy, no_ack=True)
+            self._link = link
+            _log.info("connected to RabbitMQ")
+            lost = asyncio.ensure_future(link.lost())
+            try:
+                await self._on_connected()
+                self._backoff.reset()
+                return await lost
+            finally:
+                lost.cancel()
+        finally:
+            self._link = None
+            await amqp.close()

@@ -1,0 +1,53 @@
+"""Why a gateway closes a connection: the one catalogue of close codes, reasons and ERROR messages.
+
+Codes below 3000 are those of RFC 6455, section 7.4. Of ours, 4000 to 4499 mean that the client should connect again,
+4500 to 4999 that repeating the same will fail the same way.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_REASON_BYTES: Final = 123
+"""RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """One way to end a connection."""
+
+    name: str
+    """Label in metrics and logs."""
+    code: int
+    """WebSocket close code."""
+    reason: str
+    """`message` header of the ERROR frame, and reason of the close frame."""
+    retry_after_ms: int | None = None
+    """When set, the ERROR frame carries it as the header `retry-after-ms`."""
+
+
+CLIENT_DISCONNECTED: Final = Close("client_disconnected", 1000, "goodbye")
+DRAINING: Final = Close("draining", 1012, "this gateway stops, connect again")
+INTERNAL_ERROR: Final = Close("internal_error", 1011, "internal error")
+UNAVAILABLE: Final = Close("unavailable", 1013, "not available now, try again", retry_after_ms=2_000)
+TOO_LARGE: Final = Close("too_large", 1009, "frame too large")
+
+SLOW_CONSUMER: Final = Close("slow_consumer", 4001, "slow consumer")
+NO_HEART_BEAT: Final = Close("no_heart_beat", 4002, "no heart-beat from the client")
+TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired")
+NO_PONG: Final = Close("no_pong", 4004, "no pong from the client")
+
+BAD_FRAME: Final = Close("bad_frame", 4500, "malformed frame")
+NOT_AUTHENTICATED: Final = Close("not_authenticated", 4501, "not authenticated")
+CONNECT_TIMEOUT: Final = Close("connect_timeout", 4502, "no CONNECT frame in time")
+BAD_REQUEST: Final = Close("bad_request", 4503, "bad request")
+LIMIT_EXCEEDED: Final = Close("limit_exceeded", 4504, "limit exceeded")
+TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4505, "too many sessions of this user")
+BAD_DESTINATION: Final = Close("bad_destination", 4506, "bad destination")
+SEND_REFUSED: Final = Close("send_refused", 4507, "SEND is refused")
+UNSUPPORTED_VERSION: Final = Close("unsupported_version", 4508, "unsupported protocol version")
+
+WEBSOCKET_ERROR: Final = Close("websocket_error", 1002, "the client's WebSocket broke the protocol")
+CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost")
+"""Never sent: the socket went away without a word."""
+
+ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Close))

@@ -1,0 +1,59 @@
+"""Closing the connections of a gateway that stops: paced and jittered, so that not all of them arrive elsewhere at once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_gateway import closes
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.server import WebSocketServer
+
+ENDPOINTS_S: Final = 2.0
+"""How long load balancers may take to see that this pod is not ready."""
+AT_ONCE: Final = 50
+"""So few connections are closed without pacing."""
+CLOSES_PER_S: Final = 200
+"""The pace when there is time enough for it; with less time it is faster."""
+BATCH_S: Final = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Close this many connections, then wait."""
+
+    count: int
+    then_wait_s: float
+
+
+def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]) -> list[Batch]:
+    """Decide how to close `connections` within `max_seconds`."""
+    if connections <= AT_ONCE or max_seconds <= 0:
+        return [Batch(connections, 0.0)] if connections else []
+    duration_s = min(max_seconds, connections / CLOSES_PER_S)
+    steps = max(1, int(duration_s / BATCH_S))
+    # Each pause is drawn from half of its share up to all of it, so the sum stays within the time.
+    pauses = [BATCH_S * (0.5 + random() / 2) for _ in range(steps)]
+    bounds = [connections * step // steps for step in range(steps + 1)]
+    return [Batch(bounds[n + 1] - bounds[n], pause) for n, pause in enumerate(pauses)]
+
+
+async def drain(
+    server: WebSocketServer, hub: Hub, *, limits: Limits, max_seconds: float, random: Callable[[], float]
+) -> None:
+    """Close every connection; returns when all sockets are gone."""
+    server.draining = True
+    if server.connections:
+        await asyncio.sleep(ENDPOINTS_S)
+    clients = hub.clients()
+    _log.info("draining", extra={"sessions": len(clients), "max_seconds": max_seconds})
+    for batch in plan_drain(len(clients), max_seconds, random):
+        for _ in range(batch.count):
+            clients.pop().close(closes.DRAINING)
+        await asyncio.sleep(batch.then_wait_s)
+    await server.wait_empty(within_s=limits.close_timeout_s)
+    await server.close()

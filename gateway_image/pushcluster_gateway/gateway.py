@@ -1,0 +1,331 @@
+"""The services behind all clients: implements `ports.Services` over registry, broker, keeper and cursors.
+
+What a client asks for becomes a task that lives as long as the answer takes. A task never raises: what time can mend
+becomes an ERROR frame that asks to try again, what nobody expected a log record and an ERROR frame.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, StreamId, session_id
+from pushcluster_contract.routing import RoutingMode, session_key
+from pushcluster_gateway import closes
+from pushcluster_gateway.auth import Authenticator
+from pushcluster_gateway.broker import Broker
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.copies import parse_copy
+from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.keeper import Keeper
+from pushcluster_gateway.lease import Cause
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outside import Outside
+from pushcluster_gateway.registry import Registry, TooManySessions
+from pushcluster_gateway.subscription import ReadPage
+from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.backoff import Backoff
+
+REOPEN_BATCH: Final = 256
+"""Queues that are declared at once after a reconnect."""
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One process's services. `attach` completes it: registry and broker need it, and it needs them."""
+
+    registry: Registry
+    broker: Broker
+    keeper: Keeper
+    cursors: CursorFlusher
+
+    def __init__(
+        self,
+        *,
+        mode: RoutingMode,
+        pod_name: str,
+        server_name: str,
+        limits: Limits,
+        metrics: Metrics,
+        authenticator: Authenticator,
+        outside: Outside,
+    ) -> None:
+        self.hub = Hub()
+        self.limits = limits
+        self.metrics = metrics
+        self.authenticator = authenticator
+        self.pod_name = pod_name
+        self.server_name = server_name
+        self.clock = outside.clock
+        self.wall_clock = outside.wall_clock
+        self._mode = mode
+        self._outside = outside
+        self._redis_ahead_ms = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._was_connected = False
+
+    def attach(self, *, registry: Registry, broker: Broker, keeper: Keeper, cursors: CursorFlusher) -> None:
+        """Give it its shells."""
+        self.registry = registry
+        self.broker = broker
+        self.keeper = keeper
+        self.cursors = cursors
+
+    # ports.Services
+
+    def redis_now_ms(self) -> int:
+        """Return Redis TIME in ms, by the local clock and what its last answer showed."""
+        return int(self.wall_clock() * 1_000) + self._redis_ahead_ms
+
+    def new_session_id(self) -> str:
+        """Return an id that was never used."""
+        return session_id(self._outside.entropy(SESSION_ID_ENTROPY_BYTES))
+
+    def register(self, client: Client) -> None:
+        """Step G2."""
+        self.hub.add(client)
+        self._spawn(self._register(client), client)
+
+    def leave(self, client: Client) -> None:
+        """Take the session out of everything, once no call that may write its entry is under way."""
+        for subscription in client.subscriptions.values():
+            self.cursors.collect(subscription)
+        self.hub.remove(client)
+        if not client.calls:
+            self._spawn(self._leave(client), client)
+
+    def subscribe(self, subscription: ClientSubscription) -> None:
+        """Step G3."""
+        self.hub.add_subscription(subscription)
+        self._spawn(self._subscribe(subscription), subscription.client)
+
+    def unsubscribe(self, subscription: ClientSubscription) -> None:
+        """Undo step G3."""
+        self.cursors.collect(subscription)
+        self.hub.remove_subscription(subscription)
+        self._spawn(self._undo_subscribe(subscription), subscription.client)
+
+    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+        """Step G4."""
+        self._spawn(self._read_page(subscription, asked), subscription.client)
+
+    def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
+        """NACK."""
+        self._spawn(self._reject(subscription, message_ids, receipt), subscription.client)
+
+    def cursor_moved(self, subscription: ClientSubscription) -> None:
+        """Step G7."""
+        self.cursors.mark(subscription)
+
+    # What the broker calls
+
+    def on_gateway_copy(self, delivery: Delivery) -> None:
+        """A copy came to the gateway's own queue: it is for every subscription of its user and destination."""
+        try:
+            copy = parse_copy(delivery.properties, delivery.body)
+        except InvalidInput as error:
+            self._drop_copy(error)
+            return
+        if not self.hub.dispatch(copy):
+            self.metrics.copies_dropped += 1
+
+    async def on_broker_connected(self) -> None:
+        """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
+        if self._mode is RoutingMode.SESSION:
+            lost = [s for s in self.hub.subscriptions() if s.queue and not self.broker.holds(s.queue)]
+            for start in range(0, len(lost), REOPEN_BATCH):
+                await asyncio.gather(*(self._open_queue(s) for s in lost[start : start + REOPEN_BATCH]))
+        if self._was_connected:
+            self.keeper.request_resync(Cause.AMQP_RECONNECTED)
+        self._was_connected = True
+
+    # What the keeper calls
+
+    async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - keeper.Refresh
+        """Write a session back; only additive once it has subscriptions, so that no SUBSCRIBE under way is undone."""
+        if client.ended or not client.user:
+            return
+        with self._writing(client):
+            await self.registry.refresh_member(client.user, client.sid)
+            try:
+                if not client.subscriptions:
+                    await self.registry.register(client.user, client.sid)
+                    resync = True
+                for destination in {s.destination for s in client.subscriptions.values()}:
+                    await self._refresh_destination(client, destination, resync=resync)
+            except TooManySessions as error:
+                client.fail(closes.TOO_MANY_SESSIONS, str(error))
+
+    # Ends
+
+    async def settle(self, within_s: float) -> None:
+        """Wait for what is under way, then give it up."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+        for task in self._tasks:
+            task.cancel()
+
+    async def finish(self) -> None:
+        """Flush the cursors, and take everything that is left out of the registry, the lease last."""
+        try:
+            await self.cursors.flush()
+            await self.registry.end()
+        except Unavailable as error:
+            _log.warning("the registry was left as it is: the operator removes it", extra={"cause": str(error)})
+
+    # Tasks
+
+    def _spawn(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+        task = asyncio.get_running_loop().create_task(self._guard(work, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+        try:
+            await work
+        except Unavailable as error:
+            client.fail(closes.UNAVAILABLE, str(error))
+        except TooManySessions as error:
+            client.fail(closes.TOO_MANY_SESSIONS, str(error))
+        except Exception:
+            _log.exception("a client's request failed", extra={"session": client.sid})
+            client.fail(closes.INTERNAL_ERROR, "an unexpected error, see the gateway's log")
+
+    @contextmanager
+    def _writing(self, client: Client) -> Iterator[None]:
+        """Around calls that may write the session's entry: it leaves the registry only after the last of them."""
+        client.calls += 1
+        try:
+            yield
+        finally:
+            client.calls -= 1
+            if client.gone and not client.calls:
+                self._spawn(self._leave(client), client)
+
+    async def _register(self, client: Client) -> None:
+        with self._writing(client):
+            await self.keeper.ensure_lease()
+            await self.registry.register(client.user, client.sid)
+        if not client.ended:
+            client.registered()
+
+    async def _leave(self, client: Client) -> None:
+        await self._until_available(self.cursors.flush)
+        await asyncio.gather(*(self._close_queue(s) for s in client.subscriptions.values()))
+        await self._until_available(partial(self.registry.leave, client.user, client.sid))
+
+    async def _subscribe(self, subscription: ClientSubscription) -> None:
+        client = subscription.client
+        try:
+            # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
+            if self._mode is RoutingMode.SESSION:
+                await self._open_queue(subscription)
+            else:
+                self.broker.check_connected()
+            with self._writing(client):
+                log, now_ms = await self.registry.subscribe(client.user, client.sid, subscription.destination)
+            self._redis_ahead_ms = now_ms - int(self.wall_clock() * 1_000)
+            client.subscribed(subscription, log)
+        finally:
+            if subscription.ended:
+                self._spawn(self._undo_subscribe(subscription), client)
+
+    async def _undo_subscribe(self, subscription: ClientSubscription) -> None:
+        client, destination = subscription.client, subscription.destination
+        await self._close_queue(subscription)
+        if client.ended or self._subscribed(client, destination):
+            return
+        with self._writing(client):
+            await self.registry.unsubscribe(client.user, client.sid, destination)
+            if self._subscribed(client, destination):
+                # The client came back to it meanwhile, and the script may have undone that.
+                await self._refresh_destination(client, destination, resync=True)
+
+    async def _refresh_destination(self, client: Client, destination: Destination, *, resync: bool) -> None:
+        positions = {s: s.machine.position for s in self._subscribed(client, destination)}
+        log, now_ms = await self.registry.subscribe(client.user, client.sid, destination)
+        self._redis_ahead_ms = now_ms - int(self.wall_clock() * 1_000)
+        for subscription, asked_at in positions.items():
+            client.refreshed(subscription, log, asked_at, resync=resync)
+
+    async def _read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+        client = subscription.client
+        entries = await self._until_available(
+            partial(self.registry.read_page, client.user, subscription.destination, asked.after, asked.limit),
+            wanted=lambda: not subscription.ended,
+        )
+        if entries is not None:
+            self.metrics.pages_read += 1
+            client.page_read(subscription, asked, entries)
+
+    async def _reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
+        client, destination = subscription.client, subscription.destination
+        for message_id in message_ids:
+            entry = await self.registry.read_entry(client.user, destination, message_id)
+            if entry is None:
+                _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
+            else:
+                await self.broker.reject(client.user, destination, entry)
+        client.settled(subscription, message_ids, receipt)
+
+    async def _open_queue(self, subscription: ClientSubscription) -> None:
+        subscription.queue = await self.broker.open_queue(
+            session_key(subscription.destination.name, subscription.client.sid),
+            partial(self._on_session_copy, subscription),
+            partial(self._on_queue_lost, subscription),
+        )
+        if subscription.ended:
+            await self._close_queue(subscription)
+
+    async def _close_queue(self, subscription: ClientSubscription) -> None:
+        name, subscription.queue = subscription.queue, ""
+        if name:
+            await self.broker.close_queue(name)
+
+    async def _reopen_queue(self, subscription: ClientSubscription) -> None:
+        await self._open_queue(subscription)
+        await self.refresh(subscription.client, resync=True)
+
+    def _on_session_copy(self, subscription: ClientSubscription, delivery: Delivery) -> None:
+        try:
+            copy = parse_copy(delivery.properties, delivery.body)
+        except InvalidInput as error:
+            self._drop_copy(error)
+            return
+        if copy.destination == subscription.destination and copy.user == subscription.client.user:
+            subscription.client.copy_arrived(subscription, copy.entry)
+        else:
+            self.metrics.copies_dropped += 1  # /queue/<name> and /topic/<name> share a routing key
+
+    def _on_queue_lost(self, subscription: ClientSubscription) -> None:
+        if not subscription.ended and subscription.queue:
+            _log.warning("a subscription's queue was deleted", extra={"queue": subscription.queue})
+            self._spawn(self._reopen_queue(subscription), subscription.client)
+
+    def _drop_copy(self, error: InvalidInput) -> None:
+        self.metrics.copies_dropped += 1
+        _log.warning("a copy cannot be read", extra={"cause": str(error)})
+
+    def _subscribed(self, client: Client, destination: Destination) -> list[ClientSubscription]:
+        return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]
+
+    async def _until_available(
+        self, call: Callable[[], Coroutine[Any, Any, Any]], wanted: Callable[[], bool] = lambda: True
+    ) -> Any:
+        """Repeat a call until Redis answers it; None when it is not wanted any more."""
+        backoff = Backoff(self._outside.random)
+        while wanted():
+            try:
+                return await call()
+            except Unavailable:
+                self.metrics.redis_errors += 1
+                await asyncio.sleep(backoff.next_delay_s())
+        return None

@@ -1,0 +1,79 @@
+"""Who is here: sessions by id, and subscriptions by user and destination. No I/O."""
+
+from collections.abc import Iterator
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.copies import Copy
+
+_Key = tuple[str, Destination]
+
+
+class Hub:
+    """All sessions of one gateway."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+        self._subscriptions: dict[_Key, list[ClientSubscription]] = {}
+        self._subscriptions_count = 0
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    @property
+    def subscriptions_count(self) -> int:
+        """Subscriptions of all sessions."""
+        return self._subscriptions_count
+
+    def add(self, client: Client) -> None:
+        """A session begins."""
+        self._clients[client.sid] = client
+
+    def remove(self, client: Client) -> None:
+        """A session has ended, with all its subscriptions."""
+        self._clients.pop(client.sid, None)
+        for subscription in client.subscriptions.values():
+            self.remove_subscription(subscription)
+
+    def add_subscription(self, subscription: ClientSubscription) -> None:
+        """From here on copies reach it."""
+        key = (subscription.client.user, subscription.destination)
+        self._subscriptions.setdefault(key, []).append(subscription)
+        self._subscriptions_count += 1
+
+    def remove_subscription(self, subscription: ClientSubscription) -> None:
+        """Undo `add_subscription`; twice is allowed."""
+        key = (subscription.client.user, subscription.destination)
+        held = self._subscriptions.get(key, [])
+        if subscription in held:
+            held.remove(subscription)
+            self._subscriptions_count -= 1
+            if not held:
+                del self._subscriptions[key]
+
+    def find(self, sid: str) -> Client | None:
+        """Return a session."""
+        return self._clients.get(sid)
+
+    def session_ids(self) -> list[str]:
+        """Return the ids of all sessions as they are now."""
+        return list(self._clients)
+
+    def clients(self) -> list[Client]:
+        """Return all sessions as they are now."""
+        return list(self._clients.values())
+
+    def subscriptions(self) -> Iterator[ClientSubscription]:
+        """Yield all subscriptions; the caller does not change them meanwhile."""
+        for held in self._subscriptions.values():
+            yield from held
+
+    def dispatch(self, copy: Copy) -> int:
+        """Give a copy to every subscription of its user and destination; return their number."""
+        held = self._subscriptions.get((copy.user, copy.destination))
+        if held is None:
+            return 0
+        for subscription in list(held):
+            subscription.client.copy_arrived(subscription, copy.entry)
+        return len(held)

@@ -1,0 +1,142 @@
+"""Keeping the registry true: the lease, the endless walk, and the resync (step G1)."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import LEASE_RENEW_MS, WALK_ROUND_MS
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.lease import Cause, Lease
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry import Registry
+from pushcluster_runtime.backoff import Backoff
+
+WALK_STEP_S: Final = 1.0
+RESYNC_BATCH_SESSIONS: Final = 200
+DEAF_AFTER_S: Final = 60.0
+"""Without even an attempt to renew the lease for this long, the process is taken for stuck."""
+
+_log = logging.getLogger(__name__)
+
+Refresh = Callable[[Client, bool], Awaitable[None]]
+"""Write one session back; with True also reread its logs. Raises Unavailable."""
+
+
+class Keeper:
+    """Runs two loops: `run_renewals` and `run_walk`."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        hub: Hub,
+        refresh: Refresh,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        backoff: Backoff,
+    ) -> None:
+        self._registry = registry
+        self._hub = hub
+        self._refresh = refresh
+        self._metrics = metrics
+        self._clock = clock
+        self._backoff = backoff
+        self._lease = Lease()
+        self._renewing = asyncio.Lock()
+        self._attempted_at = clock()
+        self._resync_wanted = asyncio.Event()
+        self._round: deque[str] = deque()
+
+    @property
+    def lease_held(self) -> bool:
+        """Whether the lease is certainly still there, unless somebody removed it."""
+        return self._lease.held(self._clock())
+
+    @property
+    def alive(self) -> bool:
+        """Whether renewals are at least attempted."""
+        return self._clock() - self._attempted_at < DEAF_AFTER_S
+
+    async def ensure_lease(self) -> None:
+        """Have a lease before a session is registered under it; raises Unavailable.
+
+        A process that was frozen for a while may have been removed meanwhile: without a lease nobody would ever look
+        at what it writes now.
+        """
+        if not self.lease_held:
+            await self.renew(unless_held=True)
+
+    async def renew(self, *, unless_held: bool = False) -> None:
+        """Renew the lease once; raises Unavailable."""
+        async with self._renewing:
+            if unless_held and self.lease_held:
+                return
+            self._attempted_at = sent_s = self._clock()
+            renewal = await self._registry.renew_lease()
+            self._metrics.lease_renewals += 1
+            self._lease, cause = self._lease.renewed(existed=renewal.existed, run_id=renewal.run_id, sent_s=sent_s)
+        if cause is not None:
+            self.request_resync(cause)
+
+    async def run_renewals(self) -> None:
+        """Renew for ever, until cancelled."""
+        while True:
+            await asyncio.sleep(LEASE_RENEW_MS / 1_000)
+            try:
+                await self.renew()
+            except Unavailable as error:
+                self._metrics.redis_errors += 1
+                _log.warning("the lease was not renewed", extra={"cause": str(error)})
+
+    def request_resync(self, cause: Cause) -> None:
+        """Have every session written back and every log reread, as soon as Redis answers."""
+        self._metrics.resyncs[cause] += 1
+        _log.warning("resync", extra={"cause": cause.value, "sessions": len(self._hub)})
+        self._resync_wanted.set()
+
+    async def run_walk(self) -> None:
+        """Look at each session once in about WALK_ROUND_MS, and at all of them when a resync is wanted."""
+        while True:
+            try:
+                async with asyncio.timeout(WALK_STEP_S):
+                    await self._resync_wanted.wait()
+            except TimeoutError:
+                pass
+            try:
+                if self._resync_wanted.is_set():
+                    await self._resync()
+                else:
+                    await self._refresh_all(self._next_step(), resync=False)
+                self._backoff.reset()
+            except Unavailable as error:
+                self._metrics.redis_errors += 1
+                _log.warning("the registry was not written", extra={"cause": str(error)})
+                await asyncio.sleep(self._backoff.next_delay_s())
+
+    async def _resync(self) -> None:
+        self._resync_wanted.clear()
+        try:
+            await self._refresh_all(self._hub.session_ids(), resync=True)
+        except Unavailable:
+            self._resync_wanted.set()
+            raise
+        _log.info("resync done", extra={"sessions": len(self._hub)})
+
+    async def _refresh_all(self, session_ids: list[str], *, resync: bool) -> None:
+        for start in range(0, len(session_ids), RESYNC_BATCH_SESSIONS):
+            clients = filter(None, map(self._hub.find, session_ids[start : start + RESYNC_BATCH_SESSIONS]))
+            results = await asyncio.gather(*(self._refresh(c, resync) for c in clients), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    def _next_step(self) -> list[str]:
+        if not self._round:
+            self._round.extend(self._hub.session_ids())
+        steps = WALK_ROUND_MS / 1_000 / WALK_STEP_S
+        count = min(len(self._round), int(len(self._hub) / steps) + 1)
+        return [self._round.popleft() for _ in range(count)]

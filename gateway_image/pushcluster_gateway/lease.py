@@ -1,0 +1,41 @@
+"""When a gateway must write everything back (step G1). No I/O, no clock."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pushcluster_contract.limits import LEASE_MS
+
+
+class Cause(StrEnum):
+    """Why a resync is needed: a label in metrics and logs."""
+
+    LEASE_LOST = "lease_lost"
+    """It was removed: somebody took this gateway for dead and may have removed its sessions."""
+    REDIS_RESTARTED = "redis_restarted"
+    """Another process answers: what it did not have on disk is gone."""
+    AMQP_RECONNECTED = "amqp_reconnected"
+    """Exclusive queues went with the connection, and the copies in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What is known of the own lease."""
+
+    renewed_s: float | None = None
+    """When the last renewal that succeeded was sent, by the local monotonic clock; the lease is younger than that."""
+    run_id: str = ""
+    """The Redis process that answered it."""
+
+    def held(self, now_s: float) -> bool:
+        """Whether the lease is certainly still there, unless somebody removed it."""
+        return self.renewed_s is not None and (now_s - self.renewed_s) * 1_000 < LEASE_MS
+
+    def renewed(self, *, existed: bool, run_id: str, sent_s: float) -> "tuple[Lease, Cause | None]":
+        """Apply a renewal's answer: the lease as it is now, and why everything must be written back, if it must."""
+        cause: Cause | None = None
+        if self.renewed_s is not None:
+            if not existed:
+                cause = Cause.LEASE_LOST
+            elif run_id != self.run_id:
+                cause = Cause.REDIS_RESTARTED
+        return replace(self, renewed_s=sent_s, run_id=run_id), cause

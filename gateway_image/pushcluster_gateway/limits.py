@@ -1,0 +1,76 @@
+"""Every bound inside a gateway, with its unit in its name. A test sends one more than each allows.
+
+Bounds that other programs rely on too stand in `pushcluster_contract.limits`.
+"""
+
+from dataclasses import dataclass
+
+from pushcluster_contract.limits import LOG_PAGE_ENTRIES, MAX_SUBSCRIPTIONS_PER_SESSION
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One value for the whole process; tests make smaller ones."""
+
+    max_handshake_bytes: int = 16_384
+    """HTTP request that opens a WebSocket, with its headers."""
+
+    handshake_timeout_s: float = 10.0
+    """From the TCP connection to the end of the HTTP request."""
+
+    connect_timeout_s: float = 10.0
+    """From the open WebSocket to a valid CONNECT frame."""
+
+    close_timeout_s: float = 5.0
+    """From our close frame to the client's; then the socket is cut."""
+
+    max_frame_bytes: int = 65_536
+    """One WebSocket message from a client, and the body of one STOMP frame. Holds before authentication."""
+
+    max_head_bytes: int = 16_384
+    """Command and headers of one STOMP frame; a JWT must fit."""
+
+    max_headers: int = 64
+    """Header lines of one STOMP frame."""
+
+    max_subscriptions: int = MAX_SUBSCRIPTIONS_PER_SESSION
+    """Subscriptions of one session."""
+
+    max_subscription_id_chars: int = 128
+    """The client's own `id` of a subscription: it stands in every MESSAGE."""
+
+    max_transactions: int = 16
+    """Open transactions of one session."""
+
+    max_transaction_frames: int = 1_000
+    """ACK and NACK frames that wait in all open transactions of one session."""
+
+    max_unacked_messages: int = 1_000
+    """Written and not yet acknowledged, a subscription; past it the subscription pauses."""
+
+    max_outbox_bytes: int = 262_144
+    """Waiting for one client's socket; past it its subscriptions pause and reread the log later."""
+
+    max_outbox_messages: int = 1_000
+    """The same in MESSAGE frames."""
+
+    max_control_bytes: int = 65_536
+    """RECEIPT frames waiting for one client's socket; past it nothing more is read from that client."""
+
+    slow_consumer_s: float = 30.0
+    """A client whose socket has taken nothing for this long is closed."""
+
+    page_entries: int = LOG_PAGE_ENTRIES
+    """Log entries that one CATCHUP read asks for."""
+
+    server_heart_beat_ms: int = 10_000
+    """The gateway can send a heart-beat this often."""
+
+    client_heart_beat_ms: int = 25_000
+    """The gateway wants a heart-beat this often, from clients that can send them."""
+
+    heart_beat_grace: float = 2.5
+    """A client is given up after this many heart-beat intervals: browsers slow down the timers of hidden pages."""
+
+    ping_interval_s: float = 25.0
+    """WebSocket ping to clients without heart-beats; no pong until the next one closes the connection."""

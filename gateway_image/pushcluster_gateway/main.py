@@ -1,0 +1,197 @@
+"""Wiring: settings to running program, and the way down."""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import INCARNATION_ENTROPY_BYTES, Incarnation
+from pushcluster_contract.keys import Keys
+from pushcluster_gateway.auth import build_authenticator
+from pushcluster_gateway.broker import Broker
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.drain import drain
+from pushcluster_gateway.gateway import Gateway
+from pushcluster_gateway.keeper import Keeper
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
+from pushcluster_gateway.outside import Outside
+from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.settings import Settings
+from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_runtime.admin import AdminServer
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.process import run
+from pushcluster_runtime.store import ScriptRunner, check_version, connect
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a running gateway listens."""
+
+    websocket: int
+    admin: int
+    incarnation: Incarnation
+
+
+def main() -> int:
+    """Run the program and return its exit code."""
+    return run("gateway", Settings.parse, serve)
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    limits: Limits | None = None,
+    on_started: Callable[[Ports], None] = lambda _: None,
+) -> None:
+    """Run until `stop` is set, then drain and return. `on_started` is told the ports once it listens."""
+    program = Program(settings, limits or Limits(), _real_world())
+    await program.run(stop, on_started)
+
+
+def _real_world() -> Outside:
+    # The random numbers spread load; nothing secret depends on them.
+    return Outside(asyncio.get_running_loop().time, time.time, os.urandom, random.random)
+
+
+class Program:
+    """One gateway process."""
+
+    def __init__(self, settings: Settings, limits: Limits, outside: Outside) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._outside = outside
+        self._redis = connect(settings.redis_url, name=f"gateway {settings.pod_name}")
+        self._incarnation = Incarnation.new(settings.pod_uid, outside.entropy(INCARNATION_ENTROPY_BYTES))
+        metrics = Metrics()
+        self._gateway = self._build_gateway(metrics)
+        self._server = WebSocketServer(
+            limits=limits,
+            max_connections=settings.max_connections,
+            allowed_origins=settings.allowed_origins,
+            metrics=metrics,
+            clock=outside.clock,
+            handler_factory=self._open_client,
+        )
+        self._admin = self._build_admin(metrics)
+
+    async def run(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
+        """Listen, keep everything going until `stop` is set, then drain."""
+        settings, gateway = self._settings, self._gateway
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(work)
+                for work in (
+                    self._begin(),
+                    gateway.broker.run(),
+                    gateway.keeper.run_renewals(),
+                    gateway.keeper.run_walk(),
+                    gateway.cursors.run(),
+                )
+            ]
+            admin_port = await self._admin.start()
+            ws_port = await self._server.start(settings.listen_host, settings.ws_port)
+            _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
+            on_started(Ports(ws_port, admin_port, self._incarnation))
+            await stop.wait()
+            await drain(
+                self._server,
+                gateway.hub,
+                limits=self._limits,
+                max_seconds=settings.drain_seconds,
+                random=self._outside.random,
+            )
+            # The broker stays until every session has closed its queues.
+            await gateway.settle(within_s=self._limits.close_timeout_s)
+            for loop in loops:
+                loop.cancel()
+        await gateway.finish()
+        await self._admin.close()
+        await self._redis.aclose()
+
+    async def _begin(self) -> None:
+        """Check Redis, take the lease, and remove what earlier processes of this pod left."""
+        registry, backoff = self._gateway.registry, Backoff(self._outside.random)
+        while True:
+            try:
+                await check_version(self._redis)
+                await self._gateway.keeper.ensure_lease()
+                removed = await registry.remove_siblings()
+            except Unavailable as error:
+                _log.warning("Redis is not available", extra={"cause": str(error)})
+                await asyncio.sleep(backoff.next_delay_s())
+            else:
+                _log.info("lease taken", extra={"removed_sessions": removed})
+                return
+
+    def _open_client(self, connection: WebSocketConnection, handshake: Handshake) -> Client:
+        return Client(self._gateway, connection, handshake.subprotocol, handshake.token)
+
+    def _build_gateway(self, metrics: Metrics) -> Gateway:
+        settings, outside = self._settings, self._outside
+        gateway = Gateway(
+            mode=settings.routing_mode,
+            pod_name=settings.pod_name,
+            server_name=f"PushCluster/{version('pushcluster')}",
+            limits=self._limits,
+            metrics=metrics,
+            authenticator=build_authenticator(settings, outside.wall_clock),
+            outside=outside,
+        )
+        registry = Registry(self._redis, ScriptRunner(self._redis), Keys(settings.cluster), self._incarnation)
+        broker = Broker(
+            url=settings.amqp_url,
+            name=f"gateway {settings.pod_name}",
+            incarnation=self._incarnation,
+            on_copy=gateway.on_gateway_copy,
+            on_connected=gateway.on_broker_connected,
+            outside=outside,
+            metrics=metrics,
+        )
+        keeper = Keeper(
+            registry=registry,
+            hub=gateway.hub,
+            refresh=gateway.refresh,
+            metrics=metrics,
+            clock=outside.clock,
+            backoff=Backoff(outside.random),
+        )
+        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=CursorFlusher(registry, metrics))
+        return gateway
+
+    def _build_admin(self, metrics: Metrics) -> AdminServer:
+        hub, server = self._gateway.hub, self._server
+        collectors = CollectorRegistry()
+        gauges = Gauges(lambda: len(server.connections), lambda: len(hub), lambda: hub.subscriptions_count)
+        collectors.register(GatewayCollector(metrics, gauges))
+        return AdminServer(
+            self._settings.listen_host,
+            self._settings.admin_port,
+            readiness=self._readiness,
+            registry=collectors,
+            healthy=lambda: self._gateway.keeper.alive,
+        )
+
+    def _readiness(self) -> tuple[bool, str]:
+        checks = (
+            (self._server.draining, "draining"),
+            (not self._gateway.broker.connected, "no connection to RabbitMQ"),
+            (not self._gateway.keeper.lease_held, "no lease: Redis does not answer"),
+        )
+        for failed, reason in checks:
+            if failed:
+                return False, reason
+        return True, "ready"

@@ -1,0 +1,83 @@
+"""What a gateway counts. Plain integers, because some are counted for every message; read at a scrape."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters since the process began."""
+
+    messages_written: int = 0
+    messages_redelivered: int = 0
+    copies_dropped: int = 0
+    """Copies that were not newer than what was written already, or not for this subscription."""
+    holes: int = 0
+    """Copies that did not follow the one before: the subscription went to CATCHUP."""
+    gaps: int = 0
+    """Replays that found entries gone, and told the client so."""
+    pages_read: int = 0
+    lease_renewals: int = 0
+    redis_errors: int = 0
+    amqp_errors: int = 0
+    closes: Counter[str] = field(default_factory=Counter)
+    """By `closes.Close.name`."""
+    resyncs: Counter[str] = field(default_factory=Counter)
+    """By `lease.Cause`."""
+    handshakes_refused: Counter[str] = field(default_factory=Counter)
+    """By HTTP status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What there is now."""
+
+    connections: Callable[[], int]
+    sessions: Callable[[], int]
+    subscriptions: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCollector(Collector):
+    """Hands both to a prometheus registry."""
+
+    metrics: Metrics
+    gauges: Gauges
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every family."""
+        counts, gauges = self.metrics, self.gauges
+        yield _gauge("connections", "Open sockets.", gauges.connections())
+        yield _gauge("sessions", "Sessions that are connected.", gauges.sessions())
+        yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
+        yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
+        yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
+        yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
+        yield _counter("holes", "Copies that did not follow the one before.", counts.holes)
+        yield _counter("gaps", "Replays that told the client of lost entries.", counts.gaps)
+        yield _counter("catchup_pages", "Pages read from the log.", counts.pages_read)
+        yield _counter("lease_renewals", "Lease renewals that succeeded.", counts.lease_renewals)
+        yield _counter("redis_errors", "Redis calls that failed.", counts.redis_errors)
+        yield _counter("amqp_errors", "Connections to RabbitMQ that failed or were lost.", counts.amqp_errors)
+        yield _labelled("closes", "Connections closed.", "cause", counts.closes)
+        yield _labelled("resyncs", "Times that all sessions were written back.", "cause", counts.resyncs)
+        yield _labelled("handshakes_refused", "WebSocket handshakes refused.", "status", counts.handshakes_refused)
+
+
+def _gauge(name: str, text: str, value: int) -> Metric:
+    return GaugeMetricFamily(f"pushcluster_gateway_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(f"pushcluster_gateway_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: Counter[str]) -> Metric:
+    family = CounterMetricFamily(f"pushcluster_gateway_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

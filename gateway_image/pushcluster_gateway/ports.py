@@ -1,0 +1,145 @@
+"""What the parts of a gateway need of each other: socket, handler, server, and the services behind all clients."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_gateway.auth import Authenticator
+from pushcluster_gateway.closes import Close
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.subscription import ReadPage
+
+if TYPE_CHECKING:
+    from pushcluster_gateway.client import Client
+    from pushcluster_gateway.client_subscription import ClientSubscription
+    from pushcluster_gateway.websocket import WebSocketConnection
+    from pushcluster_gateway.wheel import Wheel
+
+
+class Socket(Protocol):
+    """One client's socket."""
+
+    outbox: Outbox
+    written_at: float
+
+    def send(self, data: bytes) -> None:
+        """Write bytes as one WebSocket message."""
+
+    def send_message(self, data: bytes) -> None:
+        """Do the same for a MESSAGE, which counts in the outbox's bounds."""
+
+    def close(self, close: Close) -> None:
+        """Write what waits, then close."""
+
+    def hold_input(self) -> None:
+        """Read nothing more until `release_input`."""
+
+    def release_input(self) -> None:
+        """Undo one `hold_input`."""
+
+    def sample_accepted(self) -> int:
+        """Return how many bytes of `outbox.written_bytes` the kernel has certainly taken."""
+
+    def wake_at(self, due: float) -> None:
+        """Have deadlines checked at this time, seconds of `Services.clock`."""
+
+
+class Handler(Protocol):
+    """What speaks over a socket. Called on the event loop, never again after `lost`."""
+
+    def received(self, data: bytes | bytearray) -> None:
+        """Bytes of a text or binary message, or a piece of one."""
+
+    def room_freed(self) -> None:
+        """The socket has taken what waited."""
+
+    def refuse(self, close: Close) -> None:
+        """Say why, then close: the socket found the reason."""
+
+    def closing(self) -> None:
+        """The socket has begun to close: nothing that is written from now on arrives."""
+
+    def lost(self) -> None:
+        """The socket is gone."""
+
+    def check_deadlines(self, now: float) -> float:
+        """Do what is due, and return when to ask again (seconds of the loop's clock)."""
+
+    @property
+    def wants_pings(self) -> bool:
+        """Whether nothing else shows that the client is alive."""
+
+
+class Host(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    limits: Limits
+    clock: Callable[[], float]
+    wheel: "Wheel[WebSocketConnection]"
+
+    def new_protocol(self) -> ServerProtocol:
+        """Return the protocol for one socket."""
+
+    def admit(self, connection: "WebSocketConnection") -> bool:
+        """Note a new socket; False when it must be cut at once."""
+
+    def forget(self, connection: "WebSocketConnection") -> None:
+        """The socket is gone."""
+
+    def answer_handshake(self, protocol: ServerProtocol, request: Request) -> Response:
+        """Accept or refuse a WebSocket handshake."""
+
+    def count_refusal(self, response: Response) -> None:
+        """A handshake was refused."""
+
+    def open_handler(self, connection: "WebSocketConnection", request: Request, subprotocol: str | None) -> Handler:
+        """Return what speaks over a socket that has just opened."""
+
+    def plan_flush(self, connection: "WebSocketConnection") -> None:
+        """Have the connection flushed at the end of this tick of the event loop."""
+
+
+class Services(Protocol):
+    """What stands behind all clients of one gateway. Every method returns at once; answers come as calls."""
+
+    limits: Limits
+    metrics: Metrics
+    authenticator: Authenticator
+    server_name: str
+    pod_name: str
+    clock: Callable[[], float]
+    """Seconds of the event loop."""
+    wall_clock: Callable[[], float]
+    """Seconds since the epoch."""
+
+    def redis_now_ms(self) -> int:
+        """Return Redis TIME in ms, as far as is known."""
+
+    def new_session_id(self) -> str:
+        """Return an id that was never used."""
+
+    def register(self, client: "Client") -> None:
+        """Write the session into the registry; answers by `Client.registered` or `Client.refuse`."""
+
+    def leave(self, client: "Client") -> None:
+        """Take the session out of everything."""
+
+    def subscribe(self, subscription: "ClientSubscription") -> None:
+        """Do step G3; answers by `Client.subscribed` or `Client.refuse`."""
+
+    def unsubscribe(self, subscription: "ClientSubscription") -> None:
+        """Undo step G3."""
+
+    def read_page(self, subscription: "ClientSubscription", asked: ReadPage) -> None:
+        """Read the log; answers by `Client.page_read`."""
+
+    def reject(self, subscription: "ClientSubscription", message_ids: list[StreamId], receipt: str | None) -> None:
+        """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.refuse`."""
+
+    def cursor_moved(self, subscription: "ClientSubscription") -> None:
+        """Have the subscription's cursor flushed within about a second."""

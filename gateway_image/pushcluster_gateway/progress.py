@@ -1,0 +1,38 @@
+"""How far a subscription got, as far as the cursor may say so (step G7)."""
+
+from pushcluster_contract.ids import ZERO_ID, StreamId
+
+
+class Progress:
+    """Which entry the socket has certainly taken, by counting bytes: handed to a transport is not yet written.
+
+    Two marks are enough: the newest write, and an older one that is reached even while bytes keep waiting.
+    """
+
+    __slots__ = ("_latest", "_latest_offset", "_mark", "_mark_offset", "flushed", "taken")
+
+    def __init__(self) -> None:
+        self.taken: StreamId = ZERO_ID
+        """The newest entry that the kernel has."""
+        self.flushed: tuple[StreamId, StreamId] = (ZERO_ID, ZERO_ID)
+        """The cursor and `sent` that the registry was told last."""
+        self._latest: StreamId = ZERO_ID
+        self._latest_offset = 0
+        self._mark: StreamId = ZERO_ID
+        self._mark_offset = 0
+
+    def wrote(self, message_id: StreamId, end_offset: int) -> bool:
+        """Note that the entry's last byte is the connection's byte number `end_offset`; False when that is no news."""
+        if message_id == self._latest:
+            return False
+        self._latest = message_id
+        self._latest_offset = end_offset
+        return True
+
+    def accept(self, accepted_bytes: int) -> None:
+        """The kernel has taken this many bytes of the connection."""
+        if accepted_bytes >= self._latest_offset:
+            self.taken = self._latest
+        elif accepted_bytes >= self._mark_offset:
+            self.taken = max(self.taken, self._mark)
+            self._mark, self._mark_offset = self._latest, self._latest_offset

@@ -1,0 +1,172 @@
+"""The registry and the logs in Redis, for one gateway: each call one step, joined with those of other clients.
+
+Every method raises Unavailable when time can mend it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import PushClusterError
+from pushcluster_contract.ids import Incarnation, StreamId
+from pushcluster_contract.keys import Keys, encode_member
+from pushcluster_contract.limits import LEASE_MS, MAX_SESSIONS_PER_USER, META_EXTRA_TTL_MS, SESSIONS_TTL_MS
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_gateway.batching import Batcher
+from pushcluster_gateway.subscription import LogState
+from pushcluster_runtime.removal import remove_incarnation
+from pushcluster_runtime.store import Call, ScriptRunner, translate, translated
+
+MAX_BATCH: Final = 200
+"""Calls in one pipeline."""
+MAX_PAGES: Final = 16
+"""Pages of the log in one pipeline, and in memory at once."""
+
+
+class TooManySessions(PushClusterError):
+    """The user has MAX_SESSIONS_PER_USER sessions in the cluster already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The answer to a lease renewal."""
+
+    existed: bool
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CursorMove:
+    """How far a user's destination was delivered."""
+
+    user: str
+    destination: Destination
+    cursor: StreamId
+    sent: StreamId
+
+
+_PageKey = tuple[str, StreamId, int]
+
+
+class Registry:
+    """What this gateway's incarnation does in Redis."""
+
+    def __init__(self, client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._incarnation = incarnation
+        self._calls = {
+            script: Batcher[Call](lambda calls, script=script: scripts.run_many(script, calls), max_batch=MAX_BATCH)  # type: ignore[misc]
+            for script in (Script.REGISTER, Script.SUBSCRIBE, Script.UNSUBSCRIBE, Script.REMOVE_SESSION)
+        }
+        self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
+        self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
+        self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
+
+    async def register(self, user: str, sid: str) -> None:
+        """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
+        await self._members.run(encode_member(user, sid))
+        entry = SessionEntry(self._incarnation).encode()
+        call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, MAX_SESSIONS_PER_USER])
+        if not await self._calls[Script.REGISTER].run(call):
+            raise TooManySessions(f"user has {MAX_SESSIONS_PER_USER} sessions")
+
+    async def leave(self, user: str, sid: str) -> None:
+        """Undo `register`, in the other order, so that whatever is left behind can still be found."""
+        call = Call([self._keys.sessions(user)], [sid, str(self._incarnation)])
+        await self._calls[Script.REMOVE_SESSION].run(call)
+        await self._left.run(encode_member(user, sid))
+
+    async def refresh_member(self, user: str, sid: str) -> None:
+        """Write the session into the set by which a clean-up finds it."""
+        await self._members.run(encode_member(user, sid))
+
+    async def subscribe(self, user: str, sid: str, destination: Destination) -> tuple[LogState, int]:
+        """Step G3's script: return the log's state, and Redis TIME in ms. Raises TooManySessions."""
+        keys = self._keys
+        call = Call(
+            [keys.sessions(user), keys.meta(user, destination), keys.log(user, destination)],
+            [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, MAX_SESSIONS_PER_USER],
+        )
+        try:
+            born, ms, seq, cursor, sent, oldest, now = await self._calls[Script.SUBSCRIBE].run(call)
+        except ResponseError as error:
+            if str(error).startswith("TOOMANYSESSIONS"):
+                raise TooManySessions(str(error)) from None
+            raise
+        delivered, written = StreamId.parse(cursor.decode()), StreamId.parse(sent.decode())
+        return LogState(born, StreamId(ms, seq), delivered, written, oldest), now
+
+    async def unsubscribe(self, user: str, sid: str, destination: Destination) -> None:
+        """Take the destination out of the session's entry."""
+        await self._calls[Script.UNSUBSCRIBE].run(Call([self._keys.sessions(user)], [sid, str(destination)]))
+
+    async def read_page(self, user: str, destination: Destination, after: StreamId, limit: int) -> list[LogEntry]:
+        """Return at most `limit` entries of the log that are newer than `after`."""
+        return _parse_entries(await self._pages.run((self._keys.log(user, destination), after, limit)))
+
+    async def read_entry(self, user: str, destination: Destination, message_id: StreamId) -> LogEntry | None:
+        """Return one entry, or None when the log does not hold it any more."""
+        with translated():
+            items = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
+        return _parse_entries(items)[0] if items else None
+
+    async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
+        """Step G7, for many subscriptions in one round trip."""
+        calls = [
+            Call([self._keys.meta(move.user, move.destination)], [str(move.cursor), str(move.sent)]) for move in moves
+        ]
+        for reply in await self._scripts.run_many(Script.ADVANCE_CURSOR, calls):
+            if isinstance(reply, Exception):
+                raise reply
+
+    async def renew_lease(self) -> Renewal:
+        """Step G1: extend the lease, and learn which Redis answered."""
+        existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], [str(self._incarnation), LEASE_MS])
+        with translated():
+            info = await self._client.info("server")
+        return Renewal(existed=bool(existed), run_id=str(info["run_id"]))
+
+    async def remove_siblings(self) -> int:
+        """Remove the sessions of earlier processes of this pod; return their number."""
+        with translated():
+            members: list[bytes] = cast(Any, await self._client.zrange(self._keys.gateways, 0, -1))
+        removed = 0
+        for member in members:
+            incarnation = Incarnation.parse(member.decode())
+            if incarnation.pod_uid == self._incarnation.pod_uid and incarnation != self._incarnation:
+                removed += await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
+        return removed
+
+    async def end(self) -> None:
+        """Remove everything of this incarnation that is still there, and its lease last."""
+        await remove_incarnation(self._client, self._scripts, self._keys, self._incarnation)
+
+    async def _add_members(self, members: Sequence[str]) -> list[Any]:
+        with translated():
+            await self._client.sadd(self._keys.gateway(self._incarnation), *members)
+        return [None] * len(members)
+
+    async def _remove_members(self, members: Sequence[str]) -> list[Any]:
+        with translated():
+            await self._client.srem(self._keys.gateway(self._incarnation), *members)
+        return [None] * len(members)
+
+    async def _read_pages(self, pages: Sequence[_PageKey]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key, after, limit in pages:
+                pipeline.xrange(key, f"({after}", "+", count=limit)
+            with translated():
+                replies = await pipeline.execute(raise_on_error=False)
+        return [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+
+
+def _parse_entries(items: Any) -> list[LogEntry]:
+    return [LogEntry.from_stream(id_, fields) for id_, fields in items]

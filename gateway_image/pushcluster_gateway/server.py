@@ -1,0 +1,190 @@
+"""The listening side: handshakes, limits that hold before anybody is known, the wheel, and the flush of each tick."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.exceptions import NegotiationError
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Origin, Subprotocol
+
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.ports import Handler
+from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
+from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_gateway.wheel import Wheel
+
+PATH: Final = "/ws"
+WHEEL_TICK_S: Final = 0.25
+WHEEL_SLOTS: Final = 512
+"""A turn takes 128 s: longer than any heart-beat."""
+MAX_HANDSHAKES: Final = 1_000
+"""Sockets beyond the connections that a pod may have: they wait for, or get, their refusal."""
+RETRY_AFTER_S: Final = 5
+ABORT_S: Final = 1.0
+"""How long the event loop may take to tell of sockets that were cut."""
+BACKLOG: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a handler has to know of the HTTP request."""
+
+    subprotocol: Version | None
+    token: str
+    """From the Authorization header, or `access_token` in the query; else empty."""
+
+
+HandlerFactory = Callable[[WebSocketConnection, Handshake], Handler]
+
+
+class WebSocketServer:
+    """All sockets of the process."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        max_connections: int,
+        allowed_origins: tuple[str, ...],
+        metrics: Metrics,
+        clock: Callable[[], float],
+        handler_factory: HandlerFactory,
+    ) -> None:
+        """`clock` gives the seconds of the event loop; without allowed origins every origin is allowed."""
+        self.limits = limits
+        self.clock = clock
+        self.wheel: Wheel[WebSocketConnection] = Wheel(tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock())
+        self.draining = False
+        """Whether handshakes are refused because the process ends."""
+        self.connections: set[WebSocketConnection] = set()
+        self._max_connections = max_connections
+        # A request without Origin comes from no browser, so no foreign page can have made it.
+        self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
+        self._metrics = metrics
+        self._handler_factory = handler_factory
+        self._to_flush: list[WebSocketConnection] = []
+        self._listener: asyncio.Server | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port. Raises OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: WebSocketConnection(self), host, port, backlog=BACKLOG)
+        self._tick()
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        """Take no new sockets; those that are open stay."""
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        """Cut whatever is still open."""
+        self.stop_listening()
+        for connection in list(self.connections):
+            connection.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.wait_empty(within_s=ABORT_S)
+
+    async def wait_empty(self, within_s: float) -> None:
+        """Return when no socket is open any more, or when the time is over."""
+        if not self.connections:
+            return
+        self._emptied = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._emptied.wait()
+
+    # What connections call
+
+    def new_protocol(self) -> ServerProtocol:
+        """Return the protocol for one socket. No extension: permessage-deflate would cost memory for each."""
+        return ServerProtocol(
+            origins=self._origins,
+            select_subprotocol=_select_subprotocol,
+            max_size=self.limits.max_frame_bytes,
+        )
+
+    def admit(self, connection: WebSocketConnection) -> bool:
+        """Note a new socket; False when there are more than can even be refused politely."""
+        if len(self.connections) >= self._max_connections + MAX_HANDSHAKES:
+            return False
+        self.connections.add(connection)
+        return True
+
+    def forget(self, connection: WebSocketConnection) -> None:
+        """The socket is gone."""
+        self.connections.discard(connection)
+        self.wheel.cancel(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
+        if connection.cause is not None:
+            self._metrics.closes[connection.cause.name] += 1
+
+    def answer_handshake(self, protocol: ServerProtocol, request: Request) -> Response:
+        """Accept or refuse a WebSocket handshake."""
+        if self.draining or len(self.connections) > self._max_connections:
+            why = "this gateway stops" if self.draining else "this gateway has all the connections that it may have"
+            response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}, try again\n")
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+            return response
+        if request.path.partition("?")[0] != PATH:
+            return protocol.reject(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}\n")
+        return protocol.accept(request)
+
+    def count_refusal(self, response: Response) -> None:
+        """A handshake was refused."""
+        self._metrics.handshakes_refused[str(response.status_code)] += 1
+
+    def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> Handler:
+        """Return what speaks over a socket that has just opened."""
+        version = None if subprotocol is None else SUBPROTOCOLS[subprotocol]
+        return self._handler_factory(connection, Handshake(version, _token(request)))
+
+    def plan_flush(self, connection: WebSocketConnection) -> None:
+        """Have the connection flushed at the end of this tick of the event loop, together with all others."""
+        self._to_flush.append(connection)
+        if len(self._to_flush) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        now = self.clock()
+        for connection in connections:
+            connection.flush(now)
+
+    def _tick(self) -> None:
+        now = self.clock()
+        for connection in self.wheel.advance(now):
+            connection.check_deadlines(now)
+        self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
+
+
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Return the newest of ours that the client offers; a client that offers none may still speak STOMP."""
+    if not offered:
+        return None
+    for ours in SUBPROTOCOLS:
+        if ours in offered:
+            return Subprotocol(ours)
+    raise NegotiationError(f"no subprotocol in common; supported are {', '.join(SUBPROTOCOLS)}")
+
+
+def _token(request: Request) -> str:
+    values = request.headers.get_all("Authorization")
+    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    try:
+        return parse_qs(urlsplit(request.path).query).get("access_token", [""])[0]
+    except ValueError:
+        return ""

@@ -1,0 +1,74 @@
+"""The gateway's settings, read from the environment once."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Self
+
+from pushcluster_contract import env
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import check_cluster
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_runtime.settings import Environment
+
+MIN_JWT_KEY_BYTES: Final = 32
+"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+
+
+class AuthMode(StrEnum):
+    """`spec.gateway.auth.mode`."""
+
+    JWT = "JWT"
+    TRUSTED = "Trusted"
+    """The user is whoever the `login` header says: for development."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set from outside."""
+
+    cluster: str
+    pod_name: str
+    pod_uid: str
+    amqp_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    routing_mode: RoutingMode
+    auth_mode: AuthMode
+    jwt_key: str = field(repr=False)
+    """Empty in mode Trusted."""
+    jwt_user_claim: str
+    allowed_origins: tuple[str, ...]
+    """Empty: any."""
+    listen_host: str
+    ws_port: int
+    admin_port: int
+    max_connections: int
+    drain_seconds: int
+
+    @classmethod
+    def parse(cls, environment: Environment) -> Self:
+        """Read `pushcluster_contract.env`; raises InvalidInput that names the variable."""
+        auth_mode = environment.choice(env.AUTH_MODE, AuthMode, AuthMode.JWT)
+        return cls(
+            cluster=check_cluster(environment.text(env.CLUSTER)),
+            pod_name=environment.text(env.POD_NAME),
+            pod_uid=environment.text(env.POD_UID),
+            amqp_url=environment.secret(env.AMQP_URL),
+            redis_url=environment.secret(env.REDIS_URL),
+            routing_mode=environment.choice(env.ROUTING_MODE, RoutingMode, RoutingMode.SESSION),
+            auth_mode=auth_mode,
+            jwt_key=_parse_jwt_key(environment) if auth_mode is AuthMode.JWT else "",
+            jwt_user_claim=environment.text(env.JWT_USER_CLAIM, "sub"),
+            allowed_origins=tuple(environment.variables.get(env.ALLOWED_ORIGINS, "").split()),
+            listen_host=environment.text(env.LISTEN_HOST, "0.0.0.0"),  # noqa: S104 - a pod's own network
+            ws_port=environment.port(env.WS_PORT, 8080),
+            admin_port=environment.port(env.ADMIN_PORT, 9090),
+            max_connections=environment.integer(env.MAX_CONNECTIONS, 20_000, low=1, high=1_000_000),
+            drain_seconds=environment.integer(env.DRAIN_SECONDS, 60, low=0, high=3_600),
+        )
+
+
+def _parse_jwt_key(environment: Environment) -> str:
+    key = environment.secret(env.JWT_KEY)
+    if len(key.encode()) < MIN_JWT_KEY_BYTES:
+        raise InvalidInput(f"{env.JWT_KEY} has fewer than {MIN_JWT_KEY_BYTES} bytes: HS256 needs them (RFC 7518, 3.2)")
+    return key

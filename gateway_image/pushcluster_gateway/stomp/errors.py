@@ -1,0 +1,144 @@
+"""What a client can do wrong. Each error carries its facts; `close` says how the connection ends.
+
+ProtocolViolation
+├── MalformedFrame        bytes that are no STOMP frame
+├── FrameTooLarge         more bytes than a frame may have
+├── TooManyHeaders
+├── UnexpectedFrame       a command that is unknown, or not now
+├── InvalidHeader         missing, or with a value that breaks a rule
+├── UnsupportedVersion
+├── InvalidDestination
+├── SendRefused
+├── LimitExceeded         more of something than one session may have
+└── Unauthenticated
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pushcluster_contract.errors import PushClusterError
+from pushcluster_gateway import closes
+from pushcluster_gateway.closes import Close
+from pushcluster_gateway.stomp.frames import Version
+
+
+@dataclass(eq=False)
+class ProtocolViolation(PushClusterError):
+    """The client broke a rule: it gets an ERROR frame with this text, then a close."""
+
+    close: ClassVar[Close] = closes.BAD_FRAME
+
+
+@dataclass(eq=False)
+class MalformedFrame(ProtocolViolation):
+    """Bytes that are no STOMP frame."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"malformed frame: {self.detail}"
+
+
+@dataclass(eq=False)
+class FrameTooLarge(ProtocolViolation):
+    """More bytes than a frame, or its command and headers, may have."""
+
+    close: ClassVar[Close] = closes.TOO_LARGE
+    part: str
+    max_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.part} has more than {self.max_bytes} bytes"
+
+
+@dataclass(eq=False)
+class TooManyHeaders(ProtocolViolation):
+    """More header lines than a frame may have."""
+
+    max_headers: int
+
+    def __str__(self) -> str:
+        return f"frame has more than {self.max_headers} headers"
+
+
+@dataclass(eq=False)
+class UnexpectedFrame(ProtocolViolation):
+    """A command that is unknown, or that may not come now."""
+
+    close: ClassVar[Close] = closes.BAD_REQUEST
+    command: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"unexpected frame {self.command[:50]!r}: {self.rule}"
+
+
+@dataclass(eq=False)
+class InvalidHeader(ProtocolViolation):
+    """A header is missing (value None), or its value breaks the rule."""
+
+    close: ClassVar[Close] = closes.BAD_REQUEST
+    command: str
+    header: str
+    value: str | None
+    rule: str
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.command} has no header {self.header!r}: {self.rule}"
+        return f"{self.command} has header {self.header!r} with value {self.value[:100]!r}: {self.rule}"
+
+
+@dataclass(eq=False)
+class UnsupportedVersion(ProtocolViolation):
+    """No version in common."""
+
+    close: ClassVar[Close] = closes.UNSUPPORTED_VERSION
+    accept_version: str
+
+    def __str__(self) -> str:
+        return f"accept-version is {self.accept_version[:100]!r}; supported are {','.join(Version)}"
+
+
+@dataclass(eq=False)
+class InvalidDestination(ProtocolViolation):
+    """A destination that no user can subscribe to."""
+
+    close: ClassVar[Close] = closes.BAD_DESTINATION
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(eq=False)
+class SendRefused(ProtocolViolation):
+    """Clients do not send messages."""
+
+    close: ClassVar[Close] = closes.SEND_REFUSED
+
+    def __str__(self) -> str:
+        return "SEND is refused: this gateway only pushes to clients, back ends publish over AMQP or HTTP"
+
+
+@dataclass(eq=False)
+class LimitExceeded(ProtocolViolation):
+    """More of something than one session may have."""
+
+    close: ClassVar[Close] = closes.LIMIT_EXCEEDED
+    what: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"more than {self.limit} {self.what}"
+
+
+@dataclass(eq=False)
+class Unauthenticated(ProtocolViolation):
+    """The client did not prove who it is."""
+
+    close: ClassVar[Close] = closes.NOT_AUTHENTICATED
+    detail: str
+
+    def __str__(self) -> str:
+        return f"not authenticated: {self.detail}"

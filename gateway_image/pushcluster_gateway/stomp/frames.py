@@ -1,0 +1,55 @@
+"""Frames and the small values in their headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+
+class Version(StrEnum):
+    """A version of the protocol; they compare by age."""
+
+    V1_0 = "1.0"
+    V1_1 = "1.1"
+    V1_2 = "1.2"
+
+
+SUBPROTOCOLS: Final[Mapping[str, Version]] = {
+    "v12.stomp": Version.V1_2,
+    "v11.stomp": Version.V1_1,
+    "v10.stomp": Version.V1_0,
+}
+"""WebSocket subprotocols, the preferred one first."""
+
+
+class AckMode(StrEnum):
+    """`ack` header of SUBSCRIBE."""
+
+    AUTO = "auto"
+    CLIENT = "client"
+    CLIENT_INDIVIDUAL = "client-individual"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One STOMP frame. Of repeated headers the first one counts (1.2, Repeated Header Entries)."""
+
+    command: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartBeat:
+    """`heart-beat` header: what its sender can do and what it wants, in ms; 0 means none (1.2, Heart-beating)."""
+
+    can_ms: int = 0
+    wants_ms: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.can_ms},{self.wants_ms}"
+
+
+def negotiate_interval_ms(can_ms: int, wants_ms: int) -> int:
+    """Return how often a heart-beat goes from the side that can to the side that wants, 0 for never."""
+    return max(can_ms, wants_ms) if can_ms and wants_ms else 0

@@ -1,0 +1,143 @@
+"""Bytes from a client to frames, incrementally: any split of the bytes gives the same frames.
+
+Holds at most `max_frame_bytes` of an unfinished frame besides the bytes that were given last. Nothing but
+ProtocolViolation is ever raised, and after it the parser is not used again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.stomp import escapes
+from pushcluster_gateway.stomp.errors import FrameTooLarge, MalformedFrame, TooManyHeaders
+from pushcluster_gateway.stomp.frames import Frame, Version
+
+_UNESCAPED_COMMANDS: Final = frozenset({"CONNECT", "CONNECTED"})
+"""STOMP 1.0 has no escapes, so the frames that negotiate the version have none (1.2, Value Encoding)."""
+_MAX_LENGTH_DIGITS: Final = 12
+_UNFINISHED_BLANK_BYTES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A frame whose command and headers are complete."""
+
+    command: str
+    headers: Mapping[str, str]
+    body_bytes: int | None
+    """From content-length; None: the body ends at the first NUL."""
+
+
+class FrameParser:
+    """Give it bytes with `receive`, then take frames with `next_frame` until it returns None."""
+
+    __slots__ = ("_buffer", "_head", "_limits", "_scanned", "version")
+
+    def __init__(self, limits: Limits) -> None:
+        self.version: Version | None = None
+        """Set it when the version is negotiated; until then headers are taken as 1.2 writes them."""
+        self._limits = limits
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._head: _Head | None = None
+
+    def receive(self, data: bytes | bytearray) -> None:
+        """Take bytes, however split. Raises FrameTooLarge when nobody took the frames of those before."""
+        max_bytes = 2 * self._limits.max_frame_bytes
+        if len(self._buffer) + len(data) > max_bytes:
+            raise FrameTooLarge("what waits to be handled", max_bytes)
+        self._buffer += data
+
+    def next_frame(self) -> Frame | None:
+        """Return the next complete frame, or None when more bytes are needed; raises ProtocolViolation."""
+        if self._head is None:
+            self._head = self._take_head()
+            if self._head is None:
+                return None
+        body = self._take_body(self._head.body_bytes)
+        if body is None:
+            return None
+        frame = Frame(self._head.command, self._head.headers, body)
+        self._head = None
+        return frame
+
+    def _take_head(self) -> _Head | None:
+        self._drop_heart_beats()
+        buffer = self._buffer
+        start = max(self._scanned - 2, 0)
+        ends = [(at, size) for blank, size in ((b"\n\n", 2), (b"\n\r\n", 3)) if (at := buffer.find(blank, start)) >= 0]
+        end, blank_bytes = min(ends, default=(len(buffer), 0))
+        if buffer.find(b"\0", start, end) >= 0:
+            raise MalformedFrame("NUL before the blank line that ends the headers")
+        # A blank line that has come in part may still end a head of just the right size.
+        if end > self._limits.max_head_bytes + (0 if ends else _UNFINISHED_BLANK_BYTES):
+            raise FrameTooLarge("command with headers", self._limits.max_head_bytes)
+        if not ends:
+            self._scanned = len(buffer)
+            return None
+        head = self._parse_head(bytes(buffer[:end]))
+        self._consume(end + blank_bytes)
+        return head
+
+    def _drop_heart_beats(self) -> None:
+        buffer = self._buffer
+        if buffer and buffer[0] in b"\r\n":
+            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
+
+    def _consume(self, size: int) -> None:
+        del self._buffer[:size]
+        self._scanned = 0
+
+    def _parse_head(self, head: bytes) -> _Head:
+        try:
+            lines = head.decode().split("\n")
+        except UnicodeDecodeError:
+            raise MalformedFrame("command or headers are not UTF-8") from None
+        if len(lines) - 1 > self._limits.max_headers:
+            raise TooManyHeaders(self._limits.max_headers)
+        if self.version is None or self.version is Version.V1_2:
+            lines = [line.removesuffix("\r") for line in lines]
+        command, *header_lines = lines
+        headers: dict[str, str] = {}
+        for line in header_lines:
+            name, value = self._parse_header(command, line)
+            headers.setdefault(name, value)
+        return _Head(command, headers, self._body_bytes(headers))
+
+    def _parse_header(self, command: str, line: str) -> tuple[str, str]:
+        name, colon, value = line.partition(":")
+        if not colon or not name:
+            raise MalformedFrame(f"header line {line[:100]!r} is not <name>:<value>")
+        if command in _UNESCAPED_COMMANDS:
+            return name, value
+        version = self.version or Version.V1_2
+        if version is Version.V1_0:
+            # Its own examples put a space after the colon; 1.1 forbade to trim.
+            return name.strip(), value.strip()
+        return escapes.decode(name, version), escapes.decode(value, version)
+
+    def _body_bytes(self, headers: Mapping[str, str]) -> int | None:
+        text = headers.get("content-length")
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit()):
+            raise MalformedFrame(f"content-length {text[:100]!r} is not a number")
+        if len(text) > _MAX_LENGTH_DIGITS or int(text) > self._limits.max_frame_bytes:
+            raise FrameTooLarge("body", self._limits.max_frame_bytes)
+        return int(text)
+
+    def _take_body(self, size: int | None) -> bytes | None:
+        buffer = self._buffer
+        end = buffer.find(b"\0", self._scanned) if size is None else size
+        if end < 0:
+            end = self._scanned = len(buffer)
+        if end > self._limits.max_frame_bytes:
+            raise FrameTooLarge("body", self._limits.max_frame_bytes)
+        if end >= len(buffer):
+            return None
+        if buffer[end]:
+            raise MalformedFrame(f"no NUL after the {size} bytes of content-length")
+        body = bytes(buffer[:end])
+        self._consume(end + 1)
+        return body

@@ -1,0 +1,323 @@
+"""One client's socket: websockets' sans-I/O `ServerProtocol` inside an asyncio protocol.
+
+No task and no timer of its own: the server's timing wheel calls `check_deadlines`, and one flush a loop tick writes for
+all connections. Knows nothing of STOMP; a `Handler` does.
+"""
+
+import asyncio
+import codecs
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final, cast
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from pushcluster_gateway import closes
+from pushcluster_gateway.closes import Close
+from pushcluster_gateway.framing import encode_message
+from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.ports import Handler, Host
+from pushcluster_gateway.wheel import NOT_SCHEDULED
+
+STALL_CHECK_S: Final = 1.0
+"""How often a socket that takes nothing is looked at."""
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
+
+
+class _Phase(Enum):
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    LOST = auto()
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """One socket."""
+
+    __slots__ = (
+        "_close_after_flush",
+        "_deadline",
+        "_decoder",
+        "_handshake_bytes",
+        "_held_for_room",
+        "_input_holds",
+        "_opcode",
+        "_phase",
+        "_pinged_at",
+        "_protocol",
+        "_received_at",
+        "_server",
+        "_transport",
+        "accepted_bytes",
+        "cause",
+        "handler",
+        "outbox",
+        "wheel_slot",
+        "written_at",
+    )
+
+    def __init__(self, server: Host) -> None:
+        self.handler: Handler | None = None
+        self.outbox = Outbox(server.limits)
+        self.wheel_slot = NOT_SCHEDULED
+        self.written_at = 0.0
+        self.accepted_bytes = 0
+        """What the kernel has certainly taken of `outbox.written_bytes`."""
+        self.cause: Close | None = None
+        """Why it closes; the first reason stays."""
+        self._server = server
+        self._phase = _Phase.HANDSHAKE
+        self._protocol = server.new_protocol()
+        self._transport: asyncio.Transport | None = None
+        self._handshake_bytes = 0
+        self._deadline = 0.0
+        self._received_at = 0.0
+        self._pinged_at = 0.0
+        self._input_holds = 0
+        self._held_for_room = False
+        self._opcode = Opcode.TEXT
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._close_after_flush = False
+
+    # What a handler may do
+
+    def send(self, data: bytes) -> None:
+        """Write bytes as one WebSocket message: text when they are UTF-8, which browsers insist on."""
+        if self._phase is _Phase.OPEN and self.outbox.add(encode_message(data)):
+            self._server.plan_flush(self)
+
+    def send_message(self, data: bytes) -> None:
+        """Do the same for what counts as a message in the outbox's bounds."""
+        if self._phase is _Phase.OPEN and self.outbox.add_message(encode_message(data)):
+            self._server.plan_flush(self)
+
+    def close(self, close: Close) -> None:
+        """Send what waits, then a close frame; the client has `close_timeout_s` to answer it."""
+        if self._phase is not _Phase.OPEN:
+            return
+        self._begin_closing(close)
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(close.code, close.reason)
+        self._queue_protocol_writes()
+
+    def hold_input(self) -> None:
+        """Read nothing more until `release_input`; holds are counted."""
+        self._input_holds += 1
+        if self._input_holds == 1 and self._transport is not None:
+            self._transport.pause_reading()
+
+    def release_input(self) -> None:
+        """Undo one `hold_input`."""
+        self._input_holds -= 1
+        if self._input_holds == 0 and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def sample_accepted(self) -> int:
+        """Return how many bytes the kernel has taken, as far as is known."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self.accepted_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
+        return self.accepted_bytes
+
+    def wake_at(self, due: float) -> None:
+        """Have deadlines checked at this time."""
+        self._server.wheel.schedule(self, due)
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._server.limits.max_outbox_bytes)
+        now = self._server.clock()
+        self._received_at = self.written_at = now
+        self._deadline = now + self._server.limits.handshake_timeout_s
+        if not self._server.admit(self):
+            self._transport.abort()
+            return
+        self.wake_at(self._deadline)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self._received_at = self._server.clock()
+        self.sample_accepted()
+        if self._phase is _Phase.HANDSHAKE:
+            self._handshake_bytes += len(data)
+            if self._handshake_bytes > self._server.limits.max_handshake_bytes:
+                self._answer(self._protocol.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request too large\n"))
+                return
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._receive_frame(event)
+            elif isinstance(event, Request):
+                self._handshake(event)
+        self._finish_receiving()
+
+    def eof_received(self) -> None:
+        """See asyncio; the transport then closes itself."""
+        self.sample_accepted()
+        self._protocol.receive_eof()
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        self.outbox.paused = True
+        self.outbox.stalled(self._server.clock(), self._transport_bytes())
+        self.wake_at(self._server.clock() + STALL_CHECK_S)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self.outbox.paused = False
+        self._server.plan_flush(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
+        """See asyncio."""
+        received = self._protocol.close_rcvd
+        if self.cause is None and self._phase is not _Phase.HANDSHAKE:
+            polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
+            self.cause = closes.CLIENT_DISCONNECTED if polite else closes.CONNECTION_LOST
+        self._phase = _Phase.LOST
+        self.outbox.discard()
+        self._server.forget(self)
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler.lost()
+
+    # What the server calls
+
+    def flush(self, now: float) -> None:
+        """Hand everything that waits to the transport in one write."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._phase is _Phase.CLOSING:
+            self.outbox.paused = False  # the last words go out however full the transport is
+        data = self.outbox.take()
+        if data:
+            self.written_at = now
+            transport.write(data)
+        if self._held_for_room and not self.outbox.refuses_input:
+            self._held_for_room = False
+            self.release_input()
+        if self._close_after_flush:
+            transport.close()
+        elif self.handler is not None and self.outbox.room_bytes:
+            self.handler.room_freed()
+
+    def check_deadlines(self, now: float) -> None:
+        """Do what is due, and plan the next look."""
+        if self._phase is _Phase.LOST or self._transport is None:
+            return
+        if self._phase is not _Phase.OPEN:
+            if now >= self._deadline:
+                self._transport.abort()
+            else:
+                self.wake_at(self._deadline)
+            return
+        handler = cast(Handler, self.handler)
+        due = handler.check_deadlines(now)
+        if self.outbox.stalled(now, self._transport_bytes()):
+            handler.refuse(closes.SLOW_CONSUMER)
+        elif self.outbox.paused:
+            due = min(due, now + STALL_CHECK_S)
+        if handler.wants_pings:
+            due = min(due, self._ping(now, handler))
+        if self._phase is _Phase.OPEN:
+            self.wake_at(due)
+
+    def abort(self) -> None:
+        """Cut the socket."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Steps
+
+    def _transport_bytes(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def _ping(self, now: float, handler: Handler) -> float:
+        interval = self._server.limits.ping_interval_s
+        due = max(self._received_at, self._pinged_at) + interval
+        if now < due:
+            return due
+        if self._pinged_at > self._received_at:
+            handler.refuse(closes.NO_PONG)
+        else:
+            self._pinged_at = now
+            self._protocol.send_ping(b"")
+            self._queue_protocol_writes()
+        return now + interval
+
+    def _handshake(self, request: Request) -> None:
+        response = self._server.answer_handshake(self._protocol, request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._protocol.send_response(response)
+            self._queue_protocol_writes()
+            self._phase = _Phase.OPEN
+            self.handler = self._server.open_handler(self, request, self._protocol.subprotocol)
+            self.wake_at(self._server.clock())
+        else:
+            self._answer(response)
+
+    def _answer(self, response: Response) -> None:
+        self._server.count_refusal(response)
+        self._phase = _Phase.CLOSING
+        self._protocol.send_response(response)
+        self._queue_protocol_writes()
+
+    def _receive_frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if self._phase is not _Phase.OPEN or opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            return
+        if opcode is not Opcode.CONT:
+            self._opcode = opcode
+        data = cast(bytearray, frame.data)
+        if self._opcode is Opcode.TEXT and not self._is_text(data, fin=frame.fin):
+            self._protocol.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+            self._begin_closing(closes.WEBSOCKET_ERROR)
+            return
+        cast(Handler, self.handler).received(data)
+        if self.outbox.refuses_input and not self._held_for_room:
+            self._held_for_room = True
+            self.hold_input()
+
+    def _is_text(self, data: bytearray, *, fin: bool) -> bool:
+        if self._decoder is None:
+            if data.isascii():
+                return True
+            self._decoder = _UTF8()
+        try:
+            self._decoder.decode(data, fin)
+        except UnicodeDecodeError:
+            return False
+        if fin:
+            self._decoder = None
+        return True
+
+    def _finish_receiving(self) -> None:
+        if self._phase is _Phase.OPEN and self._protocol.state is not State.OPEN:
+            error = self._protocol.parser_exc
+            if isinstance(error, PayloadTooBig):
+                cast(Handler, self.handler).refuse(closes.TOO_LARGE)
+            else:
+                self._begin_closing(closes.WEBSOCKET_ERROR if error is not None else None)
+        self._queue_protocol_writes()
+
+    def _begin_closing(self, close: Close | None) -> None:
+        self._phase = _Phase.CLOSING
+        self.cause = self.cause or close
+        self._deadline = self._server.clock() + self._server.limits.close_timeout_s
+        self.wake_at(self._deadline)
+        if self.handler is not None:
+            self.handler.closing()
+
+    def _queue_protocol_writes(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self.outbox.add(data)
+            else:
+                self._close_after_flush = True
+            self._server.plan_flush(self)
