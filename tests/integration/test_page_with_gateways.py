@@ -1,0 +1,88 @@
+"""The sample page on the real data plane, in a real browser."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from local_run.plane import LocalPlane, RunningProgram
+from tests.support.browser import open_page
+
+ROOT = Path(__file__).parent.parent.parent
+WITHIN_MS = 30_000
+BODY = {"kind": "PushCluster", "metadata": {"name": "demo", "namespace": "local"}, "spec": {}}
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[LocalPlane]:
+    async with LocalPlane(BODY) as running:
+        yield running
+
+
+@pytest.fixture
+async def page(local: LocalPlane) -> AsyncIterator[Page]:
+    assert local.page is not None
+    async with open_page(f"{local.page.url}/") as opened:
+        for user in ("alice", "bob"):
+            await until_connected(opened, user)
+        yield opened
+
+
+async def until_connected(page: Page, user: str, times: int = 1) -> None:
+    selector = f".inbox[data-user={user}][data-state=connected][data-connections='{times}']"
+    await expect(page.locator(selector)).to_be_visible(timeout=WITHIN_MS)
+
+
+async def send(page: Page, user: str, text: str) -> None:
+    await page.check(f"#send input[value={user}]", force=True)
+    await page.fill("#send input[name=text]", text)
+    await page.click("#send button")
+    await expect(page.locator("#send input[name=text]")).to_have_value("", timeout=WITHIN_MS)
+    await expect(page.locator("#sent")).to_have_attribute("data-outcome", "accepted")
+
+
+async def gateway_of(page: Page, local: LocalPlane, user: str) -> RunningProgram:
+    name = await page.locator(f".inbox[data-user={user}] .gateway").inner_text()
+    return next(gateway for gateway in local.gateways if gateway.name == name)
+
+
+async def test_a_message_appears_in_the_named_inbox_and_in_no_other(page: Page) -> None:
+    await send(page, "alice", "Your order 4711 has shipped.")
+    await send(page, "bob", "The build is green again.")
+    await send(page, "alice", "It arrives on Thursday between 9 and 12.")
+
+    shown = page.locator("#inbox-alice li .body")
+    await expect(shown).to_have_text(
+        ["Your order 4711 has shipped.", "It arrives on Thursday between 9 and 12."], timeout=WITHIN_MS
+    )
+    await expect(page.locator("#inbox-bob li .body")).to_have_text(["The build is green again."], timeout=WITHIN_MS)
+
+
+async def test_after_kill_9_of_the_gateways_the_page_shows_what_was_sent_meanwhile(
+    page: Page, local: LocalPlane
+) -> None:
+    await send(page, "alice", "Before.")
+    await expect(page.locator("#inbox-alice li")).to_have_count(1, timeout=WITHIN_MS)
+    for gateway in local.gateways:
+        await gateway.kill()
+    await expect(page.locator(".inbox[data-user=alice] .state")).to_have_text("Reconnecting…", timeout=WITHIN_MS)
+    await send(page, "alice", "Sent while every gateway was down.")
+    for gateway in local.gateways:
+        await gateway.start()
+
+    await until_connected(page, "alice", times=2)
+    shown = page.locator("#inbox-alice li .body")
+    await expect(shown).to_have_text(["Before.", "Sent while every gateway was down."], timeout=WITHIN_MS)
+    await expect(page.locator("#inbox-bob li")).to_have_count(0)
+    (ROOT / "build").mkdir(exist_ok=True)
+    await page.screenshot(path=ROOT / "build" / "page.png")
+
+
+async def test_a_user_whose_gateway_is_killed_goes_on_with_another(page: Page, local: LocalPlane) -> None:
+    gateway = await gateway_of(page, local, "alice")
+    await gateway.kill()
+    await until_connected(page, "alice", times=2)
+    assert (await gateway_of(page, local, "alice")).name != gateway.name
+    await send(page, "alice", "Through the other gateway.")
+    await expect(page.locator("#inbox-alice li .body")).to_have_text(["Through the other gateway."], timeout=WITHIN_MS)
