@@ -63,6 +63,11 @@ class LocalCluster:
         return environment.get(env.JWT_KEY)
 
     @property
+    def user_claim(self) -> str:
+        """The claim of a token that says who the user is."""
+        return self.cluster.spec.gateway.auth.user_claim
+
+    @property
     def api_key(self) -> str | None:
         """The bearer key of the HTTP API; None when it is off."""
         secret = self.children.named("Secret", self.names.api)
@@ -133,17 +138,22 @@ class Program:
 
 
 def plan_gateway(
-    cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int]
+    cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int], page_origin: str
 ) -> Program:
-    """Return one gateway."""
-    return _plan_program(cluster, "gateway", env.WS_PORT, "ws://{}/ws", pod, hosts, allocate)
+    """Return one gateway. Where the YAML limits the origins, the page's own on this machine is one more."""
+    environment = cluster.program("gateway", pod, hosts)
+    if environment[env.ALLOWED_ORIGINS]:
+        environment[env.ALLOWED_ORIGINS] += f" {page_origin}"
+    return _plan_program("gateway", pod, environment, env.WS_PORT, "ws://{}/ws", allocate)
 
 
 def plan_dispatcher(
     cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int]
 ) -> Program:
     """Return one dispatcher."""
-    return _plan_program(cluster, "dispatcher", env.API_PORT, "http://{}", pod, hosts, allocate)
+    return _plan_program(
+        "dispatcher", pod, cluster.program("dispatcher", pod, hosts), env.API_PORT, "http://{}", allocate
+    )
 
 
 def plan_page(cluster: LocalCluster, ws_url: str, api_url: str, stompjs_dir: str, port: int) -> Program | None:
@@ -158,6 +168,7 @@ def plan_page(cluster: LocalCluster, ws_url: str, api_url: str, stompjs_dir: str
         "PAGE_API_URL": api_url,
         "PAGE_API_KEY": cluster.api_key,
         "PAGE_JWT_KEY": cluster.jwt_key,
+        "PAGE_USER_CLAIM": cluster.user_claim,
         "PAGE_USERS": ",".join(PAGE_USERS),
         "PAGE_STOMPJS_DIR": stompjs_dir,
     }
@@ -165,22 +176,17 @@ def plan_page(cluster: LocalCluster, ws_url: str, api_url: str, stompjs_dir: str
 
 
 def _plan_program(
-    cluster: LocalCluster,
     component: str,
+    pod: PodIdentity,
+    environment: Mapping[str, str],
     port_variable: str,
     url: str,
-    pod: PodIdentity,
-    hosts: Mapping[str, str],
     allocate: Callable[[], int],
 ) -> Program:
     port, admin_port = allocate(), allocate()
-    environment = cluster.program(component, pod, hosts) | {
-        env.LISTEN_HOST: HOST,
-        env.ADMIN_PORT: str(admin_port),
-        port_variable: str(port),
-    }
+    here = {env.LISTEN_HOST: HOST, env.ADMIN_PORT: str(admin_port), port_variable: str(port)}
     admin_url = f"http://{HOST}:{admin_port}"
-    process = ProcessSpec(pod.name, f"pushcluster_{component}", f"{admin_url}/readyz", environment)
+    process = ProcessSpec(pod.name, f"pushcluster_{component}", f"{admin_url}/readyz", {**environment, **here})
     return Program(process, url.format(f"{HOST}:{port}"), admin_url)
 
 

@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -133,18 +134,28 @@ class LocalPlane:
         if (key := self.cluster.jwt_key) is None:
             raise LocalRunError("auth mode Trusted: the gateways take the user from the login header, without a token")
         now = int(time.time())
-        return jwt.encode({"sub": user, "iat": now, "exp": now + TOKEN_TTL_S}, key, algorithm="HS256")
+        return jwt.encode({self.cluster.user_claim: user, "iat": now, "exp": now + TOKEN_TTL_S}, key, algorithm="HS256")
 
     async def first_failure(self) -> str:
         """Return, as soon as a container or a process has ended that nobody asked to end, a sentence about it."""
+        watches = [
+            asyncio.create_task(self._process_failure()),
+            asyncio.create_task(_container_failure(self.redis)),
+            asyncio.create_task(_container_failure(self.rabbitmq)),
+        ]
+        try:
+            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _process_failure(self) -> str:
         while True:
             for process in self._processes:
                 if (sentence := process.failure()) is not None:
                     return sentence
-            for container in (self.redis, self.rabbitmq):
-                if not await asyncio.to_thread(container.is_running):
-                    log = await asyncio.to_thread(container.log, 20)
-                    return f"{container.spec.name} ended; its last words:\n{log}"
             await asyncio.sleep(WATCH_S)
 
     async def _start(self) -> None:
@@ -160,7 +171,8 @@ class LocalPlane:
         self._hosts = self.cluster.hosts("redis", self.redis.host_ports) | self.cluster.hosts(
             "rabbitmq", self.rabbitmq.host_ports
         )
-        self.gateways = [self._start_program(program, logs) for program in self._plan("gateway", plan_gateway)]
+        plan = partial(plan_gateway, page_origin=f"http://{HOST}:{page_port}")
+        self.gateways = [self._start_program(program, logs) for program in self._plan("gateway", plan)]
         self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
         await self._service.start(service_port, [urlsplit(gateway.url).port or 0 for gateway in self.gateways])
         page = self._plan_page(page_port)
@@ -202,3 +214,15 @@ class LocalPlane:
         self._processes.append(process)
         process.start()
         return RunningProgram(program, process)
+
+
+async def _container_failure(container: Container) -> str:
+    # `docker wait` sleeps until then: asking again and again would start a process each time.
+    waiting = await asyncio.create_subprocess_exec("docker", "wait", container.id, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        await waiting.wait()
+    except asyncio.CancelledError:
+        waiting.kill()
+        await waiting.wait()
+        raise
+    return f"{container.spec.name} ended; its last words:\n{await asyncio.to_thread(container.log, 20)}"

@@ -47,9 +47,9 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-def mint_token(user: str, key: str, now_s: float) -> str:
+def mint_token(user: str, claim: str, key: str, now_s: float) -> str:
     """Return a JWT (HS256) that a gateway accepts as `user` for `TOKEN_TTL_S`; `now_s` is seconds since the epoch."""
-    claims = {"sub": user, "iat": int(now_s), "exp": int(now_s) + TOKEN_TTL_S}
+    claims = {claim: user, "iat": int(now_s), "exp": int(now_s) + TOKEN_TTL_S}
     return jwt.encode(claims, key, algorithm="HS256")
 
 
@@ -79,7 +79,8 @@ async def _get_token(request: web.Request) -> web.Response:
     user = request.query.get("user", "")
     if user not in settings.users:
         return _refuse(403, f"this page makes tokens for {', '.join(settings.users)} only")
-    return web.json_response({"token": mint_token(user, settings.jwt_key, time.time()), "expiresInS": TOKEN_TTL_S})
+    token = mint_token(user, settings.user_claim, settings.jwt_key, time.time())
+    return web.json_response({"token": token, "expiresInS": TOKEN_TTL_S})
 
 
 async def _post_send(request: web.Request) -> web.Response:

@@ -25,6 +25,8 @@ class Settings:
     """The dispatcher's HTTP API as this server reaches it, without a slash at the end."""
     users: tuple[str, ...]
     """The only users for whom a token is made and to whom the page sends."""
+    user_claim: str
+    """The claim of a token that says who the user is: `spec.gateway.auth.userClaim`."""
     port: int
     host: str
     stompjs_dir: Path
@@ -48,6 +50,7 @@ class Settings:
             ws_url=_url(environ, "PAGE_WS_URL", "ws", "wss"),
             api_url=_url(environ, "PAGE_API_URL", "http", "https").rstrip("/"),
             users=users,
+            user_claim=environ.get("PAGE_USER_CLAIM") or "sub",
             port=_port(environ.get("PAGE_PORT", "8080")),
             host=environ.get("PAGE_HOST", "0.0.0.0"),  # noqa: S104 - in a pod, the Service is what exposes it
             stompjs_dir=stompjs_dir,

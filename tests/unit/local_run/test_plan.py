@@ -11,6 +11,7 @@ from pushcluster_contract import env
 from pushcluster_operator.children import Images
 
 IMAGES = Images("gateway", "dispatcher", "rabbitmq:x", "redis:x")
+ORIGIN = "http://127.0.0.1:28080"
 HOST_PORTS = {"redis": {6379: 16379}, "rabbitmq": {5672: 15672, 15692: 15692}}
 
 
@@ -30,7 +31,7 @@ def hosts(of: LocalCluster) -> dict[str, str]:
 def test_a_gateway_listens_here_and_reaches_the_stores_here() -> None:
     demo = cluster(gateway={"maxConnections": 7})
     ports = itertools.count(20_000)
-    gateway = plan_gateway(demo, demo.pod("gateway", 1, "uid-1"), hosts(demo), ports.__next__)
+    gateway = plan_gateway(demo, demo.pod("gateway", 1, "uid-1"), hosts(demo), ports.__next__, ORIGIN)
     environment = gateway.process.env
     assert gateway.url == "ws://127.0.0.1:20000/ws"
     assert gateway.process.ready_url == "http://127.0.0.1:20001/readyz"
@@ -48,15 +49,35 @@ def test_a_gateway_listens_here_and_reaches_the_stores_here() -> None:
 def test_no_address_inside_kubernetes_is_left_in_any_environment() -> None:
     demo = cluster()
     ports = itertools.count(20_000).__next__
-    for plan, component in ((plan_gateway, "gateway"), (plan_dispatcher, "dispatcher")):
-        environment = plan(demo, demo.pod(component, 0, "uid"), hosts(demo), ports).process.env
-        assert [value for value in environment.values() if ".svc" in value] == []
+    gateway = plan_gateway(demo, demo.pod("gateway", 0, "uid"), hosts(demo), ports, ORIGIN)
+    dispatcher = plan_dispatcher(demo, demo.pod("dispatcher", 0, "uid"), hosts(demo), ports)
+    for program in (gateway, dispatcher):
+        assert [value for value in program.process.env.values() if ".svc" in value] == []
+
+
+def allowed_origins(demo: LocalCluster) -> str:
+    pod = demo.pod("gateway", 0, "uid")
+    program = plan_gateway(demo, pod, hosts(demo), itertools.count(20_000).__next__, ORIGIN)
+    return program.process.env[env.ALLOWED_ORIGINS]
+
+
+def test_the_page_may_connect_beside_the_origins_of_the_yaml() -> None:
+    limited = cluster(gateway={"allowedOrigins": ["https://app.example.com"]})
+    assert allowed_origins(limited) == f"https://app.example.com {ORIGIN}"
+    assert allowed_origins(cluster()) == ""
+
+
+def test_page_and_gateways_agree_on_the_claim_that_names_the_user() -> None:
+    demo = cluster(gateway={"auth": {"userClaim": "email"}})
+    page = plan_page(demo, "ws://127.0.0.1:1/ws", "http://127.0.0.1:2", "/stompjs", 8080)
+    assert page is not None
+    assert page.process.env["PAGE_USER_CLAIM"] == "email"
 
 
 def test_gateway_page_and_api_share_their_keys() -> None:
     demo = cluster()
     ports = itertools.count(20_000).__next__
-    gateway = plan_gateway(demo, demo.pod("gateway", 0, "uid"), hosts(demo), ports)
+    gateway = plan_gateway(demo, demo.pod("gateway", 0, "uid"), hosts(demo), ports, ORIGIN)
     dispatcher = plan_dispatcher(demo, demo.pod("dispatcher", 0, "uid"), hosts(demo), ports)
     page = plan_page(demo, "ws://127.0.0.1:1/ws", dispatcher.url, "/stompjs", 8080)
     assert page is not None
@@ -105,5 +126,5 @@ def test_a_back_end_gets_the_producers_url() -> None:
 
 def test_secrets_stay_out_of_the_repr() -> None:
     demo = cluster()
-    gateway = plan_gateway(demo, demo.pod("gateway", 0, "uid"), hosts(demo), itertools.count(20_000).__next__)
+    gateway = plan_gateway(demo, demo.pod("gateway", 0, "uid"), hosts(demo), itertools.count(20_000).__next__, ORIGIN)
     assert str(demo.jwt_key) not in repr(gateway)

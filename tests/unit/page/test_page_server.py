@@ -140,9 +140,9 @@ async def test_a_browser_may_connect_to_the_gateways_and_to_nothing_else(client:
 
 
 def test_a_token_says_who_and_until_when() -> None:
-    token = mint_token("alice", JWT_KEY, now_s=1000.9)
+    token = mint_token("alice", "email", JWT_KEY, now_s=1000.9)
     claims = jwt.decode(token, JWT_KEY, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False})
-    assert claims == {"sub": "alice", "iat": 1000, "exp": 1000 + TOKEN_TTL_S}
+    assert claims == {"email": "alice", "iat": 1000, "exp": 1000 + TOKEN_TTL_S}
 
 
 @pytest.mark.parametrize(
