@@ -1,4 +1,4 @@
-"""Closing the connections of a gateway that stops: paced and jittered, so that not all of them arrive elsewhere at once."""
+"""Closing the connections of a gateway that stops: paced and jittered, so that they do not all reconnect at once."""
 
 import asyncio
 import logging

@@ -5,9 +5,10 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -74,7 +75,7 @@ class Program:
         self._settings = settings
         self._limits = limits
         self._outside = outside
-        self._redis = connect(settings.redis_url, name=f"gateway {settings.pod_name}")
+        self._redis = connect(settings.redis_url, name=f"gateway-{settings.pod_name}")
         self._incarnation = Incarnation.new(settings.pod_uid, outside.entropy(INCARNATION_ENTROPY_BYTES))
         metrics = Metrics()
         self._gateway = self._build_gateway(metrics)
@@ -90,37 +91,44 @@ class Program:
 
     async def run(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
         """Listen, keep everything going until `stop` is set, then drain."""
-        settings, gateway = self._settings, self._gateway
-        async with asyncio.TaskGroup() as group:
-            loops = [
-                group.create_task(work)
-                for work in (
-                    self._begin(),
-                    gateway.broker.run(),
-                    gateway.keeper.run_renewals(),
-                    gateway.keeper.run_walk(),
-                    gateway.cursors.run(),
-                )
-            ]
-            admin_port = await self._admin.start()
-            ws_port = await self._server.start(settings.listen_host, settings.ws_port)
-            _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
-            on_started(Ports(ws_port, admin_port, self._incarnation))
-            await stop.wait()
-            await drain(
-                self._server,
-                gateway.hub,
-                limits=self._limits,
-                max_seconds=settings.drain_seconds,
-                random=self._outside.random,
-            )
-            # The broker stays until every session has closed its queues.
-            await gateway.settle(within_s=self._limits.close_timeout_s)
-            for loop in loops:
-                loop.cancel()
-        await gateway.finish()
-        await self._admin.close()
-        await self._redis.aclose()
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = [group.create_task(work) for work in self._loops()]
+                admin_port = await self._admin.start()
+                ws_port = await self._server.start(self._settings.listen_host, self._settings.ws_port)
+                _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
+                on_started(Ports(ws_port, admin_port, self._incarnation))
+                await stop.wait()
+                await self._drain()
+                for loop in loops:
+                    loop.cancel()
+            await self._gateway.finish()
+        finally:
+            await self._server.close()
+            await self._gateway.settle(within_s=0)
+            await self._admin.close()
+            await self._redis.aclose()
+
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
+        gateway = self._gateway
+        return [
+            self._begin(),
+            gateway.broker.run(),
+            gateway.keeper.run_renewals(),
+            gateway.keeper.run_walk(),
+            gateway.cursors.run(),
+        ]
+
+    async def _drain(self) -> None:
+        await drain(
+            self._server,
+            self._gateway.hub,
+            limits=self._limits,
+            max_seconds=self._settings.drain_seconds,
+            random=self._outside.random,
+        )
+        # The broker stays until every session has closed its queues.
+        await self._gateway.settle(within_s=self._limits.close_timeout_s)
 
     async def _begin(self) -> None:
         """Check Redis, take the lease, and remove what earlier processes of this pod left."""

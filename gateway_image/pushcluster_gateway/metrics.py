@@ -41,7 +41,7 @@ class Gauges:
     subscriptions: Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GatewayCollector(Collector):
     """Hands both to a prometheus registry."""
 

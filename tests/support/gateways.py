@@ -1,0 +1,227 @@
+"""A gateway in this process against real services, and a dispatcher in miniature: append, then send the copies."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+from pika.spec import BasicProperties
+from redis.asyncio import Redis
+
+from pushcluster_contract import env
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER
+from pushcluster_contract.ids import Incarnation, StreamId
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import META_EXTRA_TTL_MS
+from pushcluster_contract.log import encode_headers
+from pushcluster_contract.routing import RoutingMode, plan_copies
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.topology import build_topology
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.main import Ports, serve
+from pushcluster_gateway.settings import Settings
+from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
+from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.store import ScriptRunner, connect
+
+JWT_KEY: Final = "a key of the tests that is long enough"
+QUEUE: Final = Destination("queue", "demo")
+
+
+def token(user: str, **claims: object) -> str:
+    """Return a token that `running_gateway` accepts."""
+    return jwt.encode({"sub": user, **claims}, JWT_KEY, algorithm="HS256")
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that serves."""
+
+    ports: Ports
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+    pod_name: str
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.ports.websocket}/ws"
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self.ports.incarnation
+
+    async def admin(self, path: str) -> tuple[int, str]:
+        """GET from the admin server: (status, text)."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports.admin)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.decode()
+
+    async def is_ready(self) -> bool:
+        return (await self.admin("/readyz"))[0] == 200
+
+    async def metric(self, name: str) -> float:
+        """Return a metric's value; with labels, write them as the page does."""
+        _, text = await self.admin("/metrics")
+        for line in text.splitlines():
+            if line.startswith(f"pushcluster_gateway_{name} "):
+                return float(line.split()[-1])
+        return 0.0
+
+    async def drain(self, within_s: float = 20) -> None:
+        """Do what SIGTERM does, and wait for the end."""
+        self.stop.set()
+        async with asyncio.timeout(within_s):
+            await self.task
+
+    async def kill(self) -> None:
+        """End without any farewell to Redis, as kill -9 does."""
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+
+@asynccontextmanager
+async def running_gateway(
+    plane: Any, *, limits: Limits | None = None, pod_uid: str | None = None, **variables: str
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway until the end of the block; `variables` are environment variables of `contract.env` by name."""
+    pod_name = f"gateway-{secrets.token_hex(3)}"
+    defaults = {
+        env.CLUSTER: plane.cluster,
+        env.POD_NAME: pod_name,
+        env.POD_UID: pod_uid or secrets.token_hex(8),
+        env.AMQP_URL: plane.amqp_url,
+        env.REDIS_URL: plane.redis_url,
+        env.JWT_KEY: JWT_KEY,
+        env.LISTEN_HOST: "127.0.0.1",
+        env.WS_PORT: "0",
+        env.ADMIN_PORT: "0",
+        env.DRAIN_SECONDS: "1",
+    }
+    chosen = {getattr(env, name): value for name, value in variables.items()}
+    settings = Settings.parse(Environment({**defaults, **chosen}))
+    started: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    task = asyncio.create_task(serve(settings, stop, limits=limits, on_started=started.set_result))
+    await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    gateway = RunningGateway(started.result(), stop, task, pod_name)
+    try:
+        yield gateway
+    finally:
+        if not stop.is_set():
+            await gateway.kill()
+
+
+@dataclass
+class Backend:
+    """Appends messages and sends copies, as a dispatcher does (steps D2 and D4)."""
+
+    redis: Redis
+    scripts: ScriptRunner
+    keys: Keys
+    channel: AmqpChannel
+    mode: RoutingMode = RoutingMode.SESSION
+    max_entries: int = 1_000
+    send_copies: bool = True
+    """False: every copy gets lost on its way."""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    async def push(
+        self,
+        user: str,
+        body: bytes | str,
+        *,
+        destination: Destination = QUEUE,
+        message_id: str = "",
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+        expires_in_ms: int = 0,
+    ) -> str:
+        """Append one message and send its copies; return its stream id."""
+        payload = body.encode() if isinstance(body, str) else body
+        keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.sessions(user)]
+        if message_id:
+            keys.append(self.keys.message(user, destination, message_id))
+        args = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
+        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS]
+        stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
+        sessions = {
+            sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in zip(flat[::2], flat[1::2], strict=True)
+        }
+        if self.send_copies:
+            copy_headers = {
+                COPY_ID: stream_id.decode(),
+                COPY_USER: user,
+                COPY_DESTINATION: str(destination),
+                COPY_EXPIRES_MS: expires_ms,
+                **(headers or {}),
+            }
+            await self._send(destination, sessions, payload, copy_headers, content_type, message_id)
+        return str(stream_id.decode())
+
+    async def _send(
+        self,
+        destination: Destination,
+        sessions: Mapping[str, SessionEntry],
+        payload: bytes,
+        headers: Mapping[str, object],
+        content_type: str,
+        message_id: str,
+    ) -> None:
+        for planned in plan_copies(self.mode, destination, sessions):
+            copy = planned
+            while copy is not None:
+                properties = BasicProperties(
+                    headers=dict(headers), content_type=content_type or None, message_id=message_id or None
+                )
+                outcome = await self.channel.publish(
+                    copy.exchange, copy.routing_key, payload, properties, mandatory=True
+                )
+                self.outcomes.append(outcome)
+                if outcome is Outcome.CONFIRMED or copy.fallback is None:
+                    break
+                copy = copy.fallback
+
+    async def sessions(self, user: str) -> dict[str, SessionEntry]:
+        """Return the registry's entries of a user."""
+        entries = await self.redis.hgetall(self.keys.sessions(user))
+        return {sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in entries.items()}
+
+    async def cursor(self, user: str, destination: Destination = QUEUE) -> StreamId | None:
+        raw = await self.redis.hget(self.keys.meta(user, destination), "cursor")
+        return None if raw is None else StreamId.parse(raw.decode())
+
+    async def leases(self) -> list[str]:
+        return [member.decode() for member in await self.redis.zrange(self.keys.gateways, 0, -1)]
+
+    async def members(self, incarnation: Incarnation) -> int:
+        return int(await self.redis.scard(self.keys.gateway(incarnation)))
+
+
+@asynccontextmanager
+async def backend(plane: Any, mode: RoutingMode = RoutingMode.SESSION) -> AsyncIterator[Backend]:
+    """Declare the cluster's topology and yield a Backend."""
+    amqp = await Amqp.connect(plane.amqp_url, name="test-backend")
+    redis = connect(plane.redis_url, name="test-backend")
+    try:
+        channel = await amqp.channel(confirm=True)
+        await channel.declare(build_topology())
+        yield Backend(redis, ScriptRunner(redis), Keys(plane.cluster), channel, mode)
+    finally:
+        await amqp.close()
+        await redis.aclose()
+
+
+def in_s(seconds: float) -> int:
+    """Return a JWT time that many seconds from now."""
+    return int(time.time() + seconds)
