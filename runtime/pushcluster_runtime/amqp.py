@@ -50,7 +50,8 @@ class Amqp:
         amqp = cls()
         connection = Connection(
             parameters,
-            on_open_callback=lambda _: settle(opened, None),
+            # Closing while it opens makes pika fail an assertion of its own: one that nobody waits for closes then.
+            on_open_callback=lambda raw: raw.close() if opened.done() else opened.set_result(None),
             on_open_error_callback=lambda _, error: settle(opened, unavailable(describe(error))),
             on_close_callback=lambda _, error: amqp._on_closed(error),
             custom_ioloop=loop,
@@ -59,11 +60,7 @@ class Amqp:
             async with asyncio.timeout(timeout_s):
                 await opened
         except TimeoutError:
-            _abandon(connection)
             raise Unavailable(f"RabbitMQ did not open the connection within {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            _abandon(connection)
-            raise
         connection.add_on_connection_blocked_callback(lambda *_: amqp._set_blocked(blocked=True))
         connection.add_on_connection_unblocked_callback(lambda *_: amqp._set_blocked(blocked=False))
         amqp._connection = connection
@@ -127,8 +124,3 @@ def _parse_url(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> pi
     parameters.connection_attempts = 1
     parameters.client_properties = {"connection_name": name}
     return parameters
-
-
-def _abandon(connection: Connection) -> None:
-    if not (connection.is_closed or connection.is_closing):
-        connection.close()

@@ -1,0 +1,174 @@
+"""The connection to ingress: declares the topology, runs all partitions, and comes back after every loss (step D0)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, INGRESS_PARTITIONS
+from pushcluster_contract.topology import build_topology, consumer_priority, ingress_queue
+from pushcluster_dispatcher.barrier import Barrier
+from pushcluster_dispatcher.locations import Locations
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_dispatcher.partition import PartitionSession
+from pushcluster_dispatcher.redis_link import RedisLink
+from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
+from pushcluster_runtime.amqp import Amqp, AmqpChannel
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis_wire import RedisWire
+from pushcluster_runtime.tasks import cancel, first_error, unless
+
+STABLE_AFTER_S: Final = 10.0
+"""A session that lasted this long was no failure to start: the next one begins without delay again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all partitions share."""
+
+    settings: Settings
+    keys: Keys
+    link: RedisLink
+    barrier: Barrier
+    metrics: Metrics
+    new_backoff: Callable[[], Backoff]
+
+
+class Ingress:
+    """Consumes all partitions until told to stop."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._consuming: set[int] = set()
+        self._trouble = "not connected to RabbitMQ yet"
+
+    def trouble(self) -> str:
+        """Return why not every partition is consumed (or stood by for) now, or nothing."""
+        missing = INGRESS_PARTITIONS - len(self._consuming)
+        if not self._trouble and missing:
+            return f"{missing} of {INGRESS_PARTITIONS} partitions have no consumer here yet"
+        return self._trouble
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Connect, and connect again, until `stop`; then finish what has begun, at most DRAIN_TIMEOUT_S."""
+        backoff = self._services.new_backoff()
+        while not stop.is_set():
+            try:
+                await self._hold_connection(stop, backoff)
+            except Unavailable as error:
+                self._trouble = str(error)
+                _log.warning("no connection to RabbitMQ", extra={"reason": str(error)})
+                await unless(stop, asyncio.sleep(backoff.next_delay_s()))
+
+    async def _hold_connection(self, stop: asyncio.Event, backoff: Backoff) -> None:
+        settings = self._services.settings
+        amqp = await unless(stop, Amqp.connect(settings.amqp_url, name=f"dispatcher {settings.pod_name}"))
+        if amqp is None:
+            return
+        try:
+            channel = await amqp.channel()
+            await channel.declare(build_topology())
+            await channel.close()
+            self._trouble = ""
+            backoff.reset()
+            _log.info("connected to RabbitMQ")
+            await self._run_partitions(amqp, stop)
+        finally:
+            await amqp.close()
+
+    async def _run_partitions(self, amqp: Amqp, stop: asyncio.Event) -> None:
+        """Return when all partitions have stopped; raises Unavailable when the connection is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_raise_when_lost(amqp))
+                partitions = [group.create_task(self._run_partition(amqp, n, stop)) for n in range(INGRESS_PARTITIONS)]
+                await asyncio.wait(partitions)
+                watching.cancel()
+        except ExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    async def _run_partition(self, amqp: Amqp, number: int, stop: asyncio.Event) -> None:
+        """Keep one partition consumed until `stop`."""
+        loop = asyncio.get_running_loop()
+        backoff = self._services.new_backoff()
+        while not stop.is_set():
+            started = loop.time()
+            try:
+                await self._run_session(amqp, number, stop)
+            except Unavailable as error:
+                if loop.time() - started > STABLE_AFTER_S:
+                    backoff.reset()
+                self._services.metrics.resets.inc()
+                _log.info("partition starts again", extra={"partition": number, "reason": str(error)})
+                await unless(stop, asyncio.sleep(backoff.next_delay_s()))
+
+    async def _run_session(self, amqp: Amqp, number: int, stop: asyncio.Event) -> None:
+        services = self._services
+        # Without Redis there is no consumer here: a dispatcher that reaches Redis takes the partition meanwhile.
+        wire = await unless(stop, services.link.wire())
+        if wire is None:
+            return
+        channel = await amqp.channel(confirm=True, prefetch=DISPATCHER_PREFETCH_MESSAGES)
+        try:
+            session = self._new_session(channel, wire)
+            await channel.consume(
+                ingress_queue(number),
+                session.receive,
+                no_ack=False,
+                priority=consumer_priority(services.settings.pod_name, number),
+            )
+            self._set_consuming(number, consuming=True)
+            await _run_until_broken(session, channel, wire, stop)
+        finally:
+            self._set_consuming(number, consuming=False)
+            await channel.close()
+
+    def _new_session(self, channel: AmqpChannel, wire: RedisWire) -> PartitionSession:
+        services = self._services
+        log = Locations(wire, services.keys, services.settings.retention, backoff=services.new_backoff())
+        return PartitionSession(
+            channel,
+            log,
+            services.settings.mode,
+            request_barrier=lambda: services.barrier.request(wire.run_id),
+            metrics=services.metrics,
+        )
+
+    def _set_consuming(self, number: int, *, consuming: bool) -> None:
+        (self._consuming.add if consuming else self._consuming.discard)(number)
+        self._services.metrics.partitions.set(len(self._consuming))
+
+
+async def _raise_when_lost(amqp: Amqp) -> None:
+    raise Unavailable(f"RabbitMQ: {await asyncio.shield(amqp.lost)}")
+
+
+async def _run_until_broken(
+    session: PartitionSession, channel: AmqpChannel, wire: RedisWire, stop: asyncio.Event
+) -> None:
+    """Run a session to its end after `stop`; raises Unavailable when it, its channel or its Redis connection breaks."""
+    running = asyncio.create_task(session.run())
+    stopping = asyncio.create_task(stop.wait())
+    ends: tuple[asyncio.Future[Any], ...] = (running, channel.lost, wire.lost)
+    try:
+        await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
+        session.finish()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=DRAIN_TIMEOUT_S)
+        if channel.lost.done():
+            raise Unavailable(f"RabbitMQ: {channel.lost.result()}")
+        if wire.lost.done():
+            # What this life of Redis has answered and no barrier has covered may be gone.
+            raise Unavailable(f"Redis: {wire.lost.result()}")
+        if not running.done():
+            raise Unavailable(f"unfinished after {DRAIN_TIMEOUT_S:g} s")
+        error = running.exception()
+        if error is not None:
+            raise first_error(error)
+    finally:
+        await cancel(running)
+        await cancel(stopping)

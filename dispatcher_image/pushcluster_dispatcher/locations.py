@@ -1,0 +1,187 @@
+"""Appending to users' logs and learning where the users are, in one round trip a batch (steps D2 and D3).
+
+Messages of one user and destination that are in the same batch go into one MULTI/EXEC. Redis refuses such a group as a
+whole or runs it as a whole, so a moment without memory in the middle of a pipeline cannot let a later message of a
+user pass an earlier one. Between batches, order follows from taking the next one only after the last was answered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.log import encode_headers
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.settings import Retention
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis_wire import RedisWire, Reply, pack, pack_script
+from pushcluster_runtime.store import SOURCES, Argument, Call
+
+CACHED_USERS: Final = 16_384
+"""Users whose keys are remembered, and session entries that are remembered parsed: some megabytes each."""
+
+_MULTI: Final = pack("MULTI")
+_EXEC: Final = pack("EXEC")
+_MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
+"""The errors that repeating will not mend and that concern this message alone. Any other is repeated (step D3)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What APPEND returned for one message."""
+
+    stream_id: str
+    known: bool
+    """The producer's message id had been appended before."""
+    dropped: int
+    """Older entries that left the log undelivered."""
+    sessions: Mapping[str, SessionEntry]
+    expires_ms: int
+    """When the message expires, ms since the epoch; 0: when the log drops it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Redis will never take this message."""
+
+    reason: str
+
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Locations:
+    """Runs APPEND on one Redis connection; as good as that connection and no longer."""
+
+    def __init__(
+        self, wire: RedisWire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._wire = wire
+        self._retention_args: tuple[Argument, ...] = (
+            retention.max_entries,
+            retention.offline_ttl_ms,
+            retention.resume_window_ms,
+            retention.meta_ttl_ms,
+        )
+        self._keys = keys
+        self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._build_keys)
+        self._backoff = backoff
+        self._sleep = sleep
+
+    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
+        """Append messages in order and return what became of each.
+
+        Repeats for as long as Redis cannot take them (full, loading, read-only). Raises Unavailable when the
+        connection is lost: then nobody knows which of them were appended.
+        """
+        results: list[Appended | Refused | None] = [None] * len(messages)
+        calls = [self._build_call(message) for message in messages]
+        pending = _group(messages)
+        while pending:
+            replies = await self._run(pending, calls)
+            trouble = _take(replies, results)
+            if trouble is None:
+                break
+            await self._recover(trouble)
+            pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
+        self._backoff.reset()
+        return [result for result in results if result is not None]
+
+    async def _run(self, groups: Sequence[Sequence[int]], calls: Sequence[bytes]) -> dict[int, Reply]:
+        """Run the calls of all groups in one write; return each call's reply."""
+        commands: list[bytes] = []
+        at: list[tuple[Sequence[int], int]] = []
+        for group in groups:
+            if len(group) == 1:
+                at.append((group, len(commands)))
+                commands.append(calls[group[0]])
+            else:
+                commands += [_MULTI, *(calls[n] for n in group), _EXEC]
+                at.append((group, len(commands) - 1))
+        replies = await self._wire.execute(commands)
+        answers: dict[int, Reply] = {}
+        for group, position in at:
+            reply = replies[position]
+            if len(group) == 1 or isinstance(reply, Exception):
+                answers.update((n, reply) for n in group)
+            else:
+                answers.update(zip(group, reply, strict=True))
+        return answers
+
+    async def _recover(self, trouble: Exception) -> None:
+        if isinstance(trouble, NoScriptError):
+            await self._wire.execute([pack("SCRIPT", "LOAD", SOURCES[Script.APPEND])])
+            return
+        delay_s = self._backoff.next_delay_s()
+        _log.warning("Redis does not take messages; repeating", extra={"reason": str(trouble), "delay_s": delay_s})
+        await self._sleep(delay_s)
+
+    def _build_call(self, message: Message) -> bytes:
+        keys = self._keys_of(message.user, message.destination)
+        if message.message_id:
+            keys = (*keys, self._keys.message(message.user, message.destination, message.message_id))
+        args = (
+            message.body,
+            encode_headers(message.headers) if message.headers else "",
+            message.content_type,
+            message.message_id,
+            message.ttl_ms,
+            *self._retention_args,
+        )
+        return pack_script(Script.APPEND, Call(keys, args))
+
+    def _build_keys(self, user: str, destination: Destination) -> tuple[str, ...]:
+        keys = self._keys
+        return keys.meta(user, destination), keys.log(user, destination), keys.sessions(user)
+
+
+def _group(messages: Sequence[Message]) -> list[list[int]]:
+    """Return the positions of messages by user and destination, each group in order."""
+    groups: dict[tuple[str, Destination], list[int]] = {}
+    for n, message in enumerate(messages):
+        groups.setdefault((message.user, message.destination), []).append(n)
+    return list(groups.values())
+
+
+def _take(replies: Mapping[int, Reply], results: list[Appended | Refused | None]) -> Exception | None:
+    """Put answers in their places; return an error that asks for a repeat, if there is one."""
+    trouble: Exception | None = None
+    for n, reply in replies.items():
+        if not isinstance(reply, Exception):
+            results[n] = _parse_reply(reply)
+        elif not isinstance(reply, Unavailable | NoScriptError) and str(reply).startswith(_MESSAGE_AT_FAULT):
+            results[n] = Refused(f"Redis: {reply}")
+        else:
+            trouble = reply
+    return trouble
+
+
+def _parse_reply(reply: Sequence[Any]) -> Appended:
+    stream_id, known, dropped, sessions, expires_ms = reply
+    return Appended(stream_id.decode(), bool(known), dropped, _parse_sessions(sessions) if sessions else {}, expires_ms)
+
+
+def _parse_sessions(flat: Sequence[bytes]) -> Mapping[str, SessionEntry]:
+    pairs: Iterable[tuple[bytes, bytes]] = zip(flat[::2], flat[1::2], strict=True)
+    return {sid.decode(): entry for sid, text in pairs if (entry := _parse_entry(text)) is not None}
+
+
+@lru_cache(maxsize=CACHED_USERS)
+def _parse_entry(text: bytes) -> SessionEntry | None:
+    """Return an entry, or nothing for one that this version cannot read: its gateway catches up from the log."""
+    try:
+        return SessionEntry.parse(text.decode())
+    except (InvalidInput, UnicodeDecodeError):
+        _log.exception("unreadable session entry", extra={"entry": repr(text[:200])})
+        return None

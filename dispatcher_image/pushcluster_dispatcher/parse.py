@@ -1,0 +1,139 @@
+"""From a delivery to a message, or to the reason why it is none (step D1). Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import DESTINATION, select_forwarded
+from pushcluster_contract.ids import check_message_id, check_user
+from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
+
+MAX_EXPIRATION_MS: Final = 366 * 86_400_000
+"""Longer is the same as the log's own limit; a number that Lua counts exactly."""
+
+
+class RejectClass(StrEnum):
+    """What was wrong, as a metric counts it; the text for people stands in the message's header."""
+
+    PROPERTIES = "properties"
+    USER = "user"
+    DESTINATION = "destination"
+    BODY = "body"
+    HEADERS = "headers"
+    MESSAGE_ID = "message_id"
+    CONTENT_TYPE = "content_type"
+    EXPIRATION = "expiration"
+    SCRIPT = "script"
+    """Redis refused this one message for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a message goes to `push.rejected`."""
+
+    kind: RejectClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A well-formed message for one user."""
+
+    user: str
+    destination: Destination
+    body: bytes
+    content_type: str = ""
+    message_id: str = ""
+    """The producer's idempotency key, or nothing."""
+    headers: Mapping[str, str] | None = None
+    """What reaches the client besides the body."""
+    ttl_ms: int = 0
+    """How long it may wait, 0: as long as the log keeps it."""
+
+
+def parse_delivery(delivery: Delivery) -> Message | Rejection:
+    """Read a published message: user = routing key, destination = header, the rest from its properties."""
+    properties = delivery.properties
+    headers: Mapping[str, object] = properties.headers or {}
+    kind = RejectClass.PROPERTIES
+    try:
+        _check_readable(headers)
+        kind = RejectClass.USER
+        user = check_user(_text(delivery.routing_key, "routing key (the user id)"))
+        kind = RejectClass.DESTINATION
+        destination = _parse_destination(headers.get(DESTINATION))
+        kind = RejectClass.BODY
+        body = _check_body(delivery.body)
+        kind = RejectClass.HEADERS
+        forwarded = _select_forwarded(headers) if len(headers) > 1 else None
+        kind = RejectClass.MESSAGE_ID
+        message_id = _parse_message_id(properties)
+        kind = RejectClass.CONTENT_TYPE
+        content_type = _parse_content_type(properties)
+        kind = RejectClass.EXPIRATION
+        ttl_ms = parse_expiration(properties.expiration) if properties.expiration is not None else 0
+    except InvalidInput as error:
+        return Rejection(kind, str(error))
+    return Message(user, destination, body, content_type, message_id, forwarded, ttl_ms)
+
+
+def parse_expiration(text: object) -> int:
+    """Return AMQP's `expiration`, at least 1 ms: 0 means "at once or never", and stands for no limit further on."""
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 16:
+        raise InvalidInput(f"expiration {str(text)[:50]!r} is not a whole number of milliseconds")
+    return min(max(int(text), 1), MAX_EXPIRATION_MS)
+
+
+def _check_readable(headers: Mapping[str, object]) -> None:
+    if UNREADABLE_HEADER in headers:
+        raise InvalidInput(f"the properties cannot be read: {headers[UNREADABLE_HEADER]}")
+
+
+def _check_body(body: bytes) -> bytes:
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidInput(f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
+    return body
+
+
+def _parse_destination(value: object) -> Destination:
+    if value is None:
+        raise InvalidInput(f"header {DESTINATION!r} is missing")
+    return _cached_destination(_text(value, f"header {DESTINATION!r}"))
+
+
+@lru_cache(maxsize=4_096)
+def _cached_destination(text: str) -> Destination:
+    return Destination.parse(text)
+
+
+def _select_forwarded(headers: Mapping[str, object]) -> Mapping[str, str] | None:
+    for name in headers:
+        _text(name, "a header's name")
+    return select_forwarded(headers) or None
+
+
+def _parse_message_id(properties: BasicProperties) -> str:
+    if not properties.message_id:
+        return ""
+    return check_message_id(_text(properties.message_id, "message_id"))
+
+
+def _parse_content_type(properties: BasicProperties) -> str:
+    content_type = _text(properties.content_type or "", "content_type")
+    if not content_type.isprintable():
+        raise InvalidInput("content_type contains a control character")
+    return content_type
+
+
+def _text(value: object, what: str) -> str:
+    """Return a short or long string; pika gives bytes for one that is not UTF-8."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} is no UTF-8 text")
+    return value

@@ -1,0 +1,80 @@
+"""What the dispatcher reads from its environment."""
+
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from pushcluster_contract import env
+from pushcluster_contract.ids import check_cluster
+from pushcluster_contract.limits import META_EXTRA_TTL_MS
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_runtime.settings import Environment
+
+DRAIN_TIMEOUT_S: Final = 10.0
+"""How long a stopping dispatcher finishes what it has begun; the rest comes again to the next one."""
+
+_MAX_TTL_S: Final = 90 * 86_400
+_MAX_RESUME_S: Final = 86_400
+_MAX_LOG_ENTRIES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long and how much a user's log keeps."""
+
+    offline_ttl_ms: int
+    max_entries: int
+    resume_window_ms: int
+
+    @property
+    def meta_ttl_ms(self) -> int:
+        """How long the log's sequence numbers outlive their last use."""
+        return self.offline_ttl_ms + META_EXTRA_TTL_MS
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The HTTP API for producers."""
+
+    port: int
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that one dispatcher needs to know."""
+
+    cluster: str
+    pod_name: str
+    mode: RoutingMode
+    retention: Retention
+    listen_host: str
+    admin_port: int
+    api: ApiSettings | None
+    amqp_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Environment) -> Self:
+        """Read the variables of `contract.env`; raises InvalidInput that names the first one that does not fit."""
+        api = None
+        if environment.boolean(env.API_ENABLED, default=True):
+            api = ApiSettings(environment.port(env.API_PORT, 8080), environment.secret(env.API_KEY))
+        return cls(
+            cluster=check_cluster(environment.text(env.CLUSTER)),
+            pod_name=environment.text(env.POD_NAME),
+            mode=environment.choice(env.ROUTING_MODE, RoutingMode, RoutingMode.SESSION),
+            retention=_read_retention(environment),
+            listen_host=environment.text(env.LISTEN_HOST, "0.0.0.0"),  # noqa: S104 - a pod is reached from outside
+            admin_port=environment.port(env.ADMIN_PORT, 9090),
+            api=api,
+            amqp_url=environment.secret(env.AMQP_URL),
+            redis_url=environment.secret(env.REDIS_URL),
+        )
+
+
+def _read_retention(environment: Environment) -> Retention:
+    return Retention(
+        offline_ttl_ms=1_000 * environment.integer(env.OFFLINE_TTL_SECONDS, 86_400, low=1, high=_MAX_TTL_S),
+        max_entries=environment.integer(env.OFFLINE_MAX_PER_DESTINATION, 1_000, low=1, high=_MAX_LOG_ENTRIES),
+        resume_window_ms=1_000 * environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=1, high=_MAX_RESUME_S),
+    )
