@@ -1,0 +1,28 @@
+"""Debian's Chromium, which the browser test drives."""
+
+from pathlib import Path
+from typing import Final
+
+from local_cluster import apt
+from local_cluster.errors import CannotContinue
+from local_cluster.settings import Places
+from local_cluster.steps import Reporter
+
+CHROMIUM: Final = Path("/usr/bin/chromium")
+
+
+def ensure_chromium(places: Places, reporter: Reporter) -> None:
+    """Install Chromium unless it is there.
+
+    Raises CannotContinue on other systems than Debian's family.
+    """
+    if CHROMIUM.exists():
+        return
+    if not apt.is_debian():
+        raise CannotContinue(f"The browser test needs {CHROMIUM}: install Chromium with this system's package manager.")
+    reporter.say("There is no Chromium here: installing Debian's with apt-get (usually 30 s)")
+    apt.install(["chromium"], places.log("chromium"))
+    if not CHROMIUM.exists():
+        raise CannotContinue(
+            f"apt-get installed no {CHROMIUM}: see {places.log('chromium')} and install Chromium by hand."
+        )

@@ -1,0 +1,212 @@
+"""The kind cluster: make it, know whether it is well, take it away."""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from local_cluster.corefile import keep_queries_inside
+from local_cluster.errors import CannotContinue
+from local_cluster.fingerprint import fingerprint
+from local_cluster.kind_config import build_kind_config
+from local_cluster.network import (
+    CNI_FILE,
+    NodeAddress,
+    as_script,
+    build_cni_config,
+    plan_host_walls,
+    plan_host_walls_removal,
+    plan_node_routes,
+)
+from local_cluster.process import answer_of, output_of, run
+from local_cluster.settings import CLUSTER, CONTROL_PLANE, NODE_PORTS, NODES, Places
+
+_MARK: Final = "/kind/pushcluster-complete"
+"""On the control plane once the cluster is whole: the fingerprint of what it was made from."""
+_ADDRESS: Final = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+READY_LIMIT_S: Final = 120
+
+
+def parse_nodes(document: dict[str, Any]) -> dict[str, str]:
+    """Return the pod range of each node from the API's list of nodes; those without one yet are left out."""
+    return {
+        item["metadata"]["name"]: item["spec"]["podCIDR"] for item in document["items"] if "podCIDR" in item["spec"]
+    }
+
+
+def taken_ports(ports: Sequence[int]) -> list[int]:
+    """Return those ports of 127.0.0.1 that something listens on."""
+    taken = []
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                taken.append(port)
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster of this machine, made from `node_image` with the programs in `tools` (kind, kubectl)."""
+
+    places: Places
+    node_image: str
+    node_content: str
+    tools: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
+        """Run kubectl against the cluster and return what it prints."""
+        command = [self.kubectl_program, "--kubeconfig", str(self.places.kubeconfig), *arguments]
+        return answer_of(command, what=f"kubectl {' '.join(arguments[:2])}", stdin=stdin, timeout_s=timeout_s)
+
+    @property
+    def kubectl_program(self) -> str:
+        """The user's own kubectl, else ours."""
+        return shutil.which("kubectl") or str(self.tools / "kubectl")
+
+    @property
+    def _content(self) -> str:
+        return fingerprint(self.node_image, self.node_content, json.dumps(build_kind_config(NODE_PORTS)))
+
+    def is_well(self) -> bool:
+        """Tell whether the cluster is whole, made from what we have now, and answers."""
+        states = output_of(["docker", "inspect", "--format", "{{.State.Running}}", *NODES])
+        if states is None or states.split() != ["true"] * len(NODES):
+            return False
+        if (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() != self._content:
+            return False
+        self._write_kubeconfig()
+        ready = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
+        command = [self.kubectl_program, "--kubeconfig", str(self.places.kubeconfig), "--request-timeout=5s"]
+        conditions = output_of([*command, "get", "nodes", "-o", ready], timeout_s=15)
+        return conditions is not None and conditions.split() == ["True"] * len(NODES)
+
+    def _write_kubeconfig(self) -> None:
+        """Write how to reach the cluster, readable by this user alone: it holds the administrator's key."""
+        config = output_of([self.tools / "kind", "get", "kubeconfig", "--name", CLUSTER])
+        if config:
+            self.places.build.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.places.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(config)
+
+    def create(self) -> None:
+        """Make the cluster anew; what is left of an earlier one goes first.
+
+        Raises CannotContinue when a port is taken or kind fails.
+        """
+        self.delete()
+        if taken := taken_ports(NODE_PORTS.host_ports()):
+            raise CannotContinue(
+                f"Port {', '.join(map(str, taken))} of 127.0.0.1 is taken, which the cluster needs "
+                f"({NODE_PORTS.host_first} to {NODE_PORTS.host_ports()[-1]}): find the program with "
+                f"`ss -ltnp 'sport = :{taken[0]}'`, stop it and run the command again."
+            )
+        self.places.build.mkdir(parents=True, exist_ok=True)
+        log = self.places.log("kind")
+        self._raise_walls(log)
+        try:
+            run(
+                [
+                    self.tools / "kind",
+                    "create",
+                    "cluster",
+                    "--image",
+                    self.node_image,
+                    "--config",
+                    "-",
+                    "--retain",
+                    "--kubeconfig",
+                    self.places.kubeconfig,
+                    "--verbosity",
+                    "1",
+                ],
+                log=log,
+                what="Making the cluster with kind",
+                stdin=json.dumps(build_kind_config(NODE_PORTS)).encode(),
+            )
+        except CannotContinue:
+            self._keep_journal(log)
+            raise
+        self._write_kubeconfig()
+
+    def _keep_journal(self, log: Path) -> None:
+        journal = output_of(["docker", "exec", CONTROL_PLANE, "journalctl", "--no-pager", "--lines", "200"])
+        with log.open("a") as file:
+            file.write(f"The last lines of {CONTROL_PLANE}'s journal:\n{journal or 'none'}\n")
+
+    def connect(self) -> None:
+        """Give pods addresses, routes and names; harmless when repeated, as after a node's restart."""
+        log = self.places.log("network")
+        self._raise_walls(log)
+        self._keep_queries_inside()
+        nodes = self._addresses()
+        for node in nodes:
+            cni = ["docker", "exec", "-i", node.name, "cp", "/dev/stdin", CNI_FILE]
+            run(
+                cni,
+                log=log,
+                what=f"Writing the CNI configuration of {node.name}",
+                stdin=build_cni_config(node.pod_range).encode(),
+            )
+            script = as_script(plan_node_routes(node, nodes))
+            run(["docker", "exec", node.name, "sh", "-c", script], log=log, what=f"Setting routes on {node.name}")
+
+    def _addresses(self) -> list[NodeAddress]:
+        deadline = time.monotonic() + READY_LIMIT_S
+        while len(ranges := parse_nodes(json.loads(self.kubectl("get", "nodes", "-o", "json")))) < len(NODES):
+            if time.monotonic() > deadline:
+                raise CannotContinue(f"Some of the nodes did not join the cluster: see {self.places.log('kind')}.")
+            time.sleep(0.5)
+        found = answer_of(
+            ["docker", "inspect", "--format", _ADDRESS, *NODES], what="Asking Docker for the nodes' addresses"
+        )
+        return [NodeAddress(name, ip, ranges[name]) for name, ip in zip(NODES, found.split(), strict=True)]
+
+    def _keep_queries_inside(self) -> None:
+        configuration = json.loads(self.kubectl("-n", "kube-system", "get", "configmap", "coredns", "-o", "json"))
+        corefile = keep_queries_inside(configuration["data"]["Corefile"])
+        if corefile != configuration["data"]["Corefile"]:
+            configuration["data"]["Corefile"] = corefile
+            self.kubectl("replace", "-f", "-", stdin=json.dumps(configuration))
+
+    def _raise_walls(self, log: Path) -> None:
+        _run_ip(self.node_image, as_script(plan_host_walls()), log)
+
+    def wait_until_ready(self) -> None:
+        """Return once nodes, DNS and volumes work; mark the cluster as whole."""
+        limit = f"--timeout={READY_LIMIT_S}s"
+        patience = READY_LIMIT_S + 10
+        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", limit, timeout_s=patience)
+        self.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", limit, timeout_s=patience)
+        mark = ["docker", "exec", "-i", CONTROL_PLANE, "cp", "/dev/stdin", _MARK]
+        run(mark, log=self.places.log("kind"), what="Marking the cluster as whole", stdin=self._content.encode())
+
+    def delete(self) -> None:
+        """Remove the cluster, whole or not, and what it left on this machine."""
+        log = self.places.log("kind")
+        leftover = output_of(["docker", "ps", "--all", "--quiet", "--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}"])
+        if leftover and leftover.strip():
+            run(["docker", "rm", "--force", "--volumes", *leftover.split()], log=log, what="Removing the old cluster")
+        for file in (self.places.kubeconfig, self.places.cluster_file):
+            with suppress(FileNotFoundError):
+                file.unlink()
+
+    def lower_walls(self) -> None:
+        """Take this machine's routes away again."""
+        _run_ip(self.node_image, as_script(plan_host_walls_removal()), self.places.log("network"))
+
+
+def _run_ip(image: str, script: str, log: Path) -> None:
+    """Run `ip` in this machine's network; in a container, since a user of Docker need not be root."""
+    container = ["docker", "run", "--rm", "--network", "host", "--cap-add", "NET_ADMIN", "--entrypoint", "sh", image]
+    run([*container, "-c", script], log=log, what="Setting this machine's routes")

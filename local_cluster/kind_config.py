@@ -1,0 +1,47 @@
+"""What kind is told: three nodes, ports on 127.0.0.1, and a control plane that notices a lost node soon."""
+
+import json
+from typing import Any
+
+from local_cluster.settings import CLUSTER, POD_SUBNET, SERVICE_SUBNET, WORKERS, NodePorts
+
+# Kubernetes' own values take 5 minutes to move a pod from a lost node. These take about 15 s, and no more traffic
+# than three nodes can bear.
+_CLUSTER_PATCH = {
+    "kind": "ClusterConfiguration",
+    "controllerManager": {"extraArgs": {"node-monitor-period": "1s", "node-monitor-grace-period": "10s"}},
+    "apiServer": {
+        "extraArgs": {
+            "default-not-ready-toleration-seconds": "5",
+            "default-unreachable-toleration-seconds": "5",
+        }
+    },
+}
+_KUBELET_PATCH = {"kind": "KubeletConfiguration", "nodeStatusUpdateFrequency": "2s", "nodeLeaseDurationSeconds": 8}
+
+
+def build_kind_config(ports: NodePorts) -> dict[str, Any]:
+    """Return kind's Cluster document (JSON is YAML)."""
+    mappings = [
+        {
+            "containerPort": ports.first + n,
+            "hostPort": ports.host_first + n,
+            "listenAddress": "127.0.0.1",
+            "protocol": "TCP",
+        }
+        for n in range(ports.count)
+    ]
+    return {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "name": CLUSTER,
+        "networking": {
+            "apiServerAddress": "127.0.0.1",
+            # Ours is three lines and needs no image; kind's is one more thing to build.
+            "disableDefaultCNI": True,
+            "podSubnet": POD_SUBNET,
+            "serviceSubnet": SERVICE_SUBNET,
+        },
+        "kubeadmConfigPatches": [json.dumps(_CLUSTER_PATCH), json.dumps(_KUBELET_PATCH)],
+        "nodes": [{"role": "control-plane", "extraPortMappings": mappings}, *({"role": "worker"} for _ in WORKERS)],
+    }

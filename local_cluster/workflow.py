@@ -1,0 +1,207 @@
+"""The steps of each command, and what they need from each other."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from local_cluster.app_images import apps_are_built, build_apps, image_name
+from local_cluster.base_images import PYTHON, RABBITMQ, REDIS, OuterImage, base_is_built, provide_base
+from local_cluster.cluster import Cluster
+from local_cluster.docker import build_image, image_id
+from local_cluster.engine import engine_answers, ensure_engine
+from local_cluster.errors import CannotContinue
+from local_cluster.kube_build import cluster_binary, host_tools, linked_tools
+from local_cluster.loading import identities, load_images
+from local_cluster.node_image import LOCAL, PUBLIC, NodeImage
+from local_cluster.registry import ENV_REGISTRY, Registry
+from local_cluster.settings import KUBERNETES_VERSION, NODE_PORTS, PROGRAMS, Places
+from local_cluster.steps import Reporter, Step
+
+DATA_PLANE: Final = (REDIS, RABBITMQ)
+
+
+@dataclass
+class Workflow:
+    """What one command knows: places, the registry's answer, and the images found or made on the way."""
+
+    places: Places
+    reporter: Reporter
+    registry: Registry = field(default_factory=Registry)
+    changed: list[str] = field(default_factory=list)
+
+    @cached_property
+    def _node(self) -> NodeImage:
+        return NodeImage(self.places, cluster_binary(self.places))
+
+    @cached_property
+    def _builds_node(self) -> bool:
+        """Whether the node image is made here: it is already, or no registry answers."""
+        return (engine_answers() and self._node.is_built()) or not self.registry.answers()
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster, once its node image is there."""
+        if self._builds_node:
+            return Cluster(self.places, LOCAL, self._node.content, linked_tools(self._node.binary))
+        return Cluster(self.places, PUBLIC, image_id(PUBLIC) or "", host_tools(self.places).folder)
+
+    def engine_step(self) -> Step:
+        """A Docker engine."""
+        return Step(
+            "engine", "Docker engine", 20, lambda: ensure_engine(self.places, self.reporter), is_done=engine_answers
+        )
+
+    def data_plane_steps(self) -> list[Step]:
+        """Redis and RabbitMQ."""
+        return [
+            Step(
+                "base",
+                "Small Debian that images are built on",
+                40,
+                lambda: provide_base(self.places),
+                needs=("engine",),
+                is_done=lambda: base_is_built() or self.registry.answers(),
+            ),
+            self._outer_step(REDIS, 15),
+            self._outer_step(RABBITMQ, 40),
+        ]
+
+    def _outer_step(self, image: OuterImage, usual_s: int) -> Step:
+        return Step(
+            image.name,
+            f"Image {image.public}",
+            usual_s,
+            lambda: void(image.provide(self.places, self.registry)),
+            needs=("base",),
+            is_done=lambda: image.present(self.places) is not None,
+        )
+
+    def app_steps(self) -> list[Step]:
+        """The project's own images, which need Python's."""
+        return [
+            self._outer_step(PYTHON, 10),
+            Step(
+                "apps",
+                f"Images of {', '.join(PROGRAMS)}",
+                40,
+                lambda: build_apps(self.places, self._present(PYTHON)),
+                needs=("python",),
+                is_done=lambda: apps_are_built(self.places, PYTHON.present(self.places)),
+            ),
+        ]
+
+    def _present(self, image: OuterImage) -> str:
+        name = image.present(self.places)
+        if name is None:
+            raise CannotContinue(f"The image {image.public} is gone: run `python3 -m local_cluster images`.")
+        return name
+
+    def node_steps(self) -> list[Step]:
+        """The node image: made here, or pulled."""
+        if self._builds_node:
+            return self._node_build_steps()
+        tools = host_tools(self.places)
+        return [
+            Step("kind", "kind and kubectl from their Go modules", 90, tools.build, is_done=tools.is_built),
+            Step(
+                "node", f"Image {PUBLIC}", 60, self._pull_node, ("engine", "kind"), lambda: image_id(PUBLIC) is not None
+            ),
+        ]
+
+    def _node_build_steps(self) -> list[Step]:
+        node, tools = self._node, self._node.tools()
+        return [
+            Step(
+                "kubernetes",
+                f"Kubernetes {KUBERNETES_VERSION.removeprefix('v')} from its Go modules",
+                360,
+                node.binary.build,
+                is_done=node.binary.is_built,
+                share=node.binary.share,
+            ),
+            Step(
+                "node-tools",
+                "Debian packages of a node",
+                40,
+                lambda: build_image(tools, self.places.log("node-tools")),
+                needs=("base",),
+                is_done=lambda: tools.is_built() or node.is_built(),
+            ),
+            Step("node", "Node image", 30, node.build, needs=("kubernetes", "node-tools"), is_done=node.is_built),
+        ]
+
+    def _pull_node(self) -> None:
+        if not self.registry.pull(PUBLIC, self.places):
+            raise CannotContinue(
+                f"{PUBLIC} could not be pulled, although its registry answers: try `docker pull {PUBLIC}`, "
+                f"or set {ENV_REGISTRY}=never to build everything here."
+            )
+
+    def cluster_steps(self) -> list[Step]:
+        """A cluster with the images inside."""
+        return [
+            Step(
+                "cluster",
+                "Cluster of three nodes",
+                40,
+                lambda: self.cluster.create(),
+                ("node",),
+                lambda: self.cluster.is_well(),
+            ),
+            Step("network", "Routes, names and volumes", 10, self._connect, needs=("cluster",)),
+            self.load_step("cluster", "redis", "rabbitmq", "apps"),
+        ]
+
+    def _connect(self) -> None:
+        self.cluster.connect()
+        self.cluster.wait_until_ready()
+
+    def load_step(self, *needs: str) -> Step:
+        """Bring the nodes' images up to date."""
+        return Step("load", "Images into the nodes", 20, self._load, needs=needs)
+
+    def _load(self) -> None:
+        self.changed = load_images(list(self.images().values()), self.places.log("load"))
+
+    def images(self) -> dict[str, str]:
+        """Return the image of each part: operator, gateway, dispatcher, page, redis, rabbitmq."""
+        version = self.places.version()
+        return {
+            **{program: image_name(program, version) for program in PROGRAMS},
+            **{image.name: self._present(image) for image in DATA_PLANE},
+        }
+
+    def write_facts(self) -> None:
+        """Write build/cluster.json for the demo, the tests and `make run`."""
+        images = self.images()
+        facts = build_facts(self.places, images, identities(list(images.values())), self.cluster.kubectl_program)
+        self.places.cluster_file.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def build_facts(places: Places, images: dict[str, str], ids: dict[str, str], kubectl: str) -> dict[str, object]:
+    """Return the contents of build/cluster.json; paths are relative to the checkout where they lie in it."""
+    return {
+        "kubeconfig": str(places.kubeconfig.relative_to(places.root)),
+        "kubectl": kubectl,
+        "images": images,
+        "image_ids": {part: ids[name] for part, name in images.items()},
+        "node_ports": {"first": NODE_PORTS.first, "host_first": NODE_PORTS.host_first, "count": NODE_PORTS.count},
+    }
+
+
+def void(_: object) -> None:
+    """Drop a value, where a step's action must return none."""
+
+
+def remove_cluster(places: Places) -> bool:
+    """Remove the cluster and this machine's routes; return False where no engine answers."""
+    if not engine_answers():
+        return False
+    image = next((name for name in (LOCAL, PUBLIC) if image_id(name) is not None), None)
+    cluster = Cluster(places, image or "", "", Path())
+    cluster.delete()
+    if image is not None:
+        cluster.lower_walls()
+    return True
