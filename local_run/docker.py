@@ -15,7 +15,15 @@ def docker(*args: str, stdin: bytes | None = None) -> str:
     if binary is None:
         raise DockerError("there is no docker command on this machine: run `python3 -m local_cluster docker`")
     try:
-        done = subprocess.run([binary, *args], input=stdin, capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            [binary, *args],
+            input=stdin,
+            capture_output=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+            # Ctrl-C in a terminal must not cut a command short: what it made would not be known.
+            start_new_session=True,
+        )
     except subprocess.TimeoutExpired:
         raise DockerError(f"docker {args[0]} did not answer within {COMMAND_TIMEOUT_S:.0f} s") from None
     if done.returncode:

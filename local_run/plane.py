@@ -6,7 +6,7 @@ import secrets
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -165,25 +165,39 @@ class LocalPlane:
         # Those that a person types come first, so that they are the same at the next run.
         page_port, service_port = self._allocate(), self._allocate()
         self.ws_url = f"ws://{HOST}:{service_port}/ws"
-        self.redis, self.rabbitmq = await asyncio.gather(
-            self._start_container(self.cluster.store("redis")), self._start_container(self.cluster.store("rabbitmq"))
-        )
-        self._hosts = self.cluster.hosts("redis", self.redis.host_ports) | self.cluster.hosts(
-            "rabbitmq", self.rabbitmq.host_ports
-        )
+        self.redis, self.rabbitmq = await self._start_stores()
+        self._hosts = {
+            **self.cluster.hosts("redis", self.redis.host_ports),
+            **self.cluster.hosts("rabbitmq", self.rabbitmq.host_ports),
+        }
+        self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
+        # Dispatchers declare what gateways bind to: waiting for them is quicker than the gateways' back-off.
+        await self._wait_ready(self.dispatchers)
         plan = partial(plan_gateway, page_origin=f"http://{HOST}:{page_port}")
         self.gateways = [self._start_program(program, logs) for program in self._plan("gateway", plan)]
-        self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
         await self._service.start(service_port, [urlsplit(gateway.url).port or 0 for gateway in self.gateways])
         page = self._plan_page(page_port)
         self.page = self._start_program(page, logs) if page else None
-        await asyncio.gather(*(asyncio.to_thread(p.wait_ready, PROCESS_READY_S) for p in self._processes))
+        await self._wait_ready([*self.gateways, self.page] if self.page else self.gateways)
+
+    async def _wait_ready(self, programs: Sequence[RunningProgram]) -> None:
+        await asyncio.gather(*(asyncio.to_thread(p.process.wait_ready, PROCESS_READY_S) for p in programs))
 
     async def _end(self) -> None:
         await self._service.close()
         for process in self._processes:
             await asyncio.to_thread(process.end)
         await asyncio.to_thread(self._reaper.close)
+
+    async def _start_stores(self) -> tuple[Container, Container]:
+        try:
+            # A group, for it also ends the one when the other fails.
+            async with asyncio.TaskGroup() as group:
+                redis = group.create_task(self._start_container(self.cluster.store("redis")))
+                rabbitmq = group.create_task(self._start_container(self.cluster.store("rabbitmq")))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return redis.result(), rabbitmq.result()
 
     async def _start_container(self, spec: ContainerSpec) -> Container:
         starting = asyncio.create_task(
@@ -218,7 +232,9 @@ class LocalPlane:
 
 async def _container_failure(container: Container) -> str:
     # `docker wait` sleeps until then: asking again and again would start a process each time.
-    waiting = await asyncio.create_subprocess_exec("docker", "wait", container.id, stdout=asyncio.subprocess.DEVNULL)
+    waiting = await asyncio.create_subprocess_exec(
+        "docker", "wait", container.id, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+    )
     try:
         await waiting.wait()
     except asyncio.CancelledError:

@@ -37,6 +37,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as run:
         owner = Owner.of(run.pid)
         try:
@@ -55,6 +56,11 @@ def read_until(run: subprocess.Popen[str], text: str) -> str:
             return "".join(lines)
     _, errors = run.communicate(timeout=END_WITHIN_S)
     raise AssertionError(f"it ended before it wrote {text!r}:\n{''.join(lines)}\n{errors}")
+
+
+def press_ctrl_c(run: subprocess.Popen[str]) -> None:
+    """Do as a terminal does: the signal goes to the whole process group."""
+    os.killpg(run.pid, signal.SIGINT)
 
 
 def containers_of(owner: Owner) -> list[str]:
@@ -84,7 +90,7 @@ def test_it_prints_a_line_that_sends_to_alice_and_ctrl_c_leaves_no_trace(tmp_pat
         with urllib.request.urlopen(page[1], timeout=10) as answer:
             assert b"PushCluster" in answer.read()
 
-        run.send_signal(signal.SIGINT)
+        press_ctrl_c(run)
         _, errors = run.communicate(timeout=END_WITHIN_S)
         assert (run.returncode, errors) == (0, "")
         assert_no_trace(output, owner, tmp_path)
@@ -107,7 +113,7 @@ def test_kill_9_leaves_no_trace_either(tmp_path: Path) -> None:
 def test_ctrl_c_while_it_starts_leaves_no_trace(tmp_path: Path) -> None:
     with running(tmp_path) as (run, owner):
         eventually_sync(lambda: containers_of(owner), within_s=READY_WITHIN_S)
-        run.send_signal(signal.SIGINT)
+        press_ctrl_c(run)
         run.communicate(timeout=END_WITHIN_S)
         assert run.returncode == 0
         assert containers_of(owner) == []

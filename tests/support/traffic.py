@@ -10,7 +10,7 @@ import pika.exceptions
 
 from pushcluster_contract import headers, topology
 
-PAUSE_S: Final = 0.01
+PAUSE_S: Final = 0.002
 """Between two messages: traffic that a fault hits in the middle, not a load test."""
 RETRY_S: Final = 0.2
 END_WITHIN_S: Final = 60.0
