@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from pushcluster_operator.manifest import decode_data
@@ -57,6 +57,10 @@ class Credentials:
             jwt_key=value(names.jwt, HS256_KEY),
             api_key=value(names.api, API_KEY),
         )
+
+    def with_referenced(self, jwt_digest: str) -> Self:
+        """Return the same with the version of the Secret that `auth.secretRef` names."""
+        return replace(self, referenced_jwt_digest=jwt_digest)
 
 
 def generate_secret(entropy: Entropy) -> str:

@@ -1,0 +1,169 @@
+"""The conditions of a PushCluster: what is, why, and what to do next, in words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pushcluster_operator.manifest import ObjectKey
+from pushcluster_operator.pods import Trouble
+from pushcluster_operator.spec import AuthMode
+from pushcluster_operator.workloads import Workload
+
+_MAX_MESSAGE_CHARS: Final = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition, without its times."""
+
+    type: str
+    status: str
+    """True, False or Unknown."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that the conditions of a PushCluster with a valid spec speak of."""
+
+    rabbitmq: Workload
+    redis: Workload
+    gateway: Workload
+    dispatcher: Workload
+    auth_mode: AuthMode
+    paused: bool = False
+    conflicts: tuple[ObjectKey, ...] = ()
+    """Names that other objects have taken."""
+    troubles: tuple[Trouble, ...] = ()
+    """What is wrong besides the workloads: a missing Secret, a refused request, a failing sweep."""
+
+
+def build_conditions(observed: Observed) -> tuple[Condition, ...]:
+    """Return all conditions, the most telling first."""
+    parts = (
+        build_part("RabbitMQReady", "RabbitMQ", observed.rabbitmq),
+        build_part("RedisReady", "Redis", observed.redis),
+        build_part("GatewaysReady", "gateways", observed.gateway),
+        build_part("DispatchersReady", "dispatchers", observed.dispatcher),
+    )
+    degraded = build_degraded(observed)
+    ready = build_ready(parts, degraded)
+    progressing = build_progressing(observed, parts)
+    trusted = (build_auth_trusted(),) if observed.auth_mode is AuthMode.TRUSTED else ()
+    return (ready, progressing, degraded, *parts, *trusted)
+
+
+def build_part(type_: str, name: str, workload: Workload) -> Condition:
+    """Return the condition of one component."""
+    count = f"{workload.ready} of {workload.desired} ready"
+    if workload.troubles:
+        return Condition(type_, "False", workload.troubles[0].reason, _say(workload.troubles))
+    if workload.is_complete:
+        if workload.desired == 0:
+            return Condition(type_, "True", "ScaledToZero", f"no {name} are asked for")
+        return Condition(type_, "True", "AllReady", f"{name}: {count}")
+    if workload.ready < workload.desired:
+        return Condition(type_, "False", "Starting", f"{name}: {count}; the others are starting")
+    return Condition(type_, "False", "RollingOut", f"{name}: {count}; the newest description is being rolled out")
+
+
+def build_degraded(observed: Observed) -> Condition:
+    """Return whether something is wrong that does not pass by itself."""
+    troubles = [
+        *(Trouble("NameTaken", _taken(key)) for key in observed.conflicts),
+        *observed.troubles,
+        *observed.rabbitmq.troubles,
+        *observed.redis.troubles,
+        *observed.gateway.troubles,
+        *observed.dispatcher.troubles,
+    ]
+    if troubles:
+        return Condition("Degraded", "True", troubles[0].reason, _say(troubles))
+    return Condition("Degraded", "False", "NothingWrong", "nothing is known to be wrong")
+
+
+def build_ready(parts: Iterable[Condition], degraded: Condition) -> Condition:
+    """Return whether all is as the spec asks; the reason is the first thing that is not."""
+    unready = [part for part in parts if part.status != "True"]
+    if degraded.status == "True":
+        return Condition("Ready", "False", degraded.reason, degraded.message)
+    if unready:
+        message = "; ".join(part.message for part in unready)
+        return Condition("Ready", "False", f"{unready[0].type.removesuffix('Ready')}NotReady", _cut(message))
+    return Condition("Ready", "True", "AsAsked", "messages can be published and reach the users who are connected")
+
+
+def build_progressing(observed: Observed, parts: Sequence[Condition]) -> Condition:
+    """Return whether the operator or Kubernetes is still changing something."""
+    if observed.paused:
+        return Condition(
+            "Progressing",
+            "False",
+            "Paused",
+            "the annotation pushcluster.dev/paused is true: children are left as they are; remove it to go on",
+        )
+    moving = [part.message for part in parts if part.reason in {"Starting", "RollingOut"}]
+    if moving:
+        return Condition("Progressing", "True", "Changing", _cut("; ".join(moving)))
+    if any(part.status != "True" for part in parts):
+        return Condition("Progressing", "False", "Blocked", "nothing moves until what Degraded speaks of is mended")
+    return Condition("Progressing", "False", "AtRest", "nothing is being changed")
+
+
+def build_auth_trusted() -> Condition:
+    """Return the warning of mode Trusted."""
+    return Condition(
+        "AuthTrusted",
+        "True",
+        "NoProof",
+        "clients are believed to be whom they say they are (gateway.auth.mode Trusted): anybody who reaches a gateway "
+        "can read anybody's messages. Set the mode to JWT outside development",
+    )
+
+
+def build_invalid(message: str) -> tuple[Condition, ...]:
+    """Return the conditions of a spec that cannot be built; children stay as the last valid spec made them."""
+    text = f"{message}. What runs is left as it was; correct the spec"
+    return (
+        Condition("Ready", "False", "InvalidSpec", text),
+        Condition("Progressing", "False", "InvalidSpec", "waiting for a valid spec"),
+        Condition("Degraded", "True", "InvalidSpec", text),
+    )
+
+
+def render(
+    conditions: Iterable[Condition], former: Iterable[Mapping[str, Any]], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """Return the conditions as `status.conditions` holds them; the time moves only when the status does."""
+    before = {condition["type"]: condition for condition in former}
+    rendered = []
+    for condition in conditions:
+        old = before.get(condition.type, {})
+        same = old.get("status") == condition.status
+        rendered.append(
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": old["lastTransitionTime"] if same else now,
+                "reason": condition.reason,
+                "message": condition.message,
+            }
+        )
+    return rendered
+
+
+def _taken(key: ObjectKey) -> str:
+    return (
+        f"{key} exists and does not belong to this PushCluster; it is left alone. Delete or rename it, "
+        "or give the PushCluster another name"
+    )
+
+
+def _say(troubles: Iterable[Trouble]) -> str:
+    return _cut("; ".join(dict.fromkeys(trouble.message for trouble in troubles)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE_CHARS else f"{text[:_MAX_MESSAGE_CHARS]}…"

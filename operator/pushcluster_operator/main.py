@@ -1,0 +1,160 @@
+"""The operator's life: the Lease first, then watches, queues and sweeps; whichever of them ends, the process ends."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+from typing import Any, Final
+
+import kopf
+from prometheus_client import CollectorRegistry
+
+from pushcluster_operator.canary import Canary
+from pushcluster_operator.cluster import KIND
+from pushcluster_operator.errors import Conflict, Refused, Unavailable
+from pushcluster_operator.events import Recorder
+from pushcluster_operator.kube import Kube
+from pushcluster_operator.leader import Leader
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.queue import WorkQueue
+from pushcluster_operator.reconciler import Reconciler
+from pushcluster_operator.settings import Settings
+from pushcluster_operator.sweeper import Key, Sweeper
+from pushcluster_operator.watches import build_registry, build_settings
+from pushcluster_runtime.admin import AdminServer
+from pushcluster_runtime.process import run
+
+RECONCILE_WORKERS: Final = 4
+SWEEP_WORKERS: Final = 8
+"""A sweep mostly waits, for a Redis that may be slow to answer."""
+DISCOVER_EVERY_S: Final = 60.0
+"""PushClusters are also found by LIST, so that a lost event delays one by this and no more."""
+STUCK_AFTER_S: Final = 180.0
+"""A queue none of whose workers finished anything for so long is stuck."""
+
+_log = logging.getLogger(__name__)
+
+
+class Operator:
+    """All parts, put together."""
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self._settings = settings
+        self._kube = kube
+        self.metrics = Metrics(CollectorRegistry())
+        self.leader = Leader(kube, settings.namespace, f"{settings.pod_name}_{os.urandom(8).hex()}")
+        self.leads = False
+        self._canary = Canary(kube, settings.namespace)
+        recorder = Recorder(kube)
+        self._sweeper = Sweeper(kube, recorder, self.metrics)
+        queue: dict[str, Any] = {"clock": time.monotonic, "random": random.random}
+        self._sweeps: WorkQueue[Key] = WorkQueue(self._sweeper.sweep, metrics=self.metrics.sweeps, **queue)
+        reconciler = Reconciler(kube, self._sweeper, recorder, self.metrics, settings.images, self._sweeps.add)
+        self._reconciles: WorkQueue[Key] = WorkQueue(reconciler.reconcile, metrics=self.metrics.reconciles, **queue)
+
+    def is_healthy(self) -> bool:
+        """Return whether events arrive and work gets done; a process that stands by has nothing to show."""
+        if not self.leads:
+            return True
+        now = time.monotonic()
+        stuck = any(now - queue.last_progress_s > STUCK_AFTER_S for queue in (self._reconciles, self._sweeps))
+        return self._canary.is_heard() and not stuck
+
+    def readiness(self) -> tuple[bool, str]:
+        """Return that the process can take over: a roll would never end if only the leader were ready."""
+        return True, "leading" if self.leads else "standing by"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Lead until `stop` is set; raises when any part fails."""
+        if not await _until(stop, self.leader.acquire()):
+            return
+        self.leads = True
+        self.metrics.leader.set(1)
+        now = time.monotonic()
+        self._reconciles.last_progress_s = self._sweeps.last_progress_s = now
+        try:
+            await _until(stop, self._work(stop))
+        finally:
+            self.metrics.leader.set(0)
+            await self._sweeper.close()
+            await self.leader.release()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        # Tasks made before kopf starts are ours: kopf, when it ends, cancels every task that was made after it.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leader.keep())
+            group.create_task(self._reconciles.run(RECONCILE_WORKERS))
+            group.create_task(self._sweeps.run(SWEEP_WORKERS))
+            group.create_task(self._discover())
+            group.create_task(self._canary.run())
+            group.create_task(self._watch(stop))
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        await asyncio.sleep(0)
+        started = asyncio.Event()
+        signals = asyncio.create_task(_keep_signals(started, stop))
+        namespaces = self._settings.watch_namespaces
+        await kopf.operator(
+            registry=build_registry(reconcile=self._reconciles.add, sweep=self._sweeps.add, canary=self._canary),
+            settings=build_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            ready_flag=started,
+        )
+        signals.cancel()
+        raise Unavailable("kopf has stopped watching")
+
+    async def _discover(self) -> None:
+        while True:
+            try:
+                for namespace in self._settings.watch_namespaces or (None,):
+                    for item in await self._kube.list_objects(KIND, namespace):
+                        await self._reconciles.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+            except (Conflict, Refused, Unavailable) as error:
+                _log.warning("PushClusters cannot be listed", extra={"error": str(error)})
+            await asyncio.sleep(DISCOVER_EVERY_S)
+
+
+async def _keep_signals(kopf_started: asyncio.Event, stop: asyncio.Event) -> None:
+    """Take SIGTERM and SIGINT back from kopf, which would stop alone and leave the rest running."""
+    await kopf_started.wait()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+
+
+async def _until(stop: asyncio.Event, work: Any) -> bool:
+    """Run `work` until it ends or `stop` is set; returns whether it ended, raises what it raised."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+            return True
+        return False
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def operate(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve /healthz, /readyz and /metrics, and operate until `stop` is set."""
+    kube = await Kube.connect()
+    operator = Operator(settings, kube)
+    admin = AdminServer(
+        settings.listen_host, settings.admin_port, operator.readiness, operator.metrics.registry, operator.is_healthy
+    )
+    await admin.start()
+    try:
+        await operator.run(stop)
+    finally:
+        await admin.close()
+        await kube.close()
+
+
+def main() -> int:
+    """Run the operator; returns its exit code."""
+    return run("operator", Settings.parse, operate)

@@ -1,0 +1,107 @@
+"""What is wrong with a pod or a volume claim, as a word for machines and a sentence for people."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+EXIT_SETTINGS: Final = 2
+"""Our programs end with it when a setting is wrong (`pushcluster_runtime.process`)."""
+OUT_OF_MEMORY: Final = "OOMKilled"
+_IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_MAX_DETAIL_CHARS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that will not pass by itself, or has happened again and again."""
+
+    reason: str
+    """CamelCase."""
+    message: str
+    """What is wrong, and the next step."""
+
+
+def find_troubles(pods: Iterable[Mapping[str, Any]]) -> tuple[Trouble, ...]:
+    """Return what is wrong with the pods, each trouble once, in the order in which pods are given."""
+    troubles: dict[str, Trouble] = {}
+    for pod in pods:
+        for trouble in _pod_troubles(pod):
+            troubles.setdefault(trouble.message, trouble)
+    return tuple(troubles.values())
+
+
+def find_claim_troubles(claims: Iterable[Mapping[str, Any]]) -> tuple[Trouble, ...]:
+    """Return which claims still have no volume."""
+    return tuple(
+        Trouble(
+            "VolumePending",
+            f"volume claim {claim['metadata']['name']} has no volume yet; see `kubectl describe pvc "
+            f"{claim['metadata']['name']}`: usually a StorageClass is missing or its provisioner does not run",
+        )
+        for claim in claims
+        if claim.get("status", {}).get("phase") == "Pending"
+    )
+
+
+def find_creation_trouble(workload: Mapping[str, Any]) -> tuple[Trouble, ...]:
+    """Return why a Deployment cannot even make its pods (quota, admission), if that is so."""
+    for condition in workload.get("status", {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            detail = _shorten(condition.get("message", ""))
+            return (Trouble("PodsRefused", f"pods cannot be made: {detail}; raise the quota or change the policy"),)
+    return ()
+
+
+def _pod_troubles(pod: Mapping[str, Any]) -> Iterator[Trouble]:
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    if "deletionTimestamp" in pod["metadata"]:
+        return
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            detail = _shorten(condition.get("message", ""))
+            yield Trouble(
+                "Unschedulable", f"no node takes pod {name}: {detail}; add a node or lower the pod's resource requests"
+            )
+    for container in status.get("containerStatuses") or []:
+        if trouble := _container_trouble(name, container):
+            yield trouble
+
+
+def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None:
+    if container.get("ready"):
+        return None
+    waiting = container.get("state", {}).get("waiting") or {}
+    reason, detail = waiting.get("reason", ""), _shorten(waiting.get("message", ""))
+    if reason in _IMAGE_REASONS:
+        return Trouble(
+            reason,
+            f"image {container.get('image', '')} of pod {pod} cannot be pulled; correct the image's name, or give the "
+            f"nodes access to its registry ({detail})",
+        )
+    if reason == "CreateContainerConfigError":
+        return Trouble(reason, f"pod {pod} cannot start: {detail}; create what it names")
+    if reason in {"CreateContainerError", "RunContainerError"}:
+        return Trouble(reason, f"pod {pod} cannot start: {detail}")
+    return _end_trouble(pod, container, backing_off=reason == "CrashLoopBackOff")
+
+
+def _end_trouble(pod: str, container: Mapping[str, Any], *, backing_off: bool) -> Trouble | None:
+    """Return why the container ended, unless it is running again after a single restart."""
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
+    if not ended:
+        return None
+    if ended.get("reason") == OUT_OF_MEMORY:
+        return Trouble(
+            OUT_OF_MEMORY, f"pod {pod} used more memory than its limit and was killed; raise its memory limit"
+        )
+    if not backing_off:
+        return None
+    code, logs = ended.get("exitCode"), f"`kubectl logs {pod} --previous`"
+    if code == EXIT_SETTINGS:
+        return Trouble("BadSettings", f"pod {pod} refuses its settings; {logs} names the variable")
+    return Trouble("CrashLoopBackOff", f"pod {pod} ends with exit code {code} again and again; {logs} says why")
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_DETAIL_CHARS else f"{text[:_MAX_DETAIL_CHARS]}…"

@@ -1,0 +1,235 @@
+"""The look at one PushCluster: read everything fresh, decide, apply what differs, say how it stands."""
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pushcluster_operator.children import build_children
+from pushcluster_operator.children.connections_secret import redis_url
+from pushcluster_operator.children.inputs import Images, Inputs
+from pushcluster_operator.cluster import KIND, Identity, PushCluster
+from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_invalid
+from pushcluster_operator.credentials import Credentials, Entropy
+from pushcluster_operator.drift import is_drifted
+from pushcluster_operator.errors import Conflict, InvalidSpec, Refused
+from pushcluster_operator.events import Recorder
+from pushcluster_operator.kube import Kube
+from pushcluster_operator.manifest import Manifest, ObjectKey, digest, key_of
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.names import Names
+from pushcluster_operator.plan import Applied, Apply, Delete, plan_children
+from pushcluster_operator.pods import Trouble
+from pushcluster_operator.snapshot import Snapshot, read_snapshot
+from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
+from pushcluster_operator.sweeper import Key, Sweeper
+
+RESYNC_S: Final = 10.0
+"""Secrets are read by name and not watched, so that the operator needs no right to list them: this is how long a
+deleted or edited one can stay so."""
+SOON_S: Final = 1.0
+SWEEP_FAILING_S: Final = 30.0
+"""How long sweeps may fail before the status speaks of it; Redis restarting takes less."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered of one PushCluster between two looks; losing it costs a few writes and no promise."""
+
+    applied: dict[ObjectKey, Applied] = field(default_factory=dict)
+    status_written_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Looks at PushClusters; the queue makes sure that it looks at each only once at a time."""
+
+    kube: Kube
+    sweeper: Sweeper
+    recorder: Recorder
+    metrics: Metrics
+    images: Images
+    on_watched: Callable[[Key], Awaitable[None]]
+    """Called when the sweeper has a PushCluster to sweep that it did not have before."""
+    entropy: Entropy = os.urandom
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _memories: dict[str, Memory] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look once; returns the seconds until the next look, None if the PushCluster is gone.
+
+        Raises Unavailable, Conflict or Refused when the API server did not let it finish.
+        """
+        body = await self.kube.get(KIND, *key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            # Children go with their owner. Making one again now would keep a deletion in the foreground from ending.
+            await self._forget(key, body)
+            return None
+        identity = Identity.from_body(body)
+        memory = self._memories.setdefault(identity.uid, Memory(status_written_s=self.clock()))
+        try:
+            cluster = PushCluster.from_body(body)
+        except InvalidSpec as error:
+            snapshot = await read_snapshot(self.kube, identity)
+            await self._watch_sessions(identity, body, snapshot)
+            await self._write_status(identity, body, memory, build_invalid(str(error)), None)
+            return RESYNC_S
+        snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_name)
+        inputs, troubles = self._build_inputs(cluster, snapshot)
+        again = False
+        conflicts: tuple[ObjectKey, ...] = ()
+        if not identity.paused:
+            desired = build_children(
+                cluster, inputs.credentials, self.images, producer_released=inputs.producer_released
+            )
+            await self._complete(snapshot, desired, identity)
+            plan = plan_children(desired, snapshot.children, identity, memory.applied)
+            self._remember(desired, snapshot, memory, [step.key for step in plan.steps])
+            again, refused = await self._take(plan.steps, identity, memory)
+            troubles += refused
+            conflicts = plan.conflicts
+        await self._watch_sessions(identity, body, snapshot, inputs)
+        troubles += self._sweep_troubles(key)
+        observed = await snapshot.observe(self.kube, cluster, conflicts, tuple(troubles))
+        await self._write_status(identity, body, memory, build_conditions(observed), observed)
+        return SOON_S if again or conflicts else RESYNC_S
+
+    async def _forget(self, key: Key, body: Manifest | None) -> None:
+        watched = self.sweeper.get(key)
+        uid = body["metadata"]["uid"] if body is not None else watched.identity.uid if watched is not None else ""
+        self._memories.pop(uid, None)
+        self.recorder.forget(uid)
+        await self.sweeper.forget(key)
+
+    def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> tuple[Inputs, list[Trouble]]:
+        names = Names.of(cluster.identity)
+        credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
+        referenced, troubles = snapshot.check_referenced_secret(cluster.spec.gateway.auth)
+        credentials = credentials.with_referenced(referenced)
+        released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
+        return Inputs(cluster, credentials, self.images, released), troubles
+
+    async def _complete(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: Identity) -> None:
+        """Add live objects that have the name of a child but not its labels: edited ones, or somebody else's."""
+        for manifest in desired:
+            key = key_of(manifest)
+            if key not in snapshot.children and key.kind != "Secret":
+                found = await self.kube.get(key.kind, identity.namespace, key.name)
+                if found is not None:
+                    snapshot.children[key] = {"kind": key.kind, **found}
+
+    def _remember(
+        self, desired: Iterable[Manifest], snapshot: Snapshot, memory: Memory, changing: list[ObjectKey]
+    ) -> None:
+        """Note the children that are as they should be, so that a later change is known to be somebody else's."""
+        for manifest in desired:
+            key = key_of(manifest)
+            live = snapshot.children.get(key)
+            if live is not None and key not in changing and not is_drifted(manifest, live):
+                memory.applied[key] = Applied(digest(manifest), live["metadata"]["resourceVersion"])
+
+    async def _take(
+        self, steps: Iterable[Apply | Delete], identity: Identity, memory: Memory
+    ) -> tuple[bool, list[Trouble]]:
+        """Take the steps in order; returns whether to look again soon, and what the API server refused."""
+        again, troubles = False, []
+        for step in steps:
+            try:
+                if isinstance(step, Delete):
+                    await self._delete(step, identity, memory)
+                else:
+                    await self._apply(step, identity, memory)
+            except Conflict as error:
+                _log.info("a child changed meanwhile", extra={"child": str(step.key), "error": str(error)})
+                again = True
+            except Refused as error:
+                message = f"{step.key} is refused: {error}"
+                _log.warning("a child was refused", extra={"pushcluster": identity.id, "error": message})
+                troubles.append(Trouble("ChildRefused", message))
+        return again, troubles
+
+    async def _apply(self, step: Apply, identity: Identity, memory: Memory) -> None:
+        live = await self._apply_whole(step)
+        memory.applied[step.key] = Applied(digest(step.manifest), live["metadata"]["resourceVersion"])
+        self.metrics.child_writes.labels(step.key.kind, "apply").inc()
+        _log.info("child applied", extra={"pushcluster": identity.id, "child": str(step.key), "new": step.uid is None})
+        if step.restores:
+            change = "deleted" if step.uid is None else "edited"
+            await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change} and has been put right")
+
+    async def _apply_whole(self, step: Apply) -> Manifest:
+        """Apply, and if that left foreign entries in a list of ours (or could not be merged), set the lists whole."""
+        try:
+            live = await self.kube.apply(step.manifest, step.uid)
+            if step.uid is None or not is_drifted(step.manifest, live):
+                return live
+        except Refused:
+            if step.uid is None:
+                raise
+        return await self.kube.merge(step.manifest)
+
+    async def _delete(self, step: Delete, identity: Identity, memory: Memory) -> None:
+        await self.kube.delete(step.key.kind, identity.namespace, step.key.name, step.uid)
+        memory.applied.pop(step.key, None)
+        self.metrics.child_writes.labels(step.key.kind, "delete").inc()
+        _log.info("child deleted", extra={"pushcluster": identity.id, "child": str(step.key)})
+
+    async def _watch_sessions(
+        self, identity: Identity, body: Manifest, snapshot: Snapshot, inputs: Inputs | None = None
+    ) -> None:
+        """Have the registry swept; with an invalid spec by the address that the last valid one left."""
+        url = redis_url(inputs) if inputs is not None else snapshot.connection(Names.of(identity), "redis-url")
+        if url is not None:
+            counts = SessionCounts.from_status(body.get("status") or {})
+            if await self.sweeper.watch(identity, url, counts):
+                await self.on_watched((identity.namespace, identity.name))
+
+    def _sweep_troubles(self, key: Key) -> list[Trouble]:
+        watched = self.sweeper.get(key)
+        if watched is None or watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
+            return []
+        message = f"stale sessions cannot be removed at present: {watched.last_error}; the operator keeps trying"
+        return [Trouble("SweepFailing", message)]
+
+    async def _write_status(
+        self,
+        identity: Identity,
+        body: Manifest,
+        memory: Memory,
+        conditions: tuple[Condition, ...],
+        observed: Observed | None,
+    ) -> None:
+        former = body.get("status") or {}
+        watched = self.sweeper.get((identity.namespace, identity.name))
+        counts = watched.counts if watched is not None else SessionCounts.from_status(former)
+        now = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = build_status(identity, conditions, observed, counts, former, now)
+        if is_worth_writing(status, former, self.clock() - memory.status_written_s):
+            await self.kube.merge_status(KIND, identity.namespace, identity.name, status)
+            memory.status_written_s = self.clock()
+            await self._tell(identity, former, conditions)
+
+    async def _tell(self, identity: Identity, former: Mapping[str, object], conditions: tuple[Condition, ...]) -> None:
+        """Write the Events that follow from a changed status."""
+        before = _find(former, "Ready")
+        ready = next(condition for condition in conditions if condition.type == "Ready")
+        if not former.get("conditions"):
+            await self.recorder.record(identity, "Created", "RabbitMQ, Redis, gateways and dispatchers are being made")
+        if ready.status == "True" and before.get("status") != "True":
+            await self.recorder.record(identity, "Ready", ready.message)
+        degraded = next(condition for condition in conditions if condition.type == "Degraded")
+        if degraded.status == "True" and degraded.reason != _find(former, "Degraded").get("reason"):
+            await self.recorder.record(identity, degraded.reason, degraded.message, warning=True)
+
+
+def _find(status: Mapping[str, object], type_: str) -> Mapping[str, str]:
+    conditions = status.get("conditions")
+    if not isinstance(conditions, list):
+        return {}
+    return next((condition for condition in conditions if condition["type"] == type_), {})

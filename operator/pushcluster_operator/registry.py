@@ -1,0 +1,63 @@
+"""The shell around the registry of sessions in Redis: leases, counts, removals."""
+
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys
+from pushcluster_operator.sessions import Lease
+from pushcluster_runtime.removal import remove_incarnation
+from pushcluster_runtime.store import ScriptRunner, connect, translated
+
+MAX_CONNECTIONS: Final = 2
+
+
+class Registry:
+    """One cluster's registry. Every method raises Unavailable."""
+
+    def __init__(self, cluster: str, url: str) -> None:
+        self.url = url
+        self._keys = Keys(cluster)
+        self._client = connect(url, name="pushcluster-operator", max_connections=MAX_CONNECTIONS)
+        self._scripts = ScriptRunner(self._client)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def read_leases(self) -> tuple[tuple[Lease, ...], int]:
+        """Return the leases, and Redis's own time in ms since the epoch, both of one moment."""
+        try:
+            with translated():
+                async with self._client.pipeline(transaction=True) as pipeline:
+                    pipeline.zrange(self._keys.gateways, 0, -1, withscores=True)
+                    pipeline.time()
+                    members, (seconds, microseconds) = await pipeline.execute()
+        except RedisError as error:
+            raise Unavailable(f"Redis refuses to show its leases: {error}") from error
+        leases = []
+        for member, expires_ms in members:
+            try:
+                leases.append(Lease(Incarnation.parse(member.decode()), int(expires_ms)))
+            except (InvalidInput, UnicodeDecodeError):
+                continue  # nobody of ours wrote it, so nobody's session hangs on it
+        return tuple(leases), seconds * 1_000 + microseconds // 1_000
+
+    async def count_sessions(self, incarnations: list[Incarnation]) -> int:
+        """Return how many sessions these processes hold together."""
+        if not incarnations:
+            return 0
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for incarnation in incarnations:
+                    pipeline.scard(self._keys.gateway(incarnation))
+                return sum(await pipeline.execute())
+
+    async def remove(self, incarnation: Incarnation) -> int:
+        """Remove every session that still belongs to this process; return their number."""
+        try:
+            return await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
+        except RedisError as error:
+            raise Unavailable(f"Redis refuses to remove sessions: {error}") from error

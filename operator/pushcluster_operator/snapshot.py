@@ -1,0 +1,113 @@
+"""Everything that there is of one PushCluster, read fresh from the API server."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pushcluster_operator import labels
+from pushcluster_operator.cluster import Identity, PushCluster
+from pushcluster_operator.conditions import Observed
+from pushcluster_operator.credentials import HS256_KEY, MIN_HS256_BYTES
+from pushcluster_operator.kube import Kube
+from pushcluster_operator.labels import Component
+from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, digest, key_of
+from pushcluster_operator.names import Names
+from pushcluster_operator.pods import Trouble
+from pushcluster_operator.spec import Auth
+from pushcluster_operator.workloads import Workload, observe
+
+LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")
+"""Kinds of children that are listed by label. Secrets are read by name: the operator has no right to list them."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Children (Secrets included), pods, and Secrets by name; `children` may be added to."""
+
+    children: dict[ObjectKey, Manifest]
+    secrets: Mapping[str, Manifest]
+    pods: Mapping[str, list[Manifest]]
+    """By component."""
+
+    def connection(self, names: Names, key: str) -> str | None:
+        """Return a URL of the Secret `<cluster>-connections`, if it is there."""
+        return decode_data(self.secrets.get(names.connections, {})).get(key)
+
+    def has_ready_dispatcher(self, names: Names) -> bool:
+        """Return whether a dispatcher is ready: it has declared every exchange, queue and binding then."""
+        deployment = self.children.get(ObjectKey("Deployment", names.dispatcher), {})
+        return bool(deployment.get("status", {}).get("readyReplicas", 0))
+
+    def check_referenced_secret(self, auth: Auth) -> tuple[str, list[Trouble]]:
+        """Return a digest of the key that `auth.secretRef` names, and what is wrong with it."""
+        if auth.secret_name is None:
+            return "", []
+        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
+        secret = self.secrets.get(auth.secret_name)
+        if secret is None:
+            return "", [Trouble("SecretMissing", f"Secret {auth.secret_name} does not exist; create it: {mend}")]
+        key = decode_data(secret).get(HS256_KEY)
+        if key is None:
+            return "", [Trouble("SecretIncomplete", f"Secret {auth.secret_name} has no such text: {mend}")]
+        if len(key.encode()) < MIN_HS256_BYTES:
+            return digest(key), [Trouble("KeyTooShort", f"the key in Secret {auth.secret_name} is too short: {mend}")]
+        return digest(key), []
+
+    async def observe(
+        self, kube: Kube, cluster: PushCluster, conflicts: tuple[ObjectKey, ...], troubles: tuple[Trouble, ...]
+    ) -> Observed:
+        """Return how far every component has come; looks at volume claims only while a store is not ready."""
+        names, spec = Names.of(cluster.identity), cluster.spec
+
+        async def observe_store(name: str, component: Component) -> Workload:
+            workload = self._workload("StatefulSet", name, 1, component)
+            if workload.ready:
+                return workload
+            selector = labels.selector_text(cluster.identity, component)
+            claims = await kube.list_objects("PersistentVolumeClaim", cluster.identity.namespace, selector)
+            return self._workload("StatefulSet", name, 1, component, claims)
+
+        return Observed(
+            rabbitmq=await observe_store(names.rabbitmq, Component.RABBITMQ),
+            redis=await observe_store(names.redis, Component.REDIS),
+            gateway=self._workload("Deployment", names.gateway, spec.gateway.replicas, Component.GATEWAY),
+            dispatcher=self._workload("Deployment", names.dispatcher, spec.dispatcher.replicas, Component.DISPATCHER),
+            auth_mode=spec.gateway.auth.mode,
+            paused=cluster.identity.paused,
+            conflicts=conflicts,
+            troubles=troubles,
+        )
+
+    def _workload(
+        self, kind: str, name: str, desired: int, component: Component, claims: list[Manifest] | None = None
+    ) -> Workload:
+        return observe(
+            desired, self.children.get(ObjectKey(kind, name)), self.pods.get(component.value, []), claims or ()
+        )
+
+
+async def read_snapshot(kube: Kube, identity: Identity, referenced_secret: str | None = None) -> Snapshot:
+    """Read all of it; raises Unavailable or Refused, and then nothing may be concluded."""
+    selector = f"{labels.CLUSTER}={identity.name}"
+    names = Names.of(identity)
+    wanted = [names.rabbitmq, names.redis, names.connections, names.jwt, names.api, names.producer]
+    if referenced_secret is not None and referenced_secret not in wanted:
+        wanted.append(referenced_secret)
+    lists, pods, secrets = await asyncio.gather(
+        asyncio.gather(*(kube.list_objects(kind, identity.namespace, selector) for kind in LISTED_KINDS)),
+        kube.list_objects("Pod", identity.namespace, selector),
+        asyncio.gather(*(kube.get("Secret", identity.namespace, name) for name in wanted)),
+    )
+    children = {key_of(item): item for items in lists for item in items}
+    by_name: dict[str, Manifest] = {}
+    for name, secret in zip(wanted, secrets, strict=True):
+        if secret is not None:
+            by_name[name] = secret
+            if name != referenced_secret:
+                children[ObjectKey("Secret", name)] = secret
+    by_component: dict[str, list[Manifest]] = {}
+    for pod in pods:
+        component: Any = (pod["metadata"].get("labels") or {}).get(labels.COMPONENT)
+        by_component.setdefault(component, []).append(pod)
+    return Snapshot(children, by_name, by_component)
