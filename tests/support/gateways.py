@@ -111,7 +111,8 @@ async def running_gateway(
     started: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     task = asyncio.create_task(serve(settings, stop, limits=limits, on_started=started.set_result))
-    await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+    waited: list[asyncio.Future[Any]] = [task, started]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     gateway = RunningGateway(started.result(), stop, task, pod_name)
@@ -152,7 +153,7 @@ class Backend:
         keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.sessions(user)]
         if message_id:
             keys.append(self.keys.message(user, destination, message_id))
-        args = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
+        args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
         args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS]
         stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
         sessions = {
@@ -174,7 +175,7 @@ class Backend:
         destination: Destination,
         sessions: Mapping[str, SessionEntry],
         payload: bytes,
-        headers: Mapping[str, object],
+        headers: Mapping[str, Any],
         content_type: str,
         message_id: str,
     ) -> None:
@@ -194,15 +195,16 @@ class Backend:
 
     async def sessions(self, user: str) -> dict[str, SessionEntry]:
         """Return the registry's entries of a user."""
-        entries = await self.redis.hgetall(self.keys.sessions(user))
+        entries: Any = await self.redis.hgetall(self.keys.sessions(user))
         return {sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in entries.items()}
 
     async def cursor(self, user: str, destination: Destination = QUEUE) -> StreamId | None:
-        raw = await self.redis.hget(self.keys.meta(user, destination), "cursor")
+        raw: Any = await self.redis.hget(self.keys.meta(user, destination), "cursor")
         return None if raw is None else StreamId.parse(raw.decode())
 
     async def leases(self) -> list[str]:
-        return [member.decode() for member in await self.redis.zrange(self.keys.gateways, 0, -1)]
+        members: Any = await self.redis.zrange(self.keys.gateways, 0, -1)
+        return [member.decode() for member in members]
 
     async def members(self, incarnation: Incarnation) -> int:
         return int(await self.redis.scard(self.keys.gateway(incarnation)))

@@ -42,10 +42,15 @@ class FrameParser:
         self._scanned = 0
         self._head: _Head | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of frames that are not complete, or that nobody has taken yet."""
+        return len(self._buffer)
+
     def receive(self, data: bytes | bytearray) -> None:
         """Take bytes, however split. Raises FrameTooLarge when nobody took the frames of those before."""
         max_bytes = 2 * self._limits.max_frame_bytes
-        if len(self._buffer) + len(data) > max_bytes:
+        if self.held_bytes + len(data) > max_bytes:
             raise FrameTooLarge("what waits to be handled", max_bytes)
         self._buffer += data
 
