@@ -1,0 +1,234 @@
+"""The CRD's schema and PushClusterSpec say the same: fields, defaults, enums, bounds."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pushcluster_operator.errors import InvalidSpec
+from pushcluster_operator.spec import PushClusterSpec
+from tests.unit.operator.objects import body
+
+CRD = yaml.safe_load((Path(__file__).parents[3] / "crds" / "pushcluster.yaml").read_text())
+VERSION = CRD["spec"]["versions"][0]
+ROOT = VERSION["schema"]["openAPIV3Schema"]
+SPEC = ROOT["properties"]["spec"]
+Path_ = tuple[str, ...]
+
+
+def leaves(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dict[str, Any]]]:
+    """Yield every field that holds a value rather than other fields."""
+    if schema.get("type") == "object":
+        for name, child in schema["properties"].items():
+            yield from leaves(child, (*path, name))
+    else:
+        yield path, schema
+
+
+def nodes(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dict[str, Any]]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, (*path, name))
+    if "items" in schema:
+        yield from nodes(schema["items"], (*path, "[]"))
+
+
+LEAVES = dict(leaves(SPEC))
+
+FIELD_OF: dict[Path_, str] = {
+    ("routing", "mode"): "routing_mode",
+    ("gateway", "replicas"): "gateway.replicas",
+    ("gateway", "maxConnections"): "gateway.max_connections",
+    ("gateway", "drain", "seconds"): "gateway.drain_seconds",
+    ("gateway", "auth", "mode"): "gateway.auth.mode",
+    ("gateway", "auth", "secretRef", "name"): "gateway.auth.secret_name",
+    ("gateway", "auth", "userClaim"): "gateway.auth.user_claim",
+    ("gateway", "allowedOrigins"): "gateway.allowed_origins",
+    ("gateway", "image"): "gateway.image",
+    ("gateway", "resources", "requests", "cpu"): "gateway.resources.cpu_request",
+    ("gateway", "resources", "requests", "memory"): "gateway.resources.memory_request",
+    ("gateway", "resources", "limits", "cpu"): "gateway.resources.cpu_limit",
+    ("gateway", "resources", "limits", "memory"): "gateway.resources.memory_limit",
+    ("dispatcher", "replicas"): "dispatcher.replicas",
+    ("dispatcher", "api", "enabled"): "dispatcher.api_enabled",
+    ("dispatcher", "image"): "dispatcher.image",
+    ("dispatcher", "resources", "requests", "cpu"): "dispatcher.resources.cpu_request",
+    ("dispatcher", "resources", "requests", "memory"): "dispatcher.resources.memory_request",
+    ("dispatcher", "resources", "limits", "cpu"): "dispatcher.resources.cpu_limit",
+    ("dispatcher", "resources", "limits", "memory"): "dispatcher.resources.memory_limit",
+    ("rabbitmq", "managed", "replicas"): "rabbitmq.replicas",
+    ("rabbitmq", "managed", "storage"): "rabbitmq.storage",
+    ("rabbitmq", "managed", "memory"): "rabbitmq.memory",
+    ("rabbitmq", "managed", "image"): "rabbitmq.image",
+    ("redis", "managed", "storage"): "redis.storage",
+    ("redis", "managed", "maxMemory"): "redis.max_memory",
+    ("redis", "managed", "image"): "redis.image",
+    ("delivery", "offline", "ttlSeconds"): "delivery.offline_ttl_seconds",
+    ("delivery", "offline", "maxPerDestination"): "delivery.offline_max_per_destination",
+    ("delivery", "resume", "windowSeconds"): "delivery.resume_window_seconds",
+    ("deletionPolicy",): "deletion_policy",
+}
+
+
+def with_value(path: Path_, value: Any) -> dict[str, Any]:
+    """Return a spec that says only this."""
+    spec: Any = value
+    for name in reversed(path):
+        spec = {name: spec}
+    return dict(spec)
+
+
+def read(spec: dict[str, Any], path: Path_) -> Any:
+    value: Any = PushClusterSpec.from_body(body(spec))
+    for name in FIELD_OF[path].split("."):
+        value = getattr(value, name)
+    return value
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        name = f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(inner):
+            yield from flat(inner, f"{name}.")
+        else:
+            yield name
+
+
+def test_every_field_of_the_schema_is_read_and_every_field_read_is_in_the_schema() -> None:
+    assert set(LEAVES) == set(FIELD_OF)
+    assert set(flat(PushClusterSpec.from_body(body()))) == set(FIELD_OF.values())
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=".".join)
+def test_the_defaults_are_the_same(path: Path_) -> None:
+    default = LEAVES[path].get("default")
+    value = read({}, path)
+    assert (list(value) if isinstance(value, tuple) else value) == default
+
+
+@pytest.mark.parametrize("path", [p for p, s in LEAVES.items() if "enum" in s], ids=".".join)
+def test_the_choices_are_the_same(path: Path_) -> None:
+    choices = LEAVES[path]["enum"]
+    assert [str(read(with_value(path, choice), path)) for choice in choices] == choices
+    value = read({}, path)
+    assert isinstance(value, StrEnum)
+    assert {str(member) for member in type(value)} == set(choices)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p, s in LEAVES.items() if s["type" if "type" in s else "anyOf"] == "integer"], ids=".".join
+)
+def test_the_bounds_of_numbers_are_the_same(path: Path_) -> None:
+    low, high = LEAVES[path]["minimum"], LEAVES[path]["maximum"]
+
+    def parses(value: int) -> bool:
+        try:
+            return bool(read(with_value(path, value), path) == value)
+        except InvalidSpec as error:
+            # Rules between fields are tested by themselves; they leave one of the two bounds out of reach.
+            return "nothing is kept longer" in str(error)
+
+    assert parses(low)
+    assert parses(high)
+    assert not parses(low - 1)
+    assert not parses(high + 1)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p, s in LEAVES.items() if "pattern" in s and s.get("type") == "string"], ids=".".join
+)
+@pytest.mark.parametrize(
+    "text", ["a", "demo", "A.b", "", "a b", "-a", "1Gi", "300Mi", "0", "1.5Gi", "1e3", "x" * 600, "ä"]
+)
+def test_texts_are_accepted_by_both_or_by_neither(path: Path_, text: str) -> None:
+    schema = {key: value for key, value in LEAVES[path].items() if not key.startswith("x-")}
+    by_schema = jsonschema.Draft202012Validator(schema).is_valid(text)
+    try:
+        read(with_value(path, text), path)
+    except InvalidSpec as error:
+        # What the schema leaves to CEL is a rule about sizes.
+        assert not by_schema or "must be at least" in str(error), error
+    else:
+        assert by_schema
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example", "http://[::1]:8080", "a.example", "https://a/b", "https://a b"]
+)
+def test_origins_are_accepted_by_both_or_by_neither(origin: str) -> None:
+    path = ("gateway", "allowedOrigins")
+    by_schema = jsonschema.Draft202012Validator(LEAVES[path]["items"]).is_valid(origin)
+    try:
+        read(with_value(path, [origin]), path)
+    except InvalidSpec:
+        assert not by_schema
+    else:
+        assert by_schema
+
+
+def test_an_empty_spec_and_none_at_all_get_every_default_from_the_api_server() -> None:
+    def filled(schema: dict[str, Any], value: Any) -> Any:
+        """Default as the API server does: from the outside to the inside."""
+        value = copy.deepcopy(schema.get("default")) if value is None else value
+        if isinstance(value, dict):
+            for name, child in schema.get("properties", {}).items():
+                if (inner := filled(child, value.get(name))) is not None:
+                    value[name] = inner
+        return value
+
+    whole = filled(ROOT, {"metadata": {"name": "demo"}})["spec"]
+    assert PushClusterSpec.from_body({"spec": whole}) == PushClusterSpec.from_body({})
+    for path in LEAVES:
+        if "default" in LEAVES[path]:
+            value = whole
+            for name in path:
+                value = value[name]
+            assert value == LEAVES[path]["default"]
+
+
+def test_every_field_is_described() -> None:
+    undescribed = [".".join(path) for path, schema in nodes(ROOT) if "description" not in schema]
+    # An item speaks through its list; metadata is the API server's.
+    assert undescribed == ["metadata", "spec.gateway.allowedOrigins.[]"]
+
+
+def test_every_rule_says_in_words_what_is_wrong() -> None:
+    rules = [rule for _, schema in nodes(ROOT) for rule in schema.get("x-kubernetes-validations", [])]
+    assert len(rules) >= 9
+    for rule in rules:
+        assert len(rule["message"].split()) >= 5
+
+
+def test_strings_and_lists_are_bounded_so_that_rules_have_a_price() -> None:
+    for path, schema in nodes(SPEC):
+        if schema.get("type") == "string" and "enum" not in schema:
+            assert "maxLength" in schema, path
+        if schema.get("type") == "array":
+            assert "maxItems" in schema, path
+
+
+def test_columns_and_the_scale_subresource_point_at_fields_that_exist() -> None:
+    def exists(json_path: str) -> bool:
+        schema = ROOT
+        for name in json_path.split("[")[0].strip(".").split("."):
+            schema = schema.get("properties", {}).get(name, {})
+        return bool(schema)
+
+    columns = {column["name"]: column for column in VERSION["additionalPrinterColumns"]}
+    assert [name for name, column in columns.items() if not column.get("priority")] == [
+        "Ready",
+        "Mode",
+        "Gateways",
+        "Sessions",
+        "Age",
+    ]
+    for column in columns.values():
+        assert exists(column["jsonPath"]) or column["jsonPath"].startswith(".metadata"), column
+    assert all(exists(path) for path in VERSION["subresources"]["scale"].values())
