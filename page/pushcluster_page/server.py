@@ -71,7 +71,14 @@ def _serve(path: Path) -> Handler:
 
 async def _get_config(request: web.Request) -> web.Response:
     settings = request.app[_SETTINGS]
-    return web.json_response({"wsUrl": settings.ws_url, "users": settings.users, "destination": DESTINATION})
+    return web.json_response(
+        {
+            "wsUrl": settings.ws_url,
+            "users": settings.users,
+            "destination": DESTINATION,
+            "nowMs": int(time.time() * 1_000),
+        }
+    )
 
 
 async def _get_token(request: web.Request) -> web.Response:

@@ -1,5 +1,7 @@
 """What the page makes of what a gateway sends, in a real browser, with a gateway that does as it is told."""
 
+import re
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -77,7 +79,16 @@ async def test_a_message_that_comes_again_is_shown_once(page: Page, gateway: Fak
     await gateway.send("1000-2", "second", redelivered="true")
     await gateway.send("1000-10", "tenth", redelivered="true")
     await expect(page.locator("#inbox-alice li .body")).to_have_text(["first", "second", "tenth"])
-    await expect(page.locator("#inbox-alice li .tag")).to_have_text(["redelivered"])
+    await expect(page.locator("#inbox-alice li:last-child .tag").last).to_have_text("redelivered")
+
+
+async def test_the_page_says_how_long_a_message_waited(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    await gateway.send(f"{int(time.time() * 1000) - 60_000}-1", "old")
+    await gateway.send(f"{int(time.time() * 1000)}-2", "new")
+    await expect(page.locator("#inbox-alice li")).to_have_count(2)
+    await expect(page.locator("#inbox-alice li:first-child .tag")).to_have_text(re.compile(r"^waited 6[0-5] s$"))
+    await expect(page.locator("#inbox-alice li:last-child .tag")).to_have_count(0)
 
 
 async def test_a_gap_is_said_in_words(page: Page, gateway: FakeGateway) -> None:
@@ -94,7 +105,7 @@ async def test_a_refusal_of_the_gateway_is_shown_and_tried_again(page: Page, gat
     await gateway.drop()
     await expect(page.locator(f"{ALICE} .notice")).to_have_text(gateway.refusal)
     gateway.refusal = ""
-    await expect(page.locator(f"{ALICE}[data-state=connected]")).to_be_visible(timeout=WITHIN_MS)
+    await until_connected(page, times=2)
     await expect(page.locator(f"{ALICE} .notice")).to_be_hidden()
 
 

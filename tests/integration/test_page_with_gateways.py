@@ -4,23 +4,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from local_run.plane import LocalPlane, RunningProgram
 from tests.support.browser import open_page
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).parent.parent.parent
 WITHIN_MS = 30_000
 BODY = {"kind": "PushCluster", "metadata": {"name": "demo", "namespace": "local"}, "spec": {}}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local() -> AsyncIterator[LocalPlane]:
     async with LocalPlane(BODY) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(local: LocalPlane) -> AsyncIterator[Page]:
     assert local.page is not None
     async with open_page(f"{local.page.url}/") as opened:
@@ -75,6 +78,9 @@ async def test_after_kill_9_of_the_gateways_the_page_shows_what_was_sent_meanwhi
     shown = page.locator("#inbox-alice li .body")
     await expect(shown).to_have_text(["Before.", "Sent while every gateway was down."], timeout=WITHIN_MS)
     await expect(page.locator("#inbox-bob li")).to_have_count(0)
+    await until_connected(page, "bob", times=2)
+    await send(page, "bob", "The build is green again.")
+    await expect(page.locator("#inbox-bob li")).to_have_count(1, timeout=WITHIN_MS)
     (ROOT / "build").mkdir(exist_ok=True)
     await page.screenshot(path=ROOT / "build" / "page.png")
 
@@ -86,3 +92,4 @@ async def test_a_user_whose_gateway_is_killed_goes_on_with_another(page: Page, l
     assert (await gateway_of(page, local, "alice")).name != gateway.name
     await send(page, "alice", "Through the other gateway.")
     await expect(page.locator("#inbox-alice li .body")).to_have_text(["Through the other gateway."], timeout=WITHIN_MS)
+    await gateway.start()

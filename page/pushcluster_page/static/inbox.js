@@ -14,14 +14,14 @@ const HEARTBEAT_MS = 5_000;
 export class Inbox {
   #options;
   #client;
+  #attempts = 0;
   #connections = 0;
-  #isLive = false;
   lastMessageId = null;
 
   /**
    * options: wsUrl, destination (such as /queue/demo), fetchToken() → Promise of a JWT, and the callbacks
    * onState(state, facts) with "connecting", "connected", "reconnecting" or "offline", and
-   * onMessage({id, text, wasMissed, isRedelivered}).
+   * onMessage({id, text, isRedelivered}).
    */
   constructor(options) {
     this.#options = options;
@@ -32,6 +32,7 @@ export class Inbox {
       heartbeatOutgoing: HEARTBEAT_MS,
       // A gateway that vanished with its node answers no closing handshake: do not wait for one.
       discardWebsocketOnCommFailure: true,
+      reconnectDelay: FIRST_RETRY_MS,
       reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
       maxReconnectDelay: MAX_RETRY_MS,
       beforeConnect: () => this.#prepare(),
@@ -66,12 +67,11 @@ export class Inbox {
   }
 
   #subscribe(connected) {
-    this.#connections += 1;
-    this.#isLive = false;
-    const headers = { receipt: `subscribed-${this.#connections}` };
+    this.#attempts += 1;
+    const headers = { receipt: `subscribed-${this.#attempts}` };
     if (this.lastMessageId) headers["last-message-id"] = this.lastMessageId;
     this.#client.watchForReceipt(headers.receipt, (receipt) => {
-      this.#isLive = true;
+      this.#connections += 1;
       this.#options.onState("connected", {
         gateway: connected.gateway,
         session: connected.session,
@@ -89,21 +89,24 @@ export class Inbox {
     this.#options.onMessage({
       id,
       text: message.body,
-      wasMissed: !this.#isLive,
       isRedelivered: message.headers.redelivered === "true",
     });
   }
 
   #closed() {
-    this.#isLive = false;
     if (this.isActive) this.#options.onState("reconnecting", {});
   }
 }
 
-/** Compare message-ids, `<ms>-<seq>`: they only grow. */
-export function isNewer(id, last) {
+/** Read a message-id, `<ms>-<seq>`: when the cluster took the message over, and its place in the user's log. */
+export function parseId(id) {
+  return id.split("-").map(Number);
+}
+
+/** Compare message-ids: they only grow. */
+function isNewer(id, last) {
   if (last === null) return true;
-  const [ms, seq] = id.split("-").map(Number);
-  const [lastMs, lastSeq] = last.split("-").map(Number);
+  const [ms, seq] = parseId(id);
+  const [lastMs, lastSeq] = parseId(last);
   return ms > lastMs || (ms === lastMs && seq > lastSeq);
 }

@@ -1,8 +1,9 @@
 // The page round the inboxes: what it shows, and the box to send.
 
-import { Inbox } from "./inbox.js";
+import { Inbox, parseId } from "./inbox.js";
 
 const MAX_SHOWN = 200;
+const WAITED_MS = 1_000;
 const TOKEN_TIMEOUT_MS = 3_000;
 const SEND_TIMEOUT_MS = 10_000;
 const STATE_WORDS = {
@@ -43,7 +44,7 @@ function addInbox(user, config) {
     destination: config.destination,
     fetchToken: () => fetchToken(user),
     onState: (state, facts) => showState(card, config, state, facts),
-    onMessage: (message) => showMessage(card, message),
+    onMessage: (message) => showMessage(card, config, message),
   });
   const toggle = part(".toggle");
   toggle.addEventListener("click", () => {
@@ -79,15 +80,16 @@ function showNotice(card, text) {
   notice.hidden = !text;
 }
 
-function showMessage(card, { id, text, wasMissed, isRedelivered }) {
+function showMessage(card, config, { id, text, isRedelivered }) {
   const item = clone("message");
   const arrived = new Date();
+  const waitedMs = arrived.getTime() + config.clockAheadMs - parseId(id)[0];
   item.dataset.messageId = id;
   item.querySelector(".body").textContent = text;
   item.querySelector("time").textContent = arrived.toLocaleTimeString();
   item.querySelector("time").dateTime = arrived.toISOString();
   item.querySelector(".id").textContent = id;
-  if (wasMissed) addTag(item, "caught up");
+  if (waitedMs >= WAITED_MS) addTag(item, `waited ${Math.round(waitedMs / 1_000)} s`);
   if (isRedelivered) addTag(item, "redelivered");
   const list = card.querySelector(".messages");
   list.append(item);
@@ -141,7 +143,10 @@ async function send(event) {
 }
 
 try {
+  const asked = Date.now();
   const config = await fetchJson("config.json", TOKEN_TIMEOUT_MS);
+  // Message ids carry the cluster's time; a browser's clock may be wrong by minutes.
+  config.clockAheadMs = config.nowMs - (asked + Date.now()) / 2;
   config.users.forEach((user, index) => {
     addRecipient(user, index === 0);
     addInbox(user, config);
