@@ -38,9 +38,9 @@ async def until_connected(page: Page, user: str, times: int = 1) -> None:
 
 
 async def send(page: Page, user: str, text: str) -> None:
-    await page.check(f"#send input[value={user}]", force=True)
-    await page.fill("#send input[name=text]", text)
-    await page.click("#send button")
+    await page.get_by_label(user, exact=True).check()
+    await page.get_by_label("Message", exact=True).fill(text)
+    await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#send input[name=text]")).to_have_value("", timeout=WITHIN_MS)
     await expect(page.locator("#sent")).to_have_attribute("data-outcome", "accepted")
 

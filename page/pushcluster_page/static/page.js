@@ -30,12 +30,10 @@ async function fetchToken(user) {
 function addInbox(user, config) {
   const card = clone("inbox");
   const part = (selector) => card.querySelector(selector);
-  const heading = part("h2");
   card.dataset.user = user;
   card.id = `inbox-${user}`;
-  heading.id = `inbox-${user}-name`;
-  heading.textContent = user;
-  card.setAttribute("aria-labelledby", heading.id);
+  card.setAttribute("aria-label", `Inbox of ${user}`);
+  part("h2").textContent = user;
   part(".messages").setAttribute("aria-label", `Messages of ${user}`);
   part(".avatar").textContent = user.slice(0, 1).toUpperCase();
 
