@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from pika.spec import BasicProperties
@@ -85,7 +86,7 @@ class Api:
 
     async def _post_message(self, request: web.Request) -> web.Response:
         """Publish one message for one user; 202 once it is safe."""
-        user = check_user(request.match_info["user"])
+        user = _parse_user(request)
         destination = _parse_destination(request)
         message_id = check_message_id(request.headers.get("Idempotency-Key") or self._new_message_id())
         properties = BasicProperties(
@@ -98,6 +99,14 @@ class Api:
         await self._publisher.publish(user, await _read_body(request), properties)
         answer = {"status": "accepted", "user": user, "destination": str(destination), "messageId": message_id}
         return web.json_response(answer, status=HTTPStatus.ACCEPTED)
+
+
+def _parse_user(request: web.Request) -> str:
+    """Return the user id out of `/v1/users/{user}/…`; aiohttp itself would leave `%FF` as these three characters."""
+    try:
+        return check_user(unquote_to_bytes(request.rel_url.raw_parts[3]).decode())
+    except UnicodeDecodeError:
+        raise InvalidInput("the user id in the path is not percent-encoded UTF-8") from None
 
 
 def _parse_destination(request: web.Request) -> Destination:

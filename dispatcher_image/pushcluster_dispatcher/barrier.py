@@ -7,13 +7,13 @@ have been answered after its SET.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
-from pushcluster_dispatcher.redis_link import RedisLink
+from pushcluster_dispatcher.ports import Link, Sleep
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import Reply, pack
 
@@ -23,8 +23,6 @@ WAIT_MS: Final = 2_000
 _AOF_IS_OFF: Final = "appendonly is disabled"
 
 _log = logging.getLogger(__name__)
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Barrier:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: Link,
         keys: Keys,
         *,
         backoff: Backoff,

@@ -4,29 +4,21 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pika.spec import BasicProperties
 
 from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER
 from pushcluster_contract.routing import Copy, RoutingMode, plan_copies
-from pushcluster_dispatcher.locations import Appended
+from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.ports import Publisher
 from pushcluster_runtime.amqp import Outcome
 
 MAX_COPIES_IN_FLIGHT: Final = 2_000
 """A partition's copies that the broker has not confirmed yet; the next one waits for the oldest."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
-
-
-class Publisher(Protocol):
-    """What this needs of an AMQP channel."""
-
-    def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
-    ) -> asyncio.Future[Outcome]:
-        """Publish, and tell the outcome later."""
 
 
 @dataclass(frozen=True, slots=True)

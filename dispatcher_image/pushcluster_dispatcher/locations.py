@@ -7,8 +7,7 @@ user pass an earlier one. Between batches, order follows from taking the next on
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,10 +19,12 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.log import encode_headers
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.ports import Sleep, Wire
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff
-from pushcluster_runtime.redis_wire import RedisWire, Reply, pack, pack_script
+from pushcluster_runtime.redis_wire import Reply, pack, pack_script
 from pushcluster_runtime.store import SOURCES, Argument, Call
 
 CACHED_USERS: Final = 16_384
@@ -37,35 +38,11 @@ _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What APPEND returned for one message."""
-
-    stream_id: str
-    known: bool
-    """The producer's message id had been appended before."""
-    dropped: int
-    """Older entries that left the log undelivered."""
-    sessions: Mapping[str, SessionEntry]
-    expires_ms: int
-    """When the message expires, ms since the epoch; 0: when the log drops it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Redis will never take this message."""
-
-    reason: str
-
-
-Sleep = Callable[[float], Awaitable[None]]
-
-
 class Locations:
     """Runs APPEND on one Redis connection; as good as that connection and no longer."""
 
     def __init__(
-        self, wire: RedisWire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
+        self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
     ) -> None:
         self._wire = wire
         self._retention_args: tuple[Argument, ...] = (

@@ -6,19 +6,22 @@ was not acknowledged comes back in order, to this dispatcher or another, and ide
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
+
+from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import REJECTED_EXCHANGE
-from pushcluster_dispatcher.copies import Copies, Publisher, SentCopy
+from pushcluster_dispatcher.copies import Copies, SentCopy
 from pushcluster_dispatcher.ledger import Ledger, Step
-from pushcluster_dispatcher.locations import Appended, Refused
+from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, RejectClass, Rejection, parse_delivery
+from pushcluster_dispatcher.ports import Channel, Log
 from pushcluster_dispatcher.rejected import build_rejected
 from pushcluster_runtime.amqp import Delivery, Outcome
 
@@ -28,20 +31,6 @@ MAX_BATCH_BYTES: Final = 4 * 1_048_576
 
 REJECTED_KEY: Final = ""
 """A fan-out exchange reads no routing key; the user's id stands in a header, where it may be anything."""
-
-
-class Channel(Publisher, Protocol):
-    """What a partition needs of its AMQP channel."""
-
-    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        """Acknowledge."""
-
-
-class Log(Protocol):
-    """What a partition needs of Redis."""
-
-    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
-        """Append in order; see `Locations.append`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +148,13 @@ class PartitionSession:
 
     def _reject(self, delivery: Delivery, rejection: Rejection) -> asyncio.Future[Outcome]:
         self._metrics.rejected.labels(rejection.kind.value).inc()
-        key = REJECTED_KEY
         try:
-            properties = build_rejected(delivery, rejection)
-            return self._channel.publish(REJECTED_EXCHANGE, key, delivery.body, properties, mandatory=True)
-        except InvalidInput:  # a header that was readable and cannot be written again
-            properties = build_rejected(delivery, rejection, bare=True)
-            return self._channel.publish(REJECTED_EXCHANGE, key, delivery.body, properties, mandatory=True)
+            return self._publish_rejected(delivery, build_rejected(delivery, rejection))
+        except (InvalidInput, RecursionError):  # headers that could be read and cannot be written again
+            return self._publish_rejected(delivery, build_rejected(delivery, rejection, bare=True))
+
+    def _publish_rejected(self, delivery: Delivery, properties: BasicProperties) -> asyncio.Future[Outcome]:
+        return self._channel.publish(REJECTED_EXCHANGE, REJECTED_KEY, delivery.body, properties, mandatory=True)
 
     def _count(self, received: int, appended: list[Appended]) -> None:
         known = sum(entry.known for entry in appended)

@@ -1,0 +1,195 @@
+"""Appending against a Redis that is played: it keeps logs, and refuses commands when it is told to."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import NoScriptError, ResponseError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher.locations import Locations
+from pushcluster_dispatcher.log_entries import Appended, Refused
+from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.ports import Wire
+from pushcluster_dispatcher.settings import Retention
+from pushcluster_runtime.backoff import Backoff
+
+DEMO = Destination("queue", "demo")
+KEYS = Keys("ns.demo")
+SID = "abcdefghijklmnopqrstuvwxyz"
+Errors = Callable[[], Exception | None]
+
+
+class PlayedRedis:
+    """Runs APPEND as Redis does: MULTI refuses its whole group when a command of it was refused."""
+
+    def __init__(self, next_error: Errors = lambda: None) -> None:
+        self.logs: dict[bytes, list[bytes]] = {}
+        self.sessions: dict[bytes, list[bytes]] = {}
+        self.loaded: list[bytes] = []
+        self.writes = 0
+        self.run_id = "life1"
+        self._next_error = next_error
+
+    async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+        self.writes += 1
+        replies: list[Any] = []
+        queued: list[list[bytes]] | None = None
+        refused = False
+        for packed in commands:
+            command = parse(packed)
+            if command[0] == b"MULTI":
+                queued, refused = [], False
+                replies.append(b"OK")
+            elif command[0] == b"EXEC":
+                group, queued = queued or [], None
+                replies.append(Unavailable("EXECABORT") if refused else [self._append(each) for each in group])
+            elif command[0] == b"SCRIPT":
+                self.loaded.append(command[2])
+                replies.append(b"sha")
+            elif error := self._next_error():
+                refused = True
+                replies.append(error)
+            elif queued is not None:
+                queued.append(command)
+                replies.append(b"QUEUED")
+            else:
+                replies.append(self._append(command))
+        return replies
+
+    def _append(self, command: list[bytes]) -> list[Any]:
+        keys = command[3 : 3 + int(command[2])]
+        log = self.logs.setdefault(keys[1], [])
+        log.append(command[3 + len(keys)])
+        return [b"1700000000000-%d" % len(log), 0, 0, self.sessions.get(keys[2], []), 0]
+
+
+def parse(packed: bytes) -> list[bytes]:
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    command: list[bytes] = reader.gets()
+    return command
+
+
+def locations(redis: Wire, slept: list[float] | None = None) -> Locations:
+    async def sleep(seconds: float) -> None:
+        if slept is not None:
+            slept.append(seconds)
+
+    return Locations(redis, KEYS, Retention(86_400_000, 1_000, 120_000), backoff=Backoff(lambda: 1.0), sleep=sleep)
+
+
+def message(user: str, body: str, destination: Destination = DEMO, **fields: Any) -> Message:
+    return Message(user, destination, body.encode(), **fields)
+
+
+def bodies(redis: PlayedRedis, user: str, destination: Destination = DEMO) -> list[str]:
+    return [body.decode() for body in redis.logs.get(KEYS.log(user, destination).encode(), [])]
+
+
+def in_turn(*errors: Exception | None) -> Errors:
+    waiting = list(errors)
+    return lambda: waiting.pop(0) if waiting else None
+
+
+async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_messages() -> None:
+    redis = PlayedRedis()
+    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
+    assert redis.writes == 1
+    assert [result.stream_id for result in results if isinstance(result, Appended)] == [
+        "1700000000000-1",
+        "1700000000000-1",
+        "1700000000000-2",
+    ]
+    assert bodies(redis, "a") == ["1", "3"]
+
+
+async def test_sessions_come_back_parsed_and_unreadable_ones_are_left_out() -> None:
+    redis = PlayedRedis()
+    entry = SessionEntry(Incarnation("pod", "0" * 16), (DEMO,))
+    redis.sessions[KEYS.sessions("a").encode()] = [SID.encode(), entry.encode().encode(), b"x" * 26, b"\xffgarbage"]
+    (result,) = await locations(redis).append([message("a", "1")])
+    assert isinstance(result, Appended)
+    assert result.sessions == {SID: entry}
+
+
+async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None:
+    seen: list[list[bytes]] = []
+
+    class Spying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            seen.append(command)
+            return super()._append(command)
+
+    await locations(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
+    (command,) = seen
+    assert command[2:7] == [
+        b"4",
+        KEYS.meta("a", DEMO).encode(),
+        KEYS.log("a", DEMO).encode(),
+        KEYS.sessions("a").encode(),
+        KEYS.message("a", DEMO, "m").encode(),
+    ]
+    assert command[7:12] == [b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+
+
+async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
+    full = Unavailable("OOM")
+    slept: list[float] = []
+    redis = PlayedRedis(in_turn(None, full, full, full))
+    results = await locations(redis, slept).append([message("a", "1"), message("b", "2")])
+    assert [type(result) for result in results] == [Appended, Appended]
+    assert (bodies(redis, "a"), bodies(redis, "b")) == (["1"], ["2"])
+    assert slept == [0.1, 0.2, 0.4]
+
+
+async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes_on() -> None:
+    redis = PlayedRedis(in_turn(None, ResponseError("WRONGTYPE Operation against a key"), None))
+    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])
+    assert results[1] == Refused("Redis: WRONGTYPE Operation against a key")
+    assert (bodies(redis, "a"), bodies(redis, "b"), bodies(redis, "c")) == (["1"], [], ["3"])
+
+
+async def test_an_error_that_nobody_knows_is_repeated_and_never_skips_the_message() -> None:
+    redis = PlayedRedis(in_turn(ResponseError("NEWCODE of some later version")))
+    results = await locations(redis).append([message("a", "1")])
+    assert isinstance(results[0], Appended)
+
+
+async def test_a_forgotten_script_is_loaded_and_the_calls_are_made_again_without_a_pause() -> None:
+    slept: list[float] = []
+    redis = PlayedRedis(in_turn(NoScriptError("NOSCRIPT")))
+    results = await locations(redis, slept).append([message("a", "1")])
+    assert isinstance(results[0], Appended)
+    assert len(redis.loaded) == 1
+    assert slept == []
+
+
+async def test_a_lost_connection_ends_the_append() -> None:
+    class Lost(PlayedRedis):
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            raise Unavailable(f"gone with {len(commands)} commands")
+
+    with pytest.raises(Unavailable, match="gone"):
+        await locations(Lost()).append([message("a", "1")])
+
+
+@given(
+    users=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
+    refusals=st.lists(st.booleans(), max_size=60),
+)
+async def test_no_message_passes_another_of_its_user_however_redis_flickers(
+    users: list[str], refusals: list[bool]
+) -> None:
+    redis = PlayedRedis(in_turn(*(Unavailable("OOM") if refuse else None for refuse in refusals)))
+    messages = [message(user, str(n)) for n, user in enumerate(users)]
+    await locations(redis).append(messages)
+    for user in set(users):
+        assert bodies(redis, user) == [str(n) for n, each in enumerate(users) if each == user]

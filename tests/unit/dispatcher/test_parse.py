@@ -1,0 +1,107 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_dispatcher.parse import MAX_EXPIRATION_MS, Message, RejectClass, Rejection, parse_delivery
+from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
+
+
+def delivery(routing_key: Any = "alice", body: bytes = b"hi", **properties: Any) -> Delivery:
+    properties.setdefault("headers", {"destination": "/queue/demo"})
+    return Delivery(1, "push", routing_key, False, BasicProperties(**properties), body, "c")
+
+
+def with_headers(**headers: Any) -> dict[str, Any]:
+    return {"destination": "/queue/demo", **headers}
+
+
+def test_a_plain_message_is_for_the_user_in_its_routing_key() -> None:
+    assert parse_delivery(delivery()) == Message("alice", Destination("queue", "demo"), b"hi")
+
+
+def test_everything_a_client_gets_is_read() -> None:
+    parsed = parse_delivery(
+        delivery(
+            "bøb",
+            b"",
+            headers={"destination": "/topic/a_b-1", "x-kind": "news", "traceparent": "00-1", "private": 7},
+            message_id="m1",
+            content_type="application/json",
+            expiration="1500",
+        )
+    )
+    assert parsed == Message(
+        "bøb",
+        Destination("topic", "a_b-1"),
+        b"",
+        "application/json",
+        "m1",
+        {"x-kind": "news", "traceparent": "00-1"},
+        1500,
+    )
+
+
+def test_a_body_of_the_largest_size_is_taken() -> None:
+    assert isinstance(parse_delivery(delivery(body=b"x" * MAX_BODY_BYTES)), Message)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "reason"),
+    [
+        (delivery(""), RejectClass.USER, "0 bytes"),
+        (delivery("a\nb"), RejectClass.USER, "control"),
+        (delivery(b"\xff"), RejectClass.USER, "no UTF-8"),
+        (delivery(headers=None), RejectClass.DESTINATION, "missing"),
+        (delivery(headers={}), RejectClass.DESTINATION, "missing"),
+        (delivery(headers={"destination": "/queue/a.b"}), RejectClass.DESTINATION, "/queue/<name>"),
+        (delivery(headers={"destination": "/user/queue/demo"}), RejectClass.DESTINATION, "/queue/<name>"),
+        (delivery(headers={"destination": "/queue/" + "x" * 65}), RejectClass.DESTINATION, "1 to 64"),
+        (delivery(headers={"destination": 7}), RejectClass.DESTINATION, "no UTF-8 text"),
+        (delivery(headers={"destination": b"\xff"}), RejectClass.DESTINATION, "no UTF-8 text"),
+        (delivery(body=b"x" * (MAX_BODY_BYTES + 1)), RejectClass.BODY, "65537 bytes"),
+        (delivery(headers=with_headers(**{f"x-{n}": "" for n in range(33)})), RejectClass.HEADERS, "33 forwarded"),
+        (delivery(headers=with_headers(**{"x-big": "x" * 5_000})), RejectClass.HEADERS, "forwarded headers"),
+        (delivery(headers=with_headers(**{"x-table": {"a": 1}})), RejectClass.HEADERS, "neither text"),
+        (delivery(headers=with_headers(**{"x-when": datetime(2026, 1, 1, tzinfo=UTC)})), RejectClass.HEADERS, "text"),
+        (delivery(headers=with_headers(**{"x-sum": Decimal("1.5")})), RejectClass.HEADERS, "neither text"),
+        (delivery(headers=with_headers(**{"x-bin": b"\xff\xfe"})), RejectClass.HEADERS, "not UTF-8"),
+        (delivery(headers={"destination": "/queue/demo", b"\xff": "x"}), RejectClass.HEADERS, "no UTF-8 text"),
+        (delivery(message_id="a\x00b"), RejectClass.MESSAGE_ID, "printable"),
+        (delivery(message_id=b"\xff"), RejectClass.MESSAGE_ID, "no UTF-8"),
+        (delivery(content_type="text/plain\nx: y"), RejectClass.CONTENT_TYPE, "control"),
+        (delivery(content_type=b"\xff"), RejectClass.CONTENT_TYPE, "no UTF-8"),
+        (delivery(expiration="soon"), RejectClass.EXPIRATION, "'soon'"),
+        (delivery(expiration="-1"), RejectClass.EXPIRATION, "'-1'"),
+        (delivery(expiration="²"), RejectClass.EXPIRATION, "whole number"),
+        (delivery(headers={UNREADABLE_HEADER: "ValueError: year"}), RejectClass.PROPERTIES, "ValueError: year"),
+    ],
+    ids=lambda value: value.kind.value if isinstance(value, Rejection) else None,
+)
+def test_a_malformed_message_is_refused_with_a_reason(given: Delivery, kind: RejectClass, reason: str) -> None:
+    parsed = parse_delivery(given)
+    assert isinstance(parsed, Rejection)
+    assert parsed.kind is kind
+    assert reason in parsed.reason
+
+
+def test_an_expiration_of_zero_is_the_shortest_and_not_none() -> None:
+    parsed = parse_delivery(delivery(expiration="0"))
+    assert isinstance(parsed, Message)
+    assert parsed.ttl_ms == 1
+
+
+def test_a_very_long_expiration_is_cut_to_what_lua_counts_exactly() -> None:
+    parsed = parse_delivery(delivery(expiration="9999999999999999"))
+    assert isinstance(parsed, Message)
+    assert parsed.ttl_ms == MAX_EXPIRATION_MS
+
+
+def test_headers_that_the_broker_adds_are_not_forwarded() -> None:
+    parsed = parse_delivery(delivery(headers=with_headers(**{"x-delivery-count": 3, "x-death": [{"count": 1}]})))
+    assert isinstance(parsed, Message)
+    assert parsed.headers is None

@@ -1,0 +1,297 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.headers import REJECT_REASON
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher.log_entries import Appended, Refused
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.partition import MAX_BATCH_BYTES, PartitionSession
+from pushcluster_runtime.amqp import Delivery, Outcome
+from pushcluster_runtime.tasks import cancel
+from tests.support.waiting import eventually
+
+SESSIONS = {"a" * 26: SessionEntry(Incarnation("pod", "0" * 16), (Destination("queue", "demo"),))}
+Publish = tuple[str, dict[str, Any], asyncio.Future[Outcome]]
+
+
+@dataclass
+class PlayedChannel:
+    """Publishes wait for the test; acknowledgements are noted."""
+
+    acks: list[int] = field(default_factory=list)
+    published: list[Publish] = field(default_factory=list)
+    refuses_headers: bool = False
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        assert multiple
+        self.acks.append(delivery_tag)
+
+    def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+    ) -> asyncio.Future[Outcome]:
+        assert mandatory
+        assert routing_key or exchange == "push.rejected"
+        assert body
+        headers: dict[str, Any] = dict(properties.headers or {})
+        if self.refuses_headers and "odd" in headers:
+            raise InvalidInput("cannot be encoded")
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.published.append((exchange, headers, future))
+        return future
+
+
+@dataclass
+class PlayedLog:
+    """Appends wait for the test when `held`."""
+
+    batches: list[list[Message]] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: set[bytes] = field(default_factory=set)
+    error: Exception | None = None
+
+    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
+        self.batches.append(list(messages))
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return [
+            Refused("Redis: ERR") if message.body in self.refuses else Appended("1-1", False, 0, SESSIONS, 0)
+            for message in messages
+        ]
+
+
+@dataclass
+class Bench:
+    channel: PlayedChannel = field(default_factory=PlayedChannel)
+    log: PlayedLog = field(default_factory=PlayedLog)
+    barriers: list[asyncio.Future[None]] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    delivered: int = 0
+
+    def __post_init__(self) -> None:
+        self.log.may_answer.set()
+        self.session = PartitionSession(
+            self.channel, self.log, RoutingMode.SESSION, request_barrier=self._request, metrics=self.metrics
+        )
+        self.task = asyncio.create_task(self.session.run())
+
+    def deliver(self, *bodies: bytes, headers: dict[str, Any] | None = None) -> None:
+        for body in bodies:
+            self.delivered += 1
+            properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers)
+            self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
+
+    def confirm_all(self, outcome: Outcome = Outcome.CONFIRMED) -> None:
+        for _, _, future in self.channel.published:
+            if not future.done():
+                future.set_result(outcome)
+
+    def _request(self) -> asyncio.Future[None]:
+        self.barriers.append(asyncio.get_running_loop().create_future())
+        return self.barriers[-1]
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Bench]:
+    bench = Bench()
+    try:
+        yield bench
+    finally:
+        await cancel(bench.task)
+
+
+async def settle() -> None:
+    """Let every task run as far as it can without the test."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_message_is_acknowledged_after_append_copy_and_barrier_and_not_before() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        await settle()
+        assert bench.channel.acks == []
+        bench.confirm_all()
+        await settle()
+        assert bench.channel.acks == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+
+
+async def test_a_barrier_alone_acknowledges_nothing() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.barriers[0].set_result(None)
+        await settle()
+        assert bench.channel.acks == []
+
+
+async def test_the_barrier_is_asked_for_only_after_the_append_was_answered() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: bench.log.batches, within_s=2)
+        await settle()
+        assert bench.barriers == []
+        bench.log.may_answer.set()
+        await eventually(lambda: bench.barriers, within_s=2)
+
+
+async def test_the_next_batch_waits_for_the_answer_but_not_for_copies_and_barrier() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: len(bench.log.batches) == 1, within_s=2)
+        bench.deliver(b"2", b"3")
+        await settle()
+        assert len(bench.log.batches) == 1
+        bench.log.may_answer.set()
+        await eventually(lambda: len(bench.log.batches) == 2, within_s=2)
+        assert [message.body for message in bench.log.batches[1]] == [b"2", b"3"]
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        assert bench.channel.acks == []
+
+
+async def test_a_later_barrier_does_not_acknowledge_an_earlier_batch() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: len(bench.barriers) == 1, within_s=2)
+        bench.deliver(b"2")
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        bench.confirm_all()
+        bench.barriers[1].set_result(None)
+        await settle()
+        assert bench.channel.acks == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [2], within_s=2)
+
+
+async def test_a_malformed_message_is_acknowledged_after_push_rejected_confirmed_it() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", headers={})
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.barriers[0].set_result(None)
+        await settle()
+        ((exchange, headers, _),) = bench.channel.published
+        assert exchange == "push.rejected"
+        assert "missing" in headers[REJECT_REASON]
+        assert bench.channel.acks == []
+        assert bench.log.batches == []
+        bench.confirm_all()
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NACKED, Outcome.RETURNED])
+async def test_a_malformed_message_that_push_rejected_does_not_take_breaks_the_session(outcome: Outcome) -> None:
+    async with running() as bench:
+        bench.deliver(b"1", headers={})
+        await eventually(lambda: bench.channel.published, within_s=2)
+        bench.confirm_all(outcome)
+        with pytest.raises(ExceptionGroup) as raised:
+            await bench.task
+        assert raised.group_contains(Unavailable, match="does not take")
+        assert bench.channel.acks == []
+
+
+async def test_headers_that_cannot_be_written_again_are_left_out() -> None:
+    async with running() as bench:
+        bench.channel.refuses_headers = True
+        bench.deliver(b"1", headers={"odd": object()})
+        await eventually(lambda: bench.channel.published, within_s=2)
+        assert "left out" in bench.channel.published[0][1][REJECT_REASON]
+
+
+async def test_a_message_that_redis_refuses_goes_to_push_rejected_and_the_others_go_on() -> None:
+    async with running() as bench:
+        bench.log.refuses = {b"2"}
+        bench.deliver(b"1", b"2", b"3")
+        await eventually(lambda: len(bench.channel.published) == 3, within_s=2)
+        assert [exchange for exchange, _, _ in bench.channel.published] == ["push.rejected", "amq.topic", "amq.topic"]
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [3], within_s=2)
+        assert bench.metrics.rejected.labels("script")._value.get() == 1
+
+
+async def test_a_broken_barrier_breaks_the_session_and_acknowledges_nothing() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_exception(Unavailable("restarted"))
+        with pytest.raises(ExceptionGroup) as raised:
+            await bench.task
+        assert raised.group_contains(Unavailable, match="restarted")
+        assert bench.channel.acks == []
+
+
+async def test_a_lost_redis_connection_breaks_the_session() -> None:
+    async with running() as bench:
+        bench.log.error = Unavailable("gone")
+        bench.deliver(b"1")
+        with pytest.raises(ExceptionGroup):
+            await bench.task
+
+
+async def test_finishing_takes_no_new_batch_and_waits_for_what_has_begun() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: bench.log.batches, within_s=2)
+        bench.deliver(b"2")
+        bench.session.finish()
+        bench.log.may_answer.set()
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert not bench.task.done()
+        bench.barriers[0].set_result(None)
+        await asyncio.wait_for(bench.task, 2)
+        assert bench.channel.acks == [1]
+        assert len(bench.log.batches) == 1
+
+
+async def test_an_idle_session_finishes_at_once() -> None:
+    async with running() as bench:
+        await settle()
+        bench.session.finish()
+        await asyncio.wait_for(bench.task, 2)
+
+
+async def test_a_batch_ends_with_the_message_that_reaches_the_byte_limit() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        body = b"x" * 65_536
+        bench.deliver(*[body] * (MAX_BATCH_BYTES // len(body) + 1))
+        await eventually(lambda: bench.log.batches, within_s=2)
+        assert len(bench.log.batches[0]) == MAX_BATCH_BYTES // len(body)
+
+
+async def test_what_happened_is_counted() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", b"2")
+        bench.deliver(b"3", headers={})
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [3], within_s=2)
+
+        def value(name: str, **labels: str) -> float | None:
+            return bench.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)
+
+        assert (value("received"), value("appended"), value("acknowledged")) == (3, 2, 3)
+        assert (value("copies_sent"), value("copies_lost")) == (2, 0)
+        assert value("rejected", reason="destination") == 1
