@@ -165,12 +165,11 @@ class Client:
         machine = subscription.machine
         was_live = machine.phase is Phase.LIVE
         outputs = machine.copy(entry, self.socket.outbox.room_bytes, self.services.redis_now_ms())
-        if outputs or machine.position == entry.id:
-            self.apply(subscription, outputs)
-        else:
+        if not outputs and machine.position != entry.id:
             self.services.metrics.copies_dropped += 1
         if was_live and machine.phase is not Phase.LIVE:
             self.services.metrics.holes += 1
+        self.apply(subscription, outputs)
 
     def apply(self, subscription: ClientSubscription, outputs: Sequence[Output]) -> None:
         """Do what a subscription's state machine decided, in order."""

@@ -55,7 +55,10 @@ class Limits:
     """The same in MESSAGE frames."""
 
     max_control_bytes: int = 65_536
-    """RECEIPT frames waiting for one client's socket; past it nothing more is read from that client."""
+    """Beyond `max_outbox_bytes`, RECEIPT frames waiting for one client's socket; past it nothing more is read from it.
+
+    What one read has brought is still answered: at most about another 256 KiB.
+    """
 
     slow_consumer_s: float = 30.0
     """A client whose socket has taken nothing for this long is closed."""

@@ -1,0 +1,147 @@
+"""Services without Redis and RabbitMQ, for tests of what stands before them: sockets, STOMP, limits."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
+from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.auth import Authenticator, JwtAuthenticator
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.subscription import LogState, ReadPage
+from pushcluster_gateway.websocket import WebSocketConnection
+
+QUEUE: Final = Destination("queue", "demo")
+JWT_KEY: Final = "a key of the tests that is long enough"
+
+
+class FakeServices:
+    """Grants everything at once; logs are lists."""
+
+    def __init__(self, limits: Limits, authenticator: Authenticator | None = None) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self.authenticator = authenticator or JwtAuthenticator(JWT_KEY, "sub", time.time)
+        self.server_name = "PushCluster/test"
+        self.pod_name = "gateway-test"
+        self.clock = asyncio.get_running_loop().time
+        self.wall_clock = time.time
+        self.grant = True
+        """False: CONNECT is never answered."""
+        self.logs: dict[tuple[str, Destination], list[LogEntry]] = {}
+        self.clients: list[Client] = []
+        self.left: list[Client] = []
+        self.subscriptions: list[ClientSubscription] = []
+        self.rejected: list[StreamId] = []
+        self.moved: list[tuple[StreamId, StreamId]] = []
+        self._sessions = 0
+
+    def redis_now_ms(self) -> int:
+        return int(self.wall_clock() * 1_000)
+
+    def new_session_id(self) -> str:
+        self._sessions += 1
+        return session_id(self._sessions.to_bytes(17, "big"))
+
+    def register(self, client: Client) -> None:
+        self.clients.append(client)
+        if self.grant:
+            client.registered()
+
+    def leave(self, client: Client) -> None:
+        self.left.append(client)
+
+    def subscribe(self, subscription: ClientSubscription) -> None:
+        self.subscriptions.append(subscription)
+        newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
+        subscription.client.subscribed(subscription, LogState(0, newest, ZERO_ID, ZERO_ID, 1))
+
+    def unsubscribe(self, subscription: ClientSubscription) -> None:
+        self.subscriptions.remove(subscription)
+
+    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+        page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
+        asyncio.get_running_loop().call_soon(subscription.client.page_read, subscription, asked, page)
+
+    def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
+        self.rejected += message_ids
+        subscription.client.settled(subscription, message_ids, receipt)
+
+    def cursor_moved(self, subscription: ClientSubscription) -> None:
+        move = subscription.cursor_to_flush()
+        if move is not None:
+            self.moved.append(move)
+
+    def push(self, user: str, body: bytes, destination: Destination = QUEUE) -> StreamId:
+        """Append a message and give its copy to every subscription."""
+        log = self.logs.setdefault((user, destination), [])
+        entry = LogEntry(StreamId(1_000, len(log) + 1), body)
+        log.append(entry)
+        for subscription in list(self.subscriptions):
+            if (subscription.client.user, subscription.destination) == (user, destination):
+                subscription.client.copy_arrived(subscription, entry)
+        return entry.id
+
+    def _log(self, subscription: ClientSubscription) -> list[LogEntry]:
+        return self.logs.get((subscription.client.user, subscription.destination), [])
+
+
+@dataclass
+class RunningServer:
+    """A WebSocketServer on 127.0.0.1 over FakeServices."""
+
+    server: WebSocketServer
+    services: FakeServices
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    async def http(self, request: bytes, *, eof: bool = False) -> bytes:
+        """Send raw bytes and return everything that comes until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            if eof:
+                writer.write_eof()
+            return await reader.read()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def running_server(
+    limits: Limits | None = None,
+    *,
+    max_connections: int = 100,
+    allowed_origins: tuple[str, ...] = (),
+    authenticator: Authenticator | None = None,
+) -> AsyncIterator[RunningServer]:
+    """Serve until the end of the block."""
+    services = FakeServices(limits or Limits(), authenticator)
+
+    def open_client(connection: WebSocketConnection, handshake: Handshake) -> Client:
+        return Client(services, connection, handshake.subprotocol, handshake.token)
+
+    server = WebSocketServer(
+        limits=services.limits,
+        max_connections=max_connections,
+        allowed_origins=allowed_origins,
+        metrics=services.metrics,
+        clock=services.clock,
+        handler_factory=open_client,
+    )
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield RunningServer(server, services, port)
+    finally:
+        await server.close()

@@ -1,0 +1,306 @@
+"""Bad input ends as an ERROR with a reason and a close, or as a refused handshake; the server stays up."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from pushcluster_gateway import closes
+from pushcluster_gateway.closes import Close
+from pushcluster_gateway.limits import Limits
+from tests.support.fake_services import JWT_KEY, RunningServer, running_server
+from tests.support.stomp_client import StompClient, StompError, connected
+from tests.support.waiting import eventually
+
+LIMITS = Limits(
+    max_handshake_bytes=2_000,
+    handshake_timeout_s=0.3,
+    connect_timeout_s=0.3,
+    close_timeout_s=0.5,
+    max_frame_bytes=4_000,
+    max_head_bytes=1_000,
+    max_headers=10,
+    max_subscriptions=2,
+    max_subscription_id_chars=10,
+    max_transactions=1,
+    max_transaction_frames=1,
+)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RunningServer]:
+    async with running_server(LIMITS, max_connections=3) as running:
+        yield running
+        async with connected(running.url, token=token()) as client:
+            assert client.user_name == "alice", "the server is still up"
+
+
+def token(key: str = JWT_KEY, algorithm: str = "HS256", **claims: object) -> str:
+    return jwt.encode({"sub": "alice", **claims}, key, algorithm=algorithm)
+
+
+async def refused(server: RunningServer, *sent: bytes, close: Close, says: str, session: bool = True) -> None:
+    """Send bytes; the answer must be an ERROR and this close."""
+    client = await (StompClient.connect(server.url, token=token()) if session else StompClient.open(server.url))
+    try:
+        for data in sent:
+            await client.send_raw(data)
+        error = await client.expect_error()
+        assert says in error.text
+        assert error["message"] == close.reason
+        assert error["content-type"] == "text/plain"
+        assert client.close_code == close.code
+        await eventually(lambda: server.services.metrics.closes[close.name] == 1, within_s=2)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "close", "says"),
+    [
+        (b"garbage\0", closes.BAD_FRAME, "NUL before"),
+        (b"\x00\xff\xfe", closes.BAD_FRAME, "NUL before"),
+        (b"CONNECT\nno colon\n\n\0", closes.BAD_FRAME, "header line"),
+        (b"\xff\xfe\n\n\0", closes.BAD_FRAME, "UTF-8"),
+        (b"SUBSCRIBE\nid:1\n\n\0", closes.BAD_REQUEST, "first frame must be CONNECT"),
+        (b"PUT\n\n\0", closes.BAD_REQUEST, "first frame must be CONNECT"),
+        (b"x" * 1_003, closes.TOO_LARGE, "command with headers has more than 1000 bytes"),
+        (b"CONNECT\n" + b"a:b\n" * 11 + b"\n\0", closes.BAD_FRAME, "more than 10 headers"),
+        (b"CONNECT\naccept-version:3.0\n\n\0", closes.UNSUPPORTED_VERSION, "supported are 1.0,1.1,1.2"),
+        (b"CONNECT\naccept-version:1.2\nheart-beat:x\n\n\0", closes.BAD_REQUEST, "heart-beat"),
+        (b"CONNECT\naccept-version:1.2\n\n\0", closes.NOT_AUTHENTICATED, "no token"),
+    ],
+)
+async def test_before_connect(server: RunningServer, data: bytes, close: Close, says: str) -> None:
+    await refused(server, data, close=close, says=says, session=False)
+
+
+SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
+
+
+@pytest.mark.parametrize(
+    ("sent", "close", "says"),
+    [
+        ([b"SEND\ndestination:/user/queue/demo\n\nhello\0"], closes.SEND_REFUSED, "only pushes"),
+        ([b"FOO\n\n\0"], closes.BAD_REQUEST, "no such frame"),
+        ([b"CONNECT\n\n\0"], closes.BAD_REQUEST, "connected already"),
+        ([b"ACK\nid:a\\tb\n\n\0"], closes.BAD_FRAME, "undefined escape"),
+        ([b"SEND\ncontent-length:4001\n\n"], closes.TOO_LARGE, "body has more than 4000 bytes"),
+        ([b"SEND\n\n" + b"x" * 3_000, b"x" * 1_001], closes.TOO_LARGE, "body has more than 4000 bytes"),
+        ([b"x" * 4_001], closes.TOO_LARGE, "frame too large"),
+        ([SUBSCRIBE % 1, SUBSCRIBE % 2, SUBSCRIBE % 3], closes.LIMIT_EXCEEDED, "more than 2 subscriptions"),
+        ([SUBSCRIBE % 1, SUBSCRIBE % 1], closes.BAD_REQUEST, "has a subscription with it"),
+        ([SUBSCRIBE % 12_345_678_901], closes.BAD_REQUEST, "more than 10 characters"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/a.b\n\n\0"], closes.BAD_DESTINATION, "/user/queue/a.b"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/*\n\n\0"], closes.BAD_DESTINATION, "/user/queue/*"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/#\n\n\0"], closes.BAD_DESTINATION, "/user/queue/#"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/user/bob/queue/a\n\n\0"], closes.BAD_DESTINATION, "/user/bob"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/topic/a-userxyz\n\n\0"], closes.BAD_DESTINATION, "only a user's own"),
+        ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/demo\nack:x\n\n\0"], closes.BAD_REQUEST, "ack"),
+        ([b"UNSUBSCRIBE\nid:7\n\n\0"], closes.BAD_REQUEST, "no such subscription"),
+        ([b"ACK\nid:9/1-1\n\n\0"], closes.BAD_REQUEST, "no `ack` header"),
+        ([b"COMMIT\ntransaction:t\n\n\0"], closes.BAD_REQUEST, "no such transaction"),
+        ([b"BEGIN\ntransaction:t\n\n\0", b"BEGIN\ntransaction:u\n\n\0"], closes.LIMIT_EXCEEDED, "1 open transactions"),
+        (
+            [b"BEGIN\ntransaction:t\n\n\0", *[b"ACK\nid:1/1-1\ntransaction:t\n\n\0"] * 2],
+            closes.LIMIT_EXCEEDED,
+            "1 frames in open transactions",
+        ),
+    ],
+)
+async def test_after_connect(server: RunningServer, sent: list[bytes], close: Close, says: str) -> None:
+    await refused(server, *sent, close=close, says=says)
+
+
+async def test_the_error_names_the_receipt_of_the_frame_that_caused_it(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.send("SUBSCRIBE", {"id": "1", "destination": "/queue/x", "receipt": "r1"})
+        assert (await client.expect_error())["receipt-id"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("nonsense", "cannot be read"),
+        (token(key="another key that is long enough, too"), "signature"),
+        (jwt.encode({"sub": "alice"}, None, algorithm="none"), "HS256"),
+        (token(key=JWT_KEY + "x" * 64, algorithm="HS512"), "HS256"),
+        (token(exp=int(time.time()) - 60), "expired"),
+        (token(nbf=int(time.time()) + 60), "not valid yet"),
+        (token(exp="soon"), "'exp' is not a number"),
+        (token(sub=5), "no text in its claim 'sub'"),
+        (token(sub=""), "user id has 0 bytes"),
+        (token(sub="x" * 256), "user id has 256 bytes"),
+        (token(sub="a\nb"), "control"),
+    ],
+)
+async def test_a_token_that_proves_nothing_is_refused(server: RunningServer, bad: str, says: str) -> None:
+    with pytest.raises(StompError, match=says) as caught:
+        await StompClient.connect(server.url, token=bad)
+    assert caught.value.frame is not None
+    assert caught.value.frame["message"] == closes.NOT_AUTHENTICATED.reason
+
+
+async def test_a_token_may_come_with_the_handshake(server: RunningServer) -> None:
+    client = await StompClient.open(server.url, headers={"Authorization": f"Bearer {token()}"})
+    await client.send("CONNECT", {"accept-version": "1.2"})
+    assert (await client.next_answer())["user-name"] == "alice"
+    await client.close()
+    async with connected(f"{server.url}?access_token={token()}") as other:
+        assert other.user_name == "alice"
+
+
+async def test_connects_own_token_goes_before_the_handshakes(server: RunningServer) -> None:
+    async with connected(f"{server.url}?access_token={token(sub='mallory')}", token=token()) as client:
+        assert client.user_name == "alice"
+
+
+async def test_a_token_that_expires_ends_the_connection_with_a_reason(server: RunningServer) -> None:
+    async with connected(server.url, token=token(exp=time.time() + 0.3)) as client:
+        assert "token expired" in (await client.expect_error()).text
+        assert client.close_code == closes.TOKEN_EXPIRED.code
+
+
+async def test_a_client_that_never_connects_is_closed(server: RunningServer) -> None:
+    client = await StompClient.open(server.url)
+    assert "no CONNECT frame" in (await client.expect_error()).text
+    assert client.close_code == closes.CONNECT_TIMEOUT.code
+
+
+async def test_bytes_that_pile_up_before_connected_are_refused(server: RunningServer) -> None:
+    server.services.grant = False
+    client = await StompClient.open(server.url)
+    await client.send_raw(f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode() + b"\n" * 2_000)
+    try:
+        for _ in range(3):
+            await client.send_raw(b"\n" * 4_000)
+        await eventually(lambda: server.services.clients, within_s=2)
+        assert len(server.services.clients) == 1
+    finally:
+        server.services.grant = True
+        await client.close()
+
+
+class TestHandshake:
+    @staticmethod
+    def request(path: str = "/ws", **headers: str) -> bytes:
+        chosen = {
+            "Host": "test",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            **headers,
+        }
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in chosen.items())
+        return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+    @pytest.mark.parametrize("path", ["/", "/wss", "/ws/", "/healthz", "/../ws"])
+    async def test_another_path_is_not_found(self, server: RunningServer, path: str) -> None:
+        assert (await server.http(self.request(path))).startswith(b"HTTP/1.1 404")
+
+    async def test_a_plain_request_is_told_to_upgrade(self, server: RunningServer) -> None:
+        assert (await server.http(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 426")
+
+    async def test_a_large_request_is_refused(self, server: RunningServer) -> None:
+        assert (await server.http(self.request(X_Large="x" * 2_000))).startswith(b"HTTP/1.1 431")
+
+    async def test_a_request_of_the_limit_is_taken(self, server: RunningServer) -> None:
+        padding = 2_000 - len(self.request(X_Large=""))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(self.request(X_Large="x" * padding))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        writer.close()
+
+    async def test_garbage_is_cut(self, server: RunningServer) -> None:
+        assert await server.http(b"\x16\x03\x01 no http\r\n\r\n") == b""
+
+    async def test_a_request_that_never_ends_is_cut(self, server: RunningServer) -> None:
+        assert await server.http(b"GET /ws HTTP/1.1\r\n") == b""
+
+    async def test_an_unknown_subprotocol_is_refused(self, server: RunningServer) -> None:
+        answer = await server.http(self.request(Sec_WebSocket_Protocol="mqtt"))
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"v12.stomp" in answer
+
+    async def test_no_extension_is_agreed_on(self, server: RunningServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(self.request(Sec_WebSocket_Extensions="permessage-deflate"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"101" in head
+        assert b"Extensions" not in head
+        writer.close()
+
+    async def test_one_connection_too_many_is_told_when_to_come_back(self, server: RunningServer) -> None:
+        clients = [await StompClient.connect(server.url, token=token()) for _ in range(3)]
+        with pytest.raises(InvalidStatus) as caught:
+            await StompClient.open(server.url)
+        assert caught.value.response.status_code == 503
+        assert int(caught.value.response.headers["Retry-After"]) > 0
+        assert server.services.metrics.handshakes_refused["503"] == 1
+        for client in clients:
+            await client.close()
+        await eventually(lambda: not server.server.connections, within_s=2)
+
+    async def test_a_draining_server_takes_nobody(self, server: RunningServer) -> None:
+        server.server.draining = True
+        assert (await server.http(self.request())).startswith(b"HTTP/1.1 503")
+        server.server.draining = False
+
+    async def test_foreign_origins_are_refused_and_none_is_no_browser(self) -> None:
+        async with running_server(allowed_origins=("https://app.example.com",)) as server:
+            answer = await server.http(self.request(Origin="https://evil.example.com"))
+            assert answer.startswith(b"HTTP/1.1 403")
+            for origin in ("https://app.example.com", None):
+                client = await StompClient.open(server.url, origin=origin)
+                await client.close()
+
+
+class TestWebSocket:
+    async def test_text_that_is_not_utf8_is_refused_even_across_fragments(self, server: RunningServer) -> None:
+        for pieces in ([b"\xff"], [b"a\xc3", b"b"], [b"a\xc3"]):
+            client = await StompClient.open(server.url)
+            await client.socket.send(iter(pieces), text=True)
+            assert await client.wait_closed() == 1007
+
+    async def test_utf8_may_be_split_across_fragments(self, server: RunningServer) -> None:
+        frame = f"CONNECT\naccept-version:1.2\nx:é\nAuthorization:Bearer {token()}\n\n\0".encode()
+        cut = frame.index("é".encode()) + 1
+        client = await StompClient.open(server.url)
+        await client.socket.send(iter([frame[:cut], frame[cut:]]), text=True)
+        assert (await client.next_answer())["user-name"] == "alice"
+        await client.close()
+
+    async def test_binary_messages_are_read_too(self, server: RunningServer) -> None:
+        client = await StompClient.open(server.url)
+        await client.socket.send(f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode())
+        assert (await client.next_answer())["user-name"] == "alice"
+        await client.close()
+
+    async def test_a_message_in_many_fragments_has_the_same_limit(self, server: RunningServer) -> None:
+        client = await StompClient.open(server.url)
+        await client.socket.send(iter([b"\n" * 1_000] * 5))
+        assert "too large" in (await client.expect_error()).text
+        assert client.close_code == 1009
+
+    async def test_an_unmasked_frame_is_refused(self, server: RunningServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(TestHandshake.request())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\x01a")
+        assert (await reader.read())[:1] == b"\x88", "a close frame"
+        writer.close()
+        await eventually(lambda: server.services.metrics.closes["websocket_error"] == 1, within_s=2)
+
+    async def test_frames_sent_before_the_handshakes_answer_cut_the_connection_when_they_are_bad(
+        self, server: RunningServer
+    ) -> None:
+        answer = await server.http(TestHandshake.request() + b"\x81\x01a")
+        assert answer.startswith(b"HTTP/1.1 101")
+
+    async def test_a_client_that_does_not_answer_the_close_is_cut(self, server: RunningServer) -> None:
+        answer = await server.http(TestHandshake.request())
+        assert b"no CONNECT frame" in answer

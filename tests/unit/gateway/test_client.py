@@ -1,0 +1,279 @@
+"""One client over a real socket and services without Redis: what goes over the wire, when, and in how many pieces."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import jwt
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_gateway import closes
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.limits import Limits
+from tests.support.fake_services import JWT_KEY, RunningServer, running_server
+from tests.support.stomp_client import StompClient, connected
+from tests.support.waiting import eventually
+
+LIMITS = Limits(
+    close_timeout_s=0.5,
+    max_outbox_bytes=20_000,
+    max_outbox_messages=50,
+    max_control_bytes=2_000,
+    slow_consumer_s=1.0,
+    server_heart_beat_ms=300,
+    client_heart_beat_ms=200,
+    heart_beat_grace=2.0,
+    ping_interval_s=0.4,
+)
+
+ONE_READ_BYTES = 262_144
+"""What asyncio and uvloop read from a socket at once."""
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RunningServer]:
+    async with running_server(LIMITS) as running:
+        yield running
+
+
+def token(user: str = "alice") -> str:
+    return jwt.encode({"sub": user}, JWT_KEY, algorithm="HS256")
+
+
+def hosted(server: RunningServer, number: int = 0) -> Client:
+    return server.services.clients[number]
+
+
+async def test_connected_tells_what_the_gateway_can_do(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(1_000, 1_000)) as client:
+        assert client.connected["heart-beat"] == "300,200"
+        assert client.connected["server"] == "PushCluster/test"
+    async with connected(server.url, token=token(), versions=("1.0",)) as client:
+        assert client.connected["version"] == "1.0"
+        assert client.connected["heart-beat"] == "0,0"
+
+
+async def test_the_gateway_sends_heart_beats_when_they_were_agreed_on(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(0, 100)) as client:
+        began = time.monotonic()
+        await eventually(lambda: client.heart_beats >= 3, within_s=5)
+        assert time.monotonic() - began < 3 * 0.3 + 3 * 0.25 + 0.3
+    async with connected(server.url, token=token(), heart_beat=(0, 0)) as client:
+        await asyncio.sleep(0.7)
+        assert client.heart_beats == 0
+
+
+async def test_a_client_that_promised_heart_beats_and_sends_none_is_closed(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(100, 0)) as client:
+        assert "no heart-beat" in (await client.expect_error()).text
+        assert client.close_code == closes.NO_HEART_BEAT.code
+
+
+async def test_heart_beats_of_the_client_keep_it(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(100, 0)) as client:
+        for _ in range(8):
+            await client.send_raw("\n")
+            await asyncio.sleep(0.1)
+        assert not client.closed
+
+
+async def test_a_client_without_heart_beats_is_kept_by_its_pongs(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(0, 0)) as client:
+        await asyncio.sleep(1.5)
+        assert not client.closed
+
+
+async def test_a_socket_that_answers_no_ping_is_closed(server: RunningServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    await raw_connect(reader, writer)
+    rest = await asyncio.wait_for(reader.read(), 5)
+    assert b"\x89\x00" in rest, "a ping"
+    assert b"no pong" in rest
+    writer.close()
+    await eventually(lambda: server.services.metrics.closes["no_pong"] == 1, within_s=2)
+
+
+async def raw_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Open WebSocket and session by hand, so that nothing answers pings."""
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    frame = f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode()
+    writer.write(b"\x82\xfe" + len(frame).to_bytes(2, "big") + b"\0\0\0\0" + frame)
+    await reader.readuntil(b"CONNECTED")
+
+
+async def test_a_burst_becomes_one_write(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        socket = hosted(server).socket
+        writes: list[int] = []
+        take = socket.outbox.take
+        before = socket.outbox.written_bytes
+        for n in range(40):
+            server.services.push("alice", b"%d" % n)
+        assert socket.outbox.written_bytes == before, "nothing is written before the end of the tick"
+        writes.append(len(take()))
+        assert writes[0] > 40 * 50
+
+
+async def test_every_message_of_a_burst_arrives_in_order(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        for n in range(500):
+            server.services.push("alice", b"%d" % n)
+        messages = await client.next_messages(500)
+        assert [message.body for message in messages] == [b"%d" % n for n in range(500)]
+
+
+async def test_receipts_come_for_every_kind_of_frame(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo", ack="client-individual")
+        server.services.push("alice", b"1")
+        server.services.push("alice", b"2")
+        first, second = await client.next_messages(2)
+        await client.ack(first, receipt=True)
+        await client.nack(second, receipt=True)
+        assert server.services.rejected == [StreamId(1_000, 2)]
+        await client.begin("t")
+        await client.abort("t")
+        await client.begin("t")
+        await client.commit("t")
+        await client.unsubscribe()
+        await client.disconnect()
+        assert client.close_code == 1000
+
+
+async def test_an_ack_that_comes_twice_or_late_is_no_error(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo", ack="client")
+        server.services.push("alice", b"1")
+        message = await client.next_message()
+        await client.ack(message, receipt=True)
+        await client.ack(message, receipt=True)
+        await client.unsubscribe()
+        await client.ack(message, receipt=True)
+
+
+async def test_the_cursor_moves_only_when_the_socket_has_taken_the_bytes(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        message_id = server.services.push("alice", b"1")
+        subscription = server.services.subscriptions[0]
+        assert server.services.moved[-1] == (StreamId(0, 0), message_id), "sent, and not yet taken"
+        await client.next_message()
+        await eventually(lambda: subscription.cursor_to_flush() == (message_id, message_id), within_s=2)
+        assert subscription.cursor_to_flush() is None
+
+
+async def stop_reading(client: StompClient) -> None:
+    """Leave everything that comes in the kernel's buffers."""
+    client.socket.transport.pause_reading()
+
+
+async def flood(server: RunningServer, user: str, messages: int, size: int = 10_000) -> None:
+    for _ in range(messages):
+        server.services.push(user, b"x" * size)
+        await asyncio.sleep(0)
+
+
+async def test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed(server: RunningServer) -> None:
+    async with connected(server.url, token=token("slow")) as slow:
+        await slow.subscribe("/user/queue/demo")
+        outbox = hosted(server).socket.outbox
+        await stop_reading(slow)
+        await flood(server, "slow", 1_000)
+        assert outbox.end_offset - outbox.written_bytes <= LIMITS.max_outbox_bytes + 11_000
+        await eventually(lambda: server.services.metrics.closes["slow_consumer"] == 1, within_s=5)
+
+
+async def test_a_slow_client_gets_everything_in_order_once_it_reads_again(server: RunningServer) -> None:
+    async with connected(server.url, token=token("slow")) as slow:
+        await slow.subscribe("/user/queue/demo")
+        await stop_reading(slow)
+        await flood(server, "slow", 1_000)
+        assert server.services.subscriptions[0].machine.waits
+        slow.socket.transport.resume_reading()
+        messages = await slow.next_messages(1_000)
+        seqs = [int(message["message-id"].partition("-")[2]) for message in messages]
+        assert seqs == list(range(1, 1_001))
+        assert not slow.closed
+
+
+async def test_a_slow_client_does_not_hold_up_others(server: RunningServer) -> None:
+    async with connected(server.url, token=token("slow")) as slow, connected(server.url, token=token("fast")) as fast:
+        await slow.subscribe("/user/queue/demo")
+        await fast.subscribe("/user/queue/demo")
+        await stop_reading(slow)
+        await flood(server, "slow", 500)
+        server.services.push("fast", b"quick")
+        assert (await fast.next_message(within_s=1)).body == b"quick"
+
+
+async def test_a_client_that_asks_for_receipts_and_takes_none_is_not_read_any_more(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await stop_reading(client)
+        outbox = hosted(server).socket.outbox
+        frames = b"".join(
+            b"BEGIN\ntransaction:t\nreceipt:%b\n\n\0ABORT\ntransaction:t\n\n\0" % (b"r" * 900) for _ in range(40)
+        )
+
+        async def send() -> None:
+            with suppress(ConnectionClosed):
+                while True:
+                    await client.send_raw(frames)
+
+        sender = asyncio.create_task(send())
+        await eventually(lambda: outbox.refuses_input, within_s=5)
+        await asyncio.sleep(0.2)
+        pending = outbox.end_offset - outbox.written_bytes
+        assert pending <= LIMITS.max_outbox_bytes + LIMITS.max_control_bytes + 2 * ONE_READ_BYTES
+        sender.cancel()
+
+
+async def test_a_subscription_that_ended_gets_no_more(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        subscription = server.services.subscriptions[0]
+        await client.unsubscribe()
+        server.services.subscriptions.append(subscription)
+        server.services.push("alice", b"late")
+        await client.no_message(for_s=0.1)
+
+
+async def test_nothing_counts_as_written_once_the_client_has_begun_to_close(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        subscription = server.services.subscriptions[0]
+        await client.close()
+        await eventually(lambda: server.services.left, within_s=2)
+        server.services.push("alice", b"late")
+        assert subscription.machine.position == StreamId(0, 0)
+
+
+async def test_a_client_that_leaves_leaves_the_services(server: RunningServer) -> None:
+    for leave in (StompClient.disconnect, StompClient.close, StompClient.abort_socket):
+        client = await StompClient.connect(server.url, token=token())
+        await leave(client)
+        await eventually(lambda: len(server.services.left) == len(server.services.clients), within_s=2)
+    assert server.services.metrics.closes["client_disconnected"] == 2
+    assert server.services.metrics.closes["connection_lost"] == 1
+
+
+async def test_frames_sent_before_connected_wait_for_it(server: RunningServer) -> None:
+    server.services.grant = False
+    client = await StompClient.open(server.url)
+    connect = f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0"
+    await client.send_raw(connect + "SUBSCRIBE\nid:1\ndestination:/user/queue/demo\nreceipt:r\n\n\0")
+    await eventually(lambda: server.services.clients, within_s=2)
+    await asyncio.sleep(0.05)
+    assert not server.services.subscriptions
+    hosted(server).registered()
+    assert (await client.next_answer()).command == "CONNECTED"
+    await client.wait_receipt("r")
+    await client.close()
