@@ -5,6 +5,7 @@ token for the gateway, and publishes with a key that no browser ever sees.
 """
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ API_TIMEOUT_S: Final = 5.0
 MAX_TEXT_CHARS: Final = 1_000
 MAX_REQUEST_BYTES: Final = 16_384
 
+_MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _STATIC: Final = Path(__file__).parent / "static"
 _SETTINGS: Final = web.AppKey("settings", Settings)
 _SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
@@ -97,31 +99,45 @@ async def _post_send(request: web.Request) -> web.Response:
         return _refuse(415, "send JSON, with content-type application/json")
     try:
         body = await request.json()
-        user, text = str(body["user"]), str(body["text"])
+        user, text, message_id = str(body["user"]), str(body["text"]), str(body["id"])
     except (json.JSONDecodeError, KeyError, TypeError):
-        return _refuse(400, 'send {"user": …, "text": …}')
+        return _refuse(400, 'send {"user": …, "text": …, "id": …}')
     if user not in settings.users:
         return _refuse(403, f"this page sends to {', '.join(settings.users)} only")
     if not 1 <= len(text) <= MAX_TEXT_CHARS:
         return _refuse(400, f"a text has 1 to {MAX_TEXT_CHARS} characters")
-    return await _publish(request.app, user, text)
+    if not _MESSAGE_ID.fullmatch(message_id):
+        return _refuse(400, "an id has 1 to 64 letters, digits and hyphens")
+    return await _publish(request.app, user, text, message_id)
 
 
-async def _publish(app: web.Application, user: str, text: str) -> web.Response:
+async def _publish(app: web.Application, user: str, text: str, message_id: str) -> web.Response:
     settings = app[_SETTINGS]
     url = f"{settings.api_url}/v1/users/{quote(user, safe='')}/messages"
+    headers = {
+        "authorization": f"Bearer {settings.api_key}",
+        "content-type": "text/plain; charset=utf-8",
+        # Sent again after a lost answer, it is still one message.
+        "idempotency-key": message_id,
+    }
     try:
         async with app[_SESSION].post(
-            url,
-            params={"destination": DESTINATION},
-            data=text.encode(),
-            headers={"authorization": f"Bearer {settings.api_key}", "content-type": "text/plain; charset=utf-8"},
+            url, params={"destination": DESTINATION}, data=text.encode(), headers=headers
         ) as reply:
             if reply.status == 202:
                 return web.json_response({"accepted": True}, status=202)
-            return _refuse(502, f"the dispatcher answered {reply.status}: {(await reply.text())[:200]}")
+            return _refuse(502, f"the dispatcher answered {reply.status}: {await _read_problem(reply)}")
     except (aiohttp.ClientError, TimeoutError):
-        return _refuse(503, "the dispatcher does not answer; nothing was sent, or it may arrive: try again")
+        return _refuse(503, "the dispatcher does not answer")
+
+
+async def _read_problem(reply: aiohttp.ClientResponse) -> str:
+    """Return what the dispatcher's problem document (RFC 9457) says in words."""
+    text = await reply.text()
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]
 
 
 async def _get_health(_: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from local_run.plane import LocalPlane, RunningProgram
 from tests.support.browser import open_page
@@ -43,6 +43,11 @@ async def send(page: Page, user: str, text: str) -> None:
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#send input[name=text]")).to_have_value("", timeout=WITHIN_MS)
     await expect(page.locator("#sent")).to_have_attribute("data-outcome", "accepted")
+
+
+async def fetch_and_lose(route: Route) -> None:
+    await route.fetch()
+    await route.abort("connectionreset")
 
 
 async def gateway_of(page: Page, local: LocalPlane, user: str) -> RunningProgram:
@@ -93,3 +98,15 @@ async def test_a_user_whose_gateway_is_killed_goes_on_with_another(page: Page, l
     await send(page, "alice", "Through the other gateway.")
     await expect(page.locator("#inbox-alice li .body")).to_have_text(["Through the other gateway."], timeout=WITHIN_MS)
     await gateway.start()
+
+
+async def test_a_text_that_is_sent_again_after_a_lost_confirm_arrives_once(page: Page) -> None:
+    await page.route("**/send", fetch_and_lose, times=1)
+    await page.get_by_label("alice", exact=True).check()
+    await page.get_by_label("Message", exact=True).fill("Once.")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#sent")).to_contain_text("Not confirmed", timeout=WITHIN_MS)
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#sent")).to_have_attribute("data-outcome", "accepted", timeout=WITHIN_MS)
+    await send(page, "alice", "After it.")
+    await expect(page.locator("#inbox-alice li .body")).to_have_text(["Once.", "After it."], timeout=WITHIN_MS)

@@ -114,6 +114,17 @@ function addRecipient(user, isFirst) {
   byId("recipients").append(label);
 }
 
+// A text whose confirm did not come is sent again under its old id: so it can never be delivered twice.
+let unconfirmed = null;
+
+function messageId(user, text) {
+  if (unconfirmed?.user !== user || unconfirmed?.text !== text) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    unconfirmed = { user, text, id: Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("") };
+  }
+  return unconfirmed.id;
+}
+
 async function send(event) {
   event.preventDefault();
   const form = event.target;
@@ -126,13 +137,14 @@ async function send(event) {
     await fetchJson("send", SEND_TIMEOUT_MS, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ user, text }),
+      body: JSON.stringify({ user, text, id: messageId(user, text) }),
     });
+    unconfirmed = null;
     outcome.textContent = `Safe on disk, for ${user}, after ${Math.round(performance.now() - started)} ms.`;
     outcome.dataset.outcome = "accepted";
     form.elements.text.value = "";
   } catch (error) {
-    outcome.textContent = `Not sent: ${error.message}.`;
+    outcome.textContent = `Not confirmed: ${error.message}. Send it again; it cannot arrive twice.`;
     outcome.dataset.outcome = "failed";
   } finally {
     button.disabled = false;

@@ -19,13 +19,15 @@ Client = TestClient[web.Request, web.Application]
 @dataclass
 class FakeDispatcher:
     status: int = 202
-    published: list[tuple[str, str, str, str, bytes]] = field(default_factory=list)
+    published: list[tuple[str, str, str, str, str, bytes]] = field(default_factory=list)
 
     async def publish(self, request: web.Request) -> web.Response:
         user, destination = request.match_info["user"], request.query["destination"]
-        authorization, content_type = request.headers["authorization"], request.headers["content-type"]
-        self.published.append((user, destination, authorization, content_type, await request.read()))
-        return web.json_response({"error": "the broker is away"} if self.status != 202 else {}, status=self.status)
+        names = ("authorization", "content-type", "idempotency-key")
+        authorization, content_type, message_id = (request.headers[name] for name in names)
+        body = await request.read()
+        self.published.append((user, destination, authorization, content_type, message_id, body))
+        return web.json_response({"detail": "the broker is away"} if self.status != 202 else {}, status=self.status)
 
 
 @pytest.fixture
@@ -59,10 +61,10 @@ async def client(environ: dict[str, str]) -> AsyncIterator[Client]:
 async def test_a_message_goes_to_the_named_user_with_the_key_that_stays_on_the_server(
     dispatcher: FakeDispatcher, client: Client
 ) -> None:
-    reply = await client.post("/send", json={"user": "bob", "text": "grüße"})
+    reply = await client.post("/send", json={"user": "bob", "text": "grüße", "id": "id-1"})
     assert (reply.status, await reply.json()) == (202, {"accepted": True})
     assert dispatcher.published == [
-        ("bob", "/queue/demo", "Bearer api-secret", "text/plain; charset=utf-8", "grüße".encode())
+        ("bob", "/queue/demo", "Bearer api-secret", "text/plain; charset=utf-8", "id-1", "grüße".encode())
     ]
 
 
@@ -78,10 +80,11 @@ async def test_no_answer_of_the_server_holds_a_key(client: Client) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({"user": "mallory", "text": "hi"}, 403),
-        ({"user": "alice", "text": ""}, 400),
-        ({"user": "alice", "text": "x" * (MAX_TEXT_CHARS + 1)}, 400),
-        ({"user": "alice"}, 400),
+        ({"user": "mallory", "text": "hi", "id": "id-1"}, 403),
+        ({"user": "alice", "text": "", "id": "id-1"}, 400),
+        ({"user": "alice", "text": "x" * (MAX_TEXT_CHARS + 1), "id": "id-1"}, 400),
+        ({"user": "alice", "text": "hi"}, 400),
+        ({"user": "alice", "text": "hi", "id": "a\r\nb"}, 400),
         (["alice", "hi"], 400),
     ],
 )
@@ -102,13 +105,13 @@ async def test_a_form_of_another_site_cannot_send(dispatcher: FakeDispatcher, cl
 
 async def test_a_refusal_of_the_dispatcher_reaches_the_page(dispatcher: FakeDispatcher, client: Client) -> None:
     dispatcher.status = 503
-    reply = await client.post("/send", json={"user": "alice", "text": "hi"})
+    reply = await client.post("/send", json={"user": "alice", "text": "hi", "id": "id-1"})
     assert reply.status == 502
     assert "the broker is away" in (await reply.json())["error"]
 
 
 async def test_a_dispatcher_that_is_away_is_a_503(client: Client) -> None:
-    reply = await client.post("/send", json={"user": "alice", "text": "hi"})
+    reply = await client.post("/send", json={"user": "alice", "text": "hi", "id": "id-1"})
     assert reply.status == 503
 
 
