@@ -45,7 +45,7 @@ def install_operator(cluster: Cluster) -> None:
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/pushclusters.pushcluster.dev", "--timeout=30s")
-    # kubectl keeps what it knows of the API for hours, and from before the CRD `pc` meant PriorityClass: have it look anew.
+    # kubectl keeps what it knows of the API for hours, and before the CRD `pc` meant PriorityClass: have it look anew.
     kubectl("api-resources", "--api-group=pushcluster.dev")
     kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", str(overlay))
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)

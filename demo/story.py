@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import redis.asyncio
-from tests.support.stomp_client import StompClient
 
 from demo.expose import Access, expose
 from demo.install import install_operator
@@ -17,6 +16,7 @@ from demo.publish import publish_amqp, publish_http
 from demo.tokens import mint
 from pushcluster_contract import routing
 from pushcluster_contract.keys import Keys
+from tests.support.stomp_client import StompClient
 
 NAMESPACE: Final = "demo"
 NAME: Final = "demo"
@@ -37,10 +37,10 @@ async def tell(cluster: Cluster) -> None:
     await asyncio.to_thread(_start_operator, cluster, narrator)
     access = await asyncio.to_thread(_apply_push_cluster, cluster, kubectl, narrator)
     alice, bob = await _connect(access, narrator)
-    await _send(access, alice, bob, narrator)
+    last = await _send(access, alice, bob, narrator)
     await asyncio.to_thread(_show_route, kubectl, alice, narrator)
     await _lose_gateway(access, kubectl, alice, narrator)
-    await _come_back(access, alice, narrator)
+    await _come_back(access, last, narrator)
     await bob.disconnect()
     _say_goodbye(access, narrator)
 
@@ -134,23 +134,26 @@ async def _connect(access: Access, narrator: Narrator) -> tuple[StompClient, Sto
     narrator.step("alice and bob connect to different gateways and subscribe to /user/queue/demo")
     alice, bob = await connect_apart(access, "alice", "bob")
     for name, client in (("alice", alice), ("bob", bob)):
-        await client.subscribe(f"/user{DESTINATION}", id="sub-0", receipt="ready")
+        await client.subscribe(f"/user{DESTINATION}", id="sub-0")
         narrator.say(f"{name:5} session {client.session} on gateway {client.gateway}")
     return alice, bob
 
 
-async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: Narrator) -> None:
+async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: Narrator) -> str:
+    """Return the message-id of what alice got."""
     narrator.step("A message for alice reaches alice; bob's next message is the first thing bob gets")
     narrator.say("AMQP: publish to exchange `push`, routing key `alice`, header destination=/queue/demo")
     await asyncio.to_thread(publish_amqp, access.producer_amqp_url, "alice", DESTINATION, "for alice alone")
     message = await alice.next_message(within_s=10)
     _expect(message.body, b"for alice alone")
-    narrator.say(f"alice got {message.body.decode()!r}, message-id {message.headers['message-id']}")
+    last = message["message-id"]
+    narrator.say(f"alice got {message.text!r}, message-id {last}")
     narrator.command("curl -X POST -H 'Authorization: Bearer …' …/v1/users/bob/messages?destination=/queue/demo")
     narrator.say(await publish_http(access, "bob", DESTINATION, "for bob alone"))
     message = await bob.next_message(within_s=10)
     _expect(message.body, b"for bob alone")
-    narrator.say(f"bob got {message.body.decode()!r} first: alice's message never came to him")
+    narrator.say(f"bob got {message.text!r} first: alice's message never came to him")
+    return last
 
 
 def _show_route(kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
@@ -189,15 +192,14 @@ async def _lose_gateway(access: Access, kubectl: Kubectl, alice: StompClient, na
     narrator.say("meanwhile a message was sent to alice, who is not connected")
 
 
-async def _come_back(access: Access, alice: StompClient, narrator: Narrator) -> None:
+async def _come_back(access: Access, last: str, narrator: Narrator) -> None:
     narrator.step("alice reconnects and gets what was sent while she was away")
-    last = alice.last_message_id
     again = await connect(access, "alice")
-    await again.subscribe(f"/user{DESTINATION}", id="sub-0", last_message_id=last, receipt="ready")
+    await again.subscribe(f"/user{DESTINATION}", id="sub-0", last_message_id=last)
     message = await again.next_message(within_s=10)
     _expect(message.body, b"sent while alice was away")
     narrator.say(f"alice, now on gateway {again.gateway}, resumed after message-id {last}")
-    narrator.say(f"alice got {message.body.decode()!r} (recovered:{message.headers.get('recovered')})")
+    narrator.say(f"alice got {message.text!r} (recovered:{message.headers.get('recovered')})")
     await again.disconnect()
 
 

@@ -90,7 +90,9 @@ def wait_ready(kubectl: Kubectl) -> None:
 
     def is_ready() -> bool:
         pc = kubectl.get("pc", NAME)
-        ready = next((c for c in pc.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {})
+        ready: dict[str, Any] = next(
+            (c for c in pc.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {}
+        )
         return ready.get("status") == "True" and ready.get("observedGeneration") == pc["metadata"]["generation"]
 
     try:

@@ -5,11 +5,10 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis.asyncio
-from tests.support.stomp_client import StompClient
 
 from demo.install import OPERATOR, OPERATOR_NAMESPACE
 from demo.kubectl import run
@@ -18,6 +17,7 @@ from demo.story import connect
 from pushcluster_contract.keys import Keys
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
 from tests.e2e.report import record_clean_up
+from tests.support.stomp_client import StompClient
 
 BOUND_S = 5
 BOUND_AFTER_OPERATOR_START_S = 30
@@ -42,8 +42,7 @@ class Victim:
         return self.client.gateway
 
     async def entry(self) -> bytes | None:
-        entry: bytes | None = await self.store.hget(self.sessions_key, self.client.session)
-        return entry
+        return cast("bytes | None", await self.store.hget(self.sessions_key, self.client.session))
 
     async def seconds_until_gone(self, since: float, bound_s: float) -> float:
         """Return the seconds from `since` (monotonic) until the entry had left Redis."""
@@ -58,7 +57,7 @@ async def victim(shared: PushCluster, request: pytest.FixtureRequest) -> AsyncIt
     shared.wait_ready()
     user = f"victim-{abs(hash(request.node.name)) % 10**8}"
     client = await connect(shared.access, user)
-    await client.subscribe(USER_QUEUE, id="0", receipt="r")
+    await client.subscribe(USER_QUEUE, id="0")
     store: redis.asyncio.Redis = redis.asyncio.from_url(shared.access.redis_url)
     victim = Victim(shared, client, user, store)
     assert await victim.entry() is not None
@@ -195,7 +194,7 @@ async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Vic
             break
         await again.disconnect()
     assert again.gateway != victim.pod
-    await again.subscribe(USER_QUEUE, id="0", receipt="r")
+    await again.subscribe(USER_QUEUE, id="0")
 
     since = await asyncio.to_thread(delete_frozen, victim)
     await victim.seconds_until_gone(since, BOUND_S)

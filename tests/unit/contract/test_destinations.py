@@ -1,4 +1,5 @@
 import pytest
+
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 

@@ -1,4 +1,5 @@
 import pytest
+
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.headers import select_forwarded
 from pushcluster_contract.ids import StreamId

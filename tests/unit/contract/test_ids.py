@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import (
     Incarnation,

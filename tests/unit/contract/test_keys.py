@@ -1,6 +1,7 @@
 import re
 
 import pytest
+
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import Incarnation

@@ -1,4 +1,5 @@
 import pytest
+
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.routing import Copy, RoutingMode, plan_copies, session_key
