@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 from prometheus_client import CollectorRegistry
@@ -44,7 +44,8 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self.metrics = Metrics(CollectorRegistry())
-        self.leader = Leader(kube, settings.namespace, f"{settings.pod_name}_{os.urandom(8).hex()}")
+        self._identity = f"{settings.pod_name}_{os.urandom(8).hex()}"
+        self.leader = Leader(kube, settings.namespace, self._identity)
         self.leads = False
         self._canary = Canary(kube, settings.namespace)
         recorder = Recorder(kube)
@@ -99,6 +100,7 @@ class Operator:
         await kopf.operator(
             registry=build_registry(reconcile=self._reconciles.add, sweep=self._sweeps.add, canary=self._canary),
             settings=build_settings(),
+            identity=cast(Any, self._identity),  # by default kopf asks for a user name, and our numeric user has none
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
