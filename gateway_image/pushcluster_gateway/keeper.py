@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pushcluster_contract.errors import Unavailable
-from pushcluster_contract.limits import LEASE_RENEW_MS, WALK_ROUND_MS
+from pushcluster_contract.limits import LEASE_RENEW_MS
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.lease import Cause, Lease
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry
 from pushcluster_runtime.backoff import Backoff
 
@@ -36,20 +37,22 @@ class Keeper:
         hub: Hub,
         refresh: Refresh,
         metrics: Metrics,
-        clock: Callable[[], float],
-        backoff: Backoff,
+        outside: Outside,
+        walk_round_s: float,
     ) -> None:
         self._registry = registry
         self._hub = hub
         self._refresh = refresh
         self._metrics = metrics
-        self._clock = clock
-        self._backoff = backoff
+        self._clock = outside.clock
+        self._backoff = Backoff(outside.random)
+        self._walk_round_s = walk_round_s
         self._lease = Lease()
         self._renewing = asyncio.Lock()
-        self._attempted_at = clock()
+        self._attempted_at = outside.clock()
         self._resync_wanted = asyncio.Event()
         self._round: deque[str] = deque()
+        self._owed = 0.0
 
     @property
     def lease_held(self) -> bool:
@@ -99,7 +102,7 @@ class Keeper:
         self._resync_wanted.set()
 
     async def run_walk(self) -> None:
-        """Look at each session once in about WALK_ROUND_MS, and at all of them when a resync is wanted."""
+        """Look at each session once in about `walk_round_s`, and at all of them when a resync is wanted."""
         while True:
             try:
                 async with asyncio.timeout(WALK_STEP_S):
@@ -137,6 +140,7 @@ class Keeper:
     def _next_step(self) -> list[str]:
         if not self._round:
             self._round.extend(self._hub.session_ids())
-        steps = WALK_ROUND_MS / 1_000 / WALK_STEP_S
-        count = min(len(self._round), int(len(self._hub) / steps) + 1)
-        return [self._round.popleft() for _ in range(count)]
+        self._owed = min(self._owed + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
+        step = [self._round.popleft() for _ in range(int(self._owed))]
+        self._owed -= len(step)
+        return step

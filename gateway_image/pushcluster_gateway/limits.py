@@ -5,7 +5,7 @@ Bounds that other programs rely on too stand in `pushcluster_contract.limits`.
 
 from dataclasses import dataclass
 
-from pushcluster_contract.limits import LOG_PAGE_ENTRIES, MAX_SUBSCRIPTIONS_PER_SESSION
+from pushcluster_contract.limits import LOG_PAGE_ENTRIES, MAX_SUBSCRIPTIONS_PER_SESSION, WALK_ROUND_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ class Limits:
 
     page_entries: int = LOG_PAGE_ENTRIES
     """Log entries that one CATCHUP read asks for."""
+
+    walk_round_s: float = WALK_ROUND_MS / 1_000
+    """Each session is looked at once in about this time, so that a lost copy is found even if nothing else happens."""
 
     server_heart_beat_ms: int = 10_000
     """The gateway can send a heart-beat this often."""

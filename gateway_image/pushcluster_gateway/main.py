@@ -174,8 +174,8 @@ class Program:
             hub=gateway.hub,
             refresh=gateway.refresh,
             metrics=metrics,
-            clock=outside.clock,
-            backoff=Backoff(outside.random),
+            outside=outside,
+            walk_round_s=self._limits.walk_round_s,
         )
         gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=CursorFlusher(registry, metrics))
         return gateway

@@ -88,16 +88,12 @@ class RunningGateway:
             await self.task
 
 
-@asynccontextmanager
-async def running_gateway(
-    plane: Any, *, limits: Limits | None = None, pod_uid: str | None = None, **variables: str
-) -> AsyncIterator[RunningGateway]:
-    """Run a gateway until the end of the block; `variables` are environment variables of `contract.env` by name."""
-    pod_name = f"gateway-{secrets.token_hex(3)}"
+def environment_of(plane: Any, **variables: str) -> dict[str, str]:
+    """Return a gateway's environment; `variables` are environment variables by their name in `contract.env`."""
     defaults = {
         env.CLUSTER: plane.cluster,
-        env.POD_NAME: pod_name,
-        env.POD_UID: pod_uid or secrets.token_hex(8),
+        env.POD_NAME: f"gateway-{secrets.token_hex(3)}",
+        env.POD_UID: secrets.token_hex(8),
         env.AMQP_URL: plane.amqp_url,
         env.REDIS_URL: plane.redis_url,
         env.JWT_KEY: JWT_KEY,
@@ -106,8 +102,15 @@ async def running_gateway(
         env.ADMIN_PORT: "0",
         env.DRAIN_SECONDS: "1",
     }
-    chosen = {getattr(env, name): value for name, value in variables.items()}
-    settings = Settings.parse(Environment({**defaults, **chosen}))
+    return {**defaults, **{getattr(env, name): value for name, value in variables.items()}}
+
+
+@asynccontextmanager
+async def running_gateway(
+    plane: Any, *, limits: Limits | None = None, **variables: str
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway in this process until the end of the block; `variables` as for `environment_of`."""
+    settings = Settings.parse(Environment(environment_of(plane, **variables)))
     started: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     task = asyncio.create_task(serve(settings, stop, limits=limits, on_started=started.set_result))
@@ -115,7 +118,7 @@ async def running_gateway(
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
-    gateway = RunningGateway(started.result(), stop, task, pod_name)
+    gateway = RunningGateway(started.result(), stop, task, settings.pod_name)
     try:
         yield gateway
     finally:

@@ -1,0 +1,280 @@
+"""A gateway while Redis, RabbitMQ or its own registry entries go away: sockets stay, and nothing is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import encode_member
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_gateway import closes
+from pushcluster_gateway.limits import Limits
+from pushcluster_runtime.removal import remove_incarnation
+from tests.support.amqp_admin import AmqpAdmin
+from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused
+from tests.support.gateways import Backend, RunningGateway, backend, running_gateway, token
+from tests.support.stomp_client import StompClient, StompError, connected
+from tests.support.waiting import eventually
+
+HEALED_WITHIN_S = 20.0
+
+
+@pytest.fixture
+async def back(plane: Any) -> AsyncIterator[Backend]:
+    async with backend(plane) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(plane, limits=Limits(walk_round_s=3_600)) as running:
+        await eventually(running.is_ready, within_s=10)
+        yield running
+
+
+async def texts(client: StompClient, count: int, within_s: float = HEALED_WITHIN_S) -> list[str]:
+    return [message.text for message in await client.next_messages(count, within_s)]
+
+
+async def resynced(gateway: RunningGateway, cause: str) -> None:
+    async def done() -> bool:
+        return await gateway.metric(f'resyncs_total{{cause="{cause}"}}') >= 1 and await gateway.is_ready()
+
+    await eventually(done, within_s=HEALED_WITHIN_S)
+
+
+async def test_after_the_amqp_connection_was_killed_copies_come_again(
+    plane: Any, services: Services, gateway: RunningGateway
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        async with backend(plane) as back:
+            await alice.subscribe("/user/queue/demo")
+            await alice.subscribe("/user/queue/other", id="other")
+            await back.push("alice", "m0")
+            await texts(alice, 1)
+        await close_amqp_connections(services, plane.vhost)
+        async with backend(plane) as back:
+            await back.push("alice", "m1")
+            assert await texts(alice, 1) == ["m1"]
+            await resynced(gateway, "amqp_reconnected")
+
+            async def copies_are_enough_again() -> bool:
+                pages = await gateway.metric("catchup_pages_total")
+                await back.push("alice", "q")
+                await back.push("alice", "o", destination=Destination("queue", "other"))
+                assert sorted(await texts(alice, 2)) == ["o", "q"]
+                return await gateway.metric("catchup_pages_total") == pages
+
+            await eventually(copies_are_enough_again, within_s=10)
+            assert [outcome.name for outcome in back.outcomes[-2:]] == ["CONFIRMED", "CONFIRMED"]
+        assert not alice.closed
+
+
+async def test_while_rabbitmq_is_away_the_gateway_is_not_ready_and_subscribe_asks_to_retry(
+    services: Services, gateway: RunningGateway
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        async with down(services.rabbitmq):
+            await eventually(lambda: is_not_ready(gateway), within_s=HEALED_WITHIN_S)
+            bob = await StompClient.connect(gateway.url, token=token("bob"))
+            with pytest.raises(StompError, match="RabbitMQ") as caught:
+                await bob.subscribe("/user/queue/demo")
+            assert caught.value.frame is not None
+            assert int(caught.value.frame["retry-after-ms"]) > 0
+            assert await bob.wait_closed() == closes.UNAVAILABLE.code
+            assert not alice.closed
+        await eventually(gateway.is_ready, within_s=60)
+
+
+async def is_not_ready(gateway: RunningGateway) -> bool:
+    return not await gateway.is_ready()
+
+
+async def test_a_queue_that_somebody_deletes_is_made_again(
+    plane: Any, services: Services, amqp_admin: AmqpAdmin, gateway: RunningGateway, back: Backend
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        await back.push("alice", "m0")
+        await texts(alice, 1)
+        (name,) = await subscription_queues(amqp_admin, plane.vhost)
+        await asyncio.to_thread(services.rabbitmq.exec, "rabbitmqctl", "delete_queue", "--vhost", plane.vhost, name)
+
+        async def there_is_a_new_one() -> bool:
+            names = await subscription_queues(amqp_admin, plane.vhost)
+            return len(names) == 1 and names != [name]
+
+        await eventually(there_is_a_new_one, within_s=10)
+        await back.push("alice", "m1")
+        assert await texts(alice, 1) == ["m1"]
+        assert back.outcomes[-1].name == "CONFIRMED"
+
+
+async def subscription_queues(amqp_admin: AmqpAdmin, vhost: str) -> list[str]:
+    return [name for name in await amqp_admin.queues(vhost) if name.startswith("stomp-subscription-")]
+
+
+async def test_a_gateway_that_was_removed_by_mistake_comes_back_and_loses_nothing(
+    gateway: RunningGateway, back: Backend
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        removed = await remove_incarnation(back.redis, back.scripts, back.keys, gateway.incarnation)
+        assert removed == 1
+        await back.push("alice", "while nobody was known to hold her")
+        assert not back.outcomes
+        assert await texts(alice, 1) == ["while nobody was known to hold her"]
+        await resynced(gateway, "lease_lost")
+        assert list(await back.sessions("alice")) == [alice.session]
+        assert await back.members(gateway.incarnation) == 1
+        await back.push("alice", "live again")
+        assert await texts(alice, 1) == ["live again"]
+        assert back.outcomes[-1].name == "CONFIRMED"
+
+
+async def test_after_redis_was_killed_and_restarted_everything_is_written_back(
+    services: Services, gateway: RunningGateway, back: Backend
+) -> None:
+    async with (
+        connected(gateway.url, token=token("alice")) as alice,
+        connected(gateway.url, token=token("idle")) as idle,
+    ):
+        await alice.subscribe("/user/queue/demo")
+        await back.push("alice", "before")
+        await texts(alice, 1)
+        await kill_and_start(services.redis)
+        await resynced(gateway, "redis_restarted")
+        await back.push("alice", "after")
+        assert await texts(alice, 1) == ["after"]
+        assert list(await back.sessions("idle")) == [idle.session]
+        assert not alice.closed
+
+
+async def test_a_redis_that_lost_everything_is_filled_again_and_the_gap_is_told(
+    gateway: RunningGateway, back: Backend
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        await back.push("alice", "old")
+        await texts(alice, 1)
+        await back.redis.flushall()
+        await back.push("alice", "new")
+        message = await alice.next_message(HEALED_WITHIN_S)
+        assert (message.text, message["recovered"]) == ("new", "false")
+        await resynced(gateway, "lease_lost")
+        assert list(await back.sessions("alice")) == [alice.session]
+
+
+async def test_while_redis_is_away_sockets_stay_and_subscribe_asks_to_retry(
+    services: Services, gateway: RunningGateway, back: Backend
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        async with down(services.redis):
+            with pytest.raises(StompError, match="Redis") as caught:
+                await alice_elsewhere(gateway)
+            assert caught.value.frame is not None
+            assert int(caught.value.frame["retry-after-ms"]) > 0
+            await eventually(lambda: is_not_ready(gateway), within_s=HEALED_WITHIN_S)
+            assert (await gateway.admin("/healthz"))[0] == 200
+            assert not alice.closed
+        await eventually(gateway.is_ready, within_s=HEALED_WITHIN_S)
+
+        async def pushed() -> bool:
+            try:
+                await back.push("alice", "after")
+            except Unavailable:
+                return False
+            return True
+
+        await eventually(pushed, within_s=10)
+        assert await texts(alice, 1) == ["after"]
+
+
+async def alice_elsewhere(gateway: RunningGateway) -> None:
+    client = await StompClient.connect(gateway.url, token=token("alice"))
+    try:
+        await client.subscribe("/user/queue/demo")
+    finally:
+        await client.close()
+
+
+async def test_a_frozen_redis_costs_a_lease_and_a_session_is_registered_only_under_a_new_one(
+    services: Services, gateway: RunningGateway, back: Backend
+) -> None:
+    async with paused(services.redis):
+        await eventually(lambda: is_not_ready(gateway), within_s=HEALED_WITHIN_S)
+    await back.redis.zrem(back.keys.gateways, str(gateway.incarnation))
+    async with connected(gateway.url, token=token("alice")) as alice:
+        assert list(await back.sessions("alice")) == [alice.session]
+        assert str(gateway.incarnation) in await back.leases()
+
+
+async def test_sessions_that_left_while_redis_was_away_leave_the_registry_afterwards(
+    services: Services, gateway: RunningGateway, back: Backend
+) -> None:
+    alice = await StompClient.connect(gateway.url, token=token("alice"))
+    await alice.subscribe("/user/queue/demo")
+    message_id = await back.push("alice", "m0")
+    await alice.next_message()
+    async with down(services.redis):
+        await alice.close()
+
+    async def is_gone() -> bool:
+        try:
+            return not await back.sessions("alice")
+        except Exception as error:
+            raise AssertionError from error
+
+    await eventually(is_gone, within_s=HEALED_WITHIN_S)
+    assert str(await back.cursor("alice")) == message_id
+
+
+async def test_the_walk_repairs_a_lost_copy_when_nothing_else_happens(plane: Any, back: Backend) -> None:
+    async with running_gateway(plane, limits=Limits(walk_round_s=1)) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        async with connected(gateway.url, token=token("alice")) as alice:
+            await alice.subscribe("/user/queue/demo")
+            back.send_copies = False
+            await back.push("alice", "lost on its way")
+            assert await texts(alice, 1, within_s=5) == ["lost on its way"]
+            await back.redis.delete(back.keys.sessions("alice"))
+
+            async def is_back() -> bool:
+                return list(await back.sessions("alice")) == [alice.session]
+
+            await eventually(is_back, within_s=5)
+
+
+async def test_at_start_earlier_processes_of_the_same_pod_are_removed(plane: Any, back: Backend) -> None:
+    stale, other = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16)
+    for incarnation, user in ((stale, "alice"), (other, "bob")):
+        sid = "s" * 26
+        await back.redis.zadd(back.keys.gateways, {str(incarnation): 1})
+        await back.redis.sadd(back.keys.gateway(incarnation), encode_member(user, sid))
+        await back.redis.hset(back.keys.sessions(user), sid, SessionEntry(incarnation).encode())
+    async with running_gateway(plane, POD_UID="pod-1") as gateway:
+
+        async def only_the_stale_one_is_gone() -> bool:
+            return not await back.sessions("alice") and str(stale) not in await back.leases()
+
+        await eventually(only_the_stale_one_is_gone, within_s=10)
+        assert list(await back.sessions("bob")) == ["s" * 26]
+        assert sorted(await back.leases()) == sorted([str(other), str(gateway.incarnation)])
+
+
+async def test_one_session_too_many_of_a_user_is_refused(gateway: RunningGateway, back: Backend) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        for n in range(63):
+            sid = "".join("abcdefghijklmnopqrstuvwxyz"[int(digit)] for digit in f"{n:026d}")
+            await back.redis.hset(back.keys.sessions("alice"), sid, SessionEntry(gateway.incarnation).encode())
+        with pytest.raises(StompError, match="too many sessions") as caught:
+            await StompClient.connect(gateway.url, token=token("alice"))
+        assert caught.value.frame is not None
+        assert "64" in caught.value.frame.text
+        await alice.subscribe("/user/queue/demo")

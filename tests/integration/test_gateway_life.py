@@ -1,0 +1,210 @@
+"""A gateway from its start to its end: what stands in the registry and at the broker, and what is left afterwards."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.topology import build_gateway_queue
+from pushcluster_gateway import closes
+from tests.support.amqp_admin import AmqpAdmin
+from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.gateways import Backend, RunningGateway, backend, environment_of, running_gateway, token
+from tests.support.stomp_client import StompClient, connected
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def back(plane: Any) -> AsyncIterator[Backend]:
+    async with backend(plane) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(plane) as running:
+        await eventually(running.is_ready, within_s=10)
+        yield running
+
+
+DEMO = Destination("queue", "demo")
+
+
+async def bindings_of(amqp_admin: AmqpAdmin, vhost: str) -> list[tuple[str, str]]:
+    return [(key, queue) for exchange, key, queue in await amqp_admin.bindings(vhost) if exchange == "amq.topic"]
+
+
+async def test_a_session_stands_in_the_registry_while_it_lasts(
+    plane: Any, gateway: RunningGateway, back: Backend, amqp_admin: AmqpAdmin
+) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation)}
+        assert await back.members(gateway.incarnation) == 1
+        await alice.subscribe("/user/queue/demo")
+        assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation, (DEMO,))}
+        ((key, queue),) = await bindings_of(amqp_admin, plane.vhost)
+        assert key == f"demo-user{alice.session}"
+        assert queue.startswith("stomp-subscription-")
+
+        await alice.unsubscribe()
+
+        async def has_no_destination() -> bool:
+            return await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation)}
+
+        await eventually(has_no_destination, within_s=5)
+        await eventually(lambda: no_bindings(amqp_admin, plane.vhost), within_s=5)
+        await alice.subscribe("/user/queue/demo")
+        await alice.disconnect()
+
+    async def nothing_is_left() -> bool:
+        return not await back.sessions("alice") and not await back.members(gateway.incarnation)
+
+    await eventually(nothing_is_left, within_s=5)
+    await eventually(lambda: no_bindings(amqp_admin, plane.vhost), within_s=5)
+
+
+async def no_bindings(amqp_admin: AmqpAdmin, vhost: str) -> bool:
+    return not await bindings_of(amqp_admin, vhost)
+
+
+async def test_two_subscriptions_of_one_destination_leave_one_by_one(gateway: RunningGateway, back: Backend) -> None:
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo", id="a")
+        await alice.subscribe("/user/queue/demo", id="b")
+        await alice.unsubscribe("a")
+        await back.push("alice", "still here")
+        assert (await alice.next_message())["subscription"] == "b"
+        assert (await back.sessions("alice"))[alice.session].destinations == (DEMO,)
+
+
+async def test_a_connection_that_breaks_leaves_the_registry_too(gateway: RunningGateway, back: Backend) -> None:
+    alice = await StompClient.connect(gateway.url, token=token("alice"))
+    await alice.subscribe("/user/queue/demo")
+    await alice.abort_socket()
+
+    async def is_gone() -> bool:
+        return not await back.sessions("alice")
+
+    await eventually(is_gone, within_s=5)
+
+
+async def test_the_admin_server_tells_health_readiness_and_metrics(gateway: RunningGateway, back: Backend) -> None:
+    assert (await gateway.admin("/healthz"))[0] == 200
+    assert await gateway.admin("/readyz") == (200, "ready\n")
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
+        await back.push("alice", "m")
+        await alice.next_message()
+        for name, value in (("connections", 1), ("sessions", 1), ("subscriptions", 1), ("messages_written_total", 1)):
+            assert await gateway.metric(name) == value, name
+
+    async def has_left() -> bool:
+        return await gateway.metric("sessions") == 0 and await gateway.metric("subscriptions") == 0
+
+    await eventually(has_left, within_s=5)
+    assert await gateway.metric('closes_total{cause="client_disconnected"}') == 1
+
+
+async def test_a_drain_tells_every_client_to_come_back_and_leaves_nothing_behind(
+    plane: Any, back: Backend, amqp_admin: AmqpAdmin
+) -> None:
+    async with running_gateway(plane) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        clients = [await StompClient.connect(gateway.url, token=token(f"user{n}")) for n in range(70)]
+        await asyncio.gather(*(client.subscribe("/user/queue/demo") for client in clients))
+        message_id = await back.push("user3", "m")
+        await clients[3].next_message()
+        gateway.stop.set()
+        await eventually(lambda: says(gateway, "draining"), within_s=5)
+        async with asyncio.timeout(15):
+            assert [await client.wait_closed() for client in clients] == [closes.DRAINING.code] * 70
+            await gateway.task
+        assert await back.leases() == []
+        assert await back.members(gateway.incarnation) == 0
+        assert [user for user in range(70) if await back.sessions(f"user{user}")] == []
+        assert str(await back.cursor("user3")) == message_id
+        assert not [name for name in await amqp_admin.queues(plane.vhost) if str(gateway.incarnation) in name]
+
+
+async def says(gateway: RunningGateway, reason: str) -> bool:
+    return await gateway.admin("/readyz") == (503, f"{reason}\n")
+
+
+async def test_a_message_sent_during_a_drain_waits_for_the_next_gateway(plane: Any, back: Backend) -> None:
+    async with running_gateway(plane) as first, running_gateway(plane) as second:
+        await eventually(first.is_ready, within_s=10)
+        alice = await StompClient.connect(first.url, token=token("alice"))
+        await alice.subscribe("/user/queue/demo")
+        last = await back.push("alice", "m0")
+        await alice.next_message()
+        first.stop.set()
+        pushed = 0
+        while not alice.closed:
+            pushed += 1
+            await back.push("alice", f"m{pushed}")
+        messages = [alice.messages.get_nowait() for _ in range(alice.messages.qsize())]
+        await back.push("alice", "last")
+        await eventually(second.is_ready, within_s=10)
+        async with connected(second.url, token=token("alice")) as again:
+            since = messages[-1]["message-id"] if messages else last
+            receipt = await again.subscribe("/user/queue/demo", last_message_id=since)
+            assert receipt is not None
+            assert receipt["recovered"] == "true"
+            while (not messages) or messages[-1].text != "last":
+                messages.append(await again.next_message())
+        assert [message.text for message in messages] == [*(f"m{n}" for n in range(1, pushed + 1)), "last"]
+
+
+class TestProcess:
+    @pytest.fixture
+    async def process(self, plane: Any) -> AsyncIterator[GatewayProcess]:
+        async with gateway_process(environment_of(plane, POD_UID="pod-1")) as running:
+            await eventually(
+                lambda: running.has_logged("lease taken") and running.has_logged("connected to RabbitMQ"), within_s=15
+            )
+            yield running
+
+    async def test_sigterm_ends_it_with_0_and_leaves_nothing(self, process: GatewayProcess, back: Backend) -> None:
+        async with connected(process.url, token=token("alice")) as alice:
+            await alice.subscribe("/user/queue/demo")
+            assert await process.end(signal.SIGTERM) == 0
+            assert await alice.wait_closed() == closes.DRAINING.code
+        assert await back.leases() == []
+        assert await back.sessions("alice") == {}
+
+    async def test_without_connections_sigterm_ends_it_quickly(self, process: GatewayProcess) -> None:
+        assert await process.end(signal.SIGTERM, within_s=2) == 0
+
+    async def test_what_a_killed_process_leaves_is_removed_by_the_next_one_of_its_pod(
+        self, process: GatewayProcess, plane: Any, back: Backend, amqp_admin: AmqpAdmin
+    ) -> None:
+        async with connected(process.url, token=token("alice")) as alice:
+            await alice.subscribe("/user/queue/demo")
+            await process.end(signal.SIGKILL)
+        await back.push("alice", "while nobody held her")
+        assert list(await back.sessions("alice")) == [alice.session], "kill -9 cleans nothing"
+        killed, _ = build_gateway_queue(Incarnation.parse(process.incarnation))
+
+        async def broker_has_dropped_its_queues() -> bool:
+            return killed.name not in await amqp_admin.queues(plane.vhost)
+
+        await eventually(broker_has_dropped_its_queues, within_s=10)
+        async with gateway_process(environment_of(plane, POD_UID="pod-1")) as restarted:
+            await eventually(lambda: restarted.has_logged("lease taken"), within_s=15)
+            assert await back.sessions("alice") == {}
+            assert process.incarnation not in await back.leases()
+            await eventually(lambda: restarted.has_logged("connected to RabbitMQ"), within_s=15)
+            async with connected(restarted.url, token=token("alice")) as again:
+                await again.subscribe("/user/queue/demo")
+                assert (await again.next_message()).text == "while nobody held her"
+
+    async def test_a_wrong_setting_is_named_and_ends_it_with_2(self, plane: Any) -> None:
+        async with gateway_process(environment_of(plane, JWT_KEY="short")) as running:
+            assert await running.process.wait() == 2
+        assert any("PUSHCLUSTER_JWT_KEY" in str(record["message"]) for record in running.log)
+        assert not any("short" in str(record) for record in running.log)
