@@ -1,0 +1,195 @@
+"""APPEND against a real Redis: what lua/append.lua promises in its header."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import Redis
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.scripts import Script
+from pushcluster_runtime.store import Call, ScriptRunner, connect
+from tests.integration.conftest import Plane
+from tests.support.waiting import eventually
+
+DEMO: Final = Destination("queue", "demo")
+DAY_MS: Final = 86_400_000
+
+
+@dataclass
+class Bench:
+    """One user's log."""
+
+    redis: Redis
+    keys: Keys
+    user: str = "alice"
+
+    async def append(
+        self,
+        body: str = "x",
+        message_id: str = "",
+        *,
+        ttl_ms: int = 0,
+        most: int = 1_000,
+        keep_ms: int = DAY_MS,
+        resume_ms: int = 120_000,
+    ) -> list[Any]:
+        keys = [self.meta, self.log, self.keys.sessions(self.user)]
+        if message_id:
+            keys.append(self.keys.message(self.user, DEMO, message_id))
+        args: list[str | int] = [body, "", "", message_id, ttl_ms, most, keep_ms, resume_ms, 2 * keep_ms]
+        reply: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, keys, args)
+        return reply
+
+    @property
+    def meta(self) -> str:
+        return self.keys.meta(self.user, DEMO)
+
+    @property
+    def log(self) -> str:
+        return self.keys.log(self.user, DEMO)
+
+    async def entries(self) -> list[LogEntry]:
+        return [LogEntry.from_stream(id_, fields) for id_, fields in await self.redis.xrange(self.log)]
+
+    async def bodies(self) -> list[str]:
+        return [entry.body.decode() for entry in await self.entries()]
+
+    async def move_cursor(self, stream_id: bytes) -> None:
+        assert await ScriptRunner(self.redis).run(Script.ADVANCE_CURSOR, [self.meta], [stream_id, stream_id]) == 1
+
+
+@pytest.fixture
+async def bench(plane: Plane) -> AsyncIterator[Bench]:
+    client = connect(plane.redis_url, name="scripts")
+    yield Bench(client, Keys(plane.cluster))
+    await client.aclose()
+
+
+async def test_sequence_numbers_start_at_one_and_have_no_hole(bench: Bench) -> None:
+    ids = [StreamId.parse((await bench.append(str(n)))[0].decode()) for n in range(5)]
+    assert [each.seq for each in ids] == [1, 2, 3, 4, 5]
+    assert ids == sorted(ids)
+    assert [entry.id for entry in await bench.entries()] == ids
+    assert await bench.bodies() == ["0", "1", "2", "3", "4"]
+
+
+async def test_the_reply_has_the_users_sessions(bench: Bench) -> None:
+    await bench.redis.hset(bench.keys.sessions("alice"), "sid", "incarnation /queue/demo")
+    _, known, dropped, sessions, expires = await bench.append()
+    assert (known, dropped, sessions, expires) == (0, 0, [b"sid", b"incarnation /queue/demo"], 0)
+
+
+async def test_a_known_message_id_is_not_appended_again_and_keeps_its_stream_id(bench: Bench) -> None:
+    first = await bench.append("one", "m", ttl_ms=60_000)
+    await bench.append("two")
+    again = await bench.append("one", "m", ttl_ms=60_000)
+    assert again[:2] == [first[0], 1]
+    assert again[4] == first[4] > 0
+    assert await bench.bodies() == ["one", "two"]
+
+
+async def test_a_known_message_id_still_tells_where_the_user_is(bench: Bench) -> None:
+    await bench.append("one", "m")
+    await bench.redis.hset(bench.keys.sessions("alice"), "sid", "incarnation")
+    assert (await bench.append("one", "m"))[3] == [b"sid", b"incarnation"]
+
+
+async def test_the_log_keeps_the_newest_and_counts_each_dropped_message_once(bench: Bench) -> None:
+    dropped = [(await bench.append(str(n), most=3))[2] for n in range(6)]
+    assert dropped == [0, 0, 0, 1, 1, 1]
+    assert await bench.bodies() == ["3", "4", "5"]
+
+
+async def test_what_somebody_has_got_is_not_counted_as_dropped(bench: Bench) -> None:
+    ids = [(await bench.append(str(n), most=3))[0] for n in range(3)]
+    await bench.move_cursor(ids[1])
+    dropped = [(await bench.append(str(n), most=3))[2] for n in range(3, 6)]
+    assert dropped == [0, 0, 1]
+
+
+async def test_an_undelivered_message_leaves_after_its_time_and_is_counted(bench: Bench) -> None:
+    await bench.append("old", keep_ms=DAY_MS)
+
+    async def dropped() -> int:
+        return int((await bench.append("new", keep_ms=20))[2])
+
+    assert await eventually(dropped, within_s=5) >= 1
+    assert "old" not in await bench.bodies()
+
+
+async def test_a_delivered_message_leaves_after_the_resume_window(bench: Bench) -> None:
+    """All but those of the cursor's own millisecond: they leave when the cursor moves on."""
+    first = StreamId.parse((await bench.append("delivered"))[0].decode())
+
+    async def append_later() -> bytes | None:
+        stream_id: bytes = (await bench.append("at the cursor"))[0]
+        return stream_id if StreamId.parse(stream_id.decode()).ms > first.ms else None
+
+    await bench.move_cursor(await eventually(append_later, within_s=5) or b"")
+    await bench.append("waiting")
+
+    async def gone() -> bool:
+        await bench.append("new", resume_ms=1)
+        return "delivered" not in await bench.bodies()
+
+    await eventually(gone, within_s=5)
+    assert {"at the cursor", "waiting"} <= set(await bench.bodies())
+
+
+async def test_an_expiration_is_kept_with_the_entry(bench: Bench) -> None:
+    reply = await bench.append("x", ttl_ms=5_000)
+    (entry,) = await bench.entries()
+    assert reply[4] == entry.expires_ms
+    assert entry.expires_ms == entry.id.ms + 5_000
+
+
+async def test_a_clock_that_goes_back_does_not_go_back_in_ids(bench: Bench) -> None:
+    await bench.append("before")
+    future = 4_102_444_800_000
+    await bench.redis.hset(bench.meta, "ms", future)
+    assert (await bench.append("after"))[0] == f"{future}-2".encode()
+    assert await bench.bodies() == ["before", "after"]
+
+
+async def test_the_birth_of_a_log_is_noted_once(bench: Bench) -> None:
+    await bench.append()
+    born = await bench.redis.hget(bench.meta, "born")
+    await bench.append()
+    assert await bench.redis.hget(bench.meta, "born") == born
+
+
+async def test_every_key_of_a_user_ends_by_itself(bench: Bench) -> None:
+    await bench.append("x", "m", keep_ms=60_000)
+    assert 0 < await bench.redis.pttl(bench.log) <= 60_000
+    assert 60_000 < await bench.redis.pttl(bench.meta) <= 120_000
+    assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 60_000
+
+
+async def test_headers_content_type_and_message_id_are_read_back(bench: Bench) -> None:
+    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.message("alice", DEMO, "mid")]
+    args: list[str | bytes | int] = [
+        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS,
+    ]  # fmt: skip
+    await ScriptRunner(bench.redis).run(Script.APPEND, keys, args)
+    (entry,) = await bench.entries()
+    assert (entry.body, entry.content_type, entry.producer_message_id) == (b"\x00\xff\r\n", "text/plain", "mid")
+    assert entry.headers == {"x-ä": "ö"}
+
+
+async def test_a_key_of_the_wrong_kind_is_an_error_of_this_message_alone(bench: Bench) -> None:
+    await bench.redis.set(bench.log, "not a stream")
+    calls = [
+        Call(
+            [bench.keys.meta(u, DEMO), bench.keys.log(u, DEMO), bench.keys.sessions(u)],
+            ["x", "", "", "", 0, 9, 9, 9, 9],
+        )
+        for u in ("alice", "bob")
+    ]
+    wrong, right = await ScriptRunner(bench.redis).run_many(Script.APPEND, calls)
+    assert "WRONGTYPE" in str(wrong)
+    assert right[0].endswith(b"-1")

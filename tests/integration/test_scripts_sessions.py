@@ -1,0 +1,202 @@
+"""The registry's scripts against a real Redis, and the removal of a whole gateway."""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import Incarnation, session_id
+from pushcluster_contract.keys import Keys, encode_member
+from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_runtime.removal import remove_incarnation
+from pushcluster_runtime.store import Argument, Call, ScriptRunner, connect
+from tests.integration.conftest import Plane
+
+DEMO: Final = Destination("queue", "demo")
+HERE: Final = Incarnation("pod", "0" * 16)
+ELSEWHERE: Final = Incarnation("pod", "1" * 16)
+TTL_MS: Final = 600_000
+
+
+@dataclass
+class Bench:
+    redis: Redis
+    scripts: ScriptRunner
+    keys: Keys
+
+    async def run(self, script: Script, keys: list[str], *args: Argument) -> Any:
+        return await self.scripts.run(script, keys, args)
+
+    async def subscribe(self, sid: str, destination: Destination = DEMO, *, most: int = 64) -> list[Any]:
+        keys = [
+            self.keys.sessions("alice"),
+            self.keys.meta("alice", destination),
+            self.keys.log("alice", destination),
+        ]
+        reply: list[Any] = await self.run(
+            Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most
+        )
+        return reply
+
+    async def register(self, sid: str, entry: str, *, most: int = 64) -> int:
+        return int(await self.run(Script.REGISTER, [self.keys.sessions("alice")], sid, entry, TTL_MS, most))
+
+    async def entry(self, sid: str, user: str = "alice") -> SessionEntry | None:
+        raw = await self.redis.hget(self.keys.sessions(user), sid)
+        return None if raw is None else SessionEntry.parse(raw.decode())
+
+    async def append(self, body: str) -> str:
+        keys = [self.keys.meta("alice", DEMO), self.keys.log("alice", DEMO), self.keys.sessions("alice")]
+        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, TTL_MS, TTL_MS, TTL_MS)
+        return str(reply[0].decode())
+
+    async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:
+        """Register sessions of as many users, as a gateway does (step G2)."""
+        sessions = [(f"user{n}", session_id(secrets.token_bytes(17))) for n in range(count)]
+        await self.redis.zadd(self.keys.gateways, {str(incarnation): 1})
+        await self.redis.sadd(self.keys.gateway(incarnation), *(encode_member(user, sid) for user, sid in sessions))
+        entry = SessionEntry(incarnation).encode()
+        calls = [Call([self.keys.sessions(user)], [sid, entry, TTL_MS, 64]) for user, sid in sessions]
+        assert set(await self.scripts.run_many(Script.REGISTER, calls)) == {1}
+        return sessions
+
+    async def remove(self, incarnation: Incarnation) -> int:
+        return await remove_incarnation(self.redis, self.scripts, self.keys, incarnation)
+
+
+@pytest.fixture
+async def bench(plane: Plane) -> AsyncIterator[Bench]:
+    client = connect(plane.redis_url, name="scripts")
+    yield Bench(client, ScriptRunner(client), Keys(plane.cluster))
+    await client.aclose()
+
+
+async def test_a_first_subscription_finds_an_empty_log(bench: Bench) -> None:
+    born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
+    assert (born, ms, seq, cursor, sent, oldest) == (0, 0, 0, b"0-0", b"0-0", 1)
+    assert now > 1_700_000_000_000
+    assert await bench.entry("s1") == SessionEntry(HERE, (DEMO,))
+
+
+async def test_a_subscription_learns_how_far_the_log_is(bench: Bench) -> None:
+    ids = [await bench.append(body) for body in "abc"]
+    meta = bench.keys.meta("alice", DEMO)
+    await bench.run(Script.ADVANCE_CURSOR, [meta], ids[0], ids[1])
+    await bench.redis.xtrim(bench.keys.log("alice", DEMO), maxlen=2, approximate=False)
+    born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
+    assert 0 < born <= ms <= now
+    assert (seq, cursor.decode(), sent.decode(), oldest) == (3, ids[0], ids[1], 2)
+
+
+async def test_destinations_are_added_once_and_taken_out_one_by_one(bench: Bench) -> None:
+    news, demo_2 = Destination("topic", "demo"), Destination("queue", "demo-2")
+    for destination in (DEMO, news, demo_2, DEMO):
+        await bench.subscribe("s1", destination)
+    assert await bench.entry("s1") == SessionEntry(HERE, (DEMO, news, demo_2))
+    sessions = [bench.keys.sessions("alice")]
+    assert await bench.run(Script.UNSUBSCRIBE, sessions, "s1", str(DEMO)) == 1
+    assert await bench.run(Script.UNSUBSCRIBE, sessions, "s1", str(DEMO)) == 0
+    assert await bench.run(Script.UNSUBSCRIBE, sessions, "nobody", str(DEMO)) == 0
+    assert await bench.entry("s1") == SessionEntry(HERE, (news, demo_2))
+
+
+async def test_a_user_has_no_more_sessions_than_allowed(bench: Bench) -> None:
+    assert await bench.register("s1", str(HERE), most=2) == 1
+    await bench.subscribe("s2", most=2)
+    assert await bench.register("s3", str(HERE), most=2) == 0
+    with pytest.raises(ResponseError, match="TOOMANYSESSIONS"):
+        await bench.subscribe("s3", most=2)
+    assert await bench.register("s1", f"{HERE} {DEMO}", most=2) == 1
+    await bench.subscribe("s2", Destination("topic", "x"), most=2)
+    assert await bench.redis.hlen(bench.keys.sessions("alice")) == 2
+
+
+async def test_the_sessions_of_a_user_end_by_themselves(bench: Bench) -> None:
+    await bench.register("s1", str(HERE))
+    assert 0 < await bench.redis.pttl(bench.keys.sessions("alice")) <= TTL_MS
+
+
+async def test_the_cursor_moves_forward_only_and_not_past_the_newest(bench: Bench) -> None:
+    ids = [await bench.append(body) for body in "abc"]
+    meta = bench.keys.meta("alice", DEMO)
+
+    async def advance(cursor: str, sent: str = "0-0") -> int:
+        return int(await bench.run(Script.ADVANCE_CURSOR, [meta], cursor, sent))
+
+    assert await advance(ids[1], ids[2]) == 1
+    assert await advance(ids[0], ids[0]) == 0
+    assert await advance(ids[1]) == 0
+    assert await advance("9999999999999-99", "9999999999999-99") == 0
+    stored = await bench.redis.hmget(meta, ["cursor", "sent"])
+    assert stored == [ids[1].encode(), ids[2].encode()]
+
+
+async def test_a_lost_log_gets_no_cursor(bench: Bench) -> None:
+    meta = bench.keys.meta("alice", DEMO)
+    assert await bench.run(Script.ADVANCE_CURSOR, [meta], "5-5", "5-5") == 0
+    assert await bench.redis.exists(meta) == 0
+
+
+async def test_a_missing_lease_is_made_and_told(bench: Bench) -> None:
+    async def renew() -> int:
+        return int(await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000))
+
+    assert [await renew(), await renew()] == [0, 1]
+    await bench.redis.zrem(bench.keys.gateways, str(HERE))
+    assert await renew() == 0
+    seconds, _ = await bench.redis.time()
+    expiry = await bench.redis.zscore(bench.keys.gateways, str(HERE))
+    assert (seconds + 5) * 1_000 < expiry < (seconds + 10) * 1_000
+
+
+async def test_removing_a_gateway_takes_all_of_its_sessions_and_none_of_another(bench: Bench) -> None:
+    mine = await bench.connect_sessions(HERE, REMOVAL_BATCH_SESSIONS * 2 + 17)
+    others = await bench.connect_sessions(ELSEWHERE, 5)
+    assert await bench.remove(HERE) == len(mine)
+    assert [await bench.entry(sid, user) for user, sid in mine if await bench.entry(sid, user)] == []
+    assert all([await bench.entry(sid, user) for user, sid in others])
+    assert await bench.redis.exists(bench.keys.gateway(HERE)) == 0
+    assert await bench.redis.zrange(bench.keys.gateways, 0, -1) == [str(ELSEWHERE).encode()]
+
+
+async def test_a_session_that_another_gateway_holds_now_stays(bench: Bench) -> None:
+    (moved, left) = await bench.connect_sessions(HERE, 2)
+    await bench.redis.hset(bench.keys.sessions(moved[0]), moved[1], SessionEntry(ELSEWHERE, (DEMO,)).encode())
+    assert await bench.remove(HERE) == 1
+    assert await bench.entry(moved[1], moved[0]) == SessionEntry(ELSEWHERE, (DEMO,))
+    assert await bench.entry(left[1], left[0]) is None
+
+
+async def test_the_lease_goes_after_the_last_session(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that lives writes its sessions back once it misses its lease: none may be deleted after that."""
+    await bench.connect_sessions(HERE, 3)
+
+    async def interrupted(*_: object) -> int:
+        raise ConnectionError("the operator died here")
+
+    monkeypatch.setattr(bench.redis, "srem", interrupted)
+    with pytest.raises(ConnectionError):
+        await bench.remove(HERE)
+    assert await bench.redis.zscore(bench.keys.gateways, str(HERE)) is not None
+    monkeypatch.undo()
+    assert await bench.remove(HERE) == 0
+    assert await bench.redis.zscore(bench.keys.gateways, str(HERE)) is None
+    assert await bench.redis.exists(bench.keys.gateway(HERE)) == 0
+
+
+async def test_members_that_nobody_can_read_do_not_stop_a_removal(bench: Bench) -> None:
+    await bench.connect_sessions(HERE, 1)
+    await bench.redis.sadd(bench.keys.gateway(HERE), "garbage", b"\xff\xfe", "!!! " + "a" * 26)
+    assert await bench.remove(HERE) == 1
+    assert await bench.redis.exists(bench.keys.gateway(HERE)) == 0
+
+
+async def test_removing_what_is_not_there_removes_nothing(bench: Bench) -> None:
+    assert await bench.remove(HERE) == 0

@@ -1,0 +1,215 @@
+"""A dispatcher as a process of its own, which can be killed, and a producer and a reader around it."""
+
+import asyncio
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import aiohttp
+from pika.spec import BasicProperties
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from local_run.containers import free_port
+from pushcluster_contract import env
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, build_topology
+from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery, Outcome
+from pushcluster_runtime.store import connect
+from tests.support.waiting import eventually
+
+DEMO: Final = Destination("queue", "demo")
+API_KEY: Final = "a key of the tests"
+READY_WITHIN_S: Final = 20.0
+END_WITHIN_S: Final = 20.0
+
+
+class PlaneLike(Protocol):
+    """The fixture `plane`."""
+
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def amqp_url(self) -> str: ...
+    @property
+    def redis_url(self) -> str: ...
+
+
+@dataclass
+class RunningDispatcher:
+    """One process."""
+
+    process: asyncio.subprocess.Process
+    pod_name: str
+    api_url: str
+    admin_url: str
+    session: aiohttp.ClientSession
+
+    async def ready(self) -> tuple[bool, str]:
+        """Return what /readyz says; not ready while nobody listens."""
+        try:
+            async with self.session.get(f"{self.admin_url}/readyz") as response:
+                return response.status == 200, (await response.text()).strip()
+        except aiohttp.ClientConnectionError as error:
+            return False, str(error)
+
+    async def wait_ready(self) -> None:
+        async def is_ready() -> bool:
+            ready, reason = await self.ready()
+            assert ready, reason
+            return True
+
+        await eventually(is_ready, READY_WITHIN_S)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Return a counter's or gauge's value, 0 when it was never counted."""
+        async with self.session.get(f"{self.admin_url}/metrics") as response:
+            text = await response.text()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == f"pushcluster_dispatcher_{name}" and sample.labels == labels:
+                    return float(sample.value)
+        return 0.0
+
+    async def kill(self) -> None:
+        """`kill -9`, and wait until it is gone."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def terminate(self) -> int:
+        """SIGTERM; return the exit code."""
+        self.process.terminate()
+        async with asyncio.timeout(END_WITHIN_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def running_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterator[RunningDispatcher]:
+    """Run one until the end of the block, ready at its beginning; `variables` are those of `contract.env` by name."""
+    async with started_dispatcher(plane, **variables) as dispatcher:
+        await dispatcher.wait_ready()
+        yield dispatcher
+
+
+@asynccontextmanager
+async def started_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterator[RunningDispatcher]:
+    """Do the same without waiting for it."""
+    api_port, admin_port = free_port(), free_port()
+    pod_name = f"dispatcher-{secrets.token_hex(3)}"
+    environment = {
+        env.CLUSTER: plane.cluster,
+        env.POD_NAME: pod_name,
+        env.AMQP_URL: plane.amqp_url,
+        env.REDIS_URL: plane.redis_url,
+        env.LISTEN_HOST: "127.0.0.1",
+        env.ADMIN_PORT: str(admin_port),
+        env.API_PORT: str(api_port),
+        env.API_KEY: API_KEY,
+        **{getattr(env, name): value for name, value in variables.items()},
+    }
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pushcluster_dispatcher", env=environment, stderr=log
+        )
+        try:
+            async with aiohttp.ClientSession() as session:
+                yield RunningDispatcher(
+                    process, pod_name, f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{admin_port}", session
+                )
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(f"--- {pod_name} ---\n{log.read().decode()}\n")
+            raise
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@dataclass
+class Producer:
+    """Publishes as any back end would."""
+
+    channel: AmqpChannel
+    futures: list[asyncio.Future[Outcome]] = field(default_factory=list)
+
+    def send(self, user: str, body: bytes | str, **properties: Any) -> asyncio.Future[Outcome]:
+        """Publish; `destination` is the header's, the rest are AMQP's properties."""
+        headers: dict[str, Any] = dict(properties.pop("headers", {}))
+        destination = properties.pop("destination", str(DEMO))
+        if destination is not None:
+            headers["destination"] = destination
+        data = body.encode() if isinstance(body, str) else body
+        given = BasicProperties(headers=headers, delivery_mode=2, **properties)
+        future = self.channel.publish(PUSH_EXCHANGE, user, data, given, mandatory=False)
+        self.futures.append(future)
+        return future
+
+    async def confirmed(self) -> None:
+        """Wait until everything sent so far is confirmed."""
+        outcomes = [await future for future in self.futures]
+        self.futures.clear()
+        assert set(outcomes) <= {Outcome.CONFIRMED}
+
+
+@asynccontextmanager
+async def producer(plane: PlaneLike) -> AsyncIterator[Producer]:
+    """Connect a producer; the topology is there afterwards."""
+    amqp = await Amqp.connect(plane.amqp_url, name="producer")
+    try:
+        channel = await amqp.channel(confirm=True)
+        await channel.declare(build_topology())
+        yield Producer(channel)
+    finally:
+        await amqp.close()
+
+
+@asynccontextmanager
+async def consuming(plane: PlaneLike, queue: str = REJECTED_QUEUE) -> AsyncIterator[list[Delivery]]:
+    """Collect what comes out of a queue."""
+    amqp = await Amqp.connect(plane.amqp_url, name="reader")
+    try:
+        channel = await amqp.channel()
+        await channel.declare(build_topology())
+        received: list[Delivery] = []
+        await channel.consume(queue, received.append, no_ack=True)
+        yield received
+    finally:
+        await amqp.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Users' logs as they stand in Redis."""
+
+    redis: Redis
+    keys: Keys
+
+    async def entries(self, user: str, destination: Destination = DEMO) -> list[LogEntry]:
+        raw: list[tuple[bytes, Mapping[bytes, bytes]]] = await self.redis.xrange(self.keys.log(user, destination))
+        return [LogEntry.from_stream(id_, fields) for id_, fields in raw]
+
+    async def bodies(self, user: str, destination: Destination = DEMO) -> list[str]:
+        return [entry.body.decode() for entry in await self.entries(user, destination)]
+
+    async def length(self, user: str, destination: Destination = DEMO) -> int:
+        return int(await self.redis.xlen(self.keys.log(user, destination)))
+
+    async def register(self, user: str, sid: str, entry: str) -> None:
+        """Write a session's entry as a gateway does."""
+        await self.redis.hset(self.keys.sessions(user), sid, entry)
+
+
+@asynccontextmanager
+async def reading_logs(plane: PlaneLike) -> AsyncIterator[Logs]:
+    client = connect(plane.redis_url, name="reader")
+    try:
+        yield Logs(client, Keys(plane.cluster))
+    finally:
+        await client.aclose()
