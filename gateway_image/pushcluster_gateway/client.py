@@ -30,6 +30,7 @@ class Client:
     """One client from the open WebSocket to the end. Implements `websocket.Handler`."""
 
     __slots__ = (
+        "_calls_in_flight",
         "_subscriptions_made",
         "_token",
         "_waiting",
@@ -60,6 +61,7 @@ class Client:
         self.calls = 0
         """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
         self._token = token
+        self._calls_in_flight = 0
         self._subscriptions_made = 0
         self._waiting = False
         self.deadlines = Deadlines(services.limits, services.clock())
@@ -158,6 +160,13 @@ class Client:
             self.services.cursor_moved(subscription)
         self._receipt(receipt)
 
+    def call_ended(self) -> None:
+        """The services are done with a SUBSCRIBE, UNSUBSCRIBE or NACK, whatever came of it."""
+        self._calls_in_flight -= 1
+        if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
+            self.socket.release_input()
+            self.received(b"")
+
     def copy_arrived(self, subscription: ClientSubscription, entry: LogEntry) -> None:
         """A copy of a message for this subscription came over AMQP."""
         if subscription.ended:
@@ -219,7 +228,8 @@ class Client:
     # Requests
 
     def _handle_requests(self) -> None:
-        while not self.ended and (request := self.stomp.next_request()) is not None:
+        limit = self.services.limits.max_calls_in_flight
+        while not self.ended and self._calls_in_flight < limit and (request := self.stomp.next_request()) is not None:
             self._handle(request)
 
     def _handle(self, request: Request) -> None:
@@ -266,6 +276,7 @@ class Client:
         self._subscriptions_made += 1
         subscription = ClientSubscription(self, request, self._subscriptions_made)
         self.subscriptions[request.key] = subscription
+        self._call_begins()
         self.services.subscribe(subscription)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
@@ -274,6 +285,7 @@ class Client:
             self.stomp.failed_receipt = request.receipt
             raise InvalidHeader("UNSUBSCRIBE", "id", request.key, "this session has no such subscription")
         subscription.ended = True
+        self._call_begins()
         self.services.unsubscribe(subscription)
         self._receipt(request.receipt)
 
@@ -287,7 +299,13 @@ class Client:
             self.settled(subscription, message_ids, request.receipt)
         else:
             subscription.machine.reject(message_ids)
+            self._call_begins()
             self.services.reject(subscription, message_ids, request.receipt)
+
+    def _call_begins(self) -> None:
+        self._calls_in_flight += 1
+        if self._calls_in_flight == self.services.limits.max_calls_in_flight:
+            self.socket.hold_input()
 
     def _find_subscription(self, request: Acknowledge) -> ClientSubscription | None:
         """1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all."""

@@ -105,13 +105,13 @@ class Gateway:
     def subscribe(self, subscription: ClientSubscription) -> None:
         """Step G3."""
         self.hub.add_subscription(subscription)
-        self._spawn(self._subscribe(subscription), subscription.client)
+        self._spawn_call(self._subscribe(subscription), subscription.client)
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Undo step G3."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
-        self._spawn(self._undo_subscribe(subscription), subscription.client)
+        self._spawn_call(self._undo_subscribe(subscription), subscription.client)
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         """Step G4."""
@@ -119,7 +119,7 @@ class Gateway:
 
     def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         """NACK."""
-        self._spawn(self._reject(subscription, message_ids, receipt), subscription.client)
+        self._spawn_call(self._reject(subscription, message_ids, receipt), subscription.client)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         """Step G7."""
@@ -168,8 +168,9 @@ class Gateway:
 
     async def settle(self, within_s: float) -> None:
         """Wait for what is under way, then give it up."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        deadline = self.clock() + within_s
+        while self._tasks and (left_s := deadline - self.clock()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
         for task in self._tasks:
             task.cancel()
 
@@ -183,10 +184,15 @@ class Gateway:
 
     # Tasks
 
-    def _spawn(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], client: Client) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._guard(work, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spawn_call(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+        """Do what a client's own frame asked for: their number is bounded by the client itself."""
+        self._spawn(work, client).add_done_callback(lambda _: client.call_ended())
 
     async def _guard(self, work: Coroutine[Any, Any, None], client: Client) -> None:
         try:
@@ -218,8 +224,10 @@ class Gateway:
             client.registered()
 
     async def _leave(self, client: Client) -> None:
-        await self._until_available(self.cursors.flush)
-        await asyncio.gather(*(self._close_queue(s) for s in client.subscriptions.values()))
+        await asyncio.gather(
+            self._until_available(self.cursors.flush),
+            *(self._close_queue(subscription) for subscription in client.subscriptions.values()),
+        )
         await self._until_available(partial(self.registry.leave, client.user, client.sid))
 
     async def _subscribe(self, subscription: ClientSubscription) -> None:
@@ -244,7 +252,10 @@ class Gateway:
         if client.ended or self._subscribed(client, destination):
             return
         with self._writing(client):
-            await self.registry.unsubscribe(client.user, client.sid, destination)
+            await self._until_available(
+                partial(self.registry.unsubscribe, client.user, client.sid, destination),
+                wanted=lambda: not client.ended,
+            )
             if self._subscribed(client, destination):
                 # The client came back to it meanwhile, and the script may have undone that.
                 await self._refresh_destination(client, destination, resync=True)
@@ -291,8 +302,12 @@ class Gateway:
             await self.broker.close_queue(name)
 
     async def _reopen_queue(self, subscription: ClientSubscription) -> None:
-        await self._open_queue(subscription)
-        await self.refresh(subscription.client, resync=True)
+        await self._close_queue(subscription)
+        try:
+            await self._open_queue(subscription)
+        except Unavailable:
+            return  # the connection is lost too, and all queues are opened once there is a new one
+        await self._until_available(partial(self.refresh, subscription.client, resync=True))
 
     def _on_session_copy(self, subscription: ClientSubscription, delivery: Delivery) -> None:
         try:

@@ -45,6 +45,9 @@ class Limits:
     max_transaction_frames: int = 1_000
     """ACK and NACK frames that wait in all open transactions of one session."""
 
+    max_calls_in_flight: int = 64
+    """SUBSCRIBE, UNSUBSCRIBE and NACK frames of one session that are being worked on; past it nothing more is read."""
+
     max_unacked_messages: int = 1_000
     """Written and not yet acknowledged, a subscription; past it the subscription pauses."""
 

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -15,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import INCARNATION_ENTROPY_BYTES, Incarnation
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.version import VERSION
 from pushcluster_gateway.auth import build_authenticator
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client import Client
@@ -92,22 +92,28 @@ class Program:
     async def run(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
         """Listen, keep everything going until `stop` is set, then drain."""
         try:
-            async with asyncio.TaskGroup() as group:
-                loops = [group.create_task(work) for work in self._loops()]
-                admin_port = await self._admin.start()
-                ws_port = await self._server.start(self._settings.listen_host, self._settings.ws_port)
-                _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
-                on_started(Ports(ws_port, admin_port, self._incarnation))
-                await stop.wait()
-                await self._drain()
-                for loop in loops:
-                    loop.cancel()
+            await self._run_loops(stop, on_started)
             await self._gateway.finish()
+        except ExceptionGroup as group:
+            # The first failure cancelled the rest; how the process ends depends on that one alone.
+            raise group.exceptions[0] from group
         finally:
             await self._server.close()
             await self._gateway.settle(within_s=0)
             await self._admin.close()
             await self._redis.aclose()
+
+    async def _run_loops(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(work) for work in self._loops()]
+            admin_port = await self._admin.start()
+            ws_port = await self._server.start(self._settings.listen_host, self._settings.ws_port)
+            _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
+            on_started(Ports(ws_port, admin_port, self._incarnation))
+            await stop.wait()
+            await self._drain()
+            for loop in loops:
+                loop.cancel()
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         gateway = self._gateway
@@ -153,7 +159,7 @@ class Program:
         gateway = Gateway(
             mode=settings.routing_mode,
             pod_name=settings.pod_name,
-            server_name=f"PushCluster/{version('pushcluster')}",
+            server_name=f"PushCluster/{VERSION}",
             limits=self._limits,
             metrics=metrics,
             authenticator=build_authenticator(settings, outside.wall_clock),

@@ -124,22 +124,22 @@ class Services(Protocol):
         """Return an id that was never used."""
 
     def register(self, client: "Client") -> None:
-        """Write the session into the registry; answers by `Client.registered` or `Client.refuse`."""
+        """Write the session into the registry; answers by `Client.registered` or `Client.fail`."""
 
     def leave(self, client: "Client") -> None:
         """Take the session out of everything."""
 
     def subscribe(self, subscription: "ClientSubscription") -> None:
-        """Do step G3; answers by `Client.subscribed` or `Client.refuse`."""
+        """Do step G3; answers by `Client.subscribed` or `Client.fail`, and `Client.call_ended`."""
 
     def unsubscribe(self, subscription: "ClientSubscription") -> None:
-        """Undo step G3."""
+        """Undo step G3; answers by `Client.call_ended`."""
 
     def read_page(self, subscription: "ClientSubscription", asked: ReadPage) -> None:
         """Read the log; answers by `Client.page_read`."""
 
     def reject(self, subscription: "ClientSubscription", message_ids: list[StreamId], receipt: str | None) -> None:
-        """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.refuse`."""
+        """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.fail`, and `Client.call_ended`."""
 
     def cursor_moved(self, subscription: "ClientSubscription") -> None:
         """Have the subscription's cursor flushed within about a second."""

@@ -1,6 +1,7 @@
 """The listening side: handshakes, limits that hold before anybody is known, the wheel, and the flush of each tick."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ RETRY_AFTER_S: Final = 5
 ABORT_S: Final = 1.0
 """How long the event loop may take to tell of sockets that were cut."""
 BACKLOG: Final = 1_024
+
+# websockets tells of every connection that opens and closes.
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ class WebSocketServer:
             origins=self._origins,
             select_subprotocol=_select_subprotocol,
             max_size=self.limits.max_frame_bytes,
+            logger=_log,
         )
 
     def admit(self, connection: WebSocketConnection) -> bool:

@@ -35,7 +35,8 @@ class Wheel(Generic[T]):
         An item that is due later than one turn of the wheel is returned early: it schedules itself again.
         """
         self.cancel(item)
-        ticks = min(max(-int(-due // self._tick_s), self._passed_ticks + 1), self._passed_ticks + len(self._slots) - 1)
+        first, last = self._passed_ticks + 1, self._passed_ticks + len(self._slots) - 1
+        ticks = last if due >= last * self._tick_s else max(first, -int(-due // self._tick_s))
         item.wheel_slot = ticks % len(self._slots)
         self._slots[item.wheel_slot].add(item)
 

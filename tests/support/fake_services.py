@@ -61,11 +61,16 @@ class FakeServices:
 
     def subscribe(self, subscription: ClientSubscription) -> None:
         self.subscriptions.append(subscription)
+        asyncio.get_running_loop().call_soon(self._grant_subscribe, subscription)
+
+    def _grant_subscribe(self, subscription: ClientSubscription) -> None:
         newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
         subscription.client.subscribed(subscription, LogState(0, newest, ZERO_ID, ZERO_ID, 1))
+        subscription.client.call_ended()
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
         self.subscriptions.remove(subscription)
+        asyncio.get_running_loop().call_soon(subscription.client.call_ended)
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
@@ -74,6 +79,7 @@ class FakeServices:
     def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         self.rejected += message_ids
         subscription.client.settled(subscription, message_ids, receipt)
+        asyncio.get_running_loop().call_soon(subscription.client.call_ended)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         move = subscription.cursor_to_flush()
