@@ -1,0 +1,5 @@
+"""The version of all programs: images hold no package metadata to ask."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
