@@ -36,7 +36,8 @@ class Observed:
     conflicts: tuple[ObjectKey, ...] = ()
     """Names that other objects have taken."""
     troubles: tuple[Trouble, ...] = ()
-    """What is wrong besides the workloads: a missing Secret, a refused request, a failing sweep."""
+    """What is wrong besides the workloads: a missing Secret, a refused request."""
+    sweep_trouble: Trouble | None = None
 
 
 def build_conditions(observed: Observed) -> tuple[Condition, ...]:
@@ -77,6 +78,7 @@ def build_degraded(observed: Observed) -> Condition:
         *observed.redis.troubles,
         *observed.gateway.troubles,
         *observed.dispatcher.troubles,
+        *((observed.sweep_trouble,) if observed.sweep_trouble is not None else ()),
     ]
     if troubles:
         return Condition("Degraded", "True", troubles[0].reason, _say(troubles))

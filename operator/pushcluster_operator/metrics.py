@@ -61,6 +61,11 @@ class Metrics:
             ["namespace", "name", "cause"],
             registry=registry,
         )
+        self.sweep_errors = Counter(
+            "pushcluster_operator_failed_sweeps",
+            "Sweeps that Redis or the API server did not let end; they removed nothing on a guess.",
+            registry=registry,
+        )
         self.child_writes = Counter(
             "pushcluster_operator_child_writes",
             "Writes to children; at rest there are none.",

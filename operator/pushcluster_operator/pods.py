@@ -1,5 +1,6 @@
 """What is wrong with a pod or a volume claim, as a word for machines and a sentence for people."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,6 +8,8 @@ from typing import Any, Final
 EXIT_SETTINGS: Final = 2
 """Our programs end with it when a setting is wrong (`pushcluster_runtime.process`)."""
 OUT_OF_MEMORY: Final = "OOMKilled"
+LOOPING_RESTARTS: Final = 2
+"""From so many restarts on, a container that is not ready is taken to end again and again, also while it runs."""
 _IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _MAX_DETAIL_CHARS: Final = 300
 
@@ -22,12 +25,16 @@ class Trouble:
 
 
 def find_troubles(pods: Iterable[Mapping[str, Any]]) -> tuple[Trouble, ...]:
-    """Return what is wrong with the pods, each trouble once, in the order in which pods are given."""
-    troubles: dict[str, Trouble] = {}
-    for pod in pods:
-        for trouble in _pod_troubles(pod):
-            troubles.setdefault(trouble.message, trouble)
-    return tuple(troubles.values())
+    """Return what is wrong with a component's pods; of pods with the same trouble the first one speaks."""
+    first: dict[str, Trouble] = {}
+    number: Counter[str] = Counter()
+    for trouble in (trouble for pod in pods for trouble in _pod_troubles(pod)):
+        first.setdefault(trouble.reason, trouble)
+        number[trouble.reason] += 1
+    return tuple(
+        Trouble(reason, trouble.message + (f" (the same with {more} more)" if (more := number[reason] - 1) else ""))
+        for reason, trouble in first.items()
+    )
 
 
 def find_claim_troubles(claims: Iterable[Mapping[str, Any]]) -> tuple[Trouble, ...]:
@@ -73,20 +80,21 @@ def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None
     waiting = container.get("state", {}).get("waiting") or {}
     reason, detail = waiting.get("reason", ""), _shorten(waiting.get("message", ""))
     if reason in _IMAGE_REASONS:
+        # One word and no detail: the kubelet's own alternate every few seconds.
         return Trouble(
-            reason,
-            f"image {container.get('image', '')} of pod {pod} cannot be pulled; correct the image's name, or give the "
-            f"nodes access to its registry ({detail})",
+            "ImagePullFailed",
+            f"image {container.get('image', '')} of pod {pod} cannot be pulled; correct the image's name or give the "
+            f"nodes access to its registry: `kubectl describe pod {pod}` says why",
         )
     if reason == "CreateContainerConfigError":
         return Trouble(reason, f"pod {pod} cannot start: {detail}; create what it names")
     if reason in {"CreateContainerError", "RunContainerError"}:
         return Trouble(reason, f"pod {pod} cannot start: {detail}")
-    return _end_trouble(pod, container, backing_off=reason == "CrashLoopBackOff")
+    return _end_trouble(pod, container)
 
 
-def _end_trouble(pod: str, container: Mapping[str, Any], *, backing_off: bool) -> Trouble | None:
-    """Return why the container ended, unless it is running again after a single restart."""
+def _end_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None:
+    """Return why the container ended, unless a single restart was all that it took so far."""
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
     if not ended:
         return None
@@ -94,7 +102,7 @@ def _end_trouble(pod: str, container: Mapping[str, Any], *, backing_off: bool) -
         return Trouble(
             OUT_OF_MEMORY, f"pod {pod} used more memory than its limit and was killed; raise its memory limit"
         )
-    if not backing_off:
+    if container.get("restartCount", 0) < LOOPING_RESTARTS:
         return None
     code, logs = ended.get("exitCode"), f"`kubectl logs {pod} --previous`"
     if code == EXIT_SETTINGS:

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -95,8 +95,9 @@ class Reconciler:
             troubles += refused
             conflicts = plan.conflicts
         await self._watch_sessions(identity, body, snapshot, inputs)
-        troubles += self._sweep_troubles(key)
         observed = await snapshot.observe(self.kube, cluster, conflicts, tuple(troubles))
+        if observed.redis.is_complete:
+            observed = replace(observed, sweep_trouble=self._find_sweep_trouble(key))
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
         return SOON_S if again or conflicts else RESYNC_S
 
@@ -190,12 +191,12 @@ class Reconciler:
             if await self.sweeper.watch(identity, url, counts):
                 await self.on_watched((identity.namespace, identity.name))
 
-    def _sweep_troubles(self, key: Key) -> list[Trouble]:
+    def _find_sweep_trouble(self, key: Key) -> Trouble | None:
         watched = self.sweeper.get(key)
         if watched is None or watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
-            return []
+            return None
         message = f"stale sessions cannot be removed at present: {watched.last_error}; the operator keeps trying"
-        return [Trouble("SweepFailing", message)]
+        return Trouble("SweepFailing", message)
 
     async def _write_status(
         self,

@@ -94,18 +94,26 @@ class Sweeper:
             return None
         try:
             online = await self._sweep(watched)
+        except Unavailable as error:
+            # No back-off: the next attempt has to come as soon as the next sweep would have, to keep the time promised.
+            self._note_failure(watched, error)
+            return INTERVAL_S
         except Exception as error:
-            watched.failing_since = watched.failing_since if watched.failing_since is not None else self.clock()
-            watched.last_error = str(error)
-            # The next attempt comes as soon as the next sweep would have: a back-off could break the time promised.
-            if isinstance(error, Unavailable):
-                self.metrics.sweeps.errors.inc()
-                _log.info("sweep failed", extra={"pushcluster": watched.identity.id, "error": str(error)})
-                return INTERVAL_S
+            self._note_failure(watched, error)
             raise
+        if watched.failing_since is not None:
+            _log.info("sweeps go well again", extra={"pushcluster": watched.identity.id})
         watched.failing_since = None
         watched.counts = replace(watched.counts, online=online, last_sweep_time=self._timestamp())
         return INTERVAL_S
+
+    def _note_failure(self, watched: Watched, error: Exception) -> None:
+        self.metrics.sweep_errors.inc()
+        if watched.failing_since is None:
+            watched.failing_since = self.clock()
+            extra = {"pushcluster": watched.identity.id, "error": str(error)}
+            _log.warning("sweeps fail; they are repeated until they do not", extra=extra)
+        watched.last_error = str(error)
 
     async def _sweep(self, watched: Watched) -> int:
         leases, now_ms = await watched.registry.read_leases()

@@ -3,6 +3,7 @@
 There are `on.event` handlers alone: every other kind would have kopf write annotations, and a finalizer for some.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ Wake = Callable[[Key], Awaitable[None]]
 
 def build_settings() -> kopf.OperatorSettings:
     """Return kopf's settings: only labelled children are sent over the watches, and nothing is posted."""
+    # It logs every event that a handler took, with all of its settings.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
