@@ -113,7 +113,7 @@ class Keeper:
                 if self._resync_wanted.is_set():
                     await self._resync()
                 else:
-                    await self._refresh_all(self._next_step(), resync=False)
+                    await self._refresh_all(self.next_step(), resync=False)
                 self._backoff.reset()
             except Unavailable as error:
                 self._metrics.redis_errors += 1
@@ -137,7 +137,8 @@ class Keeper:
                 if isinstance(result, BaseException):
                     raise result
 
-    def _next_step(self) -> list[str]:
+    def next_step(self) -> list[str]:
+        """Return the sessions of the walk's next second."""
         if not self._round:
             self._round.extend(self._hub.session_ids())
         self._owed = min(self._owed + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))

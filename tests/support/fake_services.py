@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
@@ -36,6 +37,9 @@ class FakeServices:
         self.wall_clock = time.time
         self.grant = True
         """False: CONNECT is never answered."""
+        self.hold_calls = False
+        """True: what clients ask for goes to `held_calls` instead of being done."""
+        self.held_calls: list[Callable[[], None]] = []
         self.logs: dict[tuple[str, Destination], list[LogEntry]] = {}
         self.clients: list[Client] = []
         self.left: list[Client] = []
@@ -61,7 +65,7 @@ class FakeServices:
 
     def subscribe(self, subscription: ClientSubscription) -> None:
         self.subscriptions.append(subscription)
-        asyncio.get_running_loop().call_soon(self._grant_subscribe, subscription)
+        self._later(partial(self._grant_subscribe, subscription))
 
     def _grant_subscribe(self, subscription: ClientSubscription) -> None:
         newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
@@ -70,7 +74,7 @@ class FakeServices:
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
         self.subscriptions.remove(subscription)
-        asyncio.get_running_loop().call_soon(subscription.client.call_ended)
+        self._later(subscription.client.call_ended)
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
@@ -79,12 +83,18 @@ class FakeServices:
     def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         self.rejected += message_ids
         subscription.client.settled(subscription, message_ids, receipt)
-        asyncio.get_running_loop().call_soon(subscription.client.call_ended)
+        self._later(subscription.client.call_ended)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         move = subscription.cursor_to_flush()
         if move is not None:
             self.moved.append(move)
+
+    def _later(self, call: Callable[[], None]) -> None:
+        if self.hold_calls:
+            self.held_calls.append(call)
+        else:
+            asyncio.get_running_loop().call_soon(call)
 
     def push(self, user: str, body: bytes, destination: Destination = QUEUE) -> StreamId:
         """Append a message and give its copy to every subscription."""

@@ -22,6 +22,7 @@ LIMITS = Limits(
     max_outbox_bytes=20_000,
     max_outbox_messages=50,
     max_control_bytes=2_000,
+    max_calls_in_flight=4,
     slow_consumer_s=1.0,
     server_heart_beat_ms=300,
     client_heart_beat_ms=200,
@@ -277,3 +278,19 @@ async def test_frames_sent_before_connected_wait_for_it(server: RunningServer) -
     assert (await client.next_answer()).command == "CONNECTED"
     await client.wait_receipt("r")
     await client.close()
+
+
+async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        services = server.services
+        services.hold_calls = True
+        for n in range(LIMITS.max_calls_in_flight + 1):
+            await client.send("SUBSCRIBE", {"id": f"s{n}", "destination": "/user/queue/demo"})
+            await client.send("UNSUBSCRIBE", {"id": f"s{n}"})
+        await eventually(lambda: len(services.held_calls) == LIMITS.max_calls_in_flight, within_s=2)
+        await asyncio.sleep(0.05)
+        assert len(services.held_calls) == LIMITS.max_calls_in_flight
+        services.hold_calls = False
+        for call in services.held_calls:
+            call()
+        await client.subscribe("/user/queue/demo", id="last")
