@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002  # one namespace is enough for a test
 """An API server in memory: enough of it for the reconciler, and a record of every write."""
 
 import copy

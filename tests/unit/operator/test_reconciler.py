@@ -68,7 +68,7 @@ class World:
         for key, item in list(self.kube.objects.items()):
             if key.kind in {"Deployment", "StatefulSet"}:
                 number = item["spec"]["replicas"]
-                status = {name: number for name in ("replicas", "updatedReplicas", "readyReplicas")}
+                status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), number)
                 if item.get("status") != status:
                     self.kube.put({**item, "status": status})
 

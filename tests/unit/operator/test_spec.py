@@ -51,7 +51,7 @@ def test_a_bad_spec_is_refused_with_a_sentence(spec: dict[str, Any], sentence: s
 
 @pytest.mark.parametrize("name", ["x" * 41, "a.b", "1a", "a-", "A"])
 def test_a_name_that_children_cannot_be_named_after_is_refused(name: str) -> None:
-    with pytest.raises(InvalidSpec, match="metadata.name"):
+    with pytest.raises(InvalidSpec, match=r"metadata\.name"):
         PushCluster.from_body(body(name=name))
 
 

@@ -1,0 +1,116 @@
+"""Conditions say what is, and the status is written only when it is news."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pushcluster_operator.cluster import Identity
+from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_invalid, render
+from pushcluster_operator.manifest import Manifest, ObjectKey
+from pushcluster_operator.pods import Trouble
+from pushcluster_operator.spec import AuthMode
+from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
+from pushcluster_operator.workloads import Workload
+from tests.unit.operator.objects import body
+
+DONE = Workload(1, 1, 1, rolled_out=True, troubles=())
+STARTING = Workload(2, 2, 1, rolled_out=False, troubles=())
+BROKEN = replace(STARTING, troubles=(Trouble("OOMKilled", "pod p used too much"),))
+WELL = Observed(DONE, DONE, DONE, DONE, AuthMode.JWT)
+IDENTITY = Identity.from_body(body())
+
+
+def conditions(observed: Observed) -> dict[str, Condition]:
+    return {condition.type: condition for condition in build_conditions(observed)}
+
+
+def said(observed: Observed) -> tuple[str, str, str]:
+    found = conditions(observed)
+    return tuple(f"{found[type_].status}/{found[type_].reason}" for type_ in ("Ready", "Progressing", "Degraded"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        (WELL, ("True/AsAsked", "False/AtRest", "False/NothingWrong")),
+        (replace(WELL, gateway=STARTING), ("False/GatewaysNotReady", "True/Changing", "False/NothingWrong")),
+        (replace(WELL, redis=BROKEN), ("False/OOMKilled", "False/Blocked", "True/OOMKilled")),
+        (replace(WELL, paused=True), ("True/AsAsked", "False/Paused", "False/NothingWrong")),
+        (
+            replace(WELL, conflicts=(ObjectKey("Service", "demo-redis"),)),
+            ("False/NameTaken", "False/AtRest", "True/NameTaken"),
+        ),
+        (
+            replace(WELL, sweep_trouble=Trouble("SweepFailing", "x")),
+            ("False/SweepFailing", "False/AtRest", "True/SweepFailing"),
+        ),
+    ],
+)
+def test_what_the_three_say(observed: Observed, expected: tuple[str, str, str]) -> None:
+    assert said(observed) == expected
+
+
+def test_the_cause_comes_before_what_follows_from_it() -> None:
+    observed = replace(WELL, rabbitmq=BROKEN, sweep_trouble=Trouble("SweepFailing", "x"))
+    assert conditions(observed)["Ready"].reason == "OOMKilled"
+    assert conditions(observed)["Degraded"].message == "pod p used too much; x"
+
+
+def test_no_gateways_asked_for_is_as_asked() -> None:
+    none = Workload(0, 0, 0, rolled_out=True, troubles=())
+    assert conditions(replace(WELL, gateway=none))["GatewaysReady"].reason == "ScaledToZero"
+    assert conditions(replace(WELL, gateway=none))["Ready"].status == "True"
+
+
+def test_every_condition_has_a_camel_case_reason_and_a_message() -> None:
+    observed = replace(WELL, gateway=BROKEN, redis=STARTING, auth_mode=AuthMode.TRUSTED)
+    for condition in (*build_conditions(observed), *build_conditions(WELL), *build_invalid("spec.x is wrong")):
+        assert condition.reason[0].isupper()
+        assert condition.reason.isalnum()
+        assert len(condition.message.split()) >= 3
+
+
+def test_the_time_of_a_condition_moves_only_with_its_status() -> None:
+    first = render([Condition("Ready", "False", "A", "a")], [], 1, "then")
+    same = render([Condition("Ready", "False", "B", "b")], first, 2, "now")
+    assert (same[0]["lastTransitionTime"], same[0]["reason"], same[0]["observedGeneration"]) == ("then", "B", 2)
+    other = render([Condition("Ready", "True", "C", "c")], same, 2, "now")
+    assert other[0]["lastTransitionTime"] == "now"
+
+
+def status(observed: Observed = WELL, counts: SessionCounts | None = None, former: Manifest | None = None) -> Manifest:
+    return build_status(IDENTITY, build_conditions(observed), observed, counts or SessionCounts(), former or {}, "now")
+
+
+def test_nothing_new_is_not_written() -> None:
+    former = status()
+    assert not is_worth_writing(status(former=former), former, 1e9)
+
+
+@pytest.mark.parametrize("observed", [replace(WELL, gateway=STARTING), replace(WELL, paused=True)])
+def test_a_changed_condition_is_written_at_once(observed: Observed) -> None:
+    former = status()
+    assert is_worth_writing(status(observed, former=former), former, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "since_s", "worth"),
+    [
+        ({"online": 5}, 29.9, False),
+        ({"online": 5}, 30.0, True),
+        ({"removed_total": 1}, 30.0, True),
+        ({"last_sweep_time": "later"}, 299.9, False),
+        ({"last_sweep_time": "later"}, 300.0, True),
+    ],
+)
+def test_counters_are_written_every_now_and_then(counts: dict[str, Any], since_s: float, *, worth: bool) -> None:
+    former = status(counts=SessionCounts(online=4, last_sweep_time="before"))
+    changed = replace(SessionCounts(online=4, last_sweep_time="before"), **counts)
+    assert is_worth_writing(status(counts=changed, former=former), former, since_s) is worth
+
+
+def test_an_invalid_spec_says_nothing_new_of_pods() -> None:
+    invalid = build_status(IDENTITY, build_invalid("x"), None, SessionCounts(), {}, "now")
+    assert not {"gateway", "dispatcher"} & invalid.keys()
+    assert {each["observedGeneration"] for each in invalid["conditions"]} == {3}

@@ -1,0 +1,192 @@
+"""A sweep: what it reads first, what it removes, and what it does when somebody does not answer."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_operator.cluster import Identity
+from pushcluster_operator.events import Recorder
+from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.sessions import NOT_READY_S, Lease
+from pushcluster_operator.status import SessionCounts
+from pushcluster_operator.sweeper import INTERVAL_S, Sweeper
+from tests.unit.operator.fake_kube import FakeKube
+from tests.unit.operator.objects import NAME, NAMESPACE, body
+
+KEY = (NAMESPACE, NAME)
+ONE, TWO = Incarnation("pod-1", "1" * 16), Incarnation("pod-2", "2" * 16)
+NOW_MS = 5_000
+
+
+@dataclass(slots=True)
+class FakeRegistry:
+    """A registry in memory that writes down what it was asked, into the API server's record."""
+
+    kube: FakeKube
+    url: str = "redis://"
+    leases: dict[Incarnation, int] = field(default_factory=dict)
+    sessions: dict[Incarnation, int] = field(default_factory=dict)
+    down: bool = False
+    removed: list[Incarnation] = field(default_factory=list)
+
+    async def close(self) -> None:
+        pass
+
+    async def read_leases(self) -> tuple[tuple[Lease, ...], int]:
+        self.kube.calls.append("read leases")
+        if self.down:
+            raise Unavailable("Redis is down")
+        return tuple(Lease(incarnation, expires) for incarnation, expires in self.leases.items()), NOW_MS
+
+    async def count_sessions(self, incarnations: list[Incarnation]) -> int:
+        return sum(self.sessions.get(incarnation, 0) for incarnation in incarnations)
+
+    async def remove(self, incarnation: Incarnation) -> int:
+        self.removed.append(incarnation)
+        self.leases.pop(incarnation, None)
+        return self.sessions.pop(incarnation, 0)
+
+
+@dataclass(slots=True)
+class World:
+    kube: FakeKube
+    registry: FakeRegistry
+    sweeper: Sweeper
+    metrics: Metrics
+    seconds: list[float]
+
+    def pod(self, uid: str, *, ready: bool = True, labelled: bool = True) -> Manifest:
+        labels = {"pushcluster.dev/cluster": NAME, "pushcluster.dev/component": "gateway"}
+        return self.kube.put(
+            {
+                "kind": "Pod",
+                "metadata": {"name": f"gateway-{uid}", "uid": uid, "labels": labels if labelled else {}},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": str(ready)}],
+                    "containerStatuses": [{"name": "gateway", "state": {"running": {}}}],
+                },
+            }
+        )
+
+    @property
+    def counts(self) -> SessionCounts:
+        watched = self.sweeper.get(KEY)
+        assert watched is not None
+        return watched.counts
+
+    def metric(self, metric: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(metric, labels)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    kube = FakeKube()
+    registry = FakeRegistry(kube)
+    monkeypatch.setattr("pushcluster_operator.sweeper.Registry", lambda *_: registry)
+    metrics, seconds = Metrics(CollectorRegistry()), [0.0]
+    recorder = Recorder(kube, clock=lambda: seconds[0])
+    sweeper = Sweeper(
+        kube, recorder, metrics, clock=lambda: seconds[0], now=lambda: datetime.fromtimestamp(seconds[0], UTC)
+    )
+    await sweeper.watch(Identity.from_body(body()), "redis://", SessionCounts(removed_total=10))
+    yield World(kube, registry, sweeper, metrics, seconds)
+    await sweeper.close()
+
+
+async def test_the_leases_are_read_before_the_pods(world: World) -> None:
+    world.registry.leases = {ONE: NOW_MS + 1}
+    world.pod("pod-1")
+    await world.sweeper.sweep(KEY)
+    assert [call.split()[0] for call in world.kube.calls] == ["read", "list"]
+
+
+async def test_the_sessions_of_a_pod_that_is_gone_are_removed_counted_and_told(world: World) -> None:
+    world.registry.leases = {ONE: NOW_MS + 1, TWO: NOW_MS + 1}
+    world.registry.sessions = {ONE: 3, TWO: 4}
+    world.pod("pod-1")
+    world.pod("pod-2")
+    assert await world.sweeper.sweep(KEY) == INTERVAL_S
+    assert world.counts.online == 7
+    world.kube.remove("Pod", "gateway-pod-2")
+    world.seconds[0] = 60
+    await world.sweeper.sweep(KEY)
+    assert world.registry.removed == [TWO]
+    assert (world.counts.online, world.counts.removed_total) == (3, 14)
+    assert world.counts.last_removal_time == world.counts.last_sweep_time == "1970-01-01T00:01:00Z"
+    (event,) = world.kube.events
+    assert event["reason"] == "StaleSessionsRemoved"
+    assert event["message"] == "removed 4 stale sessions of gateway pod gateway-pod-2: the pod is gone"
+    labels = {"namespace": NAMESPACE, "name": NAME, "cause": "pod_gone"}
+    assert world.metric("pushcluster_sessions_removed_total", **labels) == 4
+
+
+async def test_a_pod_whose_labels_were_edited_is_not_gone(world: World) -> None:
+    world.registry.leases = {ONE: NOW_MS + 1}
+    world.pod("pod-1", labelled=False)
+    await world.sweeper.sweep(KEY)
+    assert world.registry.removed == []
+
+
+async def test_a_failed_list_removes_nothing_and_is_reported(world: World) -> None:
+    world.registry.leases = {ONE: NOW_MS + 1}
+    world.kube.down = True
+    assert await world.sweeper.sweep(KEY) == INTERVAL_S
+    assert world.registry.removed == []
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    assert "API server is down" in watched.last_error
+    assert world.metric("pushcluster_operator_failed_sweeps_total") == 1
+
+
+async def test_a_redis_that_is_down_is_asked_again_at_the_usual_time_until_it_answers(world: World) -> None:
+    world.registry.down = True
+    for _ in range(5):
+        assert await world.sweeper.sweep(KEY) == INTERVAL_S
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    assert watched.failing_since == 0.0
+    world.registry.down = False
+    await world.sweeper.sweep(KEY)
+    assert watched.failing_since is None
+
+
+async def test_a_pod_that_is_not_ready_for_long_loses_its_expired_sessions(world: World) -> None:
+    world.registry.leases, world.registry.sessions = {ONE: NOW_MS}, {ONE: 1}
+    world.pod("pod-1", ready=False)
+    await world.sweeper.sweep(KEY)
+    world.seconds[0] = NOT_READY_S - 1
+    await world.sweeper.sweep(KEY)
+    assert world.registry.removed == []
+    world.seconds[0] = NOT_READY_S
+    await world.sweeper.sweep(KEY)
+    assert world.registry.removed == [ONE]
+
+
+async def test_without_any_lease_the_api_server_is_not_asked(world: World) -> None:
+    await world.sweeper.sweep(KEY)
+    assert world.kube.calls == ["read leases"]
+    assert world.counts.online == 0
+
+
+async def test_a_process_without_sessions_is_removed_without_an_event(world: World) -> None:
+    world.registry.leases = {ONE: NOW_MS + 1}
+    await world.sweeper.sweep(KEY)
+    assert world.registry.removed == [ONE]
+    assert world.kube.events == []
+
+
+async def test_an_unknown_pushcluster_is_not_swept(world: World) -> None:
+    assert await world.sweeper.sweep(("other", "one")) is None
+
+
+async def test_counts_outlive_a_changed_password_but_not_the_pushcluster(world: World) -> None:
+    await world.sweeper.watch(Identity.from_body(body()), "redis://:new@", SessionCounts())
+    assert world.counts.removed_total == 10
+    await world.sweeper.watch(Identity.from_body(body(uid="another")), "redis://:new@", SessionCounts())
+    assert world.counts.removed_total == 0
