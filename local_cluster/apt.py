@@ -56,6 +56,9 @@ def parse_mirror(uris: Iterable[str]) -> str | None:
 
 
 def mirror() -> str:
-    """Return the mirror that this machine's apt uses."""
+    """Return the mirror that this machine's apt uses; raises CannotContinue when apt knows none."""
     targets = output_of(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]) or ""
-    return parse_mirror(targets.split()) or "http://deb.debian.org/debian"
+    found = parse_mirror(targets.split())
+    if found is None:
+        raise CannotContinue("apt knows no mirror of Debian: add one to /etc/apt/sources.list.d and run `apt-get update`.")
+    return found
