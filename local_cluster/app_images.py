@@ -110,7 +110,8 @@ def plan_wheels(python_image: str, requirements: Path, target: Path) -> list[str
     options = ["--volume", f"{bundle}:/ca.crt:ro", "--env", "PIP_CERT=/ca.crt"] if bundle else []
     script = (
         "python -m venv /installer && /installer/bin/pip download --quiet --disable-pip-version-check --no-deps "
-        f"--only-binary=:all: --require-hashes --requirement /requirements.txt --dest /wheels && chown -R {os.getuid()}:{os.getgid()} /wheels"
+        "--only-binary=:all: --require-hashes --requirement /requirements.txt --dest /wheels "
+        f"&& chown -R {os.getuid()}:{os.getgid()} /wheels"
     )
     mounts = ["--volume", f"{requirements}:/requirements.txt:ro", "--volume", f"{target}:/wheels"]
     proxies = ["--env", "PIP_INDEX_URL", "--env", "HTTPS_PROXY", "--env", "https_proxy"]

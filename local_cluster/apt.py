@@ -60,5 +60,5 @@ def mirror() -> str:
     targets = output_of(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]) or ""
     found = parse_mirror(targets.split())
     if found is None:
-        raise CannotContinue("apt knows no mirror of Debian: add one to /etc/apt/sources.list.d and run `apt-get update`.")
+        raise CannotContinue("apt knows no Debian mirror: add one to /etc/apt/sources.list.d and run `apt-get update`.")
     return found

@@ -4,6 +4,7 @@ dockerd runs a copy of this file in place of runc. From what a container asks fo
 does not have itself, and which runc would refuse to start it for. It stands alone: nothing of the project is imported.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -81,7 +82,7 @@ def bound_process(process: dict[str, Any], allowed: frozenset[str]) -> dict[str,
 
 def option(arguments: list[str], *names: str) -> str | None:
     """Return the value that follows the first of these options."""
-    for name, value in zip(arguments, arguments[1:], strict=False):
+    for name, value in itertools.pairwise(arguments):
         if name in names:
             return value
     return None
@@ -101,4 +102,4 @@ def rewrite(arguments: list[str], allowed: frozenset[str]) -> None:
 
 if __name__ == "__main__":
     rewrite(sys.argv[1:], bounding_set(Path("/proc/self/status").read_text()))
-    os.execvp("runc", ["runc", *sys.argv[1:]])
+    os.execvp("runc", ["runc", *sys.argv[1:]])  # noqa: S606 - the same process goes on as runc

@@ -51,7 +51,7 @@ class Places:
 
     @property
     def source(self) -> Path:
-        """This package's own folder."""
+        """The folder of this package."""
         return self.root / "local_cluster"
 
     @property
