@@ -146,9 +146,9 @@ class Workflow:
                 "cluster",
                 "Cluster of three nodes",
                 40,
-                self.cluster.create,
+                lambda: self.cluster.create(),  # noqa: PLW0108 - the cluster is known only once there is a node image
                 ("node",),
-                self.cluster.is_well,
+                lambda: self.cluster.is_well(),  # noqa: PLW0108
             ),
             Step("network", "Routes, names and volumes", 10, self._connect, needs=("cluster",)),
             self.load_step("cluster", "redis", "rabbitmq", "apps"),
