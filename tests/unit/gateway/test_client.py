@@ -13,6 +13,7 @@ from pushcluster_contract.ids import StreamId
 from pushcluster_gateway import closes
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
@@ -280,8 +281,13 @@ async def test_frames_sent_before_connected_wait_for_it(server: RunningServer) -
     await client.close()
 
 
-async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended(server: RunningServer) -> None:
+async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds: list[str] = []
     async with connected(server.url, token=token()) as client:
+        monkeypatch.setattr(WebSocketConnection, "hold_input", lambda _: holds.append("held"))
+        monkeypatch.setattr(WebSocketConnection, "release_input", lambda _: holds.append("released"))
         services = server.services
         services.hold_calls = True
         for n in range(LIMITS.max_calls_in_flight + 1):
@@ -290,7 +296,9 @@ async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended
         await eventually(lambda: len(services.held_calls) == LIMITS.max_calls_in_flight, within_s=2)
         await asyncio.sleep(0.05)
         assert len(services.held_calls) == LIMITS.max_calls_in_flight
+        assert holds == ["held"]
         services.hold_calls = False
         for call in services.held_calls:
             call()
         await client.subscribe("/user/queue/demo", id="last")
+        assert holds[:2] == ["held", "released"]

@@ -221,6 +221,11 @@ class TestResume:
         assert Ready(recovered=False) in outputs
         assert sub.position <= state.newest, "or nothing would ever be delivered again"
 
+    def test_an_id_of_a_log_that_was_lost_is_told_even_when_the_new_log_seems_to_go_on(self) -> None:
+        _, outputs = self.resumed(at(2), log(4, born_ms=at(2).ms + 1), entries(3, 4))
+        assert outputs[0] == Ready(recovered=False)
+        assert written(outputs) == [3, 4]
+
     def test_an_entry_just_before_the_oldest_is_enough(self) -> None:
         _, outputs = self.resumed(at(3), log(9, oldest=4), entries(4, 6))
         assert outputs[0] == Ready(recovered=True)
