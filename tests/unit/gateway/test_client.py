@@ -252,10 +252,16 @@ async def test_nothing_counts_as_written_once_the_client_has_begun_to_close(serv
     async with connected(server.url, token=token()) as client:
         await client.subscribe("/user/queue/demo")
         subscription = server.services.subscriptions[0]
-        await client.close()
-        await eventually(lambda: server.services.left, within_s=2)
+        await stop_reading(client)
+        await flood(server, "alice", 1_000)
+        # A close frame; the socket cannot go before it has taken what waits.
+        client.socket.transport.write(b"\x88\x82\0\0\0\0\x03\xe8")
+        await eventually(lambda: subscription.ended, within_s=2)
+        assert not server.services.left
+        before = subscription.machine.position
         server.services.push("alice", b"late")
-        assert subscription.machine.position == StreamId(0, 0)
+        hosted(server).room_freed()
+        assert subscription.machine.position == before
 
 
 async def test_a_client_that_leaves_leaves_the_services(server: RunningServer) -> None:
