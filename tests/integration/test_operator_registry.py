@@ -1,0 +1,102 @@
+"""The operator's view of the registry of sessions, against a real Redis."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation, session_id
+from pushcluster_contract.keys import Keys, encode_member
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_operator.registry import Registry
+from pushcluster_runtime.store import ScriptRunner, connect
+from tests.integration.conftest import Plane
+
+OLD, NEW = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16)
+
+
+class Gateway:
+    """Writes what a gateway process writes."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.client = connect(plane.redis_url, name="test")
+        self.scripts = ScriptRunner(self.client)
+        self.keys = Keys(plane.cluster)
+
+    async def hold(self, incarnation: Incarnation, user: str, sid: str) -> None:
+        await self.scripts.run(Script.RENEW_LEASE, [self.keys.gateways], [str(incarnation), 8_000])
+        await self.client.sadd(self.keys.gateway(incarnation), encode_member(user, sid))
+        entry = SessionEntry(incarnation).encode()
+        await self.scripts.run(Script.REGISTER, [self.keys.sessions(user)], [sid, entry, 600_000, 64])
+
+    async def sessions(self, user: str) -> dict[bytes, bytes]:
+        return cast(dict[bytes, bytes], await self.client.hgetall(self.keys.sessions(user)))
+
+
+@pytest.fixture
+async def gateway(plane: Plane) -> AsyncIterator[Gateway]:
+    gateway = Gateway(plane)
+    yield gateway
+    await gateway.client.aclose()
+
+
+@pytest.fixture
+async def registry(plane: Plane) -> AsyncIterator[Registry]:
+    registry = Registry(plane.cluster, plane.redis_url)
+    yield registry
+    await registry.close()
+
+
+def sid(number: int) -> str:
+    return session_id(number.to_bytes(17))
+
+
+async def test_leases_come_with_redis_time_and_strangers_are_passed_over(gateway: Gateway, registry: Registry) -> None:
+    await gateway.hold(OLD, "alice", sid(1))
+    await gateway.client.zadd(gateway.keys.gateways, {"no incarnation": 1})
+    (lease,), now_ms = await registry.read_leases()
+    assert lease.incarnation == OLD
+    assert lease.is_live(now_ms)
+    assert not lease.is_live(now_ms + 8_000)
+
+
+async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: Registry) -> None:
+    for number in range(3):
+        await gateway.hold(OLD, f"user-{number}", sid(number))
+    await gateway.hold(NEW, "bob", sid(9))
+    assert await registry.count_sessions([OLD, NEW]) == 4
+    assert await registry.count_sessions([]) == 0
+
+
+async def test_a_removal_takes_the_sessions_and_the_lease_of_one_process_alone(
+    gateway: Gateway, registry: Registry
+) -> None:
+    for number in range(450):
+        await gateway.hold(OLD, f"user-{number}", sid(number))
+    await gateway.hold(NEW, "user-7", sid(1_000))
+    assert await registry.remove(OLD) == 450
+    assert await gateway.sessions("user-8") == {}
+    assert await gateway.sessions("user-7") == {sid(1_000).encode(): str(NEW).encode()}
+    leases, _ = await registry.read_leases()
+    assert [lease.incarnation for lease in leases] == [NEW]
+    assert await registry.remove(OLD) == 0
+
+
+async def test_an_entry_that_another_process_took_over_meanwhile_is_never_removed(
+    gateway: Gateway, registry: Registry
+) -> None:
+    await gateway.hold(OLD, "alice", sid(1))
+    await gateway.hold(NEW, "alice", sid(1))
+    assert await registry.remove(OLD) == 0
+    assert await gateway.sessions("alice") == {sid(1).encode(): str(NEW).encode()}
+
+
+async def test_a_redis_that_is_not_there_is_unavailable() -> None:
+    registry = Registry("team.demo", "redis://:x@127.0.0.1:1/0")
+    with pytest.raises(Unavailable):
+        await registry.read_leases()
+    with pytest.raises(Unavailable):
+        await registry.remove(OLD)
+    await registry.close()
