@@ -45,6 +45,7 @@ class Ingress:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._consuming: set[int] = set()
+        self._reported: set[str] = set()
         self._trouble = "not connected to RabbitMQ yet"
 
     def trouble(self) -> str:
@@ -104,7 +105,7 @@ class Ingress:
                 if loop.time() - started > STABLE_AFTER_S:
                     backoff.reset()
                 self._services.metrics.resets.inc()
-                _log.info("partition starts again", extra={"partition": number, "reason": str(error)})
+                self._report_reset(number, str(error))
                 await unless(stop, asyncio.sleep(backoff.next_delay_s()))
 
     async def _run_session(self, amqp: Amqp, number: int, stop: asyncio.Event) -> None:
@@ -139,8 +140,16 @@ class Ingress:
             metrics=services.metrics,
         )
 
+    def _report_reset(self, number: int, reason: str) -> None:
+        """Log a reason once for all partitions that it hits, until all of them work again."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            _log.warning("partitions start again", extra={"first": number, "reason": reason})
+
     def _set_consuming(self, number: int, *, consuming: bool) -> None:
         (self._consuming.add if consuming else self._consuming.discard)(number)
+        if len(self._consuming) == INGRESS_PARTITIONS:
+            self._reported.clear()
         self._services.metrics.partitions.set(len(self._consuming))
 
 

@@ -55,6 +55,7 @@ class Locations:
         self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._build_keys)
         self._backoff = backoff
         self._sleep = sleep
+        self._waiting = False
 
     async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
         """Append messages in order and return what became of each.
@@ -73,6 +74,7 @@ class Locations:
             await self._recover(trouble)
             pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
         self._backoff.reset()
+        self._waiting = False
         return [result for result in results if result is not None]
 
     async def _run(self, groups: Sequence[Sequence[int]], calls: Sequence[bytes]) -> dict[int, Reply]:
@@ -100,9 +102,10 @@ class Locations:
         if isinstance(trouble, NoScriptError):
             await self._wire.execute([pack("SCRIPT", "LOAD", SOURCES[Script.APPEND])])
             return
-        delay_s = self._backoff.next_delay_s()
-        _log.warning("Redis does not take messages; repeating", extra={"reason": str(trouble), "delay_s": delay_s})
-        await self._sleep(delay_s)
+        if not self._waiting:
+            self._waiting = True
+            _log.warning("Redis does not take messages; repeating until it does", extra={"reason": str(trouble)})
+        await self._sleep(self._backoff.next_delay_s())
 
     def _build_call(self, message: Message) -> bytes:
         keys = self._keys_of(message.user, message.destination)

@@ -39,7 +39,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     ingress = Ingress(Services(settings, keys, link, barrier, metrics, new_backoff))
 
     def readiness() -> tuple[bool, str]:
-        trouble = ingress.trouble() or link.trouble or barrier_link.trouble
+        trouble = link.trouble or barrier_link.trouble or ingress.trouble()
         if trouble or stop.is_set():
             return False, trouble or "stopping"
         reduced = barrier.durability_reduced

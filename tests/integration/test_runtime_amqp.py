@@ -86,7 +86,7 @@ async def test_a_return_is_matched_although_the_same_key_was_routed_before(amqp:
 
 async def test_a_full_queue_that_refuses_publishes_is_a_nack(amqp: Amqp) -> None:
     channel = await amqp.channel(confirm=True)
-    arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
+    arguments: dict[str, str | int] = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
     await channel.declare_queue(Queue("small", arguments, exclusive=True))
     outcomes = [await publish(channel, "small") for _ in range(3)]
     assert outcomes == [Outcome.CONFIRMED, Outcome.NACKED, Outcome.NACKED]

@@ -75,7 +75,7 @@ async def test_a_server_that_is_away_is_unavailable_and_later_it_is_not(
 
 
 async def test_a_full_server_is_unavailable_and_names_the_reason(client: Redis, wire: RedisWire, call: Call) -> None:
-    before = (await client.config_get("maxmemory"))["maxmemory"]
+    before = str((await client.config_get("maxmemory"))["maxmemory"])
     await client.config_set("maxmemory", "1")
     try:
         with pytest.raises(Unavailable, match=r"OOM|maxmemory"):
@@ -89,7 +89,7 @@ async def test_a_full_server_is_unavailable_and_names_the_reason(client: Redis, 
 
 
 async def test_a_transaction_refused_for_memory_does_nothing_at_all(client: Redis, wire: RedisWire, call: Call) -> None:
-    before = (await client.config_get("maxmemory"))["maxmemory"]
+    before = str((await client.config_get("maxmemory"))["maxmemory"])
     await client.config_set("maxmemory", "1")
     try:
         commands = [pack("MULTI"), pack_script(Script.REGISTER, call), pack_script(Script.REGISTER, call), pack("EXEC")]

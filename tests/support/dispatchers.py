@@ -7,19 +7,20 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import aiohttp
+import pika
 from pika.spec import BasicProperties
 from prometheus_client.parser import text_string_to_metric_families
-from redis.asyncio import Redis
 
 from local_run.containers import free_port
 from pushcluster_contract import env
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.log import LogEntry
-from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, build_topology
+from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, build_topology, ingress_queue
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery, Outcome
 from pushcluster_runtime.store import connect
 from tests.support.waiting import eventually
@@ -50,6 +51,12 @@ class RunningDispatcher:
     api_url: str
     admin_url: str
     session: aiohttp.ClientSession
+    log_file: IO[bytes]
+
+    def log(self) -> str:
+        """Return what it has logged so far."""
+        self.log_file.seek(0)
+        return self.log_file.read().decode()
 
     async def ready(self) -> tuple[bool, str]:
         """Return what /readyz says; not ready while nobody listens."""
@@ -119,12 +126,11 @@ async def started_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterato
         )
         try:
             async with aiohttp.ClientSession() as session:
-                yield RunningDispatcher(
-                    process, pod_name, f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{admin_port}", session
-                )
+                api_url, admin_url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{admin_port}"
+                running = RunningDispatcher(process, pod_name, api_url, admin_url, session, log)
+                yield running
         except BaseException:
-            log.seek(0)
-            sys.stderr.write(f"--- {pod_name} ---\n{log.read().decode()}\n")
+            sys.stderr.write(f"--- {pod_name} ---\n{running.log()}\n")
             raise
         finally:
             if process.returncode is None:
@@ -188,7 +194,7 @@ async def consuming(plane: PlaneLike, queue: str = REJECTED_QUEUE) -> AsyncItera
 class Logs:
     """Users' logs as they stand in Redis."""
 
-    redis: Redis
+    redis: Any  # redis-py types replies as text or bytes or neither
     keys: Keys
 
     async def entries(self, user: str, destination: Destination = DEMO) -> list[LogEntry]:
@@ -213,3 +219,30 @@ async def reading_logs(plane: PlaneLike) -> AsyncIterator[Logs]:
         yield Logs(client, Keys(plane.cluster))
     finally:
         await client.aclose()
+
+
+async def count_ready(plane: PlaneLike) -> int:
+    """Return how many messages wait in ingress for a consumer.
+
+    Asks the queues themselves. `rabbitmqctl` and the management API tell what quorum queues reported up to 5 s ago.
+    """
+
+    def count() -> int:
+        with pika.BlockingConnection(pika.URLParameters(plane.amqp_url)) as connection:
+            channel = connection.channel()
+            queues = [channel.queue_declare(ingress_queue(n), passive=True) for n in range(INGRESS_PARTITIONS)]
+            return sum(queue.method.message_count for queue in queues)
+
+    return await asyncio.to_thread(count)
+
+
+async def all_acknowledged(plane: PlaneLike, dispatcher: RunningDispatcher, count: int) -> None:
+    """Wait until the dispatcher has acknowledged so many; end it, and check that the broker agrees."""
+
+    async def acknowledged() -> bool:
+        assert await dispatcher.metric("acknowledged_total") == count
+        return True
+
+    await eventually(acknowledged, within_s=30)
+    await dispatcher.kill()
+    assert await count_ready(plane) == 0

@@ -1,0 +1,273 @@
+"""What a dispatcher makes of faults: nothing that was confirmed is lost, passed by a later one, or appended twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+
+from pushcluster_contract.limits import INGRESS_PARTITIONS
+from tests.integration.conftest import Plane
+from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused, restart
+from tests.support.dispatchers import (
+    Logs,
+    Producer,
+    RunningDispatcher,
+    all_acknowledged,
+    count_ready,
+    producer,
+    reading_logs,
+    running_dispatcher,
+    started_dispatcher,
+)
+from tests.support.traffic import traffic
+from tests.support.waiting import eventually
+
+WITHIN_S: Final = 40.0
+COUNT: Final = 30
+BODIES: Final = [str(n) for n in range(COUNT)]
+
+
+@pytest.fixture
+async def producing(plane: Plane) -> AsyncIterator[Producer]:
+    async with producer(plane) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def logs(plane: Plane) -> AsyncIterator[Logs]:
+    async with reading_logs(plane) as reader:
+        yield reader
+
+
+@contextlib.asynccontextmanager
+async def barriers_held(logs: Logs) -> AsyncIterator[None]:
+    """Have Redis fsync nothing by itself: WAITAOF waits until the end of the block."""
+    await logs.redis.config_set("appendfsync", "no")
+    try:
+        yield
+    finally:
+        await logs.redis.config_set("appendfsync", "always")
+
+
+async def wait_log(logs: Logs, user: str = "alice", expected: list[str] = BODIES) -> None:
+    async def is_there() -> bool:
+        assert await logs.bodies(user) == expected
+        return True
+
+    await eventually(is_there, WITHIN_S)
+
+
+async def send_all(producing: Producer, user: str = "alice") -> None:
+    for body in BODIES:
+        producing.send(user, body, message_id=f"{user}-{body}")
+    await producing.confirmed()
+
+
+async def kill_redis_connection(logs: Logs, dispatcher: RunningDispatcher, which: str) -> None:
+    """Cut the dispatcher's `append` or `barrier` connection, by the name that it has given it."""
+    name = f"dispatcher:{dispatcher.pod_name}:{which}"
+    (client_id,) = [client["id"] for client in await logs.redis.client_list() if client["name"] == name]
+    assert await logs.redis.client_kill_filter(_id=client_id) == 1
+
+
+async def test_nothing_is_acknowledged_before_it_is_on_disk(plane: Plane, producing: Producer, logs: Logs) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        async with barriers_held(logs):
+            await send_all(producing)
+            await wait_log(logs)
+            assert await dispatcher.metric("acknowledged_total") == 0
+        await all_acknowledged(plane, dispatcher, COUNT)
+
+
+async def test_a_redis_connection_lost_before_the_barrier_loses_nothing_and_doubles_nothing(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        async with barriers_held(logs):
+            await send_all(producing)
+            await wait_log(logs)
+            await kill_redis_connection(logs, dispatcher, "append")
+            # They come back and are known: this is what the reset is for.
+            await eventually(lambda: dispatcher.metric("duplicates_total"), WITHIN_S)
+            assert await dispatcher.metric("partition_resets_total") == INGRESS_PARTITIONS
+        await wait_log(logs)
+        await all_acknowledged(plane, dispatcher, COUNT)
+
+
+async def test_a_lost_barrier_connection_is_made_again_and_the_barrier_with_it(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        async with barriers_held(logs):
+            await send_all(producing)
+            await wait_log(logs)
+            await kill_redis_connection(logs, dispatcher, "barrier")
+        await wait_log(logs)
+        assert await dispatcher.metric("partition_resets_total") == 0
+        await all_acknowledged(plane, dispatcher, COUNT)
+
+
+async def test_what_redis_lost_before_the_barrier_is_appended_again(
+    plane: Plane, producing: Producer, logs: Logs, services: Services
+) -> None:
+    """The worst case: all that Redis had answered is gone after its restart."""
+    async with running_dispatcher(plane) as dispatcher:
+        async with barriers_held(logs):
+            await send_all(producing)
+            await wait_log(logs)
+            await asyncio.to_thread(services.redis.exec, "rm", "-rf", "/data/appendonlydir")
+            await kill_and_start(services.redis)
+            assert (await logs.redis.config_get("appendfsync"))["appendfsync"] == "always"
+        await wait_log(logs)
+        await all_acknowledged(plane, dispatcher, COUNT)
+
+
+async def test_a_killed_dispatcher_leaves_everything_to_the_next_one_in_order(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    async with running_dispatcher(plane) as first:
+        async with barriers_held(logs):
+            await send_all(producing)
+            await wait_log(logs)
+            await first.kill()
+        assert await count_ready(plane) == COUNT
+    producing.send("alice", "after", message_id="after")
+    async with running_dispatcher(plane) as second:
+        await wait_log(logs, expected=[*BODIES, "after"])
+        await all_acknowledged(plane, second, COUNT + 1)
+
+
+async def test_a_dispatcher_killed_under_traffic_loses_and_reorders_nothing(plane: Plane, logs: Logs) -> None:
+    async with running_dispatcher(plane) as first, running_dispatcher(plane):
+        with traffic(plane.amqp_url, "alice") as running:
+            await eventually(lambda: len(running.confirmed) > 50, WITHIN_S)
+            await first.kill()
+            before = len(running.confirmed)
+            await eventually(lambda: len(running.confirmed) > before + 50, WITHIN_S)
+            confirmed = running.stop()
+        await wait_log(logs, expected=confirmed[-1_000:])
+
+
+@pytest.mark.parametrize("fault", ["redis killed", "redis frozen", "connections closed", "rabbitmq restarted"])
+async def test_a_fault_under_traffic_loses_and_reorders_nothing(
+    plane: Plane, logs: Logs, services: Services, fault: str
+) -> None:
+    async def bring_about() -> None:
+        match fault:
+            case "redis killed":
+                await kill_and_start(services.redis)
+            case "redis frozen":
+                async with paused(services.redis):
+                    await asyncio.to_thread(services.redis.is_running)
+            case "connections closed":
+                await close_amqp_connections(services, plane.vhost)
+            case "rabbitmq restarted":
+                await restart(services.rabbitmq)
+
+    async with running_dispatcher(plane) as dispatcher:
+        with traffic(plane.amqp_url, "alice") as running:
+            await eventually(lambda: len(running.confirmed) > 50, WITHIN_S)
+            await bring_about()
+            before = len(running.confirmed)
+            await eventually(lambda: len(running.confirmed) > before + 50, WITHIN_S)
+            confirmed = running.stop()
+        await wait_log(logs, expected=confirmed[-1_000:])
+        await dispatcher.wait_ready()
+
+
+async def test_a_full_redis_is_waited_for_and_no_message_is_skipped(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    before = (await logs.redis.config_get("maxmemory"))["maxmemory"]
+    async with running_dispatcher(plane) as dispatcher:
+        await logs.redis.config_set("maxmemory", "1")
+        try:
+            await send_all(producing)
+            await send_all(producing, "bob")
+            await eventually(lambda: "repeating" in dispatcher.log(), WITHIN_S)
+            assert await logs.bodies("alice") == []
+            assert await dispatcher.metric("acknowledged_total") == 0
+        finally:
+            await logs.redis.config_set("maxmemory", before)
+        await wait_log(logs)
+        await wait_log(logs, "bob")
+        assert await dispatcher.metric("rejected_total", reason="script") == 0
+        await all_acknowledged(plane, dispatcher, 2 * COUNT)
+
+
+async def test_a_flushed_script_cache_is_no_fault(plane: Plane, producing: Producer, logs: Logs) -> None:
+    async with running_dispatcher(plane):
+        await send_all(producing)
+        await wait_log(logs)
+        await logs.redis.script_flush()
+        await send_all(producing, "bob")
+        await wait_log(logs, "bob")
+
+
+async def test_without_an_append_only_file_it_goes_on_and_says_so(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        await logs.redis.config_set("appendonly", "no")
+        try:
+            await send_all(producing)
+            await eventually(lambda: all_counted(dispatcher), WITHIN_S)
+            assert await dispatcher.metric("durability_reduced") == 1
+            assert await dispatcher.ready() == (
+                True,
+                "ready, but DurabilityReduced: Redis keeps no append-only file",
+            )
+            assert dispatcher.log().count("DurabilityReduced") == 1
+        finally:
+            await logs.redis.config_set("appendonly", "yes")
+        producing.send("alice", "more")
+        await eventually(lambda: is_ready_again(dispatcher), WITHIN_S)
+
+
+async def all_counted(dispatcher: RunningDispatcher) -> bool:
+    return await dispatcher.metric("acknowledged_total") == COUNT
+
+
+async def is_ready_again(dispatcher: RunningDispatcher) -> bool:
+    return await dispatcher.ready() == (True, "ready")
+
+
+async def test_without_redis_no_partition_is_held_and_readiness_says_so(
+    plane: Plane, producing: Producer, logs: Logs, services: Services
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        async with down(services.redis):
+
+            async def says_so() -> bool:
+                ready, reason = await dispatcher.ready()
+                return not ready and "Redis" in reason and await dispatcher.metric("partitions_consuming") == 0
+
+            await eventually(says_so, WITHIN_S)
+            await send_all(producing)
+        await dispatcher.wait_ready()
+        await wait_log(logs)
+
+
+async def test_a_dispatcher_started_before_its_services_waits_for_them(plane: Plane, services: Services) -> None:
+    async with down(services.redis), started_dispatcher(plane) as dispatcher:
+
+        async def says_so() -> bool:
+            ready, reason = await dispatcher.ready()
+            return not ready and bool(reason)
+
+        await eventually(says_so, WITHIN_S)
+        assert dispatcher.process.returncode is None
+    async with started_dispatcher(plane) as dispatcher:
+        await dispatcher.wait_ready()
+
+
+async def test_sigterm_while_redis_is_frozen_ends_within_its_bound(
+    plane: Plane, producing: Producer, logs: Logs, services: Services
+) -> None:
+    async with running_dispatcher(plane) as dispatcher, paused(services.redis):
+        await send_all(producing)
+        assert await dispatcher.terminate() == 0
+    async with running_dispatcher(plane):
+        await wait_log(logs)
