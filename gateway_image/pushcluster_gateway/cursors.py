@@ -52,6 +52,8 @@ class CursorFlusher:
             except Unavailable as error:
                 self._metrics.redis_errors += 1
                 _log.warning("cursors wait for Redis", extra={"cause": str(error), "cursors": len(self._pending)})
+            except Exception:
+                _log.exception("cursors were not flushed")
 
     async def flush(self) -> None:
         """Tell the registry everything that was collected. Raises Unavailable; then it is kept."""

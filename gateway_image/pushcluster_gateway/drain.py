@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from pushcluster_gateway import closes
-from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.server import WebSocketServer
 
@@ -42,18 +41,16 @@ def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]
     return [Batch(bounds[n + 1] - bounds[n], pause) for n, pause in enumerate(pauses)]
 
 
-async def drain(
-    server: WebSocketServer, hub: Hub, *, limits: Limits, max_seconds: float, random: Callable[[], float]
-) -> None:
+async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, random: Callable[[], float]) -> None:
     """Close every connection; returns when all sockets are gone."""
     server.draining = True
     if server.connections:
         await asyncio.sleep(ENDPOINTS_S)
-    clients = hub.clients()
-    _log.info("draining", extra={"sessions": len(clients), "max_seconds": max_seconds})
-    for batch in plan_drain(len(clients), max_seconds, random):
+    open_ones = list(server.connections)
+    _log.info("draining", extra={"connections": len(open_ones), "max_seconds": max_seconds})
+    for batch in plan_drain(len(open_ones), max_seconds, random):
         for _ in range(batch.count):
-            clients.pop().close(closes.DRAINING)
+            open_ones.pop().close(closes.DRAINING)
         await asyncio.sleep(batch.then_wait_s)
     await server.wait_empty(within_s=limits.close_timeout_s)
     await server.close()

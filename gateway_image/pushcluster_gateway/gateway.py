@@ -29,7 +29,7 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry, TooManySessions
-from pushcluster_gateway.subscription import ReadPage
+from pushcluster_gateway.subscription import Phase, ReadPage
 from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.backoff import Backoff
 
@@ -99,6 +99,7 @@ class Gateway:
         for subscription in client.subscriptions.values():
             self.cursors.collect(subscription)
         self.hub.remove(client)
+        _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
         if not client.calls:
             self._spawn(self._leave(client), client)
 
@@ -140,7 +141,7 @@ class Gateway:
     async def on_broker_connected(self) -> None:
         """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
         if self._mode is RoutingMode.SESSION:
-            lost = [s for s in self.hub.subscriptions() if s.queue and not self.broker.holds(s.queue)]
+            lost = [s for s in self.hub.subscriptions() if self._has_lost_its_queue(s)]
             for start in range(0, len(lost), REOPEN_BATCH):
                 await asyncio.gather(*(self._open_queue(s) for s in lost[start : start + REOPEN_BATCH]))
         if self._was_connected:
@@ -198,6 +199,7 @@ class Gateway:
         try:
             await work
         except Unavailable as error:
+            self.metrics.calls_failed += 1
             client.fail(closes.UNAVAILABLE, str(error))
         except TooManySessions as error:
             client.fail(closes.TOO_MANY_SESSIONS, str(error))
@@ -328,6 +330,11 @@ class Gateway:
     def _drop_copy(self, error: InvalidInput) -> None:
         self.metrics.copies_dropped += 1
         _log.warning("a copy cannot be read", extra={"cause": str(error)})
+
+    def _has_lost_its_queue(self, subscription: ClientSubscription) -> bool:
+        """One that has never had a queue is opening it, and hears of its own failure."""
+        had_one = bool(subscription.queue) or subscription.machine.phase is not Phase.REGISTERING
+        return had_one and not self.broker.holds(subscription.queue)
 
     def _subscribed(self, client: Client, destination: Destination) -> list[ClientSubscription]:
         return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]

@@ -60,10 +60,6 @@ class Hub:
         """Return the ids of all sessions as they are now."""
         return list(self._clients)
 
-    def clients(self) -> list[Client]:
-        """Return all sessions as they are now."""
-        return list(self._clients.values())
-
     def subscriptions(self) -> Iterator[ClientSubscription]:
         """Yield all subscriptions; the caller does not change them meanwhile."""
         for held in self._subscriptions.values():

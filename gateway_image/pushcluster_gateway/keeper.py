@@ -79,7 +79,11 @@ class Keeper:
             if unless_held and self.lease_held:
                 return
             self._attempted_at = sent_s = self._clock()
-            renewal = await self._registry.renew_lease()
+            try:
+                renewal = await self._registry.renew_lease()
+            except Unavailable:
+                self._lease = self._lease.failed()
+                raise
             self._metrics.lease_renewals += 1
             self._lease, cause = self._lease.renewed(existed=renewal.existed, run_id=renewal.run_id, sent_s=sent_s)
         if cause is not None:
@@ -94,6 +98,8 @@ class Keeper:
             except Unavailable as error:
                 self._metrics.redis_errors += 1
                 _log.warning("the lease was not renewed", extra={"cause": str(error)})
+            except Exception:
+                _log.exception("the lease was not renewed")
 
     def request_resync(self, cause: Cause) -> None:
         """Have every session written back and every log reread, as soon as Redis answers."""
@@ -134,8 +140,11 @@ class Keeper:
             clients = filter(None, map(self._hub.find, session_ids[start : start + RESYNC_BATCH_SESSIONS]))
             results = await asyncio.gather(*(self._refresh(c, resync) for c in clients), return_exceptions=True)
             for result in results:
-                if isinstance(result, BaseException):
+                if isinstance(result, Unavailable):
                     raise result
+                if isinstance(result, Exception):
+                    # One user's broken keys must not keep the others from being written.
+                    _log.error("a session was not written back", exc_info=result)
 
     def next_step(self) -> list[str]:
         """Return the sessions of the walk's next second."""

@@ -13,6 +13,8 @@ class Cause(StrEnum):
     """It was removed: somebody took this gateway for dead and may have removed its sessions."""
     REDIS_RESTARTED = "redis_restarted"
     """Another process answers: what it did not have on disk is gone."""
+    LEASE_UNCERTAIN = "lease_uncertain"
+    """A renewal got no answer: it may have made a lease anew that was missing, and nobody was told."""
     AMQP_RECONNECTED = "amqp_reconnected"
     """Exclusive queues went with the connection, and the copies in them."""
 
@@ -25,10 +27,16 @@ class Lease:
     """When the last renewal that succeeded was sent, by the local monotonic clock; the lease is younger than that."""
     run_id: str = ""
     """The Redis process that answered it."""
+    uncertain: bool = False
+    """Whether a renewal since then got no answer."""
 
     def held(self, now_s: float) -> bool:
         """Whether the lease is certainly still there, unless somebody removed it."""
         return self.renewed_s is not None and (now_s - self.renewed_s) * 1_000 < LEASE_MS
+
+    def failed(self) -> "Lease":
+        """Note a renewal without an answer."""
+        return replace(self, uncertain=True)
 
     def renewed(self, *, existed: bool, run_id: str, sent_s: float) -> "tuple[Lease, Cause | None]":
         """Apply a renewal's answer: the lease as it is now, and why everything must be written back, if it must."""
@@ -38,4 +46,6 @@ class Lease:
                 cause = Cause.LEASE_LOST
             elif run_id != self.run_id:
                 cause = Cause.REDIS_RESTARTED
-        return replace(self, renewed_s=sent_s, run_id=run_id), cause
+            elif self.uncertain:
+                cause = Cause.LEASE_UNCERTAIN
+        return Lease(renewed_s=sent_s, run_id=run_id), cause

@@ -128,7 +128,6 @@ class Program:
     async def _drain(self) -> None:
         await drain(
             self._server,
-            self._gateway.hub,
             limits=self._limits,
             max_seconds=self._settings.drain_seconds,
             random=self._outside.random,

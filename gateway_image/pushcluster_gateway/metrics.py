@@ -22,6 +22,8 @@ class Metrics:
     """Replays that found entries gone, and told the client so."""
     pages_read: int = 0
     lease_renewals: int = 0
+    calls_failed: int = 0
+    """CONNECT, SUBSCRIBE and NACK frames that were answered with "try again"."""
     redis_errors: int = 0
     amqp_errors: int = 0
     closes: Counter[str] = field(default_factory=Counter)
@@ -61,6 +63,7 @@ class GatewayCollector(Collector):
         yield _counter("gaps", "Replays that told the client of lost entries.", counts.gaps)
         yield _counter("catchup_pages", "Pages read from the log.", counts.pages_read)
         yield _counter("lease_renewals", "Lease renewals that succeeded.", counts.lease_renewals)
+        yield _counter("calls_failed", "Requests of clients answered with: try again.", counts.calls_failed)
         yield _counter("redis_errors", "Redis calls that failed.", counts.redis_errors)
         yield _counter("amqp_errors", "Connections to RabbitMQ that failed or were lost.", counts.amqp_errors)
         yield _labelled("closes", "Connections closed.", "cause", counts.closes)

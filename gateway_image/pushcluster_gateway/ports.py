@@ -27,6 +27,10 @@ class Socket(Protocol):
     outbox: Outbox
     written_at: float
 
+    @property
+    def cause_name(self) -> str:
+        """Why it closed, as in `closes`; empty while it is open."""
+
     def send(self, data: bytes) -> None:
         """Write bytes as one WebSocket message."""
 

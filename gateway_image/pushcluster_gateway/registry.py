@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import PushClusterError
+from pushcluster_contract.errors import PushClusterError, Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.limits import LEASE_MS, MAX_SESSIONS_PER_USER, META_EXTRA_TTL_MS, SESSIONS_TTL_MS
@@ -123,9 +123,11 @@ class Registry:
         calls = [
             Call([self._keys.meta(move.user, move.destination)], [str(move.cursor), str(move.sent)]) for move in moves
         ]
-        for reply in await self._scripts.run_many(Script.ADVANCE_CURSOR, calls):
-            if isinstance(reply, Exception):
-                raise reply
+        replies = await self._scripts.run_many(Script.ADVANCE_CURSOR, calls)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        # What time can mend goes first: the caller then sends all of them again.
+        for error in [error for error in errors if isinstance(error, Unavailable)] or errors:
+            raise error
 
     async def renew_lease(self) -> Renewal:
         """Step G1: extend the lease, and learn which Redis answered."""

@@ -106,7 +106,7 @@ class WebSocketConnection(asyncio.Protocol):
     def hold_input(self) -> None:
         """Read nothing more until `release_input`; holds are counted."""
         self._input_holds += 1
-        if self._input_holds == 1 and self._transport is not None:
+        if self._input_holds == 1 and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def release_input(self) -> None:
@@ -121,6 +121,11 @@ class WebSocketConnection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             self.accepted_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
         return self.accepted_bytes
+
+    @property
+    def cause_name(self) -> str:
+        """Why it closed, as in `closes`; empty while it is open."""
+        return self.cause.name if self.cause is not None else ""
 
     def wake_at(self, due: float) -> None:
         """Have deadlines checked at this time."""
@@ -176,7 +181,7 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
         """See asyncio."""
         received = self._protocol.close_rcvd
-        if self.cause is None and self._phase is not _Phase.HANDSHAKE:
+        if self.cause is None and self.handler is not None:
             polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
             self.cause = closes.CLIENT_DISCONNECTED if polite else closes.CONNECTION_LOST
         self._phase = _Phase.LOST

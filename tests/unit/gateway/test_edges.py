@@ -23,6 +23,7 @@ from pushcluster_gateway.copies import Copy, parse_copy
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.keeper import DEAF_AFTER_S, Keeper
+from pushcluster_gateway.lease import Cause
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import CursorMove, Registry, Renewal
@@ -31,6 +32,7 @@ from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_runtime.settings import Environment
+from tests.support.waiting import eventually
 
 DEMO = Destination("queue", "demo")
 ENVIRONMENT = {
@@ -330,6 +332,40 @@ class TestKeeper:
         assert keeper.alive, "it tried, and Redis is away"
         now[0] += DEAF_AFTER_S
         assert not keeper.alive
+
+    async def test_a_resync_writes_every_session_back_whatever_one_of_them_does(self) -> None:
+        refreshed: list[str] = []
+
+        async def refresh(client: Client, resync: bool) -> None:
+            if client.sid == "broken":
+                raise ValueError("this user's keys are broken")
+            refreshed.append(client.sid)
+            assert resync
+
+        keeper, registry, hub, _ = self.keeper(refresh)
+        for sid in ("a", "broken", "b"):
+            hub.add(as_client(FakeClient("alice", sid)))
+        await keeper.ensure_lease()
+        registry.renewals = [Renewal(existed=False, run_id="r")]
+        walk = asyncio.create_task(keeper.run_walk())
+        await keeper.renew()
+        await eventually(lambda: refreshed == ["a", "b"], within_s=2)
+        walk.cancel()
+
+    async def test_a_resync_that_redis_cut_short_is_repeated(self) -> None:
+        attempts: list[str] = []
+
+        async def refresh(client: Client, resync: bool) -> None:
+            attempts.append(client.sid)
+            if len(attempts) == 1:
+                raise Unavailable("away")
+
+        keeper, _, hub, _ = self.keeper(refresh)
+        hub.add(as_client(FakeClient("alice", "a")))
+        keeper.request_resync(Cause.REDIS_RESTARTED)
+        walk = asyncio.create_task(keeper.run_walk())
+        await eventually(lambda: len(attempts) == 2, within_s=2)
+        walk.cancel()
 
     async def test_the_walk_looks_at_every_session_once_a_round(self) -> None:
         keeper, _, hub, _ = self.keeper(walk_round_s=10)

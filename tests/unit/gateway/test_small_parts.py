@@ -155,6 +155,15 @@ class TestLease:
         assert why is cause
         assert renewed == Lease(7, run_id)
 
+    def test_after_a_renewal_without_an_answer_the_next_one_asks_for_a_resync(self) -> None:
+        lease, _ = Lease().renewed(existed=False, run_id="a", sent_s=5)
+        lease, why = lease.failed().renewed(existed=True, run_id="a", sent_s=9)
+        assert why is Cause.LEASE_UNCERTAIN
+        assert lease.renewed(existed=True, run_id="a", sent_s=11)[1] is None
+
+    def test_before_there_ever_was_a_lease_a_failure_means_nothing(self) -> None:
+        assert Lease().failed().renewed(existed=False, run_id="a", sent_s=5)[1] is None
+
 
 class TestDeadlines:
     limits = Limits(connect_timeout_s=10, heart_beat_grace=2.0)
