@@ -18,6 +18,7 @@ from pushcluster_operator.errors import InvalidSpec
         ("1.5Gi", "1536Mi"),
         ("0.5Ki", "512"),
         ("1Ki", "1Ki"),
+        ("0.9765625Ki", "1k"),
         ("1000m", "1"),
         ("0.05", "50m"),
         ("1.0005", "1001m"),

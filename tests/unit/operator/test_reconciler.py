@@ -111,11 +111,13 @@ async def test_producers_get_their_credentials_only_after_a_dispatcher_is_ready(
     assert secret(world, "demo-producer")["username"] == "producer"
 
 
-async def test_credentials_once_released_stay_while_no_dispatcher_is_ready(world: World) -> None:
+async def test_credentials_once_released_are_kept_right_while_no_dispatcher_is_ready(world: World) -> None:
     await world.settle()
+    before = secret(world, "demo-producer")
     world.kube.edit("Deployment", "demo-dispatcher", status={"readyReplicas": 0})
+    world.kube.edit("Secret", "demo-producer", data={"host": "ZWRpdGVk"})
     await world.look()
-    assert secret(world, "demo-producer")
+    assert secret(world, "demo-producer") == before
 
 
 async def test_a_cluster_whose_workloads_are_ready_is_ready_at_its_generation(world: World) -> None:
