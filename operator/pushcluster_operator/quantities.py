@@ -10,12 +10,12 @@ from typing import Final
 
 from pushcluster_operator.errors import InvalidSpec
 
-_QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII)
-_BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4}
-_DECIMAL: Final = {"m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4}
+_QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?", re.ASCII)
+_BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5}
+_DECIMAL: Final = {"m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _BINARY_SUFFIXES: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 _DECIMAL_SUFFIXES: Final = ("", "k", "M", "G", "T", "P")
-_RULE: Final = "a number with one of m k M G T Ki Mi Gi Ti, or none, behind it"
+_RULE: Final = "a number with one of m k M G T P Ki Mi Gi Ti Pi, or none, behind it"
 
 
 def parse(text: str) -> Fraction:

@@ -56,6 +56,7 @@ async def test_a_key_is_looked_at_by_one_worker_at_a_time_and_once_more_for_all_
         await eventually(lambda: looks == 1, 2)
         for _ in range(10):
             await queue.add("a")
+            await asyncio.sleep(0)
         release.set()
         await eventually(lambda: looks == 2, 2)
         await eventually(lambda: under_way == 0, 2)
