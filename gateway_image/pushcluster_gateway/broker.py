@@ -13,8 +13,15 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.headers import DESTINATION, REJECT_REASON, REJECT_USER
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.log import LogEntry
-from pushcluster_contract.routing import TOPIC_EXCHANGE
-from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding, build_gateway_queue, build_subscription_queue
+from pushcluster_contract.routing import BROADCAST_EXCHANGE, TOPIC_EXCHANGE
+from pushcluster_contract.topology import (
+    REJECTED_EXCHANGE,
+    Binding,
+    Topology,
+    build_gateway_queue,
+    build_subscription_queue,
+    build_topology,
+)
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
@@ -27,6 +34,11 @@ UNIQUE_BYTES: Final = 12
 """Of the name of a subscription's queue."""
 NACK_REASON: Final = "the client refused it (NACK)"
 PERSISTENT: Final = 2
+
+_NEEDED: Final = Topology(
+    tuple(each for each in build_topology().exchanges if each.name in {BROADCAST_EXCHANGE, REJECTED_EXCHANGE}), (), ()
+)
+"""What a gateway binds or publishes to: declared here too, so that gateways may start before dispatchers."""
 
 _log = logging.getLogger(__name__)
 
@@ -154,6 +166,7 @@ class Broker:
         try:
             channels = list(await asyncio.gather(*(amqp.channel() for _ in range(CHANNELS))))
             link = _Link(amqp, channels, await amqp.channel(confirm=True))
+            await channels[0].declare(_NEEDED)
             queue, binding = build_gateway_queue(self._incarnation)
             await channels[0].declare_queue(queue)
             await channels[0].bind(binding)

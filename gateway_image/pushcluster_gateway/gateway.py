@@ -38,6 +38,8 @@ REOPEN_BATCH: Final = 256
 
 _log = logging.getLogger(__name__)
 
+_Work = Callable[[], Coroutine[Any, Any, None]]
+
 
 class Gateway:
     """One process's services. `attach` completes it: registry and broker need it, and it needs them."""
@@ -92,7 +94,7 @@ class Gateway:
     def register(self, client: Client) -> None:
         """Step G2."""
         self.hub.add(client)
-        self._spawn(self._register(client), client)
+        self._spawn(partial(self._register, client), client)
 
     def leave(self, client: Client) -> None:
         """Take the session out of everything, once no call that may write its entry is under way."""
@@ -101,26 +103,26 @@ class Gateway:
         self.hub.remove(client)
         _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
         if not client.calls:
-            self._spawn(self._leave(client), client)
+            self._spawn(partial(self._leave, client), client)
 
     def subscribe(self, subscription: ClientSubscription) -> None:
         """Step G3."""
         self.hub.add_subscription(subscription)
-        self._spawn_call(self._subscribe(subscription), subscription.client)
+        self._spawn_call(partial(self._subscribe, subscription), subscription.client)
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Undo step G3."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
-        self._spawn_call(self._undo_subscribe(subscription), subscription.client)
+        self._spawn_call(partial(self._undo_subscribe, subscription), subscription.client)
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         """Step G4."""
-        self._spawn(self._read_page(subscription, asked), subscription.client)
+        self._spawn(partial(self._read_page, subscription, asked), subscription.client)
 
     def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         """NACK."""
-        self._spawn_call(self._reject(subscription, message_ids, receipt), subscription.client)
+        self._spawn_call(partial(self._reject, subscription, message_ids, receipt), subscription.client)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         """Step G7."""
@@ -174,6 +176,7 @@ class Gateway:
             await asyncio.wait(self._tasks, timeout=left_s)
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def finish(self) -> None:
         """Flush the cursors, and take everything that is left out of the registry, the lease last."""
@@ -185,19 +188,19 @@ class Gateway:
 
     # Tasks
 
-    def _spawn(self, work: Coroutine[Any, Any, None], client: Client) -> asyncio.Task[None]:
+    def _spawn(self, work: _Work, client: Client) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._guard(work, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _spawn_call(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+    def _spawn_call(self, work: _Work, client: Client) -> None:
         """Do what a client's own frame asked for: their number is bounded by the client itself."""
         self._spawn(work, client).add_done_callback(lambda _: client.call_ended())
 
-    async def _guard(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+    async def _guard(self, work: _Work, client: Client) -> None:
         try:
-            await work
+            await work()
         except Unavailable as error:
             self.metrics.calls_failed += 1
             client.fail(closes.UNAVAILABLE, str(error))
@@ -216,7 +219,7 @@ class Gateway:
         finally:
             client.calls -= 1
             if client.gone and not client.calls:
-                self._spawn(self._leave(client), client)
+                self._spawn(partial(self._leave, client), client)
 
     async def _register(self, client: Client) -> None:
         with self._writing(client):
@@ -246,7 +249,7 @@ class Gateway:
             client.subscribed(subscription, log)
         finally:
             if subscription.ended:
-                self._spawn(self._undo_subscribe(subscription), client)
+                self._spawn(partial(self._undo_subscribe, subscription), client)
 
     async def _undo_subscribe(self, subscription: ClientSubscription) -> None:
         client, destination = subscription.client, subscription.destination
@@ -325,7 +328,7 @@ class Gateway:
     def _on_queue_lost(self, subscription: ClientSubscription) -> None:
         if not subscription.ended and subscription.queue:
             _log.warning("a subscription's queue was deleted", extra={"queue": subscription.queue})
-            self._spawn(self._reopen_queue(subscription), subscription.client)
+            self._spawn(partial(self._reopen_queue, subscription), subscription.client)
 
     def _drop_copy(self, error: InvalidInput) -> None:
         self.metrics.copies_dropped += 1

@@ -245,6 +245,7 @@ class FakeRegistry:
         self.away = False
         self.moves: list[CursorMove] = []
         self.renewals: list[Renewal] = []
+        self.renewed = 0
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
         if self.away:
@@ -252,8 +253,10 @@ class FakeRegistry:
         self.moves += moves
 
     async def renew_lease(self) -> Renewal:
+        await asyncio.sleep(0)
         if self.away:
             raise Unavailable("away")
+        self.renewed += 1
         return self.renewals.pop(0) if self.renewals else Renewal(existed=True, run_id="r")
 
 
@@ -320,6 +323,11 @@ class TestKeeper:
         await keeper.ensure_lease()
         registry.away = True
         await keeper.ensure_lease()
+
+    async def test_many_sessions_without_a_lease_ask_for_one_together(self) -> None:
+        keeper, registry, _, _ = self.keeper()
+        await asyncio.gather(*(keeper.ensure_lease() for _ in range(20)))
+        assert registry.renewed == 1
 
     async def test_a_process_that_does_not_even_try_to_renew_is_stuck(self) -> None:
         keeper, registry, _, now = self.keeper()
