@@ -1,9 +1,11 @@
 """The command line: `python3 -m local_cluster COMMAND`."""
 
 import argparse
+import fcntl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from local_cluster.browser import ensure_chromium
 from local_cluster.engine import ensure_engine, stop_own_engine
@@ -104,13 +106,27 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@contextmanager
+def alone(places: Places, reporter: Reporter) -> Iterator[None]:
+    """Let one command at a time work on this user's engine, cluster and cache; the others wait."""
+    places.cache.mkdir(parents=True, exist_ok=True)
+    with (places.cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.say("Another command of local_cluster is at work: waiting until it has ended.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     options = parse_arguments(arguments)
     reporter = Reporter()
     places = current_places()
     try:
-        _COMMANDS[options.command][0](places, reporter, options)
+        with alone(places, reporter):
+            _COMMANDS[options.command][0](places, reporter, options)
     except CannotContinue as error:
         reporter.warn(str(error))
         return 1

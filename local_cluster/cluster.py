@@ -31,6 +31,8 @@ _MARK: Final = "/kind/pushcluster-complete"
 """On the control plane once the cluster is whole: the fingerprint of what it was made from."""
 _ADDRESS: Final = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 READY_LIMIT_S: Final = 120
+PATIENCE_S: Final = 30
+"""How long a cluster may take to answer before it counts as broken and is made anew."""
 
 
 def parse_nodes(document: dict[str, Any]) -> dict[str, str]:
@@ -84,6 +86,18 @@ class Cluster:
         if (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() != self._content:
             return False
         self._write_kubeconfig()
+        return self._nodes_are_ready()
+
+    def _nodes_are_ready(self) -> bool:
+        """Wait a while for all nodes: a busy machine misses a heartbeat, and a new cluster needs a moment."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._all_nodes_report_ready():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        return True
+
+    def _all_nodes_report_ready(self) -> bool:
         ready = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
         command = [self.kubectl_program, "--kubeconfig", str(self.places.kubeconfig), "--request-timeout=5s"]
         conditions = output_of([*command, "get", "nodes", "-o", ready], timeout_s=15)

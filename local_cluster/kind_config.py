@@ -5,19 +5,19 @@ from typing import Any
 
 from local_cluster.settings import CLUSTER, POD_SUBNET, SERVICE_SUBNET, WORKERS, NodePorts
 
-# Kubernetes' own values take 5 minutes to move a pod from a lost node. These take about 15 s, and no more traffic
-# than three nodes can bear.
+# Kubernetes' own values take 6 minutes to move a pod from a lost node. These take about 30 s, and still forgive a busy
+# machine some missed heartbeats.
 _CLUSTER_PATCH = {
     "kind": "ClusterConfiguration",
-    "controllerManager": {"extraArgs": {"node-monitor-period": "1s", "node-monitor-grace-period": "10s"}},
+    "controllerManager": {"extraArgs": {"node-monitor-period": "1s", "node-monitor-grace-period": "20s"}},
     "apiServer": {
         "extraArgs": {
-            "default-not-ready-toleration-seconds": "5",
-            "default-unreachable-toleration-seconds": "5",
+            "default-not-ready-toleration-seconds": "10",
+            "default-unreachable-toleration-seconds": "10",
         }
     },
 }
-_KUBELET_PATCH = {"kind": "KubeletConfiguration", "nodeStatusUpdateFrequency": "2s", "nodeLeaseDurationSeconds": 8}
+_KUBELET_PATCH = {"kind": "KubeletConfiguration", "nodeStatusUpdateFrequency": "4s", "nodeLeaseDurationSeconds": 12}
 
 
 def build_kind_config(ports: NodePorts) -> dict[str, Any]:

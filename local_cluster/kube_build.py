@@ -47,6 +47,8 @@ class GoBuild:
     places: Places
     packages: tuple[str, ...]
     log_name: str
+    links: tuple[str, ...] = ()
+    """Names besides its own that the first package's binary goes by."""
 
     @property
     def content(self) -> str:
@@ -86,6 +88,8 @@ class GoBuild:
             cwd=self.places.source / "go",
             env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": ""},
         )
+        for name in self.links:
+            (partial / name).symlink_to(Path(self.packages[0]).name)
         partial.rename(self.folder)
 
     def share(self) -> float:
@@ -109,19 +113,9 @@ def _require_go() -> None:
 
 def cluster_binary(places: Places) -> GoBuild:
     """Return the build of the one binary that the node image is made from."""
-    return GoBuild(places, ("./kube", "./pause"), "kubernetes")
+    return GoBuild(places, ("./kube", "./pause"), "kubernetes", links=("kind", "kubectl"))
 
 
 def host_tools(places: Places) -> GoBuild:
     """Return the build of kind and kubectl for a machine that pulls its node image."""
     return GoBuild(places, ("sigs.k8s.io/kind", "k8s.io/kubernetes/cmd/kubectl"), "kind")
-
-
-def linked_tools(build: GoBuild) -> Path:
-    """Return a folder with `kind` and `kubectl`, which on the cluster binary are links to it."""
-    folder = build.folder
-    for name in ("kind", "kubectl"):
-        link = folder / name
-        if not link.exists():
-            link.symlink_to("kube")
-    return folder

@@ -9,6 +9,8 @@ from local_cluster.settings import POD_SUBNET, SERVICE_SUBNET
 
 CNI_FILE: Final = "/etc/cni/net.d/10-pods.conflist"
 _WALL_PRIORITY: Final = 100
+_WALL_METRIC: Final = "4000"
+"""Behind every other route, so that a network of the user's with the same addresses is not cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,16 @@ def plan_node_routes(node: NodeAddress, nodes: Sequence[NodeAddress]) -> list[li
 
 def plan_host_walls() -> list[list[str]]:
     """Return `ip` commands for this machine: a packet that kube-proxy has not translated dies here."""
-    return [["ip", "route", "replace", "unreachable", subnet] for subnet in (SERVICE_SUBNET, POD_SUBNET)]
+    return [_wall("replace", subnet) for subnet in (SERVICE_SUBNET, POD_SUBNET)]
 
 
 def plan_host_walls_removal() -> list[list[str]]:
     """Return the `ip` commands that take the walls down."""
-    return [["ip", "route", "del", "unreachable", subnet] for subnet in (SERVICE_SUBNET, POD_SUBNET)]
+    return [_wall("del", subnet) for subnet in (SERVICE_SUBNET, POD_SUBNET)]
+
+
+def _wall(verb: str, subnet: str) -> list[str]:
+    return ["ip", "route", verb, "unreachable", subnet, "metric", _WALL_METRIC]
 
 
 def as_script(commands: Sequence[Sequence[str]]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
+_stopping = threading.Event()
 
 
 @contextmanager
@@ -21,6 +22,8 @@ def started(process: subprocess.Popen[bytes]) -> "Iterator[subprocess.Popen[byte
     """Keep the process known to `stop_all` for as long as the block lasts."""
     with _lock:
         _running.add(process)
+        if _stopping.is_set():
+            process.terminate()
     try:
         yield process
     finally:
@@ -29,11 +32,17 @@ def started(process: subprocess.Popen[bytes]) -> "Iterator[subprocess.Popen[byte
 
 
 def stop_all() -> None:
-    """Terminate what is still running, because another step has failed."""
+    """Terminate what is running, and until `go_on` whatever is started after it, because another step has failed."""
     with _lock:
+        _stopping.set()
         for process in _running:
             with suppress(ProcessLookupError):
                 process.terminate()
+
+
+def go_on() -> None:
+    """Let processes run again, once the steps of a failed run have all ended."""
+    _stopping.clear()
 
 
 def run(

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final
 
-from local_cluster.process import stop_all
+from local_cluster.process import go_on, stop_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +117,30 @@ def run_steps(steps: Sequence[Step], reporter: Reporter) -> None:
     The first error stops the others and is raised.
     """
     run = _Run(steps, reporter)
-    numbers = {step.name: number for number, step in enumerate(steps, 1)}
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, len(steps))) as pool:
+            _run_in(pool, run)
+    finally:
+        go_on()
+
+
+def _run_in(pool: ThreadPoolExecutor, run: _Run) -> None:
+    numbers = {step.name: number for number, step in enumerate(run.steps, 1)}
     started: set[str] = set()
     ended: set[str] = set()
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(max_workers=max(1, len(steps))) as pool:
-        try:
-            while len(ended) < len(steps):
-                for step in plan_next(steps, started, ended):
-                    started.add(step.name)
-                    running[pool.submit(run.perform, numbers[step.name], step)] = step.name
-                finished, _ = wait(running, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
-                if not finished:
-                    run.tell_progress()
-                for future in finished:
-                    future.result()
-                    ended.add(running.pop(future))
-        except BaseException:
-            stop_all()
-            raise
+    try:
+        while len(ended) < len(run.steps):
+            for step in plan_next(run.steps, started, ended):
+                started.add(step.name)
+                running[pool.submit(run.perform, numbers[step.name], step)] = step.name
+            finished, _ = wait(running, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
+            if not finished:
+                run.tell_progress()
+            for future in finished:
+                future.result()
+                ended.add(running.pop(future))
+    except BaseException:
+        # The pool waits for its threads, and these for what they have started.
+        stop_all()
+        raise

@@ -12,7 +12,7 @@ from local_cluster.cluster import Cluster
 from local_cluster.docker import build_image, image_id
 from local_cluster.engine import engine_answers, ensure_engine
 from local_cluster.errors import CannotContinue
-from local_cluster.kube_build import cluster_binary, host_tools, linked_tools
+from local_cluster.kube_build import cluster_binary, host_tools
 from local_cluster.loading import identities, load_images
 from local_cluster.node_image import LOCAL, PUBLIC, NodeImage
 from local_cluster.registry import ENV_REGISTRY, Registry
@@ -38,13 +38,18 @@ class Workflow:
     @cached_property
     def _builds_node(self) -> bool:
         """Whether the node image is made here: it is already, or no registry answers."""
-        return (engine_answers() and self._node.is_built()) or not self.registry.answers()
+        if engine_answers() and self._node.is_built() and self._node.binary.is_built():
+            return True
+        if self.registry.answers():
+            return False
+        self.reporter.say("No container registry answers: images are made from Debian's packages and Go modules.")
+        return True
 
     @cached_property
     def cluster(self) -> Cluster:
         """The cluster, once its node image is there."""
         if self._builds_node:
-            return Cluster(self.places, LOCAL, self._node.content, linked_tools(self._node.binary))
+            return Cluster(self.places, LOCAL, self._node.content, self._node.binary.folder)
         return Cluster(self.places, PUBLIC, image_id(PUBLIC) or "", host_tools(self.places).folder)
 
     def engine_step(self) -> Step:
@@ -146,13 +151,20 @@ class Workflow:
                 "cluster",
                 "Cluster of three nodes",
                 40,
-                lambda: self.cluster.create(),  # noqa: PLW0108 - the cluster is known only once there is a node image
+                self._create_cluster,
                 ("node",),
-                lambda: self.cluster.is_well(),  # noqa: PLW0108
+                self._cluster_is_well,
             ),
             Step("network", "Routes, names and volumes", 10, self._connect, needs=("cluster",)),
             self.load_step("cluster", "redis", "rabbitmq", "apps"),
         ]
+
+    # Functions of their own: `cluster` is known only once there is a node image, which is when they are called.
+    def _create_cluster(self) -> None:
+        self.cluster.create()
+
+    def _cluster_is_well(self) -> bool:
+        return self.cluster.is_well()
 
     def _connect(self) -> None:
         self.cluster.connect()
