@@ -130,6 +130,8 @@ class RunningServer:
             if eof:
                 writer.write_eof()
             return await reader.read()
+        except ConnectionResetError:
+            return b""
         finally:
             writer.close()
 

@@ -1,7 +1,7 @@
 """A small STOMP client over WebSocket for tests, with a codec of its own, so that a gateway's bugs are not hidden."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -262,8 +262,7 @@ class StompClient:
         await self.send(command, {**headers, "receipt": name})
         return await self.wait_receipt(name, within_s)
 
-    async def _wait(self, condition: "object", within_s: float, what: str) -> None:
-        assert callable(condition)
+    async def _wait(self, condition: Callable[[], bool], within_s: float, what: str) -> None:
         try:
             async with asyncio.timeout(within_s):
                 while not condition():
