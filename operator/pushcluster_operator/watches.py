@@ -4,13 +4,13 @@ There are `on.event` handlers alone: every other kind would have kopf write anno
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import kopf
 
 from pushcluster_operator.canary import Canary
-from pushcluster_operator.cluster import API_GROUP, PLURAL
+from pushcluster_operator.cluster import API_GROUP, KIND, PLURAL
 from pushcluster_operator.labels import CLUSTER as CLUSTER_LABEL
 from pushcluster_operator.labels import COMPONENT as COMPONENT_LABEL
 from pushcluster_operator.labels import Component
@@ -51,10 +51,10 @@ def build_registry(*, reconcile: Wake, sweep: Wake, canary: Canary) -> kopf.Oper
         await reconcile((namespace or "", name or ""))
         await sweep((namespace or "", name or ""))
 
-    async def on_child(namespace: str | None, name: str | None, labels: Any, **_: Any) -> None:
+    async def on_child(namespace: str | None, name: str | None, meta: Any, **_: Any) -> None:
         if canary.hear(namespace or "", name or ""):
             return
-        await reconcile((namespace or "", labels.get(CLUSTER_LABEL, "")))
+        await reconcile((namespace or "", _find_cluster(meta)))
 
     async def on_pod(namespace: str | None, labels: Any, **_: Any) -> None:
         key = (namespace or "", labels.get(CLUSTER_LABEL, ""))
@@ -68,6 +68,13 @@ def build_registry(*, reconcile: Wake, sweep: Wake, canary: Canary) -> kopf.Oper
         handler = on_pod if plural == "pods" else on_child
         kopf.on.event(group, "v1", plural, registry=registry, id=f"{handler.__name__}-{plural}")(handler)
     return registry
+
+
+def _find_cluster(meta: Mapping[str, Any]) -> str:
+    """Return the name of a child's PushCluster: by its owner first, for its label may be what was edited."""
+    owners = [owner for owner in meta.get("ownerReferences") or [] if owner.get("kind") == KIND]
+    labels = meta.get("labels") or {}
+    return str(owners[0]["name"] if owners else labels.get(CLUSTER_LABEL, ""))
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

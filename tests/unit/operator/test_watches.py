@@ -26,10 +26,13 @@ class Woken:
     async def sweep(self, key: tuple[str, str]) -> None:
         self.sweeps.append(key)
 
-    async def event(self, plural: str, name: str, labels: dict[str, str], namespace: str = "team") -> None:
+    async def event(
+        self, plural: str, name: str, labels: dict[str, str], namespace: str = "team", owners: list[Any] | None = None
+    ) -> None:
         handlers: Any = self.registry._watching.get_all_handlers()
         (handler,) = [each for each in handlers if plural in {each.selector.any_name, each.selector.plural}]
-        await handler.fn(namespace=namespace, name=name, labels=labels, event={}, body={})
+        meta = {"labels": labels, "ownerReferences": owners or []}
+        await handler.fn(namespace=namespace, name=name, labels=labels, meta=meta, event={}, body={})
 
 
 @pytest.fixture
@@ -71,6 +74,12 @@ async def test_an_event_of_a_child_wakes_the_reconcile_of_its_pushcluster(woken:
     await woken.event(plural, "demo-x", LABELS)
     assert woken.reconciles == [("team", "demo")]
     assert woken.sweeps == []
+
+
+async def test_a_child_whose_label_was_edited_still_wakes_its_owner(woken: Woken) -> None:
+    owners = [{"kind": "PushCluster", "name": "demo"}]
+    await woken.event("deployments", "demo-x", {"pushcluster.dev/cluster": "edited"}, owners=owners)
+    assert woken.reconciles == [("team", "demo")]
 
 
 async def test_an_event_of_a_gateway_pod_wakes_the_sweep_too(woken: Woken) -> None:
