@@ -73,9 +73,9 @@ class Client:
         self.deadlines.received_at = self.services.clock()
         try:
             self.stomp.receive(data)
-            self._handle_requests()
         except ProtocolViolation as violation:
-            self.fail(violation.close, str(violation), self.stomp.failed_receipt)
+            self.fail(violation.close, str(violation))
+        self._handle_requests()
 
     def room_freed(self) -> None:
         """The socket has taken what waited: subscriptions that waited for it go on."""
@@ -133,7 +133,7 @@ class Client:
         self._send(Frame("CONNECTED", headers))
         self.socket.wake_at(self.services.clock())
         self.socket.release_input()
-        self.received(b"")
+        self._handle_requests()
 
     def subscribed(self, subscription: ClientSubscription, log: LogState) -> None:
         """Step G3 is done."""
@@ -165,7 +165,7 @@ class Client:
         self._calls_in_flight -= 1
         if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
             self.socket.release_input()
-            self.received(b"")
+            self._handle_requests()
 
     def copy_arrived(self, subscription: ClientSubscription, entry: LogEntry) -> None:
         """A copy of a message for this subscription came over AMQP."""
@@ -229,8 +229,14 @@ class Client:
 
     def _handle_requests(self) -> None:
         limit = self.services.limits.max_calls_in_flight
-        while not self.ended and self._calls_in_flight < limit and (request := self.stomp.next_request()) is not None:
-            self._handle(request)
+        try:
+            while not self.ended and self._calls_in_flight < limit:
+                request = self.stomp.next_request()
+                if request is None:
+                    return
+                self._handle(request)
+        except ProtocolViolation as violation:
+            self.fail(violation.close, str(violation), self.stomp.receipt)
 
     def _handle(self, request: Request) -> None:
         match request:
@@ -268,10 +274,8 @@ class Client:
     def _subscribe(self, request: Subscribe) -> None:
         limit = self.services.limits.max_subscriptions
         if request.key in self.subscriptions:
-            self.stomp.failed_receipt = request.receipt
             raise InvalidHeader("SUBSCRIBE", "id", request.key, "this session has a subscription with it")
         if len(self.subscriptions) >= limit:
-            self.stomp.failed_receipt = request.receipt
             raise LimitExceeded("subscriptions of one session", limit)
         self._subscriptions_made += 1
         subscription = ClientSubscription(self, request, self._subscriptions_made)
@@ -282,7 +286,6 @@ class Client:
     def _unsubscribe(self, request: Unsubscribe) -> None:
         subscription = self.subscriptions.pop(request.key, None)
         if subscription is None:
-            self.stomp.failed_receipt = request.receipt
             raise InvalidHeader("UNSUBSCRIBE", "id", request.key, "this session has no such subscription")
         subscription.ended = True
         self._call_begins()
@@ -317,7 +320,6 @@ class Client:
             if request.number is None and subscription.machine.covered(request.message_id):
                 return subscription
         if request.number is not None and not 0 < request.number <= self._subscriptions_made:
-            self.stomp.failed_receipt = request.receipt
             raise InvalidHeader("ACK", "id", str(request.number), "it is no `ack` header of a MESSAGE of this session")
         return None
 

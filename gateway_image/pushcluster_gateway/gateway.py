@@ -108,13 +108,13 @@ class Gateway:
     def subscribe(self, subscription: ClientSubscription) -> None:
         """Step G3."""
         self.hub.add_subscription(subscription)
-        self._spawn_call(partial(self._subscribe, subscription), subscription.client)
+        self._spawn_call(partial(self._subscribe, subscription), subscription.client, subscription.receipt)
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Undo step G3."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
-        self._spawn_call(partial(self._undo_subscribe, subscription), subscription.client)
+        self._spawn_call(partial(self._undo_subscribe, subscription), subscription.client, None)
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         """Step G4."""
@@ -122,7 +122,7 @@ class Gateway:
 
     def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         """NACK."""
-        self._spawn_call(partial(self._reject, subscription, message_ids, receipt), subscription.client)
+        self._spawn_call(partial(self._reject, subscription, message_ids, receipt), subscription.client, receipt)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         """Step G7."""
@@ -188,27 +188,27 @@ class Gateway:
 
     # Tasks
 
-    def _spawn(self, work: _Work, client: Client) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._guard(work, client))
+    def _spawn(self, work: _Work, client: Client, receipt: str | None = None) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._guard(work, client, receipt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _spawn_call(self, work: _Work, client: Client) -> None:
+    def _spawn_call(self, work: _Work, client: Client, receipt: str | None) -> None:
         """Do what a client's own frame asked for: their number is bounded by the client itself."""
-        self._spawn(work, client).add_done_callback(lambda _: client.call_ended())
+        self._spawn(work, client, receipt).add_done_callback(lambda _: client.call_ended())
 
-    async def _guard(self, work: _Work, client: Client) -> None:
+    async def _guard(self, work: _Work, client: Client, receipt: str | None) -> None:
         try:
             await work()
         except Unavailable as error:
             self.metrics.calls_failed += 1
-            client.fail(closes.UNAVAILABLE, str(error))
+            client.fail(closes.UNAVAILABLE, str(error), receipt)
         except TooManySessions as error:
-            client.fail(closes.TOO_MANY_SESSIONS, str(error))
+            client.fail(closes.TOO_MANY_SESSIONS, str(error), receipt)
         except Exception:
             _log.exception("a client's request failed", extra={"session": client.sid})
-            client.fail(closes.INTERNAL_ERROR, "an unexpected error, see the gateway's log")
+            client.fail(closes.INTERNAL_ERROR, "an unexpected error, see the gateway's log", receipt)
 
     @contextmanager
     def _writing(self, client: Client) -> Iterator[None]:

@@ -105,12 +105,16 @@ class WebSocketConnection(asyncio.Protocol):
 
     def hold_input(self) -> None:
         """Read nothing more until `release_input`; holds are counted."""
+        if self._phase is not _Phase.OPEN:
+            return
         self._input_holds += 1
         if self._input_holds == 1 and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def release_input(self) -> None:
-        """Undo one `hold_input`."""
+        """Undo one `hold_input`; while closing nothing is held any more."""
+        if self._input_holds == 0:
+            return
         self._input_holds -= 1
         if self._input_holds == 0 and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -316,6 +320,9 @@ class WebSocketConnection(asyncio.Protocol):
         self.cause = self.cause or close
         self._deadline = self._server.clock() + self._server.limits.close_timeout_s
         self.wake_at(self._deadline)
+        if self._input_holds:
+            self._input_holds = 1
+            self.release_input()  # the client's own close frame must be heard
         if self.handler is not None:
             self.handler.closing()
 

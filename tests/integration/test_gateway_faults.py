@@ -86,6 +86,7 @@ async def test_while_rabbitmq_is_away_the_gateway_is_not_ready_and_subscribe_ask
                 await bob.subscribe("/user/queue/demo")
             assert caught.value.frame is not None
             assert int(caught.value.frame["retry-after-ms"]) > 0
+            assert caught.value.frame["receipt-id"] == "r1"
             assert await bob.wait_closed() == closes.UNAVAILABLE.code
             assert not alice.closed
         await eventually(gateway.is_ready, within_s=60)

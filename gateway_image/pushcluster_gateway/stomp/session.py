@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Final, NoReturn
 
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.stomp.errors import ProtocolViolation, SendRefused, UnexpectedFrame
+from pushcluster_gateway.stomp.errors import SendRefused, UnexpectedFrame
 from pushcluster_gateway.stomp.frames import Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.requests import (
@@ -42,15 +42,15 @@ class State(Enum):
 class StompSession:
     """One client's session."""
 
-    __slots__ = ("_limits", "_parser", "_ready", "_transactions", "failed_receipt", "state", "subprotocol", "version")
+    __slots__ = ("_limits", "_parser", "_ready", "_transactions", "receipt", "state", "subprotocol", "version")
 
     def __init__(self, limits: Limits, subprotocol: Version | None = None) -> None:
         self.state = State.AWAITING_CONNECT
         self.version = Version.V1_2
         """Meaningful from CONNECT on."""
         self.subprotocol = subprotocol
-        self.failed_receipt: str | None = None
-        """The receipt header of the frame that raised ProtocolViolation, for the ERROR frame."""
+        self.receipt: str | None = None
+        """The receipt header of the frame that is being handled: an ERROR about it names it."""
         self._limits = limits
         self._parser = FrameParser(limits)
         self._transactions: Transactions | None = None
@@ -69,6 +69,7 @@ class StompSession:
             handlers = _HANDLERS.get(self.state)
             if handlers is None:
                 return None
+            self.receipt = None
             frame = self._parser.next_frame()
             if frame is None:
                 return None
@@ -93,12 +94,8 @@ class StompSession:
         return self._transactions
 
     def _handle(self, frame: Frame, handlers: "Mapping[str, _Handler]") -> Request | None:
-        try:
-            handler = handlers.get(frame.command, _refuse)
-            return handler(self, frame)
-        except ProtocolViolation:
-            self.failed_receipt = receipt_of(frame)
-            raise
+        self.receipt = receipt_of(frame)
+        return handlers.get(frame.command, _refuse)(self, frame)
 
     def _connect(self, frame: Frame) -> Request:
         request = parse_connect(frame, self.subprotocol)

@@ -309,3 +309,14 @@ async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended
             call()
         await client.subscribe("/user/queue/demo", id="last")
         assert holds[:2] == ["held", "released"]
+
+
+async def test_a_client_that_is_refused_while_its_input_is_held_can_still_answer_the_close() -> None:
+    async with running_server(Limits(close_timeout_s=60)) as server:
+        server.services.grant = False
+        client = await StompClient.open(server.url)
+        await client.send("CONNECT", {"accept-version": "1.2", "Authorization": f"Bearer {token()}"})
+        await eventually(lambda: server.services.clients, within_s=2)
+        hosted(server).fail(closes.UNAVAILABLE, "Redis: away")
+        assert "Redis: away" in (await client.expect_error()).text
+        await eventually(lambda: not server.server.connections, within_s=2)

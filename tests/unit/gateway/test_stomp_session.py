@@ -145,7 +145,7 @@ def test_send_is_refused_with_its_receipt() -> None:
     session = connected()
     with pytest.raises(SendRefused):
         only(session, frame("SEND", {"destination": "/user/queue/a", "receipt": "r7"}))
-    assert session.failed_receipt == "r7"
+    assert session.receipt == "r7"
 
 
 def test_subscribe_is_read() -> None:
