@@ -4,9 +4,12 @@ import argparse
 import asyncio
 import sys
 
+from redis.exceptions import RedisError
+
 from demo.kubectl import Cluster, CommandFailed
 from demo.story import NAME, NAMESPACE, tell
 from demo.tokens import mint
+from tests.support.stomp_client import StompError
 
 
 def main() -> int:
@@ -22,9 +25,15 @@ def main() -> int:
             print(mint(cluster.kubectl(NAMESPACE).secret(f"{NAME}-jwt")["hs256.key"], arguments.user))
         else:
             asyncio.run(tell(cluster))
-    except (CommandFailed, TimeoutError) as error:
-        print(f"\n{error}", file=sys.stderr)
+    except (CommandFailed, OSError, RedisError, StompError) as error:
+        print(
+            f"\n{error}\nThe cluster stays as it is: look at it with kubectl, or run `make demo` again.",
+            file=sys.stderr,
+        )
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; `make demo` begins again, `make demo-down` removes the cluster.", file=sys.stderr)
+        return 130
     return 0
 
 

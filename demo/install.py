@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+from demo.images import pin_images
 from demo.kubectl import BUILD, ROOT, Cluster
 from pushcluster_contract import env
 
@@ -11,7 +12,7 @@ OPERATOR: Final = "pushcluster-operator"
 
 
 def build_overlay(images: dict[str, str]) -> dict[str, Any]:
-    """Return a kustomization over manifests/base that names the images; `images` as in build/cluster.json."""
+    """Return a kustomization over manifests/base that names the images, by part."""
     names = {
         env.IMAGE_GATEWAY: images["gateway"],
         env.IMAGE_DISPATCHER: images["dispatcher"],
@@ -41,7 +42,8 @@ def install_operator(cluster: Cluster) -> None:
     """Apply the CRD and the operator, and wait until it is ready; raises CommandFailed."""
     overlay = BUILD / "overlay"
     overlay.mkdir(parents=True, exist_ok=True)
-    (overlay / "kustomization.yaml").write_text(json.dumps(build_overlay(cluster.images), indent=2), encoding="utf-8")
+    kustomization = json.dumps(build_overlay(pin_images(cluster)), indent=2)
+    (overlay / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/pushclusters.pushcluster.dev", "--timeout=30s")

@@ -2,17 +2,29 @@
 
 import aiohttp
 import pika
+from pika.exceptions import AMQPError
 
 from demo.expose import Access
+from demo.kubectl import CommandFailed
 from pushcluster_contract import headers, topology
 
 
-class NotAccepted(Exception):
+class NotAccepted(CommandFailed):
     """The message was not taken over; the text says why."""
 
 
 def publish_amqp(url: str, user: str, destination: str, body: str, *, message_id: str | None = None) -> None:
-    """Publish one message to `user`; returns when a majority of the ingress queue has it on disk."""
+    """Publish one message to `user`; returns when a majority of the ingress queue has it on disk.
+
+    Raises NotAccepted.
+    """
+    try:
+        _publish(url, user, destination, body, message_id)
+    except AMQPError as error:
+        raise NotAccepted(f"RabbitMQ did not take the message for {user}: {error!r}") from error
+
+
+def _publish(url: str, user: str, destination: str, body: str, message_id: str | None) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         channel = connection.channel()
@@ -35,11 +47,14 @@ def publish_amqp(url: str, user: str, destination: str, body: str, *, message_id
 async def publish_http(access: Access, user: str, destination: str, body: str) -> str:
     """Publish one message to `user` through the dispatcher's API; returns its answer, raises NotAccepted."""
     url = f"{access.api_url}/v1/users/{user}/messages"
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {access.api_key}"}) as session,
-        session.post(url, params={"destination": destination}, data=body.encode()) as answer,
-    ):
-        text = await answer.text()
-        if answer.status != 202:
-            raise NotAccepted(f"{answer.status} {text}")
-        return f"{answer.status} {text}"
+    try:
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {access.api_key}"}) as session,
+            session.post(url, params={"destination": destination}, data=body.encode()) as answer,
+        ):
+            text = f"{answer.status} {await answer.text()}"
+    except aiohttp.ClientError as error:
+        raise NotAccepted(f"the API at {access.api_url} does not answer: {error!r}") from error
+    if answer.status != 202:
+        raise NotAccepted(f"the API did not take the message for {user}: {text}")
+    return text

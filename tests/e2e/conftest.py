@@ -16,7 +16,9 @@ def cluster() -> Cluster:
     """The local kind cluster with the operator installed and ready."""
     try:
         cluster = Cluster.load()
-        cluster.kubectl("default")("get", "nodes", "--request-timeout=10s")
+        kubectl = cluster.kubectl("default")
+        # A run that was killed leaves its namespaces behind, and node ports in them that this run needs.
+        kubectl("delete", "namespace", "--selector", "pushcluster.dev/test=e2e", "--timeout=120s", within_s=130)
         install_operator(cluster)
     except CommandFailed as error:
         pytest.fail(f"The local cluster is not usable; `make test-e2e` makes one. {error}", pytrace=False)

@@ -14,10 +14,12 @@ from demo.install import OPERATOR, OPERATOR_NAMESPACE
 from demo.kubectl import run
 from demo.publish import publish_http
 from demo.story import connect
-from pushcluster_contract.keys import Keys
+from pushcluster_contract.keys import Keys, encode_member
+from pushcluster_contract.sessions import SessionEntry
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
 from tests.e2e.report import record_clean_up
 from tests.support.stomp_client import StompClient
+from tests.support.waiting import eventually as eventually_async
 
 BOUND_S = 5
 BOUND_AFTER_OPERATOR_START_S = 30
@@ -187,26 +189,37 @@ async def test_the_entry_leaves_redis_when_the_operator_was_down_meanwhile(victi
 
 
 async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Victim) -> None:
-    """The race: the user is back on another gateway while the old pod's entries are being removed."""
-    for _ in range(40):
-        again = await connect(victim.pc.access, victim.user)
-        if again.gateway != victim.pod:
-            break
-        await again.disconnect()
-    assert again.gateway != victim.pod
+    """The race: the user is back on another gateway while the old pod's entries are being removed.
+
+    The dead process's own list names the new session too, as if both had written at once: the fence has to hold.
+    """
+    again = await _connect_elsewhere(victim)
     await again.subscribe(USER_QUEUE, id="0")
 
+    keys = Keys(victim.pc.access.cluster)
+    dead = SessionEntry.parse((await victim.entry() or b"").decode()).incarnation
+    await victim.store.sadd(keys.gateway(dead), encode_member(victim.user, again.session))
+
+    late_task = asyncio.create_task(_connect_elsewhere(victim))
     since = await asyncio.to_thread(delete_frozen, victim)
     await victim.seconds_until_gone(since, BOUND_S)
+    late = await late_task
 
-    assert set(await victim.store.hkeys(victim.sessions_key)) == {again.session.encode()}
+    async def list_is_empty() -> bool:
+        return not await victim.store.exists(keys.gateway(dead))
+
+    await eventually_async(list_is_empty, within_s=BOUND_S)
+    held = {str(sid, "ascii") for sid in cast("list[bytes]", await victim.store.hkeys(victim.sessions_key))}
+    assert held == {again.session, late.session}
     await publish_http(victim.pc.access, victim.user, "/queue/demo", "still here")
     assert (await again.next_message(within_s=10)).body == b"still here"
     await again.disconnect()
+    await late.disconnect()
 
 
 async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) -> None:
-    before = _removed_total(victim.pc)
+    before, removals = _removed_total(victim.pc), await asyncio.to_thread(_removal_events, victim.pc)
+    metric = await asyncio.to_thread(_removal_metric, victim.pc)
     since = await asyncio.to_thread(delete_frozen, victim)
     await victim.seconds_until_gone(since, BOUND_S)
 
@@ -214,13 +227,31 @@ async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) 
         return _removed_total(victim.pc) > before
 
     await asyncio.to_thread(eventually, counted, within_s=40, what="status.sessions.removedTotal has grown")
-    events = await asyncio.to_thread(victim.pc.kubectl.items, "events")
-    assert any(event["reason"] == "StaleSessionsRemoved" for event in events)
-    operator = victim.pc.host.kubectl(OPERATOR_NAMESPACE)
-    pod = (await asyncio.to_thread(operator.items, "pods"))[0]["metadata"]["name"]
-    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics"
-    metrics = await asyncio.to_thread(operator, "get", "--raw", path)
-    assert "pushcluster_sessions_removed_total{" in metrics
+    assert await asyncio.to_thread(_removal_events, victim.pc) > removals
+    assert await asyncio.to_thread(_removal_metric, victim.pc) > metric
+
+
+async def _connect_elsewhere(victim: Victim) -> StompClient:
+    for _ in range(40):
+        client = await connect(victim.pc.access, victim.user)
+        if client.gateway != victim.pod:
+            return client
+        await client.disconnect()
+    raise AssertionError(f"the Service never left {victim.pod}")
+
+
+def _removal_events(pc: PushCluster) -> int:
+    events = [event for event in pc.kubectl.items("events") if event["reason"] == "StaleSessionsRemoved"]
+    return sum(event.get("count") or 1 for event in events)
+
+
+def _removal_metric(pc: PushCluster) -> float:
+    operator = pc.host.kubectl(OPERATOR_NAMESPACE)
+    pod = next(p["metadata"]["name"] for p in operator.items("pods") if not p["metadata"].get("deletionTimestamp"))
+    text = operator("get", "--raw", f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics")
+    namespace = f'namespace="{pc.kubectl.namespace}"'
+    lines = [line for line in text.splitlines() if line.startswith("pushcluster_sessions_removed_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if namespace in line)
 
 
 def _removed_total(pc: PushCluster) -> int:
