@@ -75,6 +75,12 @@ class Cluster:
         return shutil.which("kubectl") or str(self.tools / "kubectl")
 
     @property
+    def _kind_program(self) -> str:
+        """Ours, which fits the node image, else the user's own."""
+        own = self.tools / "kind"
+        return str(own) if own.exists() else "kind"
+
+    @property
     def _content(self) -> str:
         return fingerprint(self.node_image, self.node_content, json.dumps(build_kind_config(NODE_PORTS)))
 
@@ -105,7 +111,7 @@ class Cluster:
 
     def _write_kubeconfig(self) -> None:
         """Write how to reach the cluster, readable by this user alone: it holds the administrator's key."""
-        config = output_of([self.tools / "kind", "get", "kubeconfig", "--name", CLUSTER])
+        config = output_of([self._kind_program, "get", "kubeconfig", "--name", CLUSTER])
         if config:
             self.places.build.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.places.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -131,7 +137,7 @@ class Cluster:
         try:
             run(
                 [
-                    self.tools / "kind",
+                    self._kind_program,
                     "create",
                     "cluster",
                     "--image",

@@ -71,7 +71,7 @@ class GoBuild:
         return self.folder.is_dir()
 
     def build(self) -> None:
-        """Compile, and drop what earlier sources were compiled to.
+        """Compile.
 
         Raises CannotContinue without a Go of `GO_MINIMUM` or later, or when the compiler fails.
         """
@@ -106,8 +106,8 @@ def _require_go() -> None:
     if version is None or version < GO_MINIMUM:
         wanted = ".".join(map(str, GO_MINIMUM))
         raise CannotContinue(
-            f"No container registry answers, so Kubernetes has to be compiled, which needs Go {wanted} or later: "
-            "install it, or make docker.io reachable, and run the command again."
+            f"The cluster's programs are compiled here, which needs Go {wanted} or later: install it and run the "
+            "command again, or let this machine reach docker.io and install kind and kubectl."
         )
 
 

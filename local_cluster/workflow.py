@@ -1,6 +1,7 @@
 """The steps of each command, and what they need from each other."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +110,13 @@ class Workflow:
             return self._node_build_steps()
         tools = host_tools(self.places)
         return [
-            Step("kind", "kind and kubectl from their Go modules", 90, tools.build, is_done=tools.is_built),
+            Step(
+                "kind",
+                "kind and kubectl from their Go modules",
+                90,
+                tools.build,
+                is_done=lambda: tools.is_built() or all(map(shutil.which, ("kind", "kubectl"))),
+            ),
             Step(
                 "node", f"Image {PUBLIC}", 60, self._pull_node, ("engine", "kind"), lambda: image_id(PUBLIC) is not None
             ),
