@@ -5,6 +5,7 @@ Every method raises Unavailable when time can mend it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -63,7 +64,7 @@ class Registry:
         self._keys = keys
         self._incarnation = incarnation
         self._calls = {
-            script: Batcher[Call](lambda calls, script=script: scripts.run_many(script, calls), max_batch=MAX_BATCH)  # type: ignore[misc]
+            script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
             for script in (Script.REGISTER, Script.SUBSCRIBE, Script.UNSUBSCRIBE, Script.REMOVE_SESSION)
         }
         self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)

@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from local_run.containers import free_port
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.sessions import SessionEntry
@@ -202,6 +204,18 @@ class TestProcess:
             async with connected(restarted.url, token=token("alice")) as again:
                 await again.subscribe("/user/queue/demo")
                 assert (await again.next_message()).text == "while nobody held her"
+
+    async def test_without_redis_and_rabbitmq_it_waits_and_sigterm_still_ends_it_with_0(self, plane: Any) -> None:
+        silent = socket.create_server(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        urls = {"AMQP_URL": f"amqp://u:p@127.0.0.1:{port}/v", "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+        async with gateway_process(environment_of(plane, **urls)) as running:
+            await eventually(lambda: running.has_logged("Redis is not available"), within_s=15)
+            client = await StompClient.open(running.url)
+            await client.send("CONNECT", {"accept-version": "1.2", "Authorization": f"Bearer {token('alice')}"})
+            assert "Redis" in (await client.expect_error()).text
+            assert await running.end(signal.SIGTERM) == 0
+        silent.close()
 
     async def test_a_wrong_setting_is_named_and_ends_it_with_2(self, plane: Any) -> None:
         async with gateway_process(environment_of(plane, JWT_KEY="short")) as running:
