@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
@@ -57,6 +57,18 @@ class Credentials:
             jwt_key=value(names.jwt, HS256_KEY),
             api_key=value(names.api, API_KEY),
         )
+
+    def blank(self, names: Names, secrets: Collection[str]) -> Self:
+        """Return the same without the values that the Secrets of these names hold or pass on."""
+        fields = {
+            names.rabbitmq: ("erlang_cookie", "rabbitmq_password", "producer_password"),
+            names.redis: ("redis_password",),
+            names.jwt: ("jwt_key",),
+            names.api: ("api_key",),
+            # A store must not take a password that its users cannot learn.
+            names.connections: ("rabbitmq_password", "redis_password"),
+        }
+        return replace(self, **dict.fromkeys((each for name in secrets for each in fields.get(name, ())), ""))
 
     def with_referenced(self, jwt_digest: str) -> Self:
         """Return the same with the version of the Secret that `auth.secretRef` names."""

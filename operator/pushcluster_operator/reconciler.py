@@ -3,13 +3,12 @@
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from pushcluster_operator.children import build_children
-from pushcluster_operator.children.connections_secret import redis_url
 from pushcluster_operator.children.inputs import Images, Inputs
 from pushcluster_operator.cluster import KIND, Identity, PushCluster
 from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_invalid
@@ -17,6 +16,7 @@ from pushcluster_operator.credentials import Credentials, Entropy
 from pushcluster_operator.drift import is_drifted
 from pushcluster_operator.errors import Conflict, InvalidSpec, Refused
 from pushcluster_operator.events import Recorder
+from pushcluster_operator.held import find_dependents, find_unstored
 from pushcluster_operator.kube import Kube
 from pushcluster_operator.manifest import Manifest, ObjectKey, digest, key_of
 from pushcluster_operator.metrics import Metrics
@@ -43,6 +43,8 @@ class Memory:
 
     applied: dict[ObjectKey, Applied] = field(default_factory=dict)
     status_written_s: float = 0.0
+    next_look_s: float = SOON_S / 2
+    """Doubles with every look during which a child changed under our hands."""
 
 
 @dataclass(slots=True)
@@ -91,15 +93,16 @@ class Reconciler:
             await self._complete(snapshot, desired, identity)
             plan = plan_children(desired, snapshot.children, identity, memory.applied)
             self._remember(desired, snapshot, memory, [step.key for step in plan.steps])
-            again, refused = await self._take(plan.steps, identity, memory)
+            again, refused = await self._take_all(plan.steps, desired, inputs, snapshot, memory)
             troubles += refused
             conflicts = plan.conflicts
-        await self._watch_sessions(identity, body, snapshot, inputs)
+        await self._watch_sessions(identity, body, snapshot)
         observed = await snapshot.observe(self.kube, cluster, conflicts, tuple(troubles))
         if observed.redis.is_complete:
             observed = replace(observed, sweep_trouble=self._find_sweep_trouble(key))
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
-        return SOON_S if again or conflicts else RESYNC_S
+        memory.next_look_s = min(memory.next_look_s * 2, RESYNC_S) if again else SOON_S / 2
+        return memory.next_look_s if again else RESYNC_S
 
     async def _forget(self, key: Key, body: Manifest | None) -> None:
         watched = self.sweeper.get(key)
@@ -135,8 +138,41 @@ class Reconciler:
             if live is not None and key not in changing and not is_drifted(manifest, live):
                 memory.applied[key] = Applied(digest(manifest), live["metadata"]["resourceVersion"])
 
+    async def _take_all(
+        self,
+        steps: Sequence[Apply | Delete],
+        desired: Sequence[Manifest],
+        inputs: Inputs,
+        snapshot: Snapshot,
+        memory: Memory,
+    ) -> tuple[bool, list[Trouble]]:
+        """Take the Secrets' steps first, then those that depend on no value which is still not stored."""
+        identity, names = inputs.cluster.identity, inputs.names
+        generated = {names.rabbitmq, names.redis, names.jwt, names.api}
+        secrets = [step for step in steps if step.key.kind == "Secret"]
+        stages = (
+            [step for step in secrets if step.key.name in generated],
+            [step for step in secrets if step.key.name not in generated],
+            [step for step in steps if step.key.kind != "Secret"],
+        )
+        needed = (set[str](), generated, generated | {names.connections})
+        again, troubles, unstored, held = False, list[Trouble](), set[str](), set[ObjectKey]()
+        for stage, sources in zip(stages, needed, strict=True):
+            unstored = find_unstored(desired, snapshot.secrets) & sources
+            held = find_dependents(desired, inputs, unstored)
+            free = [step for step in stage if step.key not in held]
+            changed, refused = await self._take(free, identity, snapshot, memory)
+            again |= changed
+            troubles += refused
+        if unstored and not again:
+            causes = ", ".join(sorted(unstored & generated or unstored))
+            waiting = ", ".join(str(step.key) for step in stages[-1] if step.key in held) or "nothing at present"
+            message = f"Secret {causes} cannot be stored; what depends on it waits: {waiting}"
+            troubles.append(Trouble("SecretNotStored", message))
+        return again, troubles
+
     async def _take(
-        self, steps: Iterable[Apply | Delete], identity: Identity, memory: Memory
+        self, steps: Iterable[Apply | Delete], identity: Identity, snapshot: Snapshot, memory: Memory
     ) -> tuple[bool, list[Trouble]]:
         """Take the steps in order; returns whether to look again soon, and what the API server refused."""
         again, troubles = False, []
@@ -145,7 +181,9 @@ class Reconciler:
                 if isinstance(step, Delete):
                     await self._delete(step, identity, memory)
                 else:
-                    await self._apply(step, identity, memory)
+                    live = await self._apply(step, identity, memory)
+                    if step.key.kind == "Secret":
+                        snapshot.secrets[step.key.name] = live
             except Conflict as error:
                 _log.info("a child changed meanwhile", extra={"child": str(step.key), "error": str(error)})
                 again = True
@@ -155,7 +193,7 @@ class Reconciler:
                 troubles.append(Trouble("ChildRefused", message))
         return again, troubles
 
-    async def _apply(self, step: Apply, identity: Identity, memory: Memory) -> None:
+    async def _apply(self, step: Apply, identity: Identity, memory: Memory) -> Manifest:
         live = await self._apply_whole(step)
         memory.applied[step.key] = Applied(digest(step.manifest), live["metadata"]["resourceVersion"])
         self.metrics.child_writes.labels(step.key.kind, "apply").inc()
@@ -163,6 +201,7 @@ class Reconciler:
         if step.restores:
             change = "deleted" if step.uid is None else "edited"
             await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change} and has been put right")
+        return live
 
     async def _apply_whole(self, step: Apply) -> Manifest:
         """Apply, and if that left foreign entries in a list of ours (or could not be merged), set the lists whole."""
@@ -181,11 +220,9 @@ class Reconciler:
         self.metrics.child_writes.labels(step.key.kind, "delete").inc()
         _log.info("child deleted", extra={"pushcluster": identity.id, "child": str(step.key)})
 
-    async def _watch_sessions(
-        self, identity: Identity, body: Manifest, snapshot: Snapshot, inputs: Inputs | None = None
-    ) -> None:
-        """Have the registry swept; with an invalid spec by the address that the last valid one left."""
-        url = redis_url(inputs) if inputs is not None else snapshot.connection(Names.of(identity), "redis-url")
+    async def _watch_sessions(self, identity: Identity, body: Manifest, snapshot: Snapshot) -> None:
+        """Have the registry swept by the address that is stored: a password that is not is no password of Redis."""
+        url = snapshot.connection(identity, "redis-url")
         if url is not None:
             counts = SessionCounts.from_status(body.get("status") or {})
             if await self.sweeper.watch(identity, url, counts):

@@ -13,6 +13,7 @@ from pushcluster_operator.kube import Kube
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, digest, key_of
 from pushcluster_operator.names import Names
+from pushcluster_operator.plan import is_controlled
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.spec import Auth
 from pushcluster_operator.workloads import Workload, observe
@@ -23,16 +24,17 @@ LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", 
 
 @dataclass(slots=True)
 class Snapshot:
-    """Children (Secrets included), pods, and Secrets by name; `children` may be added to."""
+    """Children (Secrets included), pods, and Secrets by name; what is found or written later may be added."""
 
     children: dict[ObjectKey, Manifest]
-    secrets: Mapping[str, Manifest]
+    secrets: dict[str, Manifest]
     pods: Mapping[str, list[Manifest]]
     """By component."""
 
-    def connection(self, names: Names, key: str) -> str | None:
-        """Return a URL of the Secret `<cluster>-connections`, if it is there."""
-        return decode_data(self.secrets.get(names.connections, {})).get(key)
+    def connection(self, identity: Identity, key: str) -> str | None:
+        """Return a URL of the Secret `<cluster>-connections`, if it is there and not somebody else's."""
+        secret = self.secrets.get(Names.of(identity).connections)
+        return decode_data(secret).get(key) if secret is not None and is_controlled(secret, identity) else None
 
     def has_ready_dispatcher(self, names: Names) -> bool:
         """Return whether a dispatcher is ready: it has declared every exchange, queue and binding then."""

@@ -19,6 +19,8 @@ class FakeKube(Kube):
         self.down = False
         self.refuses: set[str] = set()
         """Kinds that the API server does not accept."""
+        self.conflicts: set[str] = set()
+        """Kinds whose objects somebody changes before every write."""
         self.calls: list[str] = []
         self._version = 0
 
@@ -61,6 +63,8 @@ class FakeKube(Kube):
         self._answer(f"apply {key_of(manifest)}")
         if manifest["kind"] in self.refuses:
             raise Refused(f"{manifest['kind']} is refused")
+        if manifest["kind"] in self.conflicts:
+            raise Conflict(f"{manifest['kind']} changed meanwhile")
         found = self.objects.get(key_of(manifest))
         if uid is not None and (found is None or found["metadata"]["uid"] != uid):
             raise Conflict("not the object that was looked at")

@@ -13,7 +13,7 @@ from pushcluster_operator.errors import Unavailable
 from pushcluster_operator.events import Recorder
 from pushcluster_operator.manifest import Manifest, decode_data
 from pushcluster_operator.metrics import Metrics
-from pushcluster_operator.reconciler import RESYNC_S, SOON_S, Reconciler
+from pushcluster_operator.reconciler import RESYNC_S, Reconciler
 from pushcluster_operator.sweeper import Key, Sweeper
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.objects import IMAGES, NAME, NAMESPACE, body
@@ -225,10 +225,74 @@ async def test_a_name_that_is_taken_is_left_alone_and_named(world: World) -> Non
         "spec": {"ports": []},
     }
     world.kube.put(stranger)
-    assert await world.look() == SOON_S
+    assert await world.look() == RESYNC_S
     assert world.kube.at("Service", "demo-gateway")["spec"] == {"ports": []}
     assert world.condition("Ready")["reason"] == "NameTaken"
     assert "Service demo-gateway exists and does not belong" in world.condition("Degraded")["message"]
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "redis", "jwt", "api", "connections"])
+async def test_no_child_is_built_from_a_value_that_a_foreign_secret_does_not_hold(world: World, name: str) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": f"demo-{name}", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
+    world.kube.put(foreign)
+    await world.look()
+    world.kube.writes.clear()
+    assert await world.look() == RESYNC_S
+    assert world.kube.writes == []
+    assert world.kube.at("Secret", f"demo-{name}")["data"] == {"x": "eA=="}
+    reader = "dispatcher" if name == "api" else "gateway"
+    assert f"Deployment demo-{reader}" not in {str(key) for key in world.kube.objects}
+    assert f"Secret demo-{name} cannot be stored" in world.condition("Degraded")["message"]
+
+
+async def test_a_foreign_secret_that_holds_the_key_is_used(world: World) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}}
+    world.kube.put({**foreign, "data": {"hs256.key": "YWFh" * 12}})
+    await world.look()
+    assert "Deployment demo-gateway" in {str(key) for key in world.kube.objects}
+    world.kube.writes.clear()
+    await world.look()
+    assert world.kube.writes == []
+
+
+async def test_refused_secrets_change_nothing_that_depends_on_them(world: World) -> None:
+    await world.settle()
+    for name in ("rabbitmq", "redis", "jwt", "api"):
+        world.kube.remove("Secret", f"demo-{name}")
+    world.kube.refuses.add("Secret")
+    await world.look()
+    assert world.kube.writes == [f"status {KIND} {NAME}"]
+    world.kube.writes.clear()
+    await world.look()
+    assert world.kube.writes == []
+    assert world.condition("Degraded")["reason"] == "ChildRefused"
+    assert "what depends on it waits" in world.condition("Degraded")["message"]
+    world.kube.refuses.clear()
+    await world.settle()
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_paused_cluster_is_swept_by_the_address_that_is_stored(world: World) -> None:
+    await world.settle()
+    url = secret(world, "demo-connections")["redis-url"]
+    world.spec({}, annotations={"pushcluster.dev/paused": "true"})
+    world.kube.remove("Secret", "demo-redis")
+    for _ in range(2):
+        await world.look()
+        watched = world.sweeper.get(KEY)
+        assert watched is not None
+        assert watched.registry.url == url
+
+
+async def test_a_conflict_that_lasts_is_looked_at_ever_less_often(world: World) -> None:
+    world.kube.conflicts.add("Service")
+    assert [await world.look() for _ in range(5)] == [1, 2, 4, 8, RESYNC_S]
+    world.kube.conflicts.clear()
+    assert await world.look() == RESYNC_S
+    world.kube.conflicts.add("Service")
+    world.kube.remove("Service", "demo-gateway")
+    assert await world.look() == 1
 
 
 async def test_an_invalid_spec_leaves_what_runs_as_it_was(world: World) -> None:
