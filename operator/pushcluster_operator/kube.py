@@ -92,7 +92,10 @@ class Kube:
             page = query + ([("continue", continuation)] if continuation else [])
             answer = await self._request("GET", RESOURCES[kind].path(namespace), query=page)
             resource = RESOURCES[kind]
-            items += [{"apiVersion": resource.api_version, "kind": kind, **item} for item in answer.get("items") or []]
+            if not str(answer.get("kind", "")).endswith("List") or "items" not in answer:
+                # To take it for an empty list would be to conclude that everything is gone.
+                raise Unavailable(f"GET {resource.path(namespace)}: the answer is no list")
+            items += [{"apiVersion": resource.api_version, "kind": kind, **item} for item in answer["items"] or []]
             continuation = answer.get("metadata", {}).get("continue", "")
             if not continuation:
                 return items
@@ -167,11 +170,14 @@ def _parse(status: int, raw: bytes, request: str) -> Manifest:
     try:
         answer = json.loads(raw)
     except ValueError:
-        answer = {}
+        answer = None
+    if 200 <= status < 300:
+        if not isinstance(answer, dict):
+            # A proxy's page, say: not the API server spoke.
+            raise Unavailable(f"{request}: {status}, but the answer is no JSON object")
+        return answer
     if not isinstance(answer, dict):
         answer = {}
-    if 200 <= status < 300:
-        return answer
     message = f"{request}: {status} {answer.get('message', '')}"
     if status in {404, 409, 410}:
         raise Conflict(message)

@@ -30,6 +30,8 @@ class Server:
         content_type = request.headers.get("Content-Type", "")
         self.requests.append((request.method, request.path, dict(request.query), content_type, body))
         status, answer = self.answers.pop(0) if self.answers else (200, {})
+        if isinstance(answer, str):
+            return web.Response(text=answer, content_type="text/html", status=status)
         return web.json_response(answer, status=status)
 
 
@@ -62,8 +64,8 @@ async def test_an_apply_is_server_side_forced_and_fenced_by_the_uid(kube: Kube, 
 
 async def test_a_list_asks_for_what_is_now_and_reads_every_page(kube: Kube, server: Server) -> None:
     pages = [
-        {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}},
-        {"items": [{"metadata": {"name": "b"}}], "metadata": {}},
+        {"kind": "PodList", "items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}},
+        {"kind": "PodList", "items": [{"metadata": {"name": "b"}}], "metadata": {}},
     ]
     server.answers = [(200, page) for page in pages]
     items = await kube.list_objects("Pod", "team", "x=y")
@@ -78,7 +80,8 @@ async def test_a_list_asks_for_what_is_now_and_reads_every_page(kube: Kube, serv
 
 
 async def test_all_namespaces_are_listed_at_once(kube: Kube, server: Server) -> None:
-    await kube.list_objects("PushCluster", None)
+    server.answers = [(200, {"kind": "PushClusterList", "items": []})]
+    assert await kube.list_objects("PushCluster", None) == []
     assert server.requests[0][1] == "/apis/pushcluster.dev/v1alpha1/pushclusters"
 
 
@@ -114,6 +117,19 @@ async def test_answers_become_errors_by_who_can_mend_them(
     server.answers = [(status, {"kind": "Status", "message": "the reason"})]
     with pytest.raises(error, match="the reason"):
         await kube.list_objects("Pod", "team")
+
+
+@pytest.mark.parametrize("answer", ["<html>maintenance</html>", "", [], {}, {"items": []}, {"kind": "PodList"}])
+async def test_an_answer_that_is_no_list_is_no_empty_list(kube: Kube, server: Server, answer: Any) -> None:
+    server.answers = [(200, answer)]
+    with pytest.raises(Unavailable, match="the answer is no"):
+        await kube.list_objects("Pod", "team")
+
+
+async def test_a_page_of_a_proxy_is_no_object(kube: Kube, server: Server) -> None:
+    server.answers = [(200, "<html>maintenance</html>")]
+    with pytest.raises(Unavailable, match="no JSON object"):
+        await kube.get("Secret", "team", "x")
 
 
 async def test_what_is_not_there_is_none_and_can_be_deleted(kube: Kube, server: Server) -> None:
