@@ -13,7 +13,7 @@ from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, IngressPublisher
 from pushcluster_dispatcher.redis_link import RedisLink
-from pushcluster_dispatcher.settings import ApiSettings, Settings
+from pushcluster_dispatcher.settings import Settings
 from pushcluster_runtime.admin import AdminServer, serve
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel, first_error
@@ -38,8 +38,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     metrics.durability_reduced.set_function(lambda: barrier.durability_reduced)
     ingress = Ingress(Services(settings, keys, link, barrier, metrics, new_backoff))
 
+    publisher = IngressPublisher(settings.amqp_url, name=f"dispatcher {settings.pod_name} API", backoff=new_backoff())
+
     def readiness() -> tuple[bool, str]:
         trouble = link.trouble or barrier_link.trouble or ingress.trouble()
+        if settings.api is not None:
+            trouble = trouble or publisher.trouble
         if trouble or stop.is_set():
             return False, trouble or "stopping"
         reduced = barrier.durability_reduced
@@ -51,7 +55,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(each.run()) for each in (link, barrier_link, barrier)]
             if settings.api is not None:
-                group.create_task(_serve_api(settings, settings.api, metrics, stop))
+                api = Api(publisher, settings.api.key, metrics=metrics, new_message_id=lambda: uuid.uuid4().hex)
+                group.create_task(_serve_api(api, publisher, settings.listen_host, settings.api.port, stop))
             await ingress.run(stop)
             for task in background:
                 task.cancel()
@@ -61,15 +66,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await admin.close()
 
 
-async def _serve_api(settings: Settings, api_settings: ApiSettings, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _serve_api(api: Api, publisher: IngressPublisher, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve the API until `stop`; requests that have begun are answered."""
-    publisher = IngressPublisher(settings.amqp_url, name=f"dispatcher {settings.pod_name} API", backoff=new_backoff())
-    api = Api(publisher, api_settings.key, metrics=metrics, new_message_id=lambda: uuid.uuid4().hex)
     publishing = asyncio.create_task(publisher.run())
     try:
-        runner, port = await serve(
-            api.build_app(), settings.listen_host, api_settings.port, shutdown_timeout_s=CONFIRM_TIMEOUT_S
-        )
+        runner, port = await serve(api.build_app(), host, port, shutdown_timeout_s=CONFIRM_TIMEOUT_S)
         try:
             _log.info("API server", extra={"port": port})
             await stop.wait()

@@ -5,6 +5,7 @@ was not acknowledged comes back in order, to this dispatcher or another, and ide
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from pushcluster_dispatcher.parse import Message, RejectClass, Rejection, parse_
 from pushcluster_dispatcher.ports import Channel, Log
 from pushcluster_dispatcher.rejected import build_rejected
 from pushcluster_runtime.amqp import Delivery, Outcome
+
+_log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES: Final = 4 * 1_048_576
 """Bodies in one pipeline to Redis; a batch ends with the message that reaches it."""
@@ -105,7 +108,7 @@ class PartitionSession:
         rejected: list[asyncio.Future[Outcome]] = []
         accepted: list[tuple[Delivery, Message]] = []
         for delivery in batch:
-            parsed = parse_delivery(delivery)
+            parsed = _parse(delivery)
             if isinstance(parsed, Message):
                 accepted.append((delivery, parsed))
             else:
@@ -163,3 +166,12 @@ class PartitionSession:
         self._metrics.appended.inc(len(appended) - known)
         self._metrics.duplicates.inc(known)
         self._metrics.dropped.inc(sum(entry.dropped for entry in appended))
+
+
+def _parse(delivery: Delivery) -> Message | Rejection:
+    """Parse, whatever comes: a message on which this program fails must not come again and again before all others."""
+    try:
+        return parse_delivery(delivery)
+    except Exception as error:
+        _log.exception("a message could not be read")
+        return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")

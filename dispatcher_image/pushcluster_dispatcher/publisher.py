@@ -30,6 +30,8 @@ class IngressPublisher:
         self._backoff = backoff
         self._amqp: Amqp | None = None
         self._channel: AmqpChannel | None = None
+        self.trouble = "the API is not connected to RabbitMQ yet"
+        """Why nothing can be published now, in words; nothing while it can."""
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -37,6 +39,7 @@ class IngressPublisher:
             try:
                 await self._hold_connection()
             except Unavailable as error:
+                self.trouble = str(error)
                 _log.warning("the API cannot publish", extra={"reason": str(error)})
             await asyncio.sleep(self._backoff.next_delay_s())
 
@@ -67,6 +70,7 @@ class IngressPublisher:
             # A message for an exchange that is not there would close the channel under all the others.
             await channel.declare(build_topology())
             self._amqp, self._channel = amqp, channel
+            self.trouble = ""
             self._backoff.reset()
             raise Unavailable(f"RabbitMQ: {await asyncio.shield(channel.lost)}")
         finally:

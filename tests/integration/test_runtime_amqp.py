@@ -96,9 +96,9 @@ async def test_a_channel_error_fails_what_waits_and_leaves_the_connection(amqp: 
     channel, other = await amqp.channel(confirm=True), await amqp.channel()
     waiting = channel.publish("no such exchange", "x", b"", BasicProperties(), mandatory=True)
     with pytest.raises(Unavailable, match="no such exchange"):
-        await channel.bind(Binding("amq.topic", "no such queue", "k"))
+        await asyncio.wait_for(channel.bind(Binding("amq.topic", "no such queue", "k")), 5)
     with pytest.raises(Unavailable):
-        await waiting
+        await asyncio.wait_for(waiting, 5)
     assert "404" in await asyncio.wait_for(channel.lost, 5)
     with pytest.raises(Unavailable):
         publish(channel, "plain")

@@ -3,6 +3,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given as with_any
+from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
@@ -105,3 +107,32 @@ def test_headers_that_the_broker_adds_are_not_forwarded() -> None:
     parsed = parse_delivery(delivery(headers=with_headers(**{"x-delivery-count": 3, "x-death": [{"count": 1}]})))
     assert isinstance(parsed, Message)
     assert parsed.headers is None
+
+
+FIELD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.decimals(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=9), values, max_size=3),
+    max_leaves=5,
+)
+SHORT_STRING = st.none() | st.text(max_size=60) | st.binary(max_size=60)
+
+
+@with_any(
+    routing_key=st.text(max_size=60) | st.binary(max_size=60),
+    headers=st.none()
+    | st.dictionaries(
+        st.sampled_from(["destination", "x-a", "traceparent", UNREADABLE_HEADER]) | st.text() | st.binary(), FIELD
+    ),
+    message_id=SHORT_STRING,
+    content_type=SHORT_STRING,
+    expiration=SHORT_STRING,
+)
+def test_whatever_pika_can_read_is_a_message_or_a_rejection(routing_key: Any, **properties: Any) -> None:
+    parsed = parse_delivery(Delivery(1, "push", routing_key, False, BasicProperties(**properties), b"", "c"))
+    assert isinstance(parsed, Message) or parsed.reason

@@ -13,6 +13,7 @@ from pushcluster_contract.headers import REJECT_REASON
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher import partition as partition_module
 from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message
@@ -236,6 +237,17 @@ async def test_a_broken_barrier_breaks_the_session_and_acknowledges_nothing() ->
             await bench.task
         assert raised.group_contains(Unavailable, match="restarted")
         assert bench.channel.acks == []
+
+
+async def test_a_message_on_which_the_program_itself_fails_is_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Delivery) -> Message:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(partition_module, "parse_delivery", fail)
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.channel.published, within_s=2)
+        assert "the dispatcher failed on it: KeyError" in bench.channel.published[0][1][REJECT_REASON]
 
 
 async def test_a_lost_redis_connection_breaks_the_session() -> None:
