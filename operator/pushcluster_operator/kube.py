@@ -101,16 +101,20 @@ class Kube:
                 return items
 
     async def apply(self, manifest: Manifest, uid: str | None) -> Manifest:
-        """Apply server-side and return the object; `uid` fences it to the live object that was looked at."""
+        """Apply server-side and return the object; `uid` fences it to the live object that was looked at.
+
+        Without a `uid` there should be none: fields that another manager owns are not taken, which raises Conflict.
+        """
+        query = [("fieldManager", FIELD_MANAGER)]
         if uid is not None:
-            manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+            manifest = _fenced(manifest, uid)
+            query.append(("force", "true"))
         return await self._request("PATCH", _path_of(manifest), query=query, body=manifest, content_type=_APPLY)
 
-    async def merge(self, manifest: Manifest) -> Manifest:
-        """Set the manifest's fields, lists as a whole, and return the object."""
-        query = [("fieldManager", FIELD_MANAGER)]
-        return await self._request("PATCH", _path_of(manifest), query=query, body=manifest, content_type=_MERGE)
+    async def merge(self, manifest: Manifest, uid: str) -> Manifest:
+        """Set the fields of the object with this uid, lists as a whole, and return it."""
+        query, body = [("fieldManager", FIELD_MANAGER)], _fenced(manifest, uid)
+        return await self._request("PATCH", _path_of(manifest), query=query, body=body, content_type=_MERGE)
 
     async def merge_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
         """Set fields of the object's status, lists as a whole, and return the object."""
@@ -164,6 +168,10 @@ class Kube:
 def _path_of(manifest: Mapping[str, Any]) -> str:
     metadata = manifest["metadata"]
     return RESOURCES[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+
+
+def _fenced(manifest: Manifest, uid: str) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
 
 
 def _parse(status: int, raw: bytes, request: str) -> Manifest:

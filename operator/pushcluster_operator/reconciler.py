@@ -204,15 +204,19 @@ class Reconciler:
         return live
 
     async def _apply_whole(self, step: Apply) -> Manifest:
-        """Apply, and if that left foreign entries in a list of ours (or could not be merged), set the lists whole."""
+        """Make the object, or apply; if that left foreign entries in a list of ours or failed, set the lists whole."""
+        if step.uid is None:
+            # Our values must not mix with those of a Secret that somebody makes just now.
+            return await (
+                self.kube.create(step.manifest) if step.key.kind == "Secret" else self.kube.apply(step.manifest, None)
+            )
         try:
             live = await self.kube.apply(step.manifest, step.uid)
-            if step.uid is None or not is_drifted(step.manifest, live):
+            if not is_drifted(step.manifest, live):
                 return live
         except Refused:
-            if step.uid is None:
-                raise
-        return await self.kube.merge(step.manifest)
+            _log.info("a child is merged, for it could not be applied", extra={"child": str(step.key)})
+        return await self.kube.merge(step.manifest, step.uid)
 
     async def _delete(self, step: Delete, identity: Identity, memory: Memory) -> None:
         await self.kube.delete(step.key.kind, identity.namespace, step.key.name, step.uid)

@@ -71,7 +71,9 @@ class FakeKube(Kube):
         self.writes.append(f"apply {key_of(manifest)}")
         return copy.deepcopy(self.put(_merged(found or {}, manifest)))
 
-    async def merge(self, manifest: Manifest) -> Manifest:
+    async def merge(self, manifest: Manifest, uid: str) -> Manifest:
+        if self.objects[key_of(manifest)]["metadata"]["uid"] != uid:
+            raise Conflict("not the object that was looked at")
         self.writes.append(f"merge {key_of(manifest)}")
         return copy.deepcopy(self.put(_merged(self.objects[key_of(manifest)], manifest, whole_lists=True)))
 
@@ -86,6 +88,8 @@ class FakeKube(Kube):
         if manifest["kind"] == "Event":
             self.events.append(manifest)
             return manifest
+        if manifest["kind"] in self.refuses:
+            raise Refused(f"{manifest['kind']} is refused")
         if key_of(manifest) in self.objects:
             raise Conflict("exists")
         return copy.deepcopy(self.put(manifest))

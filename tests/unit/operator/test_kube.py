@@ -62,6 +62,16 @@ async def test_an_apply_is_server_side_forced_and_fenced_by_the_uid(kube: Kube, 
     assert "uid" not in SERVICE["metadata"]
 
 
+async def test_a_new_object_takes_no_fields_from_others(kube: Kube, server: Server) -> None:
+    await kube.apply(SERVICE, None)
+    assert server.requests[0][2] == {"fieldManager": "pushcluster-operator"}
+
+
+async def test_a_merge_is_fenced_by_the_uid(kube: Kube, server: Server) -> None:
+    await kube.merge(SERVICE, "uid-9")
+    assert server.requests[0][4]["metadata"]["uid"] == "uid-9"
+
+
 async def test_a_list_asks_for_what_is_now_and_reads_every_page(kube: Kube, server: Server) -> None:
     pages = [
         {"kind": "PodList", "items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}},

@@ -295,6 +295,23 @@ async def test_a_conflict_that_lasts_is_looked_at_ever_less_often(world: World) 
     assert await world.look() == 1
 
 
+async def test_a_secret_that_appears_after_the_look_is_not_overwritten(world: World) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
+    look_it_up = world.kube.get
+
+    async def get(kind: str, namespace: str, name: str) -> Manifest | None:
+        found = await look_it_up(kind, namespace, name)
+        if name == "demo-jwt" and found is None:
+            world.kube.put(foreign)
+        return found
+
+    world.kube.get = get  # type: ignore[method-assign]
+    assert await world.look() == 1
+    assert await world.look() == RESYNC_S
+    assert world.kube.at("Secret", "demo-jwt")["data"] == {"x": "eA=="}
+    assert world.condition("Degraded")["reason"] == "NameTaken"
+
+
 async def test_an_invalid_spec_leaves_what_runs_as_it_was(world: World) -> None:
     await world.settle()
     too_much = {"requests": {"memory": "9Gi"}}
