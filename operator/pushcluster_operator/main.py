@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import kopf
@@ -97,17 +98,30 @@ class Operator:
         started = asyncio.Event()
         signals = asyncio.create_task(_keep_signals(started, stop))
         namespaces = self._settings.watch_namespaces
+        # The canary lives in the operator's own namespace and must be heard.
+        watched = {*namespaces, self._settings.namespace} if namespaces else ()
         await kopf.operator(
-            registry=build_registry(reconcile=self._reconciles.add, sweep=self._sweeps.add, canary=self._canary),
+            registry=build_registry(
+                reconcile=self._add_to(self._reconciles), sweep=self._add_to(self._sweeps), canary=self._canary
+            ),
             settings=build_settings(),
             identity=cast(Any, self._identity),  # by default kopf asks for a user name, and our numeric user has none
             standalone=True,
             clusterwide=not namespaces,
-            namespaces=namespaces,
+            namespaces=tuple(watched),
             ready_flag=started,
         )
         signals.cancel()
         raise Unavailable("kopf has stopped watching")
+
+    def _add_to(self, queue: WorkQueue[Key]) -> Callable[[Key], Awaitable[None]]:
+        """Return what adds to the queue the PushClusters of the namespaces that are operated."""
+
+        async def add(key: Key) -> None:
+            if not self._settings.watch_namespaces or key[0] in self._settings.watch_namespaces:
+                await queue.add(key)
+
+        return add
 
     async def _discover(self) -> None:
         while True:

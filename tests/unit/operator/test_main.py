@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from dataclasses import replace
+from typing import Any
 
 import kopf
 import pytest
 
 from pushcluster_operator.canary import DEAF_AFTER_S
-from pushcluster_operator.errors import LeadershipLost
+from pushcluster_operator.errors import LeadershipLost, Unavailable
 from pushcluster_operator.leader import NAME as LEASE
 from pushcluster_operator.leader import Leader
 from pushcluster_operator.main import STUCK_AFTER_S, Operator, _until
@@ -64,6 +66,25 @@ async def test_nothing_is_written_before_the_lease_is_held(operator: Operator, k
     await asyncio.wait_for(running, 5)
     assert kube.writes == []
     assert holder(kube) == "another"
+
+
+async def test_the_own_namespace_is_watched_for_the_canary_but_its_pushclusters_are_not_operated(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: dict[str, Any] = {}
+
+    async def watch(**options: Any) -> None:
+        watched.update(options)
+
+    monkeypatch.setattr(kopf, "operator", watch)
+    operator = Operator(replace(SETTINGS, watch_namespaces=("team",)), kube)
+    with pytest.raises(Unavailable):
+        await operator._watch(asyncio.Event())
+    assert set(watched["namespaces"]) == {"team", "system"}
+    add = operator._add_to(operator._reconciles)
+    await add(("system", "demo"))
+    await add(("team", "demo"))
+    assert list(operator._reconciles._due) == [("team", "demo")]
 
 
 async def test_when_the_watches_end_the_process_ends(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
