@@ -231,3 +231,9 @@ def test_columns_and_the_scale_subresource_point_at_fields_that_exist() -> None:
     for column in columns.values():
         assert exists(column["jsonPath"]) or column["jsonPath"].startswith(".metadata"), column
     assert all(exists(path) for path in VERSION["subresources"]["scale"].values())
+
+
+def test_the_refusal_of_a_short_ttl_names_the_default_of_the_window_that_nobody_wrote() -> None:
+    delivery = SPEC["properties"]["delivery"]
+    default = delivery["properties"]["resume"]["properties"]["windowSeconds"]["default"]
+    assert f"default {default}, to be set too" in delivery["x-kubernetes-validations"][0]["message"]
