@@ -169,10 +169,15 @@ class WebSocketServer:
             connection.flush(now)
 
     def _tick(self) -> None:
+        # Armed first: one connection that fails must not end the deadlines of all others.
+        self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
         now = self.clock()
         for connection in self.wheel.advance(now):
-            connection.check_deadlines(now)
-        self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
+            try:
+                connection.check_deadlines(now)
+            except Exception:
+                _log.exception("a connection's deadlines cannot be checked")
+                connection.abort()
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

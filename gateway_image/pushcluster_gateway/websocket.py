@@ -170,6 +170,9 @@ class WebSocketConnection(asyncio.Protocol):
         """See asyncio; the transport then closes itself."""
         self.sample_accepted()
         self._protocol.receive_eof()
+        if self._phase is _Phase.OPEN:
+            # Bytes that the client has not taken keep the transport open; nothing more may be sent over it.
+            self._begin_closing(None)
 
     def pause_writing(self) -> None:
         """See asyncio."""
@@ -289,9 +292,6 @@ class WebSocketConnection(asyncio.Protocol):
             self._begin_closing(closes.WEBSOCKET_ERROR)
             return
         cast(Handler, self.handler).received(data)
-        if self.outbox.refuses_input and not self._held_for_room:
-            self._held_for_room = True
-            self.hold_input()
 
     def _is_text(self, data: bytearray, *, fin: bool) -> bool:
         if self._decoder is None:
@@ -314,6 +314,10 @@ class WebSocketConnection(asyncio.Protocol):
             else:
                 self._begin_closing(closes.WEBSOCKET_ERROR if error is not None else None)
         self._queue_protocol_writes()
+        # After the protocol's own answers: a flood of pings makes pongs as a flood of frames makes receipts.
+        if self.outbox.refuses_input and not self._held_for_room:
+            self._held_for_room = True
+            self.hold_input()
 
     def _begin_closing(self, close: Close | None) -> None:
         self._phase = _Phase.CLOSING

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
+from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.topology import Binding, Queue, Topology
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
 from pushcluster_runtime.confirms import SEQUENCE_HEADER, Confirms, Outcome
@@ -149,6 +151,8 @@ class AmqpChannel:
             properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: self._confirms.next_number}
         try:
             self._raw.basic_publish(exchange, routing_key, body, properties, mandatory)
+        except (struct.error, OverflowError, TypeError, ValueError) as error:
+            raise InvalidInput(f"AMQP cannot carry this: {error}") from error
         except AMQPError as error:
             raise translate(error) from error
         future: asyncio.Future[Outcome] = self._loop.create_future()

@@ -300,3 +300,14 @@ def test_it_works_on_uvloop_as_the_programs_run_it(services: Services) -> None:
         return outcome
 
     assert uvloop.run(main()) is Outcome.CONFIRMED
+
+
+@pytest.mark.parametrize("value", [10**30, {"deep": 1 << 70}, [1 << 70]])
+async def test_a_header_that_amqp_cannot_carry_is_the_senders_fault_and_costs_nothing(
+    amqp: Amqp, value: object
+) -> None:
+    channel = await amqp.channel(confirm=True)
+    await channel.declare_queue(PLAIN)
+    with pytest.raises(InvalidInput, match="cannot carry"):
+        publish(channel, PLAIN.name, headers={"x-score": value})
+    assert await publish(channel, PLAIN.name, headers={"x-score": 1}) is Outcome.CONFIRMED

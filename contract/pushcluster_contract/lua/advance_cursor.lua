@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- ADVANCE_CURSOR (step G7): move cursor and sent forward, never back, and never past the newest entry.
 --
 -- KEYS[1]  {u}:meta:<dest>

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- REMOVE_SESSION: delete a session's entry, but only if it still belongs to the incarnation that is being removed.
 --
 -- KEYS[1]  {u}:sessions

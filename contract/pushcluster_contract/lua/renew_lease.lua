@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- RENEW_LEASE (step G1): extend a gateway's lease by Redis's own clock.
 --
 -- KEYS[1]  gateways

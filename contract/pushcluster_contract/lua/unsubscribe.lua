@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- UNSUBSCRIBE: take a destination out of a session's entry.
 --
 -- KEYS[1]  {u}:sessions

@@ -71,7 +71,11 @@ class FrameParser:
         self._drop_heart_beats()
         buffer = self._buffer
         start = max(self._scanned - 2, 0)
-        ends = [(at, size) for blank, size in ((b"\n\n", 2), (b"\n\r\n", 3)) if (at := buffer.find(blank, start)) >= 0]
+        # Searched no further than a head may go, so that many small frames in one buffer cost no more than their bytes.
+        bound = self._limits.max_head_bytes + _UNFINISHED_BLANK_BYTES
+        plain = buffer.find(b"\n\n", start, bound + 2)
+        mixed = buffer.find(b"\n\r\n", start, plain + 1 if plain >= 0 else bound + 3)
+        ends = [(at, size) for at, size in ((plain, 2), (mixed, 3)) if at >= 0]
         end, blank_bytes = min(ends, default=(len(buffer), 0))
         if buffer.find(b"\0", start, end) >= 0:
             raise MalformedFrame("NUL before the blank line that ends the headers")

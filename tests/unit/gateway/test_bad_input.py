@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from pushcluster_gateway import closes
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.stomp_client import StompClient, StompError, connected
 from tests.support.waiting import eventually
@@ -314,6 +315,41 @@ class TestWebSocket:
     ) -> None:
         answer = await server.http(TestHandshake.request() + b"\x81\x01a")
         assert answer.startswith(b"HTTP/1.1 101")
+
+    async def test_a_connection_whose_deadlines_fail_ends_alone(
+        self, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        check = WebSocketConnection.check_deadlines
+        failed: list[WebSocketConnection] = []
+
+        def fail_once(connection: WebSocketConnection, now: float) -> None:
+            if not failed:
+                failed.append(connection)
+                raise RuntimeError("broken on purpose")
+            check(connection, now)
+
+        monkeypatch.setattr(WebSocketConnection, "check_deadlines", fail_once)
+        broken = await StompClient.open(server.url)
+        await broken.wait_closed()
+        silent = await StompClient.open(server.url)
+        assert "no CONNECT frame" in (await silent.expect_error()).text
+
+    async def test_a_flood_of_pings_is_not_read_while_its_answers_are_not_taken(self, server: RunningServer) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(TestHandshake.request())
+        ping = b"\x89\xfd" + bytes(4) + b"x" * 125
+        sent = 0
+        try:
+            async with asyncio.timeout(20):
+                while sent < 64 << 20:
+                    writer.write(ping * 1_000)
+                    sent += len(ping) * 1_000
+                    async with asyncio.timeout(2):
+                        await writer.drain()
+        except (TimeoutError, ConnectionError):
+            pass
+        writer.transport.abort()
+        assert sent < 64 << 20, "everything was read, and every answer kept"
 
     async def test_a_client_that_does_not_answer_the_close_is_cut(self, server: RunningServer) -> None:
         answer = await server.http(TestHandshake.request())
