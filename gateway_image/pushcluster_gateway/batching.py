@@ -35,6 +35,13 @@ class Batcher(Generic[I]):
             loop.call_soon(self._start)
         return await future
 
+    async def close(self) -> None:
+        """Give up what waits, and wait for what runs: the connection below can be closed then."""
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     def _start(self) -> None:
         self._planned = False
         while self._waiting and len(self._running) < self._max_in_flight:

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, StreamId, session_id
-from pushcluster_contract.routing import RoutingMode, session_key
+from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import closes
 from pushcluster_gateway.auth import Authenticator
 from pushcluster_gateway.broker import Broker
@@ -29,12 +29,10 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry, TooManySessions
-from pushcluster_gateway.subscription import Phase, ReadPage
+from pushcluster_gateway.session_queues import SessionQueues
+from pushcluster_gateway.subscription import ReadPage
 from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.backoff import Backoff
-
-REOPEN_BATCH: Final = 256
-"""Queues that are declared at once after a reconnect."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +46,7 @@ class Gateway:
     broker: Broker
     keeper: Keeper
     cursors: CursorFlusher
+    queues: SessionQueues
 
     def __init__(
         self,
@@ -80,6 +79,7 @@ class Gateway:
         self.broker = broker
         self.keeper = keeper
         self.cursors = cursors
+        self.queues = SessionQueues(mode=self._mode, broker=broker, metrics=self.metrics, on_lost=self._on_queue_lost)
 
     # ports.Services
 
@@ -135,17 +135,15 @@ class Gateway:
         try:
             copy = parse_copy(delivery.properties, delivery.body)
         except InvalidInput as error:
-            self._drop_copy(error)
+            self.metrics.copies_dropped += 1
+            _log.warning("a copy cannot be read", extra={"cause": str(error)})
             return
         if not self.hub.dispatch(copy):
             self.metrics.copies_dropped += 1
 
     async def on_broker_connected(self) -> None:
         """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
-        if self._mode is RoutingMode.SESSION:
-            lost = [s for s in self.hub.subscriptions() if self._has_lost_its_queue(s)]
-            for start in range(0, len(lost), REOPEN_BATCH):
-                await asyncio.gather(*(self._open_queue(s) for s in lost[start : start + REOPEN_BATCH]))
+        await self.queues.reopen(self.hub.subscriptions())
         if self._was_connected:
             self.keeper.request_resync(Cause.AMQP_RECONNECTED)
         self._was_connected = True
@@ -231,7 +229,7 @@ class Gateway:
     async def _leave(self, client: Client) -> None:
         await asyncio.gather(
             self._until_available(self.cursors.flush),
-            *(self._close_queue(subscription) for subscription in client.subscriptions.values()),
+            *map(self.queues.close, client.subscriptions.values()),
         )
         await self._until_available(partial(self.registry.leave, client.user, client.sid))
 
@@ -239,10 +237,7 @@ class Gateway:
         client = subscription.client
         try:
             # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
-            if self._mode is RoutingMode.SESSION:
-                await self._open_queue(subscription)
-            else:
-                self.broker.check_connected()
+            await self.queues.open(subscription)
             with self._writing(client):
                 log, now_ms = await self.registry.subscribe(client.user, client.sid, subscription.destination)
             self._redis_ahead_ms = now_ms - int(self.wall_clock() * 1_000)
@@ -253,7 +248,7 @@ class Gateway:
 
     async def _undo_subscribe(self, subscription: ClientSubscription) -> None:
         client, destination = subscription.client, subscription.destination
-        await self._close_queue(subscription)
+        await self.queues.close(subscription)
         if client.ended or self._subscribed(client, destination):
             return
         with self._writing(client):
@@ -292,52 +287,16 @@ class Gateway:
                 await self.broker.reject(client.user, destination, entry)
         client.settled(subscription, message_ids, receipt)
 
-    async def _open_queue(self, subscription: ClientSubscription) -> None:
-        subscription.queue = await self.broker.open_queue(
-            session_key(subscription.destination.name, subscription.client.sid),
-            partial(self._on_session_copy, subscription),
-            partial(self._on_queue_lost, subscription),
-        )
-        if subscription.ended:
-            await self._close_queue(subscription)
-
-    async def _close_queue(self, subscription: ClientSubscription) -> None:
-        name, subscription.queue = subscription.queue, ""
-        if name:
-            await self.broker.close_queue(name)
-
     async def _reopen_queue(self, subscription: ClientSubscription) -> None:
-        await self._close_queue(subscription)
+        await self.queues.close(subscription)
         try:
-            await self._open_queue(subscription)
+            await self.queues.open(subscription)
         except Unavailable:
             return  # the connection is lost too, and all queues are opened once there is a new one
         await self._until_available(partial(self.refresh, subscription.client, resync=True))
 
-    def _on_session_copy(self, subscription: ClientSubscription, delivery: Delivery) -> None:
-        try:
-            copy = parse_copy(delivery.properties, delivery.body)
-        except InvalidInput as error:
-            self._drop_copy(error)
-            return
-        if copy.destination == subscription.destination and copy.user == subscription.client.user:
-            subscription.client.copy_arrived(subscription, copy.entry)
-        else:
-            self.metrics.copies_dropped += 1  # /queue/<name> and /topic/<name> share a routing key
-
     def _on_queue_lost(self, subscription: ClientSubscription) -> None:
-        if not subscription.ended and subscription.queue:
-            _log.warning("a subscription's queue was deleted", extra={"queue": subscription.queue})
-            self._spawn(partial(self._reopen_queue, subscription), subscription.client)
-
-    def _drop_copy(self, error: InvalidInput) -> None:
-        self.metrics.copies_dropped += 1
-        _log.warning("a copy cannot be read", extra={"cause": str(error)})
-
-    def _has_lost_its_queue(self, subscription: ClientSubscription) -> bool:
-        """One that has never had a queue is opening it, and hears of its own failure."""
-        had_one = bool(subscription.queue) or subscription.machine.phase is not Phase.REGISTERING
-        return had_one and not self.broker.holds(subscription.queue)
+        self._spawn(partial(self._reopen_queue, subscription), subscription.client)
 
     def _subscribed(self, client: Client, destination: Destination) -> list[ClientSubscription]:
         return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]

@@ -152,6 +152,14 @@ class Registry:
         """Remove everything of this incarnation that is still there, and its lease last."""
         await remove_incarnation(self._client, self._scripts, self._keys, self._incarnation)
 
+    async def close(self) -> None:
+        """Return when no call is under way any more; those that wait are given up."""
+        for scripts in self._calls.values():
+            await scripts.close()
+        for members in (self._members, self._left):
+            await members.close()
+        await self._pages.close()
+
     async def _add_members(self, members: Sequence[str]) -> list[Any]:
         with translated():
             await self._client.sadd(self._keys.gateway(self._incarnation), *members)

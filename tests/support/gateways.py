@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import jwt
 from pika.spec import BasicProperties
@@ -29,9 +29,7 @@ from pushcluster_gateway.settings import Settings
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
 from pushcluster_runtime.settings import Environment
 from pushcluster_runtime.store import ScriptRunner, connect
-
-JWT_KEY: Final = "a key of the tests that is long enough"
-QUEUE: Final = Destination("queue", "demo")
+from tests.support.fake_services import JWT_KEY, QUEUE
 
 
 def token(user: str, **claims: object) -> str:

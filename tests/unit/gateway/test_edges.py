@@ -227,6 +227,27 @@ class TestBatcher:
         got = await asyncio.gather(*(batcher.run(n) for n in (0, 1, 9, 3, 4)), return_exceptions=True)
         assert [type(each) for each in got] == [int, ValueError, Unavailable, Unavailable, int]
 
+    async def test_after_close_nothing_runs_and_nobody_waits(self) -> None:
+        release = asyncio.Event()
+        finished: list[int] = []
+
+        async def run_many(items: Sequence[int]) -> Sequence[int]:
+            await release.wait()
+            finished.extend(items)
+            return items
+
+        batcher = Batcher(run_many, max_batch=1)
+        running, waiting = (asyncio.create_task(batcher.run(n)) for n in (1, 2))
+        await asyncio.sleep(0.01)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        release.set()
+        await closing
+        assert await running == 1
+        assert finished == [1]
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
     async def test_a_caller_that_left_disturbs_nobody(self) -> None:
         async def run_many(items: Sequence[int]) -> Sequence[int]:
             await asyncio.sleep(0)
