@@ -42,4 +42,7 @@ class LogEntry:
 
 def encode_headers(headers: Mapping[str, str]) -> str:
     """Return forwarded headers as the log keeps them: a JSON object, or nothing when there is none."""
-    return json.dumps(dict(headers), separators=(",", ":"), ensure_ascii=False) if headers else ""
+    return _JSON.encode(dict(headers)) if headers else ""
+
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)

@@ -17,6 +17,8 @@ from pushcluster_runtime.amqp import Outcome
 
 MAX_COPIES_IN_FLIGHT: Final = 2_000
 """A partition's copies that the broker has not confirmed yet; the next one waits for the oldest."""
+MAX_COPY_BYTES_IN_FLIGHT: Final = 4 * 1_048_576
+"""A partition's bodies among them: what a broker that has stopped reading can pile up here."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
 
@@ -50,7 +52,8 @@ class Copies:
     def __init__(self, channel: Publisher, mode: RoutingMode) -> None:
         self._channel = channel
         self._mode = mode
-        self._window: deque[asyncio.Future[Outcome]] = deque()
+        self._window: deque[SentCopy] = deque()
+        self._window_bytes = 0
 
     async def send(self, appended: Iterable[tuple[Message, Appended]]) -> list[SentCopy]:
         """Publish the copies of a batch in the order of the log; waits only for room. Raises Unavailable."""
@@ -74,11 +77,15 @@ class Copies:
         return CopyCounts(len(sent), len(returned), fallback, len(returned) - fallback)
 
     async def _publish(self, copy: Copy, body: bytes, properties: BasicProperties) -> SentCopy:
-        if len(self._window) >= MAX_COPIES_IN_FLIGHT:
-            await self._window.popleft()
+        while len(self._window) >= MAX_COPIES_IN_FLIGHT or self._window_bytes >= MAX_COPY_BYTES_IN_FLIGHT:
+            oldest = self._window.popleft()
+            await oldest.outcome
+            self._window_bytes -= len(oldest.body)
         outcome = self._channel.publish(copy.exchange, copy.routing_key, body, properties, mandatory=True)
-        self._window.append(outcome)
-        return SentCopy(copy, body, properties, outcome)
+        sent = SentCopy(copy, body, properties, outcome)
+        self._window.append(sent)
+        self._window_bytes += len(body)
+        return sent
 
 
 def _build_properties(message: Message, entry: Appended) -> BasicProperties:

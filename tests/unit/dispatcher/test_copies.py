@@ -103,11 +103,16 @@ async def test_a_returned_copy_without_a_fallback_is_counted() -> None:
     assert await copies.settle(await copies.send([(message(), entry(SID_1, SID_2))])) == CopyCounts(1, 1, 0, 1)
 
 
-async def test_copies_wait_for_room_when_the_broker_confirms_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "MAX_COPIES_IN_FLIGHT", 2)
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_COPIES_IN_FLIGHT", 2), ("MAX_COPY_BYTES_IN_FLIGHT", 2 * len(b"body"))]
+)
+async def test_copies_wait_for_room_when_the_broker_confirms_none(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(copies_module, limit, value)
     channel = PlayedChannel()
     copies = Copies(channel, RoutingMode.SESSION)
-    sending = asyncio.create_task(copies.send([(message(), entry(SID_1))] * 3))
+    sending = asyncio.create_task(copies.send([(message(b"body"), entry(SID_1))] * 3))
     await eventually(lambda: len(channel.open) == 2, within_s=2)
     await asyncio.sleep(0)
     assert len(channel.published) == 2
