@@ -22,6 +22,7 @@ from local_cluster.network import (
     build_cni_config,
     plan_host_walls,
     plan_host_walls_removal,
+    plan_kernel_limits,
     plan_node_routes,
 )
 from local_cluster.process import answer_of, output_of, run
@@ -133,7 +134,7 @@ class Cluster:
             )
         self.places.build.mkdir(parents=True, exist_ok=True)
         log = self.places.log("kind")
-        self._raise_walls(log)
+        self._prepare_host(log)
         try:
             run(
                 [
@@ -167,7 +168,7 @@ class Cluster:
     def connect(self) -> None:
         """Give pods addresses, routes and names; harmless when repeated, as after a node's restart."""
         log = self.places.log("network")
-        self._raise_walls(log)
+        self._prepare_host(log)
         self._keep_queries_inside()
         nodes = self._addresses()
         for node in nodes:
@@ -199,8 +200,8 @@ class Cluster:
             configuration["data"]["Corefile"] = corefile
             self.kubectl("replace", "-f", "-", stdin=json.dumps(configuration))
 
-    def _raise_walls(self, log: Path) -> None:
-        _run_ip(self.node_image, as_script(plan_host_walls()), log)
+    def _prepare_host(self, log: Path) -> None:
+        _run_on_host(self.node_image, f"{as_script(plan_host_walls())}\n{plan_kernel_limits()}", log)
 
     def wait_until_ready(self) -> None:
         """Return once nodes, DNS and volumes work; mark the cluster as whole."""
@@ -223,10 +224,10 @@ class Cluster:
 
     def lower_walls(self) -> None:
         """Take this machine's routes away again."""
-        _run_ip(self.node_image, as_script(plan_host_walls_removal()), self.places.log("network"))
+        _run_on_host(self.node_image, as_script(plan_host_walls_removal()), self.places.log("network"))
 
 
-def _run_ip(image: str, script: str, log: Path) -> None:
-    """Run `ip` in this machine's network; in a container, since a user of Docker need not be root."""
-    container = ["docker", "run", "--rm", "--network", "host", "--cap-add", "NET_ADMIN", "--entrypoint", "sh", image]
-    run([*container, "-c", script], log=log, what="Setting this machine's routes")
+def _run_on_host(image: str, script: str, log: Path) -> None:
+    """Run a script in this machine's network; in a container, since a user of Docker need not be root."""
+    container = ["docker", "run", "--rm", "--network", "host", "--privileged", "--entrypoint", "sh", image]
+    run([*container, "-c", script], log=log, what="Setting this machine's routes and limits")

@@ -14,9 +14,10 @@ from local_cluster.settings import KUBERNETES_VERSION, Places
 
 GO_MINIMUM: Final = (1, 24)
 PACKAGES: Final = 3180
-"""How many lines the compiler writes from an empty cache, a package or a module each, which is what progress is judged by."""
+"""Lines that the compiler writes from an empty cache, one a package or module: what its progress is judged by."""
 
-# Without debug information and inlining the compiler needs half the time. Nobody measures Kubernetes here.
+# Without debug information and inlining the compiler needs little more than half the time, and nobody measures
+# Kubernetes here.
 _COMPILER: Final = "all=-dwarf=false -l"
 
 

@@ -9,6 +9,7 @@ from local_cluster.settings import POD_SUBNET, SERVICE_SUBNET
 
 CNI_FILE: Final = "/etc/cni/net.d/10-pods.conflist"
 _WALL_PRIORITY: Final = 100
+_KERNEL_LIMITS: Final = {"fs/inotify/max_user_instances": 1024, "fs/inotify/max_user_watches": 524288}
 _WALL_METRIC: Final = "4000"
 """Behind every other route, so that a network of the user's with the same addresses is not cut off."""
 
@@ -58,6 +59,18 @@ def plan_host_walls() -> list[list[str]]:
 def plan_host_walls_removal() -> list[list[str]]:
     """Return the `ip` commands that take the walls down."""
     return [_wall("del", subnet) for subnet in (SERVICE_SUBNET, POD_SUBNET)]
+
+
+def plan_kernel_limits() -> str:
+    """Return a script that raises the limits which three nodes on one kernel come near; they are never lowered.
+
+    Every kubelet, containerd and followed log holds inotify instances, of which a user has 128 by default.
+    """
+    lines = [
+        f"[ $(cat /proc/sys/{name}) -ge {value} ] || echo {value} > /proc/sys/{name}"
+        for name, value in _KERNEL_LIMITS.items()
+    ]
+    return "\n".join(lines)
 
 
 def _wall(verb: str, subnet: str) -> list[str]:

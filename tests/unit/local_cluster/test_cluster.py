@@ -18,6 +18,7 @@ from local_cluster.network import (
     build_cni_config,
     plan_host_walls,
     plan_host_walls_removal,
+    plan_kernel_limits,
     plan_node_routes,
 )
 from local_cluster.settings import NODE_PORTS, POD_SUBNET, SERVICE_SUBNET, Places
@@ -120,6 +121,11 @@ def test_the_walls_yield_to_any_route_of_the_users_own() -> None:
 
 def test_what_is_put_up_is_taken_down() -> None:
     assert [wall[3:] for wall in plan_host_walls_removal()] == [wall[3:] for wall in plan_host_walls()]
+
+
+def test_limits_of_the_kernel_are_raised_and_never_lowered() -> None:
+    script = plan_kernel_limits()
+    assert "[ $(cat /proc/sys/fs/inotify/max_user_instances) -ge 1024 ] || echo 1024 >" in script
 
 
 def test_ranges_of_pods_and_services_do_not_overlap() -> None:
