@@ -238,6 +238,8 @@ class Gateway:
         try:
             # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
             await self.queues.open(subscription)
+            if subscription.ended:
+                return  # its session may have left the registry meanwhile, and must not come back
             with self._writing(client):
                 log, now_ms = await self.registry.subscribe(client.user, client.sid, subscription.destination)
             self._redis_ahead_ms = now_ms - int(self.wall_clock() * 1_000)

@@ -49,7 +49,7 @@ def build_conditions(observed: Observed) -> tuple[Condition, ...]:
         build_part("DispatchersReady", "dispatchers", observed.dispatcher),
     )
     degraded = build_degraded(observed)
-    ready = build_ready(parts, degraded)
+    ready = build_ready(observed, parts, degraded)
     progressing = build_progressing(observed, parts)
     trusted = (build_auth_trusted(),) if observed.auth_mode is AuthMode.TRUSTED else ()
     return (ready, progressing, degraded, *parts, *trusted)
@@ -85,7 +85,7 @@ def build_degraded(observed: Observed) -> Condition:
     return Condition("Degraded", "False", "NothingWrong", "nothing is known to be wrong")
 
 
-def build_ready(parts: Iterable[Condition], degraded: Condition) -> Condition:
+def build_ready(observed: Observed, parts: Iterable[Condition], degraded: Condition) -> Condition:
     """Return whether all is as the spec asks; the reason is the first thing that is not."""
     unready = [part for part in parts if part.status != "True"]
     if degraded.status == "True":
@@ -93,7 +93,16 @@ def build_ready(parts: Iterable[Condition], degraded: Condition) -> Condition:
     if unready:
         message = "; ".join(part.message for part in unready)
         return Condition("Ready", "False", f"{unready[0].type.removesuffix('Ready')}NotReady", _cut(message))
-    return Condition("Ready", "True", "AsAsked", "messages can be published and reach the users who are connected")
+    return Condition("Ready", "True", "AsAsked", _describe_service(observed))
+
+
+def _describe_service(observed: Observed) -> str:
+    """Say what a PushCluster that is as asked does for its users; zero replicas may be what was asked."""
+    if observed.dispatcher.desired == 0:
+        return "as asked, without dispatchers: messages can be published over AMQP and wait in the ingress queues"
+    if observed.gateway.desired == 0:
+        return "as asked, without gateways: messages can be published and are kept, but no client can connect"
+    return "messages can be published and reach the users who are connected"
 
 
 def build_progressing(observed: Observed, parts: Sequence[Condition]) -> Condition:

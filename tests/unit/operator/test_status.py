@@ -60,6 +60,9 @@ def test_the_cause_comes_before_what_follows_from_it() -> None:
 def test_no_gateways_asked_for_is_as_asked() -> None:
     none = Workload(0, 0, 0, rolled_out=True, troubles=())
     assert conditions(replace(WELL, gateway=none))["GatewaysReady"].reason == "ScaledToZero"
+    assert "no client can connect" in conditions(replace(WELL, gateway=none))["Ready"].message
+    assert "wait in the ingress" in conditions(replace(WELL, dispatcher=none))["Ready"].message
+    assert "reach the users" in conditions(WELL)["Ready"].message
     assert conditions(replace(WELL, gateway=none))["Ready"].status == "True"
 
 
