@@ -31,6 +31,8 @@ class Workflow:
     reporter: Reporter
     registry: Registry = field(default_factory=Registry)
     changed: list[str] = field(default_factory=list)
+    engine_was_down: bool = False
+    """Whether Docker was started by this command: a cluster from before has lost its processes and its routes."""
 
     @cached_property
     def _node(self) -> NodeImage:
@@ -55,9 +57,11 @@ class Workflow:
 
     def engine_step(self) -> Step:
         """A Docker engine."""
-        return Step(
-            "engine", "Docker engine", 20, lambda: ensure_engine(self.places, self.reporter), is_done=engine_answers
-        )
+        return Step("engine", "Docker engine", 20, self._start_engine, is_done=engine_answers)
+
+    def _start_engine(self) -> None:
+        ensure_engine(self.places, self.reporter)
+        self.engine_was_down = True
 
     def data_plane_steps(self) -> list[Step]:
         """Redis and RabbitMQ."""
@@ -171,7 +175,7 @@ class Workflow:
         self.cluster.create()
 
     def _cluster_is_well(self) -> bool:
-        return self.cluster.is_well()
+        return not self.engine_was_down and self.cluster.is_well()
 
     def _connect(self) -> None:
         self.cluster.connect()
