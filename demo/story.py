@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import redis.asyncio
+from websockets.exceptions import InvalidHandshake
 
 from demo.expose import Access, expose
 from demo.images import pin_images
@@ -109,12 +110,15 @@ def write_env(cluster: Cluster, access: Access) -> None:
 
 
 async def connect(access: Access, user: str) -> StompClient:
-    """Connect `user` through the Service, again while it is not there yet; raises TimeoutError after a while."""
+    """Connect `user` through the Service, again as a client would while it or a gateway that stops refuses.
+
+    Raises TimeoutError after a while.
+    """
     deadline = time.monotonic() + 30
     while True:
         try:
             return await StompClient.connect(access.ws_url, token=mint(access.jwt_key, user))
-        except (OSError, EOFError, TimeoutError, ConnectionError) as error:
+        except (OSError, EOFError, TimeoutError, ConnectionError, InvalidHandshake) as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{user} cannot connect to {access.ws_url}: {error!r}") from error
             await asyncio.sleep(0.5)
