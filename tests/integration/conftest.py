@@ -8,6 +8,16 @@ import pytest
 
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import USER, Services, running_services
+from tests.support.dispatchers import (
+    Logs,
+    Producer,
+    RunningDispatcher,
+    producer,
+    reading_logs,
+    running_dispatcher,
+)
+from tests.support.gateways import Backend, RunningGateway, backend, running_gateway
+from tests.support.waiting import eventually
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +54,39 @@ async def plane(services: Services, amqp_admin: AmqpAdmin) -> AsyncIterator[Plan
     await amqp_admin.create_vhost(cluster)
     yield Plane(cluster, cluster, services.amqp_url(cluster), services.redis_url)
     await amqp_admin.delete_vhost(cluster)
+
+
+@pytest.fixture
+async def dispatcher(plane: Plane) -> AsyncIterator[RunningDispatcher]:
+    """A dispatcher that is ready."""
+    async with running_dispatcher(plane) as running:
+        yield running
+
+
+@pytest.fixture
+async def producing(plane: Plane) -> AsyncIterator[Producer]:
+    """A back end that is connected."""
+    async with producer(plane) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def logs(plane: Plane) -> AsyncIterator[Logs]:
+    """The users' logs."""
+    async with reading_logs(plane) as reader:
+        yield reader
+
+
+@pytest.fixture
+async def back(plane: Plane) -> AsyncIterator[Backend]:
+    """A dispatcher in miniature."""
+    async with backend(plane) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(plane: Plane, back: Backend) -> AsyncIterator[RunningGateway]:
+    """A gateway that is ready; the topology is there."""
+    async with running_gateway(plane) as running:
+        await eventually(running.is_ready, within_s=10)
+        yield running

@@ -1,30 +1,15 @@
 """The HTTP API in front of a real ingress; its answers to wrong requests are in the unit tests."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final
-
-import pytest
 
 from tests.integration.conftest import Plane
 from tests.support.containers import Services, close_amqp_connections, down
-from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, reading_logs, running_dispatcher
+from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, running_dispatcher
 from tests.support.waiting import eventually
 
 WITHIN_S: Final = 20.0
 AUTHORIZED: Final = {"Authorization": f"Bearer {API_KEY}"}
-
-
-@pytest.fixture
-async def dispatcher(plane: Plane) -> AsyncIterator[RunningDispatcher]:
-    async with running_dispatcher(plane) as running:
-        yield running
-
-
-@pytest.fixture
-async def logs(plane: Plane) -> AsyncIterator[Logs]:
-    async with reading_logs(plane) as reader:
-        yield reader
 
 
 async def post(

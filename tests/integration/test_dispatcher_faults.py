@@ -16,8 +16,6 @@ from tests.support.dispatchers import (
     RunningDispatcher,
     all_acknowledged,
     count_ready,
-    producer,
-    reading_logs,
     running_dispatcher,
     started_dispatcher,
 )
@@ -27,18 +25,6 @@ from tests.support.waiting import eventually
 WITHIN_S: Final = 40.0
 COUNT: Final = 30
 BODIES: Final = [str(n) for n in range(COUNT)]
-
-
-@pytest.fixture
-async def producing(plane: Plane) -> AsyncIterator[Producer]:
-    async with producer(plane) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def logs(plane: Plane) -> AsyncIterator[Logs]:
-    async with reading_logs(plane) as reader:
-        yield reader
 
 
 @contextlib.asynccontextmanager

@@ -40,8 +40,6 @@ from tests.support.dispatchers import (
     RunningDispatcher,
     all_acknowledged,
     consuming,
-    producer,
-    reading_logs,
     running_dispatcher,
     started_dispatcher,
 )
@@ -50,24 +48,6 @@ from tests.support.waiting import eventually
 WITHIN_S: Final = 20.0
 SID: Final = "a" * 26
 GATEWAY: Final = Incarnation("pod", "0" * 16)
-
-
-@pytest.fixture
-async def dispatcher(plane: Plane) -> AsyncIterator[RunningDispatcher]:
-    async with running_dispatcher(plane) as running:
-        yield running
-
-
-@pytest.fixture
-async def producing(plane: Plane) -> AsyncIterator[Producer]:
-    async with producer(plane) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def logs(plane: Plane) -> AsyncIterator[Logs]:
-    async with reading_logs(plane) as reader:
-        yield reader
 
 
 @pytest.fixture

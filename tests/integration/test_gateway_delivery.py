@@ -1,6 +1,5 @@
 """A gateway against real Redis and RabbitMQ: what a user's clients get, and when."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,22 +10,9 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import REJECTED_QUEUE
 from pushcluster_gateway.limits import Limits
 from tests.support.amqp_admin import AmqpAdmin
-from tests.support.gateways import Backend, RunningGateway, backend, running_gateway, token
+from tests.support.gateways import Backend, RunningGateway, running_gateway, token
 from tests.support.stomp_client import ServerFrame, StompClient, connected
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def back(plane: Any) -> AsyncIterator[Backend]:
-    async with backend(plane) as running:
-        yield running
-
-
-@pytest.fixture
-async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(plane) as running:
-        await eventually(running.is_ready, within_s=10)
-        yield running
 
 
 def bodies(messages: list[ServerFrame]) -> list[str]:

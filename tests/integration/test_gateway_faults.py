@@ -24,12 +24,6 @@ HEALED_WITHIN_S = 20.0
 
 
 @pytest.fixture
-async def back(plane: Any) -> AsyncIterator[Backend]:
-    async with backend(plane) as running:
-        yield running
-
-
-@pytest.fixture
 async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
     async with running_gateway(plane, limits=Limits(walk_round_s=3_600)) as running:
         await eventually(running.is_ready, within_s=10)

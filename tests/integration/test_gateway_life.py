@@ -16,23 +16,9 @@ from pushcluster_contract.topology import build_gateway_queue
 from pushcluster_gateway import closes
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.gateway_process import GatewayProcess, gateway_process
-from tests.support.gateways import Backend, RunningGateway, backend, environment_of, running_gateway, token
+from tests.support.gateways import Backend, RunningGateway, environment_of, running_gateway, token
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def back(plane: Any) -> AsyncIterator[Backend]:
-    async with backend(plane) as running:
-        yield running
-
-
-@pytest.fixture
-async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(plane) as running:
-        await eventually(running.is_ready, within_s=10)
-        yield running
-
 
 DEMO = Destination("queue", "demo")
 
