@@ -1,0 +1,73 @@
+"""As much of clients, subscriptions and the registry as the parts between them look at."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.registry import CursorMove, Renewal
+
+DEMO = Destination("queue", "demo")
+
+
+class FakeClient:
+    """As much of a Client as Hub and CursorFlusher look at."""
+
+    def __init__(self, user: str, sid: str) -> None:
+        self.user = user
+        self.sid = sid
+        self.ended = False
+        self.subscriptions: dict[str, Any] = {}
+        self.got: list[LogEntry] = []
+
+    def subscribe(self, key: str, destination: Destination = DEMO) -> "FakeSubscription":
+        self.subscriptions[key] = FakeSubscription(self, destination)
+        return cast(FakeSubscription, self.subscriptions[key])
+
+    def copy_arrived(self, _: "FakeSubscription", entry: LogEntry) -> None:
+        self.got.append(entry)
+
+
+class FakeSubscription:
+    def __init__(self, client: FakeClient, destination: Destination) -> None:
+        self.client = client
+        self.destination = destination
+        self.ended = False
+        self.moves: list[tuple[StreamId, StreamId]] = []
+        self.has_unflushed = False
+
+    def cursor_to_flush(self) -> tuple[StreamId, StreamId] | None:
+        return self.moves.pop(0) if self.moves else None
+
+
+def as_client(fake: FakeClient) -> Client:
+    return cast(Client, fake)
+
+
+def as_subscription(fake: FakeSubscription) -> ClientSubscription:
+    return cast(ClientSubscription, fake)
+
+
+class FakeRegistry:
+    def __init__(self) -> None:
+        self.away = False
+        self.moves: list[CursorMove] = []
+        self.renewals: list[Renewal] = []
+        self.renewed = 0
+
+    async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.moves += moves
+
+    async def renew_lease(self) -> Renewal:
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable("away")
+        self.renewed += 1
+        return self.renewals.pop(0) if self.renewals else Renewal(existed=True, run_id="r")

@@ -1,0 +1,72 @@
+"""The parts between clients and shells: who gets a copy, and what the registry is told of those who got it."""
+
+from typing import cast
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.copies import Copy
+from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry import CursorMove, Registry
+from tests.unit.gateway.fakes import DEMO, FakeClient, FakeRegistry, as_client, as_subscription
+
+
+class TestHub:
+    def test_a_copy_reaches_every_subscription_of_its_user_and_destination_and_no_other(self) -> None:
+        hub = Hub()
+        alice, phone, bob = FakeClient("alice", "a"), FakeClient("alice", "p"), FakeClient("bob", "b")
+        for client in (alice, phone, bob):
+            hub.add(as_client(client))
+            hub.add_subscription(as_subscription(client.subscribe("0")))
+        hub.add_subscription(as_subscription(alice.subscribe("1", Destination("topic", "demo"))))
+        entry = LogEntry(StreamId(1, 1), b"")
+        assert hub.dispatch(Copy("alice", DEMO, entry)) == 2
+        assert (len(alice.got), len(phone.got), len(bob.got)) == (1, 1, 0)
+        assert hub.dispatch(Copy("carol", DEMO, entry)) == 0
+
+    def test_a_session_that_left_leaves_nothing(self) -> None:
+        hub = Hub()
+        alice = FakeClient("alice", "a")
+        hub.add(as_client(alice))
+        for key in ("0", "1"):
+            hub.add_subscription(as_subscription(alice.subscribe(key)))
+        assert (len(hub), hub.subscriptions_count, hub.session_ids()) == (1, 2, ["a"])
+        subscription = as_subscription(alice.subscriptions["0"])
+        hub.remove_subscription(subscription)
+        hub.remove_subscription(subscription)
+        assert hub.subscriptions_count == 1
+        hub.remove(as_client(alice))
+        assert (len(hub), hub.subscriptions_count, hub.find("a"), list(hub.subscriptions())) == (0, 0, None, [])
+        assert hub.dispatch(Copy("alice", DEMO, LogEntry(StreamId(1, 1), b""))) == 0
+
+
+class TestCursors:
+    def flusher(self) -> tuple[CursorFlusher, FakeRegistry]:
+        registry = FakeRegistry()
+        return CursorFlusher(cast(Registry, registry), Metrics()), registry
+
+    async def test_what_redis_did_not_take_is_kept_and_only_the_furthest_of_it(self) -> None:
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        registry.away = True
+        for seq in (3, 2):
+            alice.moves.append((StreamId(1, seq), StreamId(1, seq + 5)))
+            cursors.collect(as_subscription(alice))
+            with pytest.raises(Unavailable):
+                await cursors.flush()
+        registry.away = False
+        await cursors.flush()
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 3), StreamId(1, 8))]
+        await cursors.flush()
+        assert len(registry.moves) == 1
+
+    async def test_nothing_new_is_not_told(self) -> None:
+        cursors, registry = self.flusher()
+        cursors.collect(as_subscription(FakeClient("alice", "a").subscribe("0")))
+        await cursors.flush()
+        assert registry.moves == []
