@@ -1,0 +1,125 @@
+"""Secrets at a look: made once, read back, kept apart from others; nothing is built from what is not stored."""
+
+import pytest
+
+from pushcluster_operator.cluster import KIND
+from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.reconciler import RESYNC_S
+from tests.unit.operator.objects import NAME, NAMESPACE
+from tests.unit.operator.world import World
+
+
+async def test_producers_get_their_credentials_only_after_a_dispatcher_is_ready(world: World) -> None:
+    await world.look()
+    assert "Secret demo-producer" not in {str(key) for key in world.kube.objects}
+    world.run_workloads()
+    await world.look()
+    assert world.secret("demo-producer")["username"] == "producer"
+
+
+async def test_credentials_once_released_are_kept_right_while_no_dispatcher_is_ready(world: World) -> None:
+    await world.settle()
+    before = world.secret("demo-producer")
+    world.kube.edit("Deployment", "demo-dispatcher", status={"readyReplicas": 0})
+    world.kube.edit("Secret", "demo-producer", data={"host": "ZWRpdGVk"})
+    await world.look()
+    assert world.secret("demo-producer") == before
+
+
+async def test_secrets_are_read_back_and_never_made_anew(world: World) -> None:
+    await world.settle()
+    before = {name: world.secret(name) for name in ("demo-rabbitmq", "demo-redis", "demo-jwt", "demo-api")}
+    world.spec({"gateway": {"replicas": 3}}, generation=4)
+    await world.look()
+    assert {name: world.secret(name) for name in before} == before
+
+
+async def test_a_deleted_secret_is_made_anew_and_everything_that_read_it_rolls(world: World) -> None:
+    await world.settle()
+    checksum = world.checksum("demo-gateway")
+    world.kube.remove("Secret", "demo-redis")
+    await world.look()
+    assert world.secret("demo-redis")["password"] in world.secret("demo-connections")["redis-url"]
+    assert world.checksum("demo-gateway") != checksum
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "redis", "jwt", "api", "connections"])
+async def test_no_child_is_built_from_a_value_that_a_foreign_secret_does_not_hold(world: World, name: str) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": f"demo-{name}", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
+    world.kube.put(foreign)
+    await world.look()
+    world.kube.writes.clear()
+    assert await world.look() == RESYNC_S
+    assert world.kube.writes == []
+    assert world.kube.at("Secret", f"demo-{name}")["data"] == {"x": "eA=="}
+    reader = "dispatcher" if name == "api" else "gateway"
+    assert f"Deployment demo-{reader}" not in {str(key) for key in world.kube.objects}
+    assert f"Secret demo-{name} cannot be stored" in world.condition("Degraded")["message"]
+
+
+async def test_a_foreign_secret_that_holds_the_key_is_used(world: World) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}}
+    world.kube.put({**foreign, "data": {"hs256.key": "YWFh" * 12}})
+    await world.look()
+    assert "Deployment demo-gateway" in {str(key) for key in world.kube.objects}
+    world.kube.writes.clear()
+    await world.look()
+    assert world.kube.writes == []
+
+
+async def test_refused_secrets_change_nothing_that_depends_on_them(world: World) -> None:
+    await world.settle()
+    for name in ("rabbitmq", "redis", "jwt", "api"):
+        world.kube.remove("Secret", f"demo-{name}")
+    world.kube.refuses.add("Secret")
+    await world.look()
+    assert world.kube.writes == [f"status {KIND} {NAME}"]
+    world.kube.writes.clear()
+    await world.look()
+    assert world.kube.writes == []
+    assert world.condition("Degraded")["reason"] == "ChildRefused"
+    assert "what depends on it waits" in world.condition("Degraded")["message"]
+    world.kube.refuses.clear()
+    await world.settle()
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_secret_that_appears_after_the_look_is_not_overwritten(world: World) -> None:
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
+    look_it_up = world.kube.get
+
+    async def get(kind: str, namespace: str, name: str) -> Manifest | None:
+        found = await look_it_up(kind, namespace, name)
+        if name == "demo-jwt" and found is None:
+            world.kube.put(foreign)
+        return found
+
+    world.kube.get = get  # type: ignore[method-assign]
+    assert await world.look() == 1
+    assert await world.look() == RESYNC_S
+    assert world.kube.at("Secret", "demo-jwt")["data"] == {"x": "eA=="}
+    assert world.condition("Degraded")["reason"] == "NameTaken"
+
+
+async def test_a_missing_key_of_the_author_is_named(world: World) -> None:
+    world.spec({"gateway": {"auth": {"secretRef": {"name": "mine"}}}})
+    await world.look()
+    assert world.condition("Ready")["reason"] == "SecretMissing"
+    assert "Secret mine does not exist" in world.condition("Degraded")["message"]
+
+
+async def test_a_changed_key_of_the_author_rolls_the_gateways(world: World) -> None:
+    def key(text: str) -> Manifest:
+        data = {"hs256.key": "YWFh" * text.count("x")}
+        return {"kind": "Secret", "metadata": {"name": "mine", "namespace": NAMESPACE}, "data": data}
+
+    world.kube.put(key("x" * 20))
+    world.spec({"gateway": {"auth": {"secretRef": {"name": "mine"}}}})
+    await world.settle()
+    checksum = world.checksum("demo-gateway")
+    dispatcher = world.checksum("demo-dispatcher")
+    world.kube.put(key("x" * 21))
+    await world.look()
+    assert world.checksum("demo-gateway") != checksum
+    assert world.checksum("demo-dispatcher") == dispatcher

@@ -1,0 +1,86 @@
+"""A reconciler over an API server in memory."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from pushcluster_operator.cluster import KIND
+from pushcluster_operator.events import Recorder
+from pushcluster_operator.manifest import Manifest, decode_data
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.reconciler import Reconciler
+from pushcluster_operator.sweeper import Key, Sweeper
+from tests.unit.operator.fake_kube import FakeKube
+from tests.unit.operator.objects import IMAGES, NAME, NAMESPACE, body
+
+KEY = (NAMESPACE, NAME)
+
+
+@dataclass(slots=True)
+class World:
+    """A reconciler over an API server in memory, with a clock that only moves when told."""
+
+    kube: FakeKube = field(default_factory=FakeKube)
+    seconds: float = 1_000.0
+    watched: list[Key] = field(default_factory=list)
+    reconciler: Reconciler = field(init=False)
+    sweeper: Sweeper = field(init=False)
+    randomness: int = 0
+
+    def __post_init__(self) -> None:
+        metrics = Metrics(CollectorRegistry())
+        recorder = Recorder(self.kube, now=self.now, clock=lambda: self.seconds)
+        self.sweeper = Sweeper(self.kube, recorder, metrics, clock=lambda: self.seconds, now=self.now)
+
+        async def on_watched(key: Key) -> None:
+            self.watched.append(key)
+
+        self.reconciler = Reconciler(
+            self.kube, self.sweeper, recorder, metrics, IMAGES, on_watched,
+            entropy=self.entropy, clock=lambda: self.seconds, now=self.now,
+        )  # fmt: skip
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def entropy(self, size: int) -> bytes:
+        self.randomness += 1
+        return self.randomness.to_bytes(size)
+
+    async def look(self) -> float | None:
+        return await self.reconciler.reconcile(KEY)
+
+    async def settle(self) -> None:
+        """Look, let Kubernetes do its part, and look again until nothing is written any more."""
+        for _ in range(4):
+            await self.look()
+            self.run_workloads()
+        self.kube.writes.clear()
+        self.kube.events.clear()
+
+    def run_workloads(self) -> None:
+        """Make every workload ready, as its controller would."""
+        for key, item in list(self.kube.objects.items()):
+            if key.kind in {"Deployment", "StatefulSet"}:
+                number = item["spec"]["replicas"]
+                status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), number)
+                if item.get("status") != status:
+                    self.kube.put({**item, "status": status})
+
+    def spec(self, spec: dict[str, Any], **metadata: Any) -> None:
+        former = self.kube.at(KIND, NAME) if self.kube.objects else {}
+        self.kube.put({**body(spec, **metadata), "status": former.get("status", {})})
+
+    def condition(self, type_: str) -> dict[str, Any]:
+        conditions: list[dict[str, Any]] = self.kube.at(KIND, NAME)["status"]["conditions"]
+        return next((each for each in conditions if each["type"] == type_), {})
+
+    def secret(self, name: str) -> dict[str, str]:
+        return decode_data(self.kube.at("Secret", name))
+
+    def checksum(self, deployment: str) -> str:
+        """Return what changes in a Deployment's pods with everything that they read only at their start."""
+        template: Manifest = self.kube.at("Deployment", deployment)["spec"]["template"]
+        return str(template["metadata"]["annotations"]["pushcluster.dev/config-checksum"])
