@@ -42,3 +42,21 @@ def test_no_committed_file_names_a_registry_or_a_path_of_one_machine() -> None:
         if word in (ROOT / name).read_text(encoding="utf-8", errors="replace")
     ]
     assert found == []
+
+
+PROGRAMS = {"operator": "operator", "gateway": "gateway_image", "dispatcher": "dispatcher_image", "page": "page"}
+"""Program to its folder."""
+
+
+def test_the_dockerfiles_of_all_programs_are_one_but_for_what_they_copy_serve_and_set() -> None:
+    """A Dockerfile cannot include another one, and each is to build by itself on any machine."""
+
+    def common(program: str, folder: str) -> list[str]:
+        lines = (ROOT / folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
+        own = ("# Build with", f"COPY {folder}/", "COPY contract/", "COPY runtime/", "ENV ", "EXPOSE ")
+        return [line.replace(program, "PROGRAM") for line in lines if not line.startswith(own)]
+
+    texts = {program: common(program, folder) for program, folder in PROGRAMS.items()}
+    assert len(texts["gateway"]) > 15
+    for program, text in texts.items():
+        assert text == texts["gateway"], program
