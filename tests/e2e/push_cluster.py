@@ -1,6 +1,5 @@
 """A PushCluster under test: applied with kubectl, reached through NodePorts on 127.0.0.1."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +7,11 @@ from typing import Any, Self, TypeVar
 
 from demo.expose import Access, expose
 from demo.kubectl import Cluster, CommandFailed, Kubectl
+from tests.support.waiting import eventually_sync
 
 NAME = "demo"
 READY_WITHIN_S = 180
+KUBECTL_EVERY_S = 0.2
 T = TypeVar("T")
 
 
@@ -21,19 +22,7 @@ def build_push_cluster(spec: dict[str, Any], name: str = NAME) -> dict[str, Any]
 
 def eventually(probe: Callable[[], T], *, within_s: float, what: str) -> T:
     """Return the first truthy answer of `probe`; a failing kubectl counts as not yet."""
-    deadline = time.monotonic() + within_s
-    last: object = None
-    while True:
-        try:
-            answer = probe()
-            if answer:
-                return answer
-            last = answer
-        except CommandFailed as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{within_s} s have passed and still not: {what}; last seen: {last!r}")
-        time.sleep(0.2)
+    return eventually_sync(probe, within_s, what=what, not_yet=CommandFailed, poll_s=KUBECTL_EVERY_S)
 
 
 @dataclass(frozen=True, slots=True)

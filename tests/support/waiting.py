@@ -2,11 +2,40 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast, overload
 
 POLL_S: Final = 0.02
 T = TypeVar("T")
+
+
+class _Attempt:
+    """One look at the condition: an error of the kind that means "not yet" is kept, others pass."""
+
+    def __init__(self, not_yet: type[Exception]) -> None:
+        self._not_yet = not_yet
+        self.answer: Any = None
+        self.refusal: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        if isinstance(error, self._not_yet):
+            self.refusal = error
+        return self.refusal is not None
+
+
+def _attempts(within_s: float, what: str, not_yet: type[Exception] = AssertionError) -> Iterator[_Attempt]:
+    deadline = time.monotonic() + within_s
+    while True:
+        attempt = _Attempt(not_yet)
+        yield attempt
+        if time.monotonic() >= deadline:
+            if isinstance(attempt.refusal, AssertionError):
+                raise attempt.refusal
+            raise AssertionError(f"not within {within_s} s: {what}; last seen: {attempt.refusal or attempt.answer!r}")
 
 
 @overload
@@ -18,34 +47,29 @@ async def eventually(predicate: Callable[[], T] | Callable[[], Awaitable[T]], wi
 
     Fails with the last false answer, or with the last AssertionError of the predicate itself.
     """
-    deadline = time.monotonic() + within_s
-    while True:
-        refusal: AssertionError | None = None
-        answer: T | None = None
-        try:
+    for attempt in _attempts(within_s, "a true answer"):
+        with attempt:
             got = predicate()
-            answer = await cast(Awaitable[T], got) if isinstance(got, Awaitable) else got
-        except AssertionError as error:
-            refusal = error
-        if answer:
-            return answer
-        if time.monotonic() >= deadline:
-            raise refusal or AssertionError(f"not within {within_s} s; the last answer was {answer!r}")
+            attempt.answer = await cast(Awaitable[T], got) if isinstance(got, Awaitable) else got
+        if attempt.answer:
+            return cast(T, attempt.answer)
         await asyncio.sleep(POLL_S)
+    raise AssertionError("attempts end with an answer or an error")
 
 
-def eventually_sync(predicate: Callable[[], T], within_s: float) -> T:
-    """Do the same without an event loop."""
-    deadline = time.monotonic() + within_s
-    while True:
-        refusal: AssertionError | None = None
-        answer: T | None = None
-        try:
-            answer = predicate()
-        except AssertionError as error:
-            refusal = error
-        if answer:
-            return answer
-        if time.monotonic() >= deadline:
-            raise refusal or AssertionError(f"not within {within_s} s; the last answer was {answer!r}")
-        time.sleep(POLL_S)
+def eventually_sync(
+    predicate: Callable[[], T],
+    within_s: float,
+    *,
+    what: str = "a true answer",
+    not_yet: type[Exception] = AssertionError,
+    poll_s: float = POLL_S,
+) -> T:
+    """Do the same without an event loop; an error of the kind `not_yet` counts as false."""
+    for attempt in _attempts(within_s, what, not_yet):
+        with attempt:
+            attempt.answer = predicate()
+        if attempt.answer:
+            return cast(T, attempt.answer)
+        time.sleep(poll_s)
+    raise AssertionError("attempts end with an answer or an error")
