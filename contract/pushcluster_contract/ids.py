@@ -3,7 +3,7 @@
 import base64
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.limits import MAX_MESSAGE_ID_BYTES, MAX_USER_BYTES
@@ -101,11 +101,11 @@ class Incarnation:
         return cls(match[1], match[2])
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class StreamId:
+class StreamId(NamedTuple):
     """A log entry's id `<ms>-<seq>`: `seq` grows by one a message of its user and destination, without holes.
 
-    Also the `message-id` that clients see and send back as `last-message-id`.
+    Also the `message-id` that clients see and send back as `last-message-id`. A tuple, because every message that is
+    pushed is made, compared and hashed by it.
     """
 
     ms: int

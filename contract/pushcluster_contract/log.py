@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final, NamedTuple, Self
 
 from pushcluster_contract.ids import StreamId
 
@@ -14,15 +14,17 @@ MESSAGE_ID: Final = b"m"
 EXPIRES_MS: Final = b"e"
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class LogEntry(NamedTuple):
     """A message as the log keeps it and as a copy carries it."""
 
     id: StreamId
     body: bytes
     content_type: str = ""
     producer_message_id: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
     expires_ms: int = 0
     """Ms since the epoch by Redis TIME after which it is no longer delivered; 0: never."""
 

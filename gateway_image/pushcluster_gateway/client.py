@@ -172,6 +172,10 @@ class Client:
         if subscription.ended:
             return
         machine = subscription.machine
+        if machine.follow(entry, self.socket.outbox.room_bytes):
+            self._write(subscription, entry, subscription.encoder.encode_head(entry.id))
+            self._note_progress(subscription)
+            return
         was_live = machine.phase is Phase.LIVE
         outputs = machine.copy(entry, self.socket.outbox.room_bytes, self.services.redis_now_ms())
         if not outputs and machine.position != entry.id:
@@ -185,11 +189,10 @@ class Client:
         metrics = self.services.metrics
         for output in outputs:
             if isinstance(output, Write):
-                encoder = subscription.encoder
-                self.socket.send_message(
-                    encoder.encode(output.entry, redelivered=output.redelivered, recovered=output.recovered)
+                head = subscription.encoder.encode_head(
+                    output.entry.id, redelivered=output.redelivered, recovered=output.recovered
                 )
-                metrics.messages_written += 1
+                self._write(subscription, output.entry, head)
                 metrics.messages_redelivered += output.redelivered
             elif isinstance(output, ReadPage):
                 self.services.read_page(subscription, output)
@@ -201,7 +204,16 @@ class Client:
                 metrics.gaps += 1
         if subscription.machine.waits:
             self._waiting = True
-        if subscription.advanced(self.socket.outbox.end_offset):
+        self._note_progress(subscription)
+
+    def _write(self, subscription: ClientSubscription, entry: LogEntry, head: bytes) -> None:
+        services = self.services
+        self.socket.send_message(head, services.tails.encode(entry, subscription.encoder.version))
+        services.metrics.messages_written += 1
+
+    def _note_progress(self, subscription: ClientSubscription) -> None:
+        moved = subscription.progress.wrote(subscription.machine.position, self.socket.outbox.end_offset)
+        if moved and not subscription.marked:
             self.services.cursor_moved(subscription)
 
     # Ends

@@ -22,6 +22,7 @@ class ClientSubscription:
         "ended",
         "key",
         "machine",
+        "marked",
         "number",
         "progress",
         "queue",
@@ -40,6 +41,8 @@ class ClientSubscription:
         """Name of its own queue at the broker, in mode Session."""
         self.ended = False
         """Whether the client left it: whatever still arrives for it is dropped."""
+        self.marked = False
+        """Whether whoever flushes cursors will look at it anyway."""
         self.progress = Progress()
         self.machine = Subscription(
             ack_mode=request.ack_mode,
@@ -58,10 +61,6 @@ class ClientSubscription:
     def registered(self, log: LogState) -> None:
         """Note what the registry knows already, so that it is not told again."""
         self.progress.flushed = (log.cursor, log.sent)
-
-    def advanced(self, end_offset: int) -> bool:
-        """Note that the position may have moved; True when it has."""
-        return self.progress.wrote(self.machine.position, end_offset)
 
     def cursor_to_flush(self) -> tuple[StreamId, StreamId] | None:
         """Return cursor and `sent` for the registry, or None when it knows them already."""

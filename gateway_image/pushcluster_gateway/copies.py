@@ -1,7 +1,7 @@
 """Copies: what dispatchers publish to gateways so that a message need not be read from the log (step D4)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pika.spec import BasicProperties
 
@@ -12,8 +12,7 @@ from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """One message for one user's destination, as a dispatcher appended it to the log."""
 
     user: str

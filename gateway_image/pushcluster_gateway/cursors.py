@@ -30,10 +30,12 @@ class CursorFlusher:
 
     def mark(self, subscription: ClientSubscription) -> None:
         """The subscription has got further."""
+        subscription.marked = True
         self._moved.add(subscription)
 
     def collect(self, subscription: ClientSubscription) -> None:
         """Take what a subscription has got so far; it may be gone afterwards."""
+        subscription.marked = False
         self._moved.discard(subscription)
         move = subscription.cursor_to_flush()
         if move is not None:
@@ -46,7 +48,7 @@ class CursorFlusher:
             for subscription in list(self._moved):
                 self.collect(subscription)
                 if subscription.has_unflushed and not subscription.ended:
-                    self._moved.add(subscription)
+                    self.mark(subscription)
             try:
                 await self.flush()
             except Unavailable as error:

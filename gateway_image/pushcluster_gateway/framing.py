@@ -17,13 +17,18 @@ def encode_message(data: bytes) -> bytes:
 
     A browser fails the connection when a text frame is not UTF-8, and hands text to scripts more handily.
     """
+    return encode_parts(b"", data)
+
+
+def encode_parts(text: bytes, data: bytes) -> bytes:
+    """Do the same for a message in two parts, of which the first is known to be UTF-8."""
     head = _TEXT_HEAD if data.isascii() or _is_utf8(data) else _BINARY_HEAD
-    size = len(data)
+    size = len(text) + len(data)
+    if 126 <= size < 65_536:
+        return _MEDIUM.pack(head, 126, size) + text + data
     if size < 126:
-        return _SHORT.pack(head, size) + data
-    if size < 65_536:
-        return _MEDIUM.pack(head, 126, size) + data
-    return _LONG.pack(head, 127, size) + data
+        return _SHORT.pack(head, size) + text + data
+    return _LONG.pack(head, 127, size) + text + data
 
 
 def _is_utf8(data: bytes) -> bool:

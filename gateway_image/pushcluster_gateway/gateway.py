@@ -30,6 +30,7 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry, TooManySessions
 from pushcluster_gateway.session_queues import SessionQueues
+from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.backoff import Backoff
@@ -62,6 +63,7 @@ class Gateway:
         self.hub = Hub()
         self.limits = limits
         self.metrics = metrics
+        self.tails = TailEncoder()
         self.authenticator = authenticator
         self.pod_name = pod_name
         self.server_name = server_name

@@ -15,7 +15,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
-        self._subscriptions: dict[_Key, list[ClientSubscription]] = {}
+        self._subscriptions: dict[_Key, tuple[ClientSubscription, ...]] = {}
         self._subscriptions_count = 0
 
     def __len__(self) -> int:
@@ -39,18 +39,21 @@ class Hub:
     def add_subscription(self, subscription: ClientSubscription) -> None:
         """From here on copies reach it."""
         key = (subscription.client.user, subscription.destination)
-        self._subscriptions.setdefault(key, []).append(subscription)
+        self._subscriptions[key] = (*self._subscriptions.get(key, ()), subscription)
         self._subscriptions_count += 1
 
     def remove_subscription(self, subscription: ClientSubscription) -> None:
         """Undo `add_subscription`; twice is allowed."""
         key = (subscription.client.user, subscription.destination)
-        held = self._subscriptions.get(key, [])
-        if subscription in held:
-            held.remove(subscription)
-            self._subscriptions_count -= 1
-            if not held:
-                del self._subscriptions[key]
+        held = self._subscriptions.get(key, ())
+        if subscription not in held:
+            return
+        self._subscriptions_count -= 1
+        left = tuple(each for each in held if each is not subscription)
+        if left:
+            self._subscriptions[key] = left
+        else:
+            del self._subscriptions[key]
 
     def find(self, sid: str) -> Client | None:
         """Return a session."""
@@ -70,6 +73,6 @@ class Hub:
         held = self._subscriptions.get((copy.user, copy.destination))
         if held is None:
             return 0
-        for subscription in list(held):
+        for subscription in held:
             subscription.client.copy_arrived(subscription, copy.entry)
         return len(held)

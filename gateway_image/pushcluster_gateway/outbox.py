@@ -14,9 +14,9 @@ class Outbox:
         "_chunks",
         "_limits",
         "_messages",
-        "_pending_bytes",
         "_stalled_at_bytes",
         "_stalled_since",
+        "end_offset",
         "paused",
         "written_bytes",
     )
@@ -24,7 +24,6 @@ class Outbox:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._chunks: list[bytes] = []
-        self._pending_bytes = 0
         self._messages = 0
         self._stalled_since: float | None = None
         self._stalled_at_bytes = 0
@@ -32,34 +31,38 @@ class Outbox:
         """The transport holds as much as it should."""
         self.written_bytes = 0
         """Handed to the transport since the connection began."""
-
-    @property
-    def end_offset(self) -> int:
+        self.end_offset = 0
         """`written_bytes` once everything that waits now is handed over."""
-        return self.written_bytes + self._pending_bytes
 
     @property
     def room_bytes(self) -> int:
         """What MESSAGE frames may still be added; 0 when full. The last one may be larger than the room."""
-        if self.paused or self._messages >= self._limits.max_outbox_messages:
+        limits = self._limits
+        if self.paused or self._messages >= limits.max_outbox_messages:
             return 0
-        return max(0, self._limits.max_outbox_bytes - self._pending_bytes)
+        room = limits.max_outbox_bytes - self.end_offset + self.written_bytes
+        return room if room > 0 else 0  # noqa: FURB136 - `max` would cost as much as all the rest, for every message
 
     @property
     def refuses_input(self) -> bool:
         """Whether nothing more should be read from the client, because it does not take the answers."""
-        return self._pending_bytes >= self._limits.max_outbox_bytes + self._limits.max_control_bytes
+        pending_bytes = self.end_offset - self.written_bytes
+        return pending_bytes >= self._limits.max_outbox_bytes + self._limits.max_control_bytes
 
     def add(self, data: bytes) -> bool:
         """Add encoded bytes; True when they are the first ones, so a flush has to be planned."""
-        self._chunks.append(data)
-        self._pending_bytes += len(data)
-        return len(self._chunks) == 1
+        chunks = self._chunks
+        chunks.append(data)
+        self.end_offset += len(data)
+        return len(chunks) == 1
 
     def add_message(self, data: bytes) -> bool:
         """Add an encoded MESSAGE; True when a flush has to be planned."""
         self._messages += 1
-        return self.add(data)
+        chunks = self._chunks
+        chunks.append(data)
+        self.end_offset += len(data)
+        return len(chunks) == 1
 
     def take(self) -> bytes:
         """Return everything that waits as one write, or nothing while the transport is paused."""
@@ -67,14 +70,15 @@ class Outbox:
             return b""
         data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
         self._chunks.clear()
-        self.written_bytes += len(data)
-        self._pending_bytes = self._messages = 0
+        self.written_bytes = self.end_offset
+        self._messages = 0
         return data
 
     def discard(self) -> None:
         """Forget what waits: the connection is gone."""
         self._chunks.clear()
-        self._pending_bytes = self._messages = 0
+        self.end_offset = self.written_bytes
+        self._messages = 0
 
     def stalled(self, now: float, transport_bytes: int) -> bool:
         """Tell whether the socket has taken nothing for too long; `transport_bytes` is what the transport holds."""

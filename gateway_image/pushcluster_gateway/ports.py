@@ -12,6 +12,7 @@ from pushcluster_gateway.closes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Socket(Protocol):
     def send(self, data: bytes) -> None:
         """Write bytes as one WebSocket message."""
 
-    def send_message(self, data: bytes) -> None:
-        """Do the same for a MESSAGE, which counts in the outbox's bounds."""
+    def send_message(self, head: bytes, tail: bytes) -> None:
+        """Do the same for a MESSAGE, which counts in the outbox's bounds; `head` is UTF-8."""
 
     def close(self, close: Close) -> None:
         """Write what waits, then close."""
@@ -113,6 +114,7 @@ class Services(Protocol):
 
     limits: Limits
     metrics: Metrics
+    tails: TailEncoder
     authenticator: Authenticator
     server_name: str
     pod_name: str

@@ -12,7 +12,7 @@ below it was written or may never be written any more, so no order is broken and
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
 from pushcluster_contract.log import LogEntry
@@ -26,6 +26,10 @@ class Phase(Enum):
     REGISTERING = auto()
     CATCHUP = auto()
     LIVE = auto()
+
+
+_LIVE: Final = Phase.LIVE
+"""Looked up for every copy: a member of an enumeration costs several times as much as a global name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,30 @@ class Subscription:
         if entries:
             self._entry_bytes = sum(len(entry.body) for entry in entries) // len(entries) + 1
         return outputs + self.proceed(room_bytes)
+
+    def follow(self, entry: LogEntry, room_bytes: int) -> bool:
+        """Take a copy for which there is nothing to do but to write it as it is; False: `copy` has to decide.
+
+        Says of the usual case what `copy` would, at a fraction of its price: it is asked for every push.
+        """
+        message_id = entry.id
+        if (
+            self.phase is not _LIVE
+            or message_id.seq != self.position.seq + 1
+            or message_id <= self._redelivered_to
+            or message_id <= self.position
+            or room_bytes <= 0
+            or entry.expires_ms
+            or self._recovered is not None
+        ):
+            return False
+        window = self.window
+        if window is not None:
+            if window.full:
+                return False
+            window.add(message_id)
+        self.position = self.sent = message_id
+        return True
 
     def copy(self, entry: LogEntry, room_bytes: int, now_ms: int) -> list[Output]:
         """A copy arrived over AMQP."""

@@ -17,7 +17,7 @@ from websockets.protocol import State
 
 from pushcluster_gateway import closes
 from pushcluster_gateway.closes import Close
-from pushcluster_gateway.framing import encode_message
+from pushcluster_gateway.framing import encode_message, encode_parts
 from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.ports import Handler, Host
 from pushcluster_gateway.wheel import NOT_SCHEDULED
@@ -32,6 +32,10 @@ class _Phase(Enum):
     OPEN = auto()
     CLOSING = auto()
     LOST = auto()
+
+
+_OPEN: Final = _Phase.OPEN
+"""Looked up for every message: a member of an enumeration costs several times as much as a global name."""
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -89,9 +93,9 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is _Phase.OPEN and self.outbox.add(encode_message(data)):
             self._server.plan_flush(self)
 
-    def send_message(self, data: bytes) -> None:
-        """Do the same for what counts as a message in the outbox's bounds."""
-        if self._phase is _Phase.OPEN and self.outbox.add_message(encode_message(data)):
+    def send_message(self, head: bytes, tail: bytes) -> None:
+        """Do the same for what counts as a message in the outbox's bounds; `head` is UTF-8."""
+        if self._phase is _OPEN and self.outbox.add_message(encode_parts(head, tail)):
             self._server.plan_flush(self)
 
     def close(self, close: Close) -> None:

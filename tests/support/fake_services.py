@@ -17,6 +17,7 @@ from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import LogState, ReadPage
 from pushcluster_gateway.websocket import WebSocketConnection
 
@@ -30,6 +31,7 @@ class FakeServices:
     def __init__(self, limits: Limits, authenticator: Authenticator | None = None) -> None:
         self.limits = limits
         self.metrics = Metrics()
+        self.tails = TailEncoder()
         self.authenticator = authenticator or JwtAuthenticator(JWT_KEY, "sub", time.time)
         self.server_name = "PushCluster/test"
         self.pod_name = "gateway-test"

@@ -1,10 +1,16 @@
 """Frames to bytes. MESSAGE has a path of its own: what is the same for a whole subscription is encoded once."""
 
+from functools import lru_cache
+from typing import Final
+
+from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
 from pushcluster_gateway.stomp.escapes import encode_header, encode_repeated_header
 from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 
-HEART_BEAT = b"\n"
+HEART_BEAT: Final = b"\n"
+CACHED_PREFIXES: Final = 1_024
+"""Beginnings of MESSAGE frames that are remembered, at most about a quarter of a megabyte."""
 
 
 def encode_frame(frame: Frame, version: Version) -> bytes:
@@ -17,40 +23,70 @@ def encode_frame(frame: Frame, version: Version) -> bytes:
 
 
 class MessageEncoder:
-    """Encodes the MESSAGE frames of one subscription."""
+    """Encodes the beginning of the MESSAGE frames of one subscription: what differs from other subscriptions."""
 
-    __slots__ = ("_ack_prefix", "_prefix", "_version")
+    __slots__ = ("_ack_prefix", "_prefix", "version")
 
     def __init__(self, *, version: Version, ack_mode: AckMode, subscription_id: str, number: int, destination: str):
         """`subscription_id` is empty in 1.0 when the client gave none; `destination` is as the client wrote it."""
-        prefix = b"MESSAGE\n" + encode_header("destination", destination, version)
-        if subscription_id:
-            prefix += encode_header("subscription", subscription_id, version)
-        self._prefix = prefix
-        self._version = version
+        self.version = version
+        self._prefix = _encode_prefix(version, subscription_id, destination)
         # Only 1.2 has the header `ack`; before it a message is acknowledged by its message-id.
         has_ack = version is Version.V1_2 and ack_mode is not AckMode.AUTO
         self._ack_prefix = b"ack:%d/" % number if has_ack else b""
 
-    def encode(self, entry: LogEntry, *, redelivered: bool, recovered: bool | None) -> bytes:
-        """Return one MESSAGE; `recovered` says whether the replay before it has a gap, None says nothing."""
-        message_id = b"%d-%d" % (entry.id.ms, entry.id.seq)
-        parts = [self._prefix, b"message-id:", message_id, b"\n"]
+    def encode_head(self, message_id: StreamId, *, redelivered: bool = False, recovered: bool | None = None) -> bytes:
+        """Return a MESSAGE up to its tail; `recovered` says whether the replay before has a gap, None says nothing."""
+        head = self._prefix
         if self._ack_prefix:
-            parts += (self._ack_prefix, message_id, b"\n")
-        if entry.content_type:
-            parts.append(encode_repeated_header("content-type", entry.content_type, self._version))
-        if entry.producer_message_id:
-            parts.append(encode_header("producer-message-id", entry.producer_message_id, self._version))
-        if entry.headers:
-            parts += [encode_header(name, value, self._version) for name, value in entry.headers.items()]
+            head += b"%b%d-%d\n" % (self._ack_prefix, *message_id)
         if redelivered:
-            parts.append(b"redelivered:true\n")
+            head += b"redelivered:true\n"
         if recovered is not None:
-            parts.append(b"recovered:true\n" if recovered else b"recovered:false\n")
-        parts.append(b"content-length:%d\n\n" % len(entry.body))
-        parts += (entry.body, b"\0")
-        return b"".join(parts)
+            head += b"recovered:true\n" if recovered else b"recovered:false\n"
+        return head
+
+
+class TailEncoder:
+    """Encodes the rest of MESSAGE frames, from the message-id to the NUL, which is the same in all subscriptions.
+
+    Remembers the last one: the sessions of one user that get the same copy share it.
+    """
+
+    __slots__ = ("_entry", "_tail", "_version")
+
+    def __init__(self) -> None:
+        self._entry: LogEntry | None = None
+        self._version = Version.V1_2
+        self._tail = b""
+
+    def encode(self, entry: LogEntry, version: Version) -> bytes:
+        """Return the tail of a MESSAGE to a client of this version."""
+        if entry is not self._entry or version is not self._version:
+            self._tail = encode_tail(entry, version)
+            self._entry = entry
+            self._version = version
+        return self._tail
+
+
+def encode_tail(entry: LogEntry, version: Version) -> bytes:
+    """Return a MESSAGE from its message-id to its NUL."""
+    (ms, seq), body, content_type, producer_message_id, headers, _ = entry
+    optional = b""
+    if content_type:
+        optional = encode_repeated_header("content-type", content_type, version)
+    if producer_message_id:
+        optional += encode_header("producer-message-id", producer_message_id, version)
+    if headers:
+        optional += b"".join([encode_header(name, value, version) for name, value in headers.items()])
+    return b"message-id:%d-%d\n%bcontent-length:%d\n\n%b\0" % (ms, seq, optional, len(body), body)
+
+
+@lru_cache(maxsize=CACHED_PREFIXES)
+def _encode_prefix(version: Version, subscription_id: str, destination: str) -> bytes:
+    """Clients of one program name their subscriptions alike, so thousands of sessions share these bytes."""
+    prefix = b"MESSAGE\n" + encode_header("destination", destination, version)
+    return prefix + encode_header("subscription", subscription_id, version) if subscription_id else prefix
 
 
 def parse_ack_id(text: str) -> tuple[int, str] | None:

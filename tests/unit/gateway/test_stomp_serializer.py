@@ -5,7 +5,7 @@ from pushcluster_contract.log import LogEntry
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
-from pushcluster_gateway.stomp.serializer import MessageEncoder, encode_frame, parse_ack_id
+from pushcluster_gateway.stomp.serializer import MessageEncoder, TailEncoder, encode_frame, encode_tail, parse_ack_id
 
 ENTRY = LogEntry(StreamId(1_700_000_000_000, 7), b"body")
 
@@ -22,6 +22,11 @@ def encoder(
     )
 
 
+def encode(encoder: MessageEncoder, entry: LogEntry, *, redelivered: bool, recovered: bool | None) -> bytes:
+    head = encoder.encode_head(entry.id, redelivered=redelivered, recovered=recovered)
+    return head + encode_tail(entry, encoder.version)
+
+
 def parse(data: bytes, version: Version = Version.V1_2) -> Frame:
     parser = FrameParser(Limits())
     parser.version = version
@@ -34,7 +39,7 @@ def parse(data: bytes, version: Version = Version.V1_2) -> Frame:
 
 def test_a_message_carries_what_the_contract_lists() -> None:
     entry = LogEntry(ENTRY.id, b"body", "text/plain", "m:1", {"x-a": "1", "traceparent": "00-ab"})
-    data = encoder().encode(entry, redelivered=True, recovered=False)
+    data = encode(encoder(), entry, redelivered=True, recovered=False)
     assert parse(data) == Frame(
         "MESSAGE",
         {
@@ -54,13 +59,13 @@ def test_a_message_carries_what_the_contract_lists() -> None:
 
 
 def test_what_is_not_there_makes_no_header() -> None:
-    headers = parse(encoder(subscription_id="").encode(ENTRY, redelivered=False, recovered=None)).headers
+    headers = parse(encode(encoder(subscription_id=""), ENTRY, redelivered=False, recovered=None)).headers
     assert set(headers) == {"destination", "message-id", "content-length"}
 
 
 def test_only_1_2_with_acks_by_the_client_has_an_ack_header() -> None:
     def ack(version: Version, mode: AckMode) -> str | None:
-        return parse(encoder(version, mode).encode(ENTRY, redelivered=False, recovered=True)).headers.get("ack")
+        return parse(encode(encoder(version, mode), ENTRY, redelivered=False, recovered=True)).headers.get("ack")
 
     assert ack(Version.V1_2, AckMode.CLIENT) == "3/1700000000000-7"
     assert ack(Version.V1_2, AckMode.CLIENT_INDIVIDUAL) == "3/1700000000000-7"
@@ -74,7 +79,7 @@ def test_only_1_2_with_acks_by_the_client_has_an_ack_header() -> None:
 )
 def test_header_values_survive_the_way(version: Version, text: str) -> None:
     entry = LogEntry(ENTRY.id, b"", headers={"x-a": text}, producer_message_id=text, content_type=text)
-    headers = parse(encoder(version).encode(entry, redelivered=False, recovered=None), version).headers
+    headers = parse(encode(encoder(version), entry, redelivered=False, recovered=None), version).headers
     assert headers["x-a"] == headers["producer-message-id"] == headers["content-type"] == text
 
 
@@ -88,14 +93,14 @@ def test_header_values_survive_the_way(version: Version, text: str) -> None:
 )
 def test_what_a_version_cannot_say_never_breaks_the_frame(version: Version, text: str, arrives: str) -> None:
     entry = LogEntry(ENTRY.id, b"", headers={"x-a": text, "x:b": "v"})
-    headers = parse(encoder(version).encode(entry, redelivered=False, recovered=None), version).headers
+    headers = parse(encode(encoder(version), entry, redelivered=False, recovered=None), version).headers
     assert headers["x-a"] == arrives
     assert headers["x_b" if version is Version.V1_0 else "x:b"] == "v"
 
 
 def test_bodies_are_opaque() -> None:
     body = bytes(range(256))
-    assert parse(encoder().encode(LogEntry(ENTRY.id, body), redelivered=False, recovered=None)).body == body
+    assert parse(encode(encoder(), LogEntry(ENTRY.id, body), redelivered=False, recovered=None)).body == body
 
 
 def test_connected_is_not_escaped_and_others_are() -> None:
@@ -105,3 +110,14 @@ def test_connected_is_not_escaped_and_others_are() -> None:
 
 def test_a_body_has_its_length() -> None:
     assert encode_frame(Frame("ERROR", {}, b"why\n"), Version.V1_1) == b"ERROR\ncontent-length:4\n\nwhy\n\0"
+
+
+def test_sessions_of_a_user_share_the_tail_and_no_other_entry_or_version_gets_it() -> None:
+    tails = TailEncoder()
+    entry = LogEntry(ENTRY.id, b"body", headers={"x-a": "1:2"})
+    first = tails.encode(entry, Version.V1_2)
+    assert tails.encode(entry, Version.V1_2) is first
+    assert tails.encode(entry, Version.V1_0) == encode_tail(entry, Version.V1_0) != first
+    other = LogEntry(StreamId(1_700_000_000_000, 8), b"other")
+    assert tails.encode(other, Version.V1_0) == encode_tail(other, Version.V1_0)
+    assert tails.encode(entry, Version.V1_2) == first
