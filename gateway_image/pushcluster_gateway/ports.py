@@ -12,6 +12,7 @@ from pushcluster_gateway.closes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.protocols import ProtocolPool
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 
@@ -86,9 +87,10 @@ class Host(Protocol):
     limits: Limits
     clock: Callable[[], float]
     wheel: "Wheel[WebSocketConnection]"
+    protocols: ProtocolPool
 
     def new_protocol(self) -> ServerProtocol:
-        """Return the protocol for one socket."""
+        """Return the protocol for one socket until its handshake is over."""
 
     def admit(self, connection: "WebSocketConnection") -> bool:
         """Note a new socket; False when it must be cut at once."""

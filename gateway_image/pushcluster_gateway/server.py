@@ -17,6 +17,7 @@ from websockets.typing import Origin, Subprotocol
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.ports import Handler
+from pushcluster_gateway.protocols import ProtocolPool
 from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
 from pushcluster_gateway.websocket import WebSocketConnection
 from pushcluster_gateway.wheel import Wheel
@@ -66,6 +67,7 @@ class WebSocketServer:
         self.limits = limits
         self.clock = clock
         self.wheel: Wheel[WebSocketConnection] = Wheel(tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock())
+        self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_log)
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
@@ -112,7 +114,7 @@ class WebSocketServer:
     # What connections call
 
     def new_protocol(self) -> ServerProtocol:
-        """Return the protocol for one socket. No extension: permessage-deflate would cost memory for each."""
+        """Return a protocol for one handshake. No extension: permessage-deflate would cost memory for each."""
         return ServerProtocol(
             origins=self._origins,
             select_subprotocol=_select_subprotocol,

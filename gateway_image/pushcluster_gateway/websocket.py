@@ -13,7 +13,8 @@ from typing import Final, cast
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Protocol, State
+from websockets.server import ServerProtocol
 
 from pushcluster_gateway import closes
 from pushcluster_gateway.closes import Close
@@ -74,7 +75,8 @@ class WebSocketConnection(asyncio.Protocol):
         """Why it closes; the first reason stays."""
         self._server = server
         self._phase = _Phase.HANDSHAKE
-        self._protocol = server.new_protocol()
+        self._protocol: Protocol | None = server.new_protocol()
+        """None between two messages of the client: see `protocols`."""
         self._transport: asyncio.Transport | None = None
         self._handshake_bytes = 0
         self._deadline = 0.0
@@ -103,9 +105,10 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is not _Phase.OPEN:
             return
         self._begin_closing(close)
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(close.code, close.reason)
-        self._queue_protocol_writes()
+        protocol = self._borrow_protocol()
+        if protocol.state is State.OPEN:
+            protocol.send_close(close.code, close.reason)
+        self._queue_protocol_writes(protocol)
 
     def hold_input(self) -> None:
         """Read nothing more until `release_input`; holds are counted."""
@@ -157,23 +160,25 @@ class WebSocketConnection(asyncio.Protocol):
         """See asyncio."""
         self._received_at = self._server.clock()
         self.sample_accepted()
-        if self._phase is _Phase.HANDSHAKE:
+        protocol = self._borrow_protocol()
+        if self._phase is _Phase.HANDSHAKE and isinstance(protocol, ServerProtocol):
             self._handshake_bytes += len(data)
             if self._handshake_bytes > self._server.limits.max_handshake_bytes:
-                self._answer(self._protocol.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request too large\n"))
+                refusal = protocol.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request too large\n")
+                self._answer(protocol, refusal)
                 return
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
+        protocol.receive_data(data)
+        for event in protocol.events_received():
             if isinstance(event, Frame):
-                self._receive_frame(event)
-            elif isinstance(event, Request):
-                self._handshake(event)
-        self._finish_receiving()
+                self._receive_frame(protocol, event)
+            elif isinstance(event, Request) and isinstance(protocol, ServerProtocol):
+                self._handshake(protocol, event)
+        self._finish_receiving(protocol)
 
     def eof_received(self) -> None:
         """See asyncio; the transport then closes itself."""
         self.sample_accepted()
-        self._protocol.receive_eof()
+        self._borrow_protocol().receive_eof()
         if self._phase is _Phase.OPEN:
             # Bytes that the client has not taken keep the transport open; nothing more may be sent over it.
             self._begin_closing(None)
@@ -191,7 +196,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
         """See asyncio."""
-        received = self._protocol.close_rcvd
+        received = self._protocol.close_rcvd if self._protocol is not None else None
         if self.cause is None and self.handler is not None:
             polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
             self.cause = closes.CLIENT_DISCONNECTED if polite else closes.CONNECTION_LOST
@@ -263,28 +268,40 @@ class WebSocketConnection(asyncio.Protocol):
             handler.refuse(closes.NO_PONG)
         else:
             self._pinged_at = now
-            self._protocol.send_ping(b"")
-            self._queue_protocol_writes()
+            protocol = self._borrow_protocol()
+            protocol.send_ping(b"")
+            self._queue_protocol_writes(protocol)
+            self._return_protocol(protocol)
         return now + interval
 
-    def _handshake(self, request: Request) -> None:
-        response = self._server.answer_handshake(self._protocol, request)
+    def _borrow_protocol(self) -> Protocol:
+        protocol = self._protocol
+        if protocol is None:
+            protocol = self._protocol = self._server.protocols.lend()
+        return protocol
+
+    def _return_protocol(self, protocol: Protocol) -> None:
+        if self._phase is _OPEN and self._server.protocols.give_back(protocol):
+            self._protocol = None
+
+    def _handshake(self, protocol: ServerProtocol, request: Request) -> None:
+        response = self._server.answer_handshake(protocol, request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self._protocol.send_response(response)
-            self._queue_protocol_writes()
+            protocol.send_response(response)
+            self._queue_protocol_writes(protocol)
             self._phase = _Phase.OPEN
-            self.handler = self._server.open_handler(self, request, self._protocol.subprotocol)
+            self.handler = self._server.open_handler(self, request, protocol.subprotocol)
             self.wake_at(self._server.clock())
         else:
-            self._answer(response)
+            self._answer(protocol, response)
 
-    def _answer(self, response: Response) -> None:
+    def _answer(self, protocol: ServerProtocol, response: Response) -> None:
         self._server.count_refusal(response)
         self._phase = _Phase.CLOSING
-        self._protocol.send_response(response)
-        self._queue_protocol_writes()
+        protocol.send_response(response)
+        self._queue_protocol_writes(protocol)
 
-    def _receive_frame(self, frame: Frame) -> None:
+    def _receive_frame(self, protocol: Protocol, frame: Frame) -> None:
         opcode = frame.opcode
         if self._phase is not _Phase.OPEN or opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             return
@@ -292,7 +309,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._opcode = opcode
         data = cast(bytearray, frame.data)
         if self._opcode is Opcode.TEXT and not self._is_text(data, fin=frame.fin):
-            self._protocol.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+            protocol.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
             self._begin_closing(closes.WEBSOCKET_ERROR)
             return
         cast(Handler, self.handler).received(data)
@@ -310,18 +327,19 @@ class WebSocketConnection(asyncio.Protocol):
             self._decoder = None
         return True
 
-    def _finish_receiving(self) -> None:
-        if self._phase is _Phase.OPEN and self._protocol.state is not State.OPEN:
-            error = self._protocol.parser_exc
+    def _finish_receiving(self, protocol: Protocol) -> None:
+        if self._phase is _Phase.OPEN and protocol.state is not State.OPEN:
+            error = protocol.parser_exc
             if isinstance(error, PayloadTooBig):
                 cast(Handler, self.handler).refuse(closes.TOO_LARGE)
             else:
                 self._begin_closing(closes.WEBSOCKET_ERROR if error is not None else None)
-        self._queue_protocol_writes()
+        self._queue_protocol_writes(protocol)
         # After the protocol's own answers: a flood of pings makes pongs as a flood of frames makes receipts.
         if self.outbox.refuses_input and not self._held_for_room:
             self._held_for_room = True
             self.hold_input()
+        self._return_protocol(protocol)
 
     def _begin_closing(self, close: Close | None) -> None:
         self._phase = _Phase.CLOSING
@@ -334,8 +352,8 @@ class WebSocketConnection(asyncio.Protocol):
         if self.handler is not None:
             self.handler.closing()
 
-    def _queue_protocol_writes(self) -> None:
-        for data in self._protocol.data_to_send():
+    def _queue_protocol_writes(self, protocol: Protocol) -> None:
+        for data in protocol.data_to_send():
             if data:
                 self.outbox.add(data)
             else:
