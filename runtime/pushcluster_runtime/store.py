@@ -7,6 +7,7 @@ No command is ever repeated in here, but a script that Redis did not know (it di
 repeat is harmless is known to the caller alone.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,14 +125,31 @@ def require_version(version: str) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn Redis's errors that time can mend into Unavailable; others pass as they are."""
+    """Turn Redis's errors that time can mend into Unavailable; others pass as they are.
+
+    A cancellation that arrives inside ends the block with CancelledError in any case: redis-py writes with
+    `asyncio.wait_for`, which before Python 3.12 drops one that comes in the tick in which the write ends.
+    """
+    asked_before = _cancellations_asked()
     try:
         yield
     except RedisError as error:
+        _end_if_cancelled(since=asked_before)
         translation = translate(error)
         if translation is error:
             raise
         raise translation from error
+    _end_if_cancelled(since=asked_before)
+
+
+def _cancellations_asked() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _end_if_cancelled(*, since: int) -> None:
+    if _cancellations_asked() > since:
+        raise asyncio.CancelledError
 
 
 def translate(error: RedisError) -> Exception:

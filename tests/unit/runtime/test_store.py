@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from redis.exceptions import (
     BusyLoadingError,
@@ -52,10 +54,34 @@ def test_what_the_caller_did_wrong_stays_as_it_is(error: RedisError) -> None:
     assert translate(error) is error
 
 
-def test_an_error_is_translated_where_it_is_raised_and_keeps_its_cause() -> None:
+async def test_an_error_is_translated_where_it_is_raised_and_keeps_its_cause() -> None:
     with pytest.raises(Unavailable, match="Redis: refused") as raised, translated():
         raise RedisConnectionError("refused")
     assert isinstance(raised.value.__cause__, RedisConnectionError)
+
+
+@pytest.mark.parametrize("error", [None, RedisConnectionError("refused")], ids=["answered", "failed"])
+async def test_a_cancellation_that_a_call_swallows_ends_its_task_all_the_same(error: RedisError | None) -> None:
+    began = asyncio.Event()
+
+    async def swallow() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    async def call_for_ever() -> None:
+        while True:
+            with translated():
+                await swallow()
+
+    task = asyncio.create_task(call_for_ever())
+    await began.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
 
 
 @pytest.mark.parametrize("version", ["7.2.0", "7.4.1", "8.0.2", "10.1"])
