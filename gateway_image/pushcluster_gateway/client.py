@@ -8,11 +8,12 @@ from pushcluster_gateway import closes
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.deadlines import NEVER, Deadlines
-from pushcluster_gateway.ports import Services, Socket
+from pushcluster_gateway.ports import Rejected, Services, Socket
 from pushcluster_gateway.stomp.errors import InvalidHeader, LimitExceeded, ProtocolViolation
 from pushcluster_gateway.stomp.frames import Frame, HeartBeat, Version
 from pushcluster_gateway.stomp.requests import (
     Acknowledge,
+    Commit,
     Connect,
     Disconnect,
     Done,
@@ -31,6 +32,7 @@ class Client:
 
     __slots__ = (
         "_calls_in_flight",
+        "_leaving",
         "_subscriptions_made",
         "_token",
         "_waiting",
@@ -62,6 +64,7 @@ class Client:
         """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
         self._token = token
         self._calls_in_flight = 0
+        self._leaving: Disconnect | None = None
         self._subscriptions_made = 0
         self._waiting = False
         self.deadlines = Deadlines(services.limits, services.clock())
@@ -154,7 +157,7 @@ class Client:
             self.apply(subscription, subscription.machine.page(asked, entries, room, self.services.redis_now_ms()))
 
     def settled(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
-        """Messages were acknowledged, or put aside after a NACK."""
+        """Messages were acknowledged, or put aside after a NACK; `receipt` is due once the last of them is."""
         if not subscription.ended:
             self.apply(subscription, subscription.machine.settle(message_ids, self.socket.outbox.room_bytes))
             self.services.cursor_moved(subscription)
@@ -166,6 +169,8 @@ class Client:
         if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
             self.socket.release_input()
             self._handle_requests()
+        if self._leaving is not None and not self._calls_in_flight:
+            self._leave(self._leaving)
 
     def copy_arrived(self, subscription: ClientSubscription, entry: LogEntry) -> None:
         """A copy of a message for this subscription came over AMQP."""
@@ -253,7 +258,9 @@ class Client:
     def _handle(self, request: Request) -> None:
         match request:
             case Acknowledge():
-                self._acknowledge(request)
+                self._take_effect((request,), request.receipt)
+            case Commit():
+                self._take_effect(request.acknowledges, request.receipt)
             case Subscribe():
                 self._subscribe(request)
             case Unsubscribe():
@@ -262,9 +269,10 @@ class Client:
                 self._receipt(request.receipt)
             case Connect():
                 self._connect(request)
+            case Disconnect() if self._calls_in_flight:
+                self._leaving = request
             case Disconnect():
-                self._receipt(request.receipt)
-                self.close(closes.CLIENT_DISCONNECTED)
+                self._leave(request)
 
     def _connect(self, request: Connect) -> None:
         identity = self.services.authenticator.identify(request, self._token)
@@ -304,18 +312,31 @@ class Client:
         self.services.unsubscribe(subscription)
         self._receipt(request.receipt)
 
-    def _acknowledge(self, request: Acknowledge) -> None:
-        subscription = self._find_subscription(request)
-        message_ids = [] if subscription is None else subscription.machine.covered(request.message_id)
-        if subscription is None or not message_ids:
-            # Left, or acknowledged already: both may cross with the client's frame.
-            self._receipt(request.receipt)
-        elif request.accepted:
-            self.settled(subscription, message_ids, request.receipt)
-        else:
-            subscription.machine.reject(message_ids)
+    def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
+        """Do what ACK and NACK frames ask for; RECEIPT comes when all of it is done."""
+        # All are found before the first one counts: a transaction takes effect as a whole or not at all.
+        found = [(self._find_subscription(each), each) for each in acknowledges]
+        rejected: list[Rejected] = []
+        for subscription, each in found:
+            message_ids = [] if subscription is None else subscription.machine.covered(each.message_id)
+            if subscription is None or not message_ids:
+                continue  # left, or acknowledged already: both may cross with the client's frame
+            if each.accepted:
+                self.settled(subscription, message_ids, None)
+            else:
+                subscription.machine.reject(message_ids)
+                rejected.append(Rejected(subscription, message_ids))
+        if rejected:
             self._call_begins()
-            self.services.reject(subscription, message_ids, request.receipt)
+            self.services.reject(self, rejected, receipt)
+        else:
+            self._receipt(receipt)
+
+    def _leave(self, request: Disconnect) -> None:
+        """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
+        self._leaving = None
+        self._receipt(request.receipt)
+        self.close(closes.CLIENT_DISCONNECTED)
 
     def _call_begins(self) -> None:
         self._calls_in_flight += 1
@@ -332,7 +353,8 @@ class Client:
             if request.number is None and subscription.machine.covered(request.message_id):
                 return subscription
         if request.number is not None and not 0 < request.number <= self._subscriptions_made:
-            raise InvalidHeader("ACK", "id", str(request.number), "it is no `ack` header of a MESSAGE of this session")
+            command, rule = "ACK" if request.accepted else "NACK", "it is no `ack` header of a MESSAGE of this session"
+            raise InvalidHeader(command, "id", f"{request.number}/{request.message_id}", rule)
         return None
 
     def _send(self, frame: Frame) -> None:

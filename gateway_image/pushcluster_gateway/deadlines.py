@@ -50,7 +50,7 @@ class Deadlines:
         return self._expects_s > 0
 
     def check(self, now: float, *, written_at: float) -> Verdict:
-        """Decide what is due; `written_at` is when anything was last written to the client."""
+        """Decide what is due; `written_at` is when data was last written to the client."""
         silent_until = self.received_at + self._expects_s * self._limits.heart_beat_grace if self._expects_s else NEVER
         for deadline, close in (
             (self._connect_by, closes.CONNECT_TIMEOUT),

@@ -6,14 +6,14 @@ becomes an ERROR frame that asks to try again, what nobody expected a log record
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
-from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, StreamId, session_id
+from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, session_id
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import closes
 from pushcluster_gateway.auth import Authenticator
@@ -28,6 +28,7 @@ from pushcluster_gateway.lease import Cause
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
+from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.registry import Registry, TooManySessions
 from pushcluster_gateway.session_queues import SessionQueues
 from pushcluster_gateway.stomp.serializer import TailEncoder
@@ -122,9 +123,9 @@ class Gateway:
         """Step G4."""
         self._spawn(partial(self._read_page, subscription, asked), subscription.client)
 
-    def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
+    def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         """NACK."""
-        self._spawn_call(partial(self._reject, subscription, message_ids, receipt), subscription.client, receipt)
+        self._spawn_call(partial(self._reject, client, rejected, receipt), client, receipt)
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         """Step G7."""
@@ -281,15 +282,15 @@ class Gateway:
             self.metrics.pages_read += 1
             client.page_read(subscription, asked, entries)
 
-    async def _reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
-        client, destination = subscription.client, subscription.destination
-        for message_id in message_ids:
-            entry = await self.registry.read_entry(client.user, destination, message_id)
-            if entry is None:
-                _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
-            else:
-                await self.broker.reject(client.user, destination, entry)
-        client.settled(subscription, message_ids, receipt)
+    async def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
+        for number, (subscription, message_ids) in enumerate(rejected, start=1):
+            for message_id in message_ids:
+                entry = await self.registry.read_entry(client.user, subscription.destination, message_id)
+                if entry is None:
+                    _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
+                else:
+                    await self.broker.reject(client.user, subscription.destination, entry)
+            client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
 
     async def _reopen_queue(self, subscription: ClientSubscription) -> None:
         await self.queues.close(subscription)

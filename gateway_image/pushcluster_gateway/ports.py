@@ -1,7 +1,7 @@
 """What the parts of a gateway need of each other: socket, handler, server, and the services behind all clients."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
@@ -28,6 +28,7 @@ class Socket(Protocol):
 
     outbox: Outbox
     written_at: float
+    """When data was last written, seconds of `Services.clock`."""
 
     @property
     def cause_name(self) -> str:
@@ -111,6 +112,13 @@ class Host(Protocol):
         """Have the connection flushed at the end of this tick of the event loop."""
 
 
+class Rejected(NamedTuple):
+    """Messages of one subscription that its client refused by NACK."""
+
+    subscription: "ClientSubscription"
+    message_ids: list[StreamId]
+
+
 class Services(Protocol):
     """What stands behind all clients of one gateway. Every method returns at once; answers come as calls."""
 
@@ -146,7 +154,7 @@ class Services(Protocol):
     def read_page(self, subscription: "ClientSubscription", asked: ReadPage) -> None:
         """Read the log; answers by `Client.page_read`."""
 
-    def reject(self, subscription: "ClientSubscription", message_ids: list[StreamId], receipt: str | None) -> None:
+    def reject(self, client: "Client", rejected: "Sequence[Rejected]", receipt: str | None) -> None:
         """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.fail`, and `Client.call_ended`."""
 
     def cursor_moved(self, subscription: "ClientSubscription") -> None:

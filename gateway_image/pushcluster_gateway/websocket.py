@@ -53,6 +53,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_phase",
         "_pinged_at",
         "_protocol",
+        "_protocol_bytes",
         "_received_at",
         "_server",
         "_transport",
@@ -69,6 +70,7 @@ class WebSocketConnection(asyncio.Protocol):
         self.outbox = Outbox(server.limits)
         self.wheel_slot = NOT_SCHEDULED
         self.written_at = 0.0
+        """When data was last written. Pings and pongs do not count: what speaks over the client's socket sees none."""
         self.accepted_bytes = 0
         """What the kernel has certainly taken of `outbox.written_bytes`."""
         self.cause: Close | None = None
@@ -87,6 +89,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._opcode = Opcode.TEXT
         self._decoder: codecs.IncrementalDecoder | None = None
         self._close_after_flush = False
+        self._protocol_bytes = 0
 
     # What a handler may do
 
@@ -218,7 +221,9 @@ class WebSocketConnection(asyncio.Protocol):
             self.outbox.paused = False  # the last words go out however full the transport is
         data = self.outbox.take()
         if data:
-            self.written_at = now
+            if len(data) > self._protocol_bytes:
+                self.written_at = now
+            self._protocol_bytes = 0
             transport.write(data)
         if self._held_for_room and not self.outbox.refuses_input:
             self._held_for_room = False
@@ -356,6 +361,7 @@ class WebSocketConnection(asyncio.Protocol):
         for data in protocol.data_to_send():
             if data:
                 self.outbox.add(data)
+                self._protocol_bytes += len(data)
             else:
                 self._close_after_flush = True
             self._server.plan_flush(self)

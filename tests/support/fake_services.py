@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.server import Handshake, WebSocketServer
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import LogState, ReadPage
@@ -82,10 +83,14 @@ class FakeServices:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
         asyncio.get_running_loop().call_soon(subscription.client.page_read, subscription, asked, page)
 
-    def reject(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
-        self.rejected += message_ids
-        subscription.client.settled(subscription, message_ids, receipt)
-        self._later(subscription.client.call_ended)
+    def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
+        self._later(partial(self._reject, client, rejected, receipt))
+
+    def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
+        for number, (subscription, message_ids) in enumerate(rejected, start=1):
+            self.rejected += message_ids
+            client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
+        client.call_ended()
 
     def cursor_moved(self, subscription: ClientSubscription) -> None:
         move = subscription.cursor_to_flush()

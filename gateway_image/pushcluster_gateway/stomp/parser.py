@@ -77,7 +77,7 @@ class FrameParser:
         mixed = buffer.find(b"\n\r\n", start, plain + 1 if plain >= 0 else bound + 3)
         ends = [(at, size) for at, size in ((plain, 2), (mixed, 3)) if at >= 0]
         end, blank_bytes = min(ends, default=(len(buffer), 0))
-        if buffer.find(b"\0", start, end) >= 0:
+        if buffer.find(b"\0", start, min(end, bound + 1)) >= 0:
             raise MalformedFrame("NUL before the blank line that ends the headers")
         # A blank line that has come in part may still end a head of just the right size.
         if end > self._limits.max_head_bytes + (0 if ends else _UNFINISHED_BLANK_BYTES):
@@ -105,14 +105,21 @@ class FrameParser:
             raise MalformedFrame("command or headers are not UTF-8") from None
         if len(lines) - 1 > self._limits.max_headers:
             raise TooManyHeaders(self._limits.max_headers)
-        if self.version is None or self.version is Version.V1_2:
-            lines = [line.removesuffix("\r") for line in lines]
-        command, *header_lines = lines
+        command, *header_lines = self._without_cr(lines)
         headers: dict[str, str] = {}
         for line in header_lines:
             name, value = self._parse_header(command, line)
             headers.setdefault(name, value)
         return _Head(command, headers, self._body_bytes(headers))
+
+    def _without_cr(self, lines: list[str]) -> list[str]:
+        """1.2 ends lines in LF or CR LF, and has no other CR; in 1.1 a CR is an octet like any other."""
+        if self.version is Version.V1_1:
+            return lines
+        lines = [line.removesuffix("\r") for line in lines]
+        if self.version is Version.V1_2 and any("\r" in line for line in lines):
+            raise MalformedFrame("CR inside a line of command or headers")
+        return lines
 
     def _parse_header(self, command: str, line: str) -> tuple[str, str]:
         name, colon, value = line.partition(":")
@@ -130,6 +137,8 @@ class FrameParser:
         text = headers.get("content-length")
         if text is None:
             return None
+        if self.version is None or self.version is Version.V1_0:
+            text = text.strip()
         if not (text.isascii() and text.isdigit()):
             raise MalformedFrame(f"content-length {text[:100]!r} is not a number")
         if len(text) > _MAX_LENGTH_DIGITS or int(text) > self._limits.max_frame_bytes:

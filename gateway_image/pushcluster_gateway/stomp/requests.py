@@ -62,6 +62,14 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """COMMIT: what was acknowledged in the transaction, in order."""
+
+    acknowledges: tuple[Acknowledge, ...]
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """DISCONNECT."""
 
@@ -75,14 +83,16 @@ class Done:
     receipt: str
 
 
-Request = Connect | Subscribe | Unsubscribe | Acknowledge | Disconnect | Done
+Request = Connect | Subscribe | Unsubscribe | Acknowledge | Commit | Disconnect | Done
 
 
 def parse_connect(frame: Frame, subprotocol: Version | None) -> Connect:
     """Read CONNECT; `subprotocol` is what the WebSocket handshake agreed on. Raises ProtocolViolation."""
     version = _negotiate(frame.headers.get("accept-version"), subprotocol)
     login = frame.headers.get("login", "")
-    scheme, _, token = (frame.headers.get("Authorization") or frame.headers.get("authorization", "")).partition(" ")
+    credentials = frame.headers.get("Authorization") or frame.headers.get("authorization", "")
+    # Neither has a space around it, and 1.0 may pad any header.
+    scheme, _, token = credentials.strip().partition(" ")
     return Connect(
         version=version,
         heart_beat=HeartBeat() if version is Version.V1_0 else _parse_heart_beat(frame),

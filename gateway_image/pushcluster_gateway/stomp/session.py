@@ -4,7 +4,6 @@ Everything that decides which frame may come when lives here, as far as possible
 drives it calls `receive`, then `next_request` until that returns None, and reports CONNECT's outcome by `connected`.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum, auto
@@ -15,6 +14,7 @@ from pushcluster_gateway.stomp.errors import SendRefused, UnexpectedFrame
 from pushcluster_gateway.stomp.frames import Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.requests import (
+    Commit,
     Disconnect,
     Done,
     Request,
@@ -42,7 +42,7 @@ class State(Enum):
 class StompSession:
     """One client's session."""
 
-    __slots__ = ("_limits", "_parser", "_ready", "_transactions", "receipt", "state", "subprotocol", "version")
+    __slots__ = ("_limits", "_parser", "_transactions", "receipt", "state", "subprotocol", "version")
 
     def __init__(self, limits: Limits, subprotocol: Version | None = None) -> None:
         self.state = State.AWAITING_CONNECT
@@ -54,7 +54,6 @@ class StompSession:
         self._limits = limits
         self._parser = FrameParser(limits)
         self._transactions: Transactions | None = None
-        self._ready: deque[Request] | None = None
 
     def receive(self, data: bytes | bytearray) -> None:
         """Take bytes of the client; raises ProtocolViolation. Ignored while closing."""
@@ -64,8 +63,6 @@ class StompSession:
     def next_request(self) -> Request | None:
         """Return the client's next request, or None until there are more bytes; raises ProtocolViolation."""
         while True:
-            if self._ready:
-                return self._ready.popleft()
             handlers = _HANDLERS.get(self.state)
             if handlers is None:
                 return None
@@ -84,7 +81,6 @@ class StompSession:
     def close(self) -> None:
         """Read nothing any more."""
         self.state = State.CLOSING
-        self._ready = None
 
     @property
     def transactions(self) -> Transactions:
@@ -123,13 +119,8 @@ class StompSession:
         self.transactions.begin(transaction_of(frame))
         return _done(frame)
 
-    def _commit(self, frame: Frame) -> Request | None:
-        requests: list[Request] = list(self.transactions.close(transaction_of(frame), frame.command))
-        done = _done(frame)
-        if done is not None:
-            requests.append(done)
-        self._ready = deque(requests)
-        return self._ready.popleft() if requests else None
+    def _commit(self, frame: Frame) -> Request:
+        return Commit(tuple(self.transactions.close(transaction_of(frame), frame.command)), receipt_of(frame))
 
     def _abort(self, frame: Frame) -> Request | None:
         self.transactions.close(transaction_of(frame), frame.command)

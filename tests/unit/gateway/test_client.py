@@ -8,6 +8,7 @@ import jwt
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway import closes
 from pushcluster_gateway.client import Client
@@ -62,6 +63,23 @@ async def test_the_gateway_sends_heart_beats_when_they_were_agreed_on(server: Ru
         await eventually(lambda: client.heart_beats >= 3, within_s=5)
     async with connected(server.url, token=token(), heart_beat=(0, 0)) as client:
         await asyncio.sleep(0.7)
+        assert client.heart_beats == 0
+
+
+async def test_pings_do_not_stand_in_for_heart_beats(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(0, 100)) as client:
+        async with asyncio.timeout(5):
+            while client.heart_beats < 3:
+                await client.socket.ping()
+                await asyncio.sleep(0.05)
+
+
+async def test_messages_stand_in_for_heart_beats(server: RunningServer) -> None:
+    async with connected(server.url, token=token(), heart_beat=(0, 100)) as client:
+        await client.subscribe("/user/queue/demo")
+        for _ in range(12):
+            server.services.push("alice", b"m")
+            await asyncio.sleep(0.05)
         assert client.heart_beats == 0
 
 
@@ -130,22 +148,124 @@ async def test_every_message_of_a_burst_arrives_in_order(server: RunningServer) 
         assert [message.body for message in messages] == [b"%d" % n for n in range(500)]
 
 
-async def test_receipts_come_for_every_kind_of_frame(server: RunningServer) -> None:
-    async with connected(server.url, token=token()) as client:
-        await client.subscribe("/user/queue/demo", ack="client-individual")
-        server.services.push("alice", b"1")
-        server.services.push("alice", b"2")
-        first, second = await client.next_messages(2)
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+async def test_receipts_come_for_every_kind_of_frame(server: RunningServer, version: str) -> None:
+    async with connected(server.url, token=token(), versions=(version,)) as client:
+        await client.subscribe("/user/queue/demo", ack="client")
+        for _ in range(4):
+            server.services.push("alice", b"m")
+        first, second, third, fourth = await client.next_messages(4)
         await client.ack(first, receipt=True)
-        await client.nack(second, receipt=True)
-        assert server.services.rejected == [StreamId(1_000, 2)]
         await client.begin("t")
+        await client.ack(second, transaction="t", receipt=True)
         await client.abort("t")
         await client.begin("t")
+        await client.ack(third, transaction="t", receipt=True)
         await client.commit("t")
+        if version != "1.0":
+            await client.nack(fourth, receipt=True)
+            assert server.services.rejected == [StreamId(1_000, 4)]
         await client.unsubscribe()
         await client.disconnect()
         assert client.close_code == 1000
+
+
+async def test_a_receipt_is_escaped_like_any_header(server: RunningServer) -> None:
+    for version, name in (("1.2", "a:b\\c\nd\re"), ("1.1", "a:b\\c\nd"), ("1.0", "a:b\\c")):
+        async with connected(server.url, token=token(), versions=(version,)) as client:
+            await client.send("BEGIN", {"transaction": "t", "receipt": name})
+            assert (await client.wait_receipt(name)).headers == {"receipt-id": name}
+
+
+class TestTransactions:
+    async def test_acks_count_at_commit_and_after_abort_never(self, server: RunningServer) -> None:
+        async with connected(server.url, token=token()) as client:
+            await client.subscribe("/user/queue/demo", ack="client-individual")
+            window = server.services.subscriptions[0].machine.window
+            assert window is not None
+            ids = [server.services.push("alice", b"m") for _ in range(2)]
+            first, second = await client.next_messages(2)
+            for end in (client.abort, client.commit):
+                await client.begin("t")
+                await client.ack(first, transaction="t", receipt=True)
+                await client.ack(second, transaction="t", receipt=True)
+                assert window.cursor < ids[0]
+                await end("t")
+            assert window.cursor == ids[1]
+
+    async def test_the_receipt_of_a_commit_comes_when_every_refused_message_is_safe(
+        self, server: RunningServer
+    ) -> None:
+        async with connected(server.url, token=token()) as client:
+            await client.subscribe("/user/queue/demo", ack="client-individual", id="a")
+            await client.subscribe("/user/topic/demo", ack="client-individual", id="b")
+            server.services.push("alice", b"m")
+            server.services.push("alice", b"m", Destination("topic", "demo"))
+            server.services.hold_calls = True
+            await client.begin("t")
+            for message in await client.next_messages(2):
+                await client.nack(message, transaction="t", receipt=True)
+            await client.send("COMMIT", {"transaction": "t", "receipt": "c"})
+            await client.begin("other")
+            assert "c" not in client.receipts
+            (call,) = server.services.held_calls
+            call()
+            await client.wait_receipt("c")
+            assert server.services.rejected == [StreamId(1_000, 1), StreamId(1_000, 1)]
+
+    async def test_a_commit_takes_effect_as_a_whole_or_not_at_all(self, server: RunningServer) -> None:
+        async with connected(server.url, token=token()) as client:
+            await client.subscribe("/user/queue/demo", ack="client-individual")
+            window = server.services.subscriptions[0].machine.window
+            assert window is not None
+            message_id = server.services.push("alice", b"m")
+            await client.begin("t")
+            await client.ack(await client.next_message(), transaction="t")
+            await client.send("NACK", {"id": "7/1-1", "transaction": "t"})
+            await client.send("COMMIT", {"transaction": "t", "receipt": "c"})
+            error = await client.expect_error()
+            assert "NACK has header 'id' with value '7/1-1'" in error.text
+            assert error["receipt-id"] == "c"
+            assert window.cursor < message_id
+
+
+async def test_the_receipt_of_disconnect_comes_when_everything_before_it_is_done(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo", ack="client-individual")
+        message_id = server.services.push("alice", b"m")
+        server.services.hold_calls = True
+        await client.nack(await client.next_message())
+        await client.send("DISCONNECT", {"receipt": "bye"})
+        await eventually(lambda: server.services.held_calls, within_s=2)
+        subscription = server.services.subscriptions[0]
+        assert "bye" not in client.receipts
+        assert subscription.machine.window is not None
+        server.services.held_calls[0]()
+        await client.wait_receipt("bye")
+        assert subscription.machine.window.cursor == message_id
+        assert await client.wait_closed() == 1000
+
+
+async def test_after_an_error_nothing_more_is_said_and_the_socket_is_closed(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.subscribe("/user/queue/demo")
+        await client.send_raw("SEND\ndestination:/user/queue/demo\n\n\0BEGIN\ntransaction:t\nreceipt:late\n\n\0")
+        await client.expect_error()
+        server.services.push("alice", b"late")
+        assert client.receipts.keys() == {"r1"}
+        assert client.messages.empty()
+        assert client.close_code == closes.SEND_REFUSED.code
+
+
+async def test_frames_may_share_a_websocket_message_or_be_spread_over_many(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        await client.send_raw(
+            "\n\r\nBEGIN\ntransaction:t\nreceipt:1\n\n\0\n\nABORT\r\ntransaction:t\r\nreceipt:2\r\n\r\n\0\n"
+        )
+        for character in "BEGIN\ntransaction:u\nreceipt:3\n\n\0\n":
+            await client.send_raw(character)
+        for receipt in ("1", "2", "3"):
+            await client.wait_receipt(receipt)
 
 
 async def test_an_ack_that_comes_twice_or_late_is_no_error(server: RunningServer) -> None:

@@ -19,6 +19,7 @@ from pushcluster_gateway.stomp.errors import (
 from pushcluster_gateway.stomp.frames import AckMode, HeartBeat, Version
 from pushcluster_gateway.stomp.requests import (
     Acknowledge,
+    Commit,
     Connect,
     Disconnect,
     Done,
@@ -104,8 +105,26 @@ def test_the_token_comes_from_the_authorization_header(header: str) -> None:
     assert connect_with({header: "Basic abc"}).token == ""
 
 
+def test_1_0_may_pad_its_headers_with_spaces() -> None:
+    request = connect_with(
+        {" login ": "x", "login": " alice ", "Authorization": " Bearer abc.def ", "content-length": " 0"}
+    )
+    assert (request.version, request.login, request.token) == (Version.V1_0, "alice", "abc.def")
+    padded = {"destination": " /user/queue/demo ", " id": " s", "ack ": " client", "receipt": " r "}
+    assert subscribe_with(padded, "1.0").receipt == "r"
+    assert subscribe_with(padded, "1.0").ack_mode is AckMode.CLIENT
+    with pytest.raises(InvalidDestination):
+        subscribe_with({"id": "s", "destination": " /user/queue/demo"}, "1.1")
+
+
+def test_what_connect_says_beside_what_is_known_is_passed_over() -> None:
+    headers = {"host": "elsewhere", "passcode": "x", "client-id": "c", "receipt": "r", "x": ""}
+    assert connect_with({"accept-version": "1.2", **headers}) == connect_with({"accept-version": "1.2"})
+
+
 def test_heart_beats_are_read_and_absent_ones_are_none() -> None:
     assert connect_with({"accept-version": "1.2", "heart-beat": "1000,2000"}).heart_beat == HeartBeat(1000, 2000)
+    assert connect_with({"accept-version": "1.2", "heart-beat": "999999999,0"}).heart_beat == HeartBeat(999_999_999, 0)
     assert connect_with({"accept-version": "1.2"}).heart_beat == HeartBeat(0, 0)
     assert connect_with({"heart-beat": "1000,2000"}).heart_beat == HeartBeat(0, 0), "1.0 has none"
 
@@ -240,11 +259,24 @@ def test_a_transaction_holds_acks_back_until_commit() -> None:
     in_transaction = {"transaction": "t", "receipt": "a"}
     assert requests(session, frame("ACK", {"id": "1/5-1", **in_transaction})) == [Done("a")]
     assert requests(session, frame("NACK", {"id": "1/5-2", "transaction": "t"})) == []
-    assert requests(session, frame("COMMIT", {"transaction": "t", "receipt": "c"})) == [
-        Acknowledge(accepted=True, message_id=StreamId(5, 1), number=1, key=None, receipt=None),
-        Acknowledge(accepted=False, message_id=StreamId(5, 2), number=1, key=None, receipt=None),
-        Done("c"),
-    ]
+    assert only(session, frame("COMMIT", {"transaction": "t", "receipt": "c"})) == Commit(
+        (
+            Acknowledge(accepted=True, message_id=StreamId(5, 1), number=1, key=None, receipt=None),
+            Acknowledge(accepted=False, message_id=StreamId(5, 2), number=1, key=None, receipt=None),
+        ),
+        receipt="c",
+    )
+
+
+def test_transactions_are_kept_apart_and_each_ends_once() -> None:
+    session = connected()
+    for name in ("t1", "t2"):
+        requests(session, frame("BEGIN", {"transaction": name}))
+    requests(session, frame("ACK", {"id": "1/5-1", "transaction": "t2"}))
+    assert only(session, frame("COMMIT", {"transaction": "t1"})) == Commit((), None)
+    requests(session, frame("BEGIN", {"transaction": "t1"}) + frame("ABORT", {"transaction": "t2"}))
+    with pytest.raises(InvalidHeader, match="no such transaction"):
+        requests(session, frame("COMMIT", {"transaction": "t2"}))
 
 
 def test_abort_forgets_the_transaction() -> None:
