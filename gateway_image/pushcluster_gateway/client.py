@@ -202,9 +202,7 @@ class Client:
             elif isinstance(output, ReadPage):
                 self.services.read_page(subscription, output)
             elif isinstance(output, Ready):
-                receipt, subscription.receipt = subscription.receipt, None
-                recovered = None if output.recovered is None else str(output.recovered).lower()
-                self._receipt(receipt, {} if recovered is None else {"recovered": recovered})
+                self._ready(subscription, recovered=output.recovered)
             else:
                 metrics.gaps += 1
         if subscription.machine.waits:
@@ -310,6 +308,7 @@ class Client:
         subscription.ended = True
         self._call_begins()
         self.services.unsubscribe(subscription)
+        self._ready(subscription)
         self._receipt(request.receipt)
 
     def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
@@ -335,6 +334,8 @@ class Client:
     def _leave(self, request: Disconnect) -> None:
         """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
         self._leaving = None
+        for subscription in self.subscriptions.values():
+            self._ready(subscription)
         self._receipt(request.receipt)
         self.close(closes.CLIENT_DISCONNECTED)
 
@@ -359,6 +360,11 @@ class Client:
 
     def _send(self, frame: Frame) -> None:
         self.socket.send(encode_frame(frame, self.stomp.version))
+
+    def _ready(self, subscription: ClientSubscription, *, recovered: bool | None = None) -> None:
+        """Send SUBSCRIBE's RECEIPT, once: at the latest when the subscription ends."""
+        receipt, subscription.receipt = subscription.receipt, None
+        self._receipt(receipt, {} if recovered is None else {"recovered": str(recovered).lower()})
 
     def _receipt(self, receipt: str | None, headers: dict[str, str] | None = None) -> None:
         if receipt is not None and not self.ended:

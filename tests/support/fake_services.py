@@ -81,7 +81,7 @@ class FakeServices:
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
-        asyncio.get_running_loop().call_soon(subscription.client.page_read, subscription, asked, page)
+        self._later(partial(subscription.client.page_read, subscription, asked, page))
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         self._later(partial(self._reject, client, rejected, receipt))
@@ -110,8 +110,11 @@ class FakeServices:
         log.append(entry)
         for subscription in list(self.subscriptions):
             if (subscription.client.user, subscription.destination) == (user, destination):
-                subscription.client.copy_arrived(subscription, entry)
+                self._send_copy(subscription, entry)
         return entry.id
+
+    def _send_copy(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+        subscription.client.copy_arrived(subscription, entry)
 
     def _log(self, subscription: ClientSubscription) -> list[LogEntry]:
         return self.logs.get((subscription.client.user, subscription.destination), [])

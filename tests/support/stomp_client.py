@@ -288,7 +288,7 @@ class StompClient:
         if not data.strip(b"\r\n"):
             self.heart_beats += 1
             return
-        frame = _decode(data, self.version)
+        frame = decode_frame(data, self.version)
         if frame.command == "MESSAGE":
             self.messages.put_nowait(frame)
         elif frame.command == "RECEIPT":
@@ -314,7 +314,7 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace(":", "\\c")
 
 
-def _decode(data: bytes, version: str) -> ServerFrame:
+def decode_frame(data: bytes, version: str) -> ServerFrame:
     """One WebSocket message of this server is one frame."""
     head, blank, rest = data.partition(b"\n\n")
     assert blank, f"no blank line in {data!r}"

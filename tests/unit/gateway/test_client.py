@@ -246,6 +246,22 @@ async def test_the_receipt_of_disconnect_comes_when_everything_before_it_is_done
         assert await client.wait_closed() == 1000
 
 
+async def test_a_subscription_that_ends_before_it_is_ready_still_gets_its_receipt(server: RunningServer) -> None:
+    async with connected(server.url, token=token()) as client:
+        server.services.hold_calls = True
+        await client.send("SUBSCRIBE", {"id": "a", "destination": "/user/queue/demo", "receipt": "subscribed"})
+        await client.send("UNSUBSCRIBE", {"id": "a", "receipt": "unsubscribed"})
+        await client.wait_receipt("unsubscribed")
+        assert list(client.receipts) == ["subscribed", "unsubscribed"]
+        server.services.hold_calls = False
+        for call in server.services.held_calls:
+            call()
+        frames = "SUBSCRIBE\nid:b\ndestination:/user/queue/demo\nreceipt:again\n\n\0DISCONNECT\nreceipt:bye\n\n\0"
+        await client.send_raw(frames)
+        await client.wait_receipt("bye")
+        assert list(client.receipts)[2:] == ["again", "bye"]
+
+
 async def test_after_an_error_nothing_more_is_said_and_the_socket_is_closed(server: RunningServer) -> None:
     async with connected(server.url, token=token()) as client:
         await client.subscribe("/user/queue/demo")

@@ -65,7 +65,9 @@ class TestCatchup:
 
     def test_it_reads_page_by_page_until_a_short_one_and_then_is_live(self) -> None:
         sub = subscription()
-        first = sub.page(asked(sub.registered(log(4))), entries(1, 3), ROOM, NOW_MS)
+        page = asked(sub.registered(log(4)))
+        assert page.limit == PAGE
+        first = sub.page(page, entries(1, 3), ROOM, NOW_MS)
         assert first[0] == Ready(None)
         assert written(first) == [1, 2, 3]
         assert not is_live(sub)
