@@ -189,7 +189,7 @@ class ClientCase:
         self.random = Random(seed)
         self.services = UnreliableServices(self.random)
         self.socket = FakeSocket(LIMITS, self.services.clock)
-        self.mutated = self.random.random() < 0.8
+        self.mutated = self.random.random() < 0.7
         self.conversation = conversation(self.random, beyond=3 if self.mutated else 0)
         subprotocol = self.random.choice([None, Version(self.conversation.version)])
         self.client = Client(self.services, self.socket, subprotocol, "")
@@ -276,8 +276,8 @@ class ClientCase:
         if "ERROR" in commands:
             assert self.socket.closed is not None
             assert frames[-1]["message"] == self.socket.closed.reason
-        self._check_order(frames)
         if not self.mutated:
+            self._check_order(frames)  # else an id may be used twice, and a new subscription begins anew
             assert commands[:1] == ["CONNECTED"]
             assert "ERROR" not in commands, frames[-1]
             receipts = [frame["receipt-id"] for frame in frames if frame.command == "RECEIPT"]

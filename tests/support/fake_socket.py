@@ -28,10 +28,10 @@ class FakeSocket:
             self.sent.append(data)
             self.outbox.add(data)
 
-    def send_message(self, data: bytes) -> None:
+    def send_message(self, head: bytes, tail: bytes) -> None:
         if self.closed is None:
-            self.sent.append(data)
-            self.outbox.add_message(data)
+            self.sent.append(head + tail)
+            self.outbox.add_message(head + tail)
 
     def close(self, close: Close) -> None:
         if self.closed is None:

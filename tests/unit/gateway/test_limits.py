@@ -7,40 +7,32 @@ import pytest
 
 from pushcluster_gateway.limits import Limits
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[2]
 
 JUDGED_BY = {
-    "max_handshake_bytes": "unit/gateway/test_bad_input.py::test_a_large_request_is_refused",
-    "handshake_timeout_s": "unit/gateway/test_bad_input.py::test_a_request_that_never_ends_is_cut",
-    "connect_timeout_s": "unit/gateway/test_bad_input.py::test_a_client_that_never_connects_is_closed",
-    "close_timeout_s": "unit/gateway/test_bad_input.py::test_a_client_that_does_not_answer_the_close_is_cut",
-    "max_frame_bytes": "unit/gateway/test_bad_input.py::test_a_message_in_many_fragments_has_the_same_limit",
-    "max_head_bytes": "unit/gateway/test_stomp_parser.py::"
-    "test_a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not",
-    "max_headers": "unit/gateway/test_bad_input.py::test_before_connect",
-    "max_subscriptions": "unit/gateway/test_bad_input.py::test_after_connect",
-    "max_subscription_id_chars": "unit/gateway/test_bad_input.py::test_after_connect",
-    "max_transactions": "unit/gateway/test_stomp_session.py::test_one_transaction_too_many_is_refused",
-    "max_transaction_frames": "unit/gateway/test_stomp_session.py::test_one_frame_too_many_in_transactions_is_refused",
-    "max_calls_in_flight": "unit/gateway/test_client.py::"
-    "test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended",
-    "max_unacked_messages": "integration/test_gateway_delivery.py::"
-    "test_one_unacknowledged_message_too_many_waits_for_an_ack",
-    "max_outbox_bytes": "unit/gateway/test_client.py::"
-    "test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed",
-    "max_outbox_messages": "unit/gateway/test_small_parts.py::test_it_is_full_at_its_messages",
-    "max_control_bytes": "unit/gateway/test_client.py::"
-    "test_a_client_that_asks_for_receipts_and_takes_none_is_not_read_any_more",
-    "slow_consumer_s": "unit/gateway/test_small_parts.py::test_a_socket_is_stalled_when_it_takes_nothing_for_too_long",
-    "page_entries": "unit/gateway/test_subscription.py::test_it_reads_page_by_page_until_a_short_one_and_then_is_live",
-    "walk_round_s": "unit/gateway/test_edges.py::test_one_session_is_not_looked_at_more_often_than_once_a_round",
-    "server_heart_beat_ms": "unit/gateway/test_small_parts.py::"
-    "test_a_heart_beat_is_sent_in_time_unless_something_was_written",
-    "client_heart_beat_ms": "unit/gateway/test_small_parts.py::"
-    "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
-    "heart_beat_grace": "unit/gateway/test_small_parts.py::"
-    "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
-    "ping_interval_s": "unit/gateway/test_client.py::test_a_socket_that_answers_no_ping_is_closed",
+    "max_handshake_bytes": "test_a_large_request_is_refused",
+    "handshake_timeout_s": "test_a_request_that_never_ends_is_cut",
+    "connect_timeout_s": "test_a_client_that_never_connects_is_closed",
+    "close_timeout_s": "test_a_client_that_does_not_answer_the_close_is_cut",
+    "max_frame_bytes": "test_a_message_in_many_fragments_has_the_same_limit",
+    "max_head_bytes": "test_a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not",
+    "max_headers": "test_before_connect",
+    "max_subscriptions": "test_after_connect",
+    "max_subscription_id_chars": "test_after_connect",
+    "max_transactions": "test_one_transaction_too_many_is_refused",
+    "max_transaction_frames": "test_one_frame_too_many_in_transactions_is_refused",
+    "max_calls_in_flight": "test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended",
+    "max_unacked_messages": "test_one_unacknowledged_message_too_many_waits_for_an_ack",
+    "max_outbox_bytes": "test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed",
+    "max_outbox_messages": "test_it_is_full_at_its_messages",
+    "max_control_bytes": "test_a_client_that_asks_for_receipts_and_takes_none_is_not_read_any_more",
+    "slow_consumer_s": "test_a_socket_is_stalled_when_it_takes_nothing_for_too_long",
+    "page_entries": "test_it_reads_page_by_page_until_a_short_one_and_then_is_live",
+    "walk_round_s": "test_one_session_is_not_looked_at_more_often_than_once_a_round",
+    "server_heart_beat_ms": "test_a_heart_beat_is_sent_in_time_unless_something_was_written",
+    "client_heart_beat_ms": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
+    "heart_beat_grace": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
+    "ping_interval_s": "test_a_socket_that_answers_no_ping_is_closed",
 }
 
 
@@ -48,7 +40,6 @@ def test_every_limit_has_its_test() -> None:
     assert set(JUDGED_BY) == {field.name for field in dataclasses.fields(Limits)}
 
 
-@pytest.mark.parametrize("test", sorted(set(JUDGED_BY.values())))
-def test_the_test_exists(test: str) -> None:
-    file, _, name = test.partition("::")
-    assert f"def {name}(" in (ROOT / file).read_text()
+@pytest.mark.parametrize("name", sorted(set(JUDGED_BY.values())))
+def test_the_test_exists(name: str) -> None:
+    assert any(f"def {name}(" in file.read_text() for file in TESTS.rglob("test_*.py"))
