@@ -61,6 +61,11 @@ test-integration: $(VENV)/.ready page/node_modules/.package-lock.json ## The tes
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest tests/integration $(ARGS)
 
+.PHONY: test-conformance
+test-conformance: $(VENV)/.ready ## The tests by outside judges: Autobahn, STOMP clients of other people, RabbitMQ's web_stomp.
+	@$(PYTHON) -m local_cluster images --only data-plane
+	@$(BIN)/pytest tests/conformance $(ARGS)
+
 .PHONY: test-e2e
 test-e2e: $(VENV)/.ready ## The tests on kind.
 	@$(PYTHON) -m local_cluster up

@@ -171,6 +171,9 @@ class WebSocketConnection(asyncio.Protocol):
                 self._answer(protocol, refusal)
                 return
         protocol.receive_data(data)
+        if protocol.writes and protocol.state is State.OPEN:
+            # Pongs go before what the handler answers to the same bytes: whoever pings measures this gateway by them.
+            self._queue_protocol_writes(protocol)
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 self._receive_frame(protocol, event)
