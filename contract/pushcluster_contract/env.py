@@ -39,7 +39,7 @@ API_PORT: Final = "PUSHCLUSTER_API_PORT"
 API_ENABLED: Final = "PUSHCLUSTER_API_ENABLED"
 """true or false."""
 API_KEY: Final = "PUSHCLUSTER_API_KEY"
-"""Secret. The bearer key of the HTTP API."""
+"""Secret. The bearer keys of the HTTP API: `<key>[ <scope>]…`, one a line."""
 
 # Operator
 OPERATOR_NAMESPACE: Final = "PUSHCLUSTER_OPERATOR_NAMESPACE"

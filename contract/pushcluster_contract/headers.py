@@ -19,6 +19,8 @@ COPY_ID: Final = "pc-id"
 COPY_USER: Final = "pc-user"
 COPY_DESTINATION: Final = "pc-destination"
 COPY_EXPIRES_MS: Final = "pc-expires-ms"
+COPY_REPLY: Final = "pc-reply"
+"""On a copy whose producer wants outcomes: an encoded `outcomes.ReplyRequest`."""
 
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"

@@ -34,6 +34,10 @@ class Keys:
         digest = hashlib.sha256(f"{destination}\n{message_id}".encode()).hexdigest()
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:id:{digest}"
 
+    def destinations(self, user: str) -> str:
+        """Set of the destinations that the user has a log or meta of: what forgetting the user has to remove."""
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:destinations"
+
     @property
     def gateways(self) -> str:
         """Sorted set: incarnation → lease expiry, ms since the epoch by Redis TIME."""

@@ -42,6 +42,9 @@ SUBSCRIPTION_QUEUE_MAX_MESSAGES: Final = 1_000
 GATEWAY_QUEUE_MAX_MESSAGES: Final = 100_000
 """Copies waiting for one gateway. The oldest leave first; the log has them (step G5)."""
 
+REPLY_QUEUE_MAX_MESSAGES: Final = 10_000
+"""Outcomes waiting for one dispatcher's HTTP API. The oldest leave first; whoever waits for them hears `pending`."""
+
 LOG_PAGE_ENTRIES: Final = 100
 """Log entries that one CATCHUP read asks for."""
 

@@ -12,6 +12,7 @@ HEADERS: Final = b"h"
 CONTENT_TYPE: Final = b"t"
 MESSAGE_ID: Final = b"m"
 EXPIRES_MS: Final = b"e"
+REPLY: Final = b"r"
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -27,6 +28,8 @@ class LogEntry(NamedTuple):
     headers: Mapping[str, str] = _NO_HEADERS
     expires_ms: int = 0
     """Ms since the epoch by Redis TIME after which it is no longer delivered; 0: never."""
+    reply: str = ""
+    """An encoded `outcomes.ReplyRequest` when the producer wants outcomes, else empty."""
 
     @classmethod
     def from_stream(cls, id_: bytes, fields: Mapping[bytes, bytes]) -> Self:
@@ -39,6 +42,7 @@ class LogEntry(NamedTuple):
             producer_message_id=fields.get(MESSAGE_ID, b"").decode(),
             headers=json.loads(raw_headers) if raw_headers else {},
             expires_ms=int(fields.get(EXPIRES_MS, b"0")),
+            reply=fields.get(REPLY, b"").decode(),
         )
 
 

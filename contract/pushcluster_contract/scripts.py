@@ -14,6 +14,7 @@ class Script(StrEnum):
     REMOVE_SESSION = "remove_session"
     ADVANCE_CURSOR = "advance_cursor"
     RENEW_LEASE = "renew_lease"
+    FORGET = "forget"
 
     def source(self) -> str:
         """Return the script's text."""

@@ -12,6 +12,7 @@ from pushcluster_contract.limits import (
     INGRESS_QUEUE_MAX_BYTES,
     REJECTED_QUEUE_MAX_BYTES,
     REJECTED_QUEUE_MAX_MESSAGES,
+    REPLY_QUEUE_MAX_MESSAGES,
     SUBSCRIPTION_QUEUE_MAX_MESSAGES,
 )
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, gateway_queue, subscription_queue
@@ -91,6 +92,11 @@ def build_gateway_queue(incarnation: Incarnation) -> tuple[Queue, Binding]:
 def build_subscription_queue(unique: str) -> Queue:
     """Return the queue of one subscription in mode Session (step G3)."""
     return Queue(subscription_queue(unique), _drop_oldest(SUBSCRIPTION_QUEUE_MAX_MESSAGES), exclusive=True)
+
+
+def build_reply_queue(unique: str) -> Queue:
+    """Return the queue in which one dispatcher's HTTP API waits for outcomes."""
+    return Queue(f"replies.{unique}", _drop_oldest(REPLY_QUEUE_MAX_MESSAGES), exclusive=True)
 
 
 def consumer_priority(pod: str, partition: int) -> int:

@@ -118,12 +118,19 @@ class Locations:
             message.message_id,
             message.ttl_ms,
             *self._retention_args,
+            str(message.destination),
+            *(() if message.reply is None else (message.reply.encode(),)),
         )
         return pack_script(Script.APPEND, Call(keys, args))
 
     def _build_keys(self, user: str, destination: Destination) -> tuple[str, ...]:
         keys = self._keys
-        return keys.meta(user, destination), keys.log(user, destination), keys.sessions(user)
+        return (
+            keys.meta(user, destination),
+            keys.log(user, destination),
+            keys.sessions(user),
+            keys.destinations(user),
+        )
 
 
 def _group(messages: Sequence[Message]) -> list[list[int]]:

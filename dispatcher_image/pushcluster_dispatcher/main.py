@@ -8,14 +8,19 @@ from typing import Final
 
 from pushcluster_contract.keys import Keys
 from pushcluster_dispatcher.amqp import Ingress, Services
-from pushcluster_dispatcher.api import Api
+from pushcluster_dispatcher.api.app import build_app
+from pushcluster_dispatcher.api.connections import ApiServer
+from pushcluster_dispatcher.api.routes import Services as ApiServices
 from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, IngressPublisher
+from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, ApiBroker
 from pushcluster_dispatcher.redis_link import RedisLink
-from pushcluster_dispatcher.settings import Settings
-from pushcluster_runtime.admin import AdminServer, serve
+from pushcluster_dispatcher.replies import Replies
+from pushcluster_dispatcher.settings import ApiSettings, Settings
+from pushcluster_dispatcher.users import Users
+from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.store import connect
 from pushcluster_runtime.tasks import cancel, first_error
 
 PROGRAM: Final = "dispatcher"
@@ -38,12 +43,19 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     metrics.durability_reduced.set_function(lambda: barrier.durability_reduced)
     ingress = Ingress(Services(settings, keys, link, barrier, metrics, new_backoff))
 
-    publisher = IngressPublisher(settings.amqp_url, name=f"dispatcher {settings.pod_name} API", backoff=new_backoff())
+    replies = Replies(new_id)
+    broker = ApiBroker(
+        settings.amqp_url,
+        name=f"dispatcher {settings.pod_name} API",
+        new_unique=new_id,
+        replies=replies,
+        backoff=new_backoff(),
+    )
 
     def readiness() -> tuple[bool, str]:
         trouble = link.trouble or barrier_link.trouble or ingress.trouble()
         if settings.api is not None:
-            trouble = trouble or publisher.trouble
+            trouble = trouble or broker.trouble
         if trouble or stop.is_set():
             return False, trouble or "stopping"
         reduced = barrier.durability_reduced
@@ -55,8 +67,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(each.run()) for each in (link, barrier_link, barrier)]
             if settings.api is not None:
-                api = Api(publisher, settings.api.key, metrics=metrics, new_message_id=lambda: uuid.uuid4().hex)
-                group.create_task(_serve_api(api, publisher, settings.listen_host, settings.api.port, stop))
+                group.create_task(_serve_api(settings, settings.api, broker, replies, metrics, stop))
             await ingress.run(stop)
             for task in background:
                 task.cancel()
@@ -66,15 +77,24 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await admin.close()
 
 
-async def _serve_api(api: Api, publisher: IngressPublisher, host: str, port: int, stop: asyncio.Event) -> None:
+async def _serve_api(
+    settings: Settings, api: ApiSettings, broker: ApiBroker, replies: Replies, metrics: Metrics, stop: asyncio.Event
+) -> None:
     """Serve the API until `stop`; requests that have begun are answered."""
-    publishing = asyncio.create_task(publisher.run())
+    redis = connect(settings.redis_url, name=f"dispatcher:{settings.pod_name}:api")
+    services = ApiServices(broker, Users(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
+    publishing = asyncio.create_task(broker.run())
+    server = ApiServer(build_app(services, api.keys, metrics), shutdown_timeout_s=CONFIRM_TIMEOUT_S)
     try:
-        runner, port = await serve(api.build_app(), host, port, shutdown_timeout_s=CONFIRM_TIMEOUT_S)
-        try:
-            _log.info("API server", extra={"port": port})
-            await stop.wait()
-        finally:
-            await runner.cleanup()
+        _log.info("API server", extra={"port": await server.start(settings.listen_host, api.port)})
+        await stop.wait()
     finally:
+        replies.lost()  # whoever waits for outcomes is answered now: they are pending
+        await server.close()
         await cancel(publishing)
+        await redis.aclose()
+
+
+def new_id() -> str:
+    """Return an id that nobody else has."""
+    return uuid.uuid4().hex

@@ -13,6 +13,7 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.headers import DESTINATION, select_forwarded
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.outcomes import ReplyAddress, check_reply_queue
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000
@@ -30,6 +31,7 @@ class RejectClass(StrEnum):
     MESSAGE_ID = "message_id"
     CONTENT_TYPE = "content_type"
     EXPIRATION = "expiration"
+    REPLY_TO = "reply_to"
     SCRIPT = "script"
     """Redis refused this one message for good."""
 
@@ -56,6 +58,8 @@ class Message:
     """What reaches the client besides the body."""
     ttl_ms: int = 0
     """How long it may wait, 0: as long as the log keeps it."""
+    reply: ReplyAddress | None = None
+    """Where its producer wants outcomes."""
 
 
 def parse_delivery(delivery: Delivery) -> Message | Rejection:
@@ -79,9 +83,11 @@ def parse_delivery(delivery: Delivery) -> Message | Rejection:
         content_type = _parse_content_type(properties)
         kind = RejectClass.EXPIRATION
         ttl_ms = parse_expiration(properties.expiration) if properties.expiration is not None else 0
+        kind = RejectClass.REPLY_TO
+        reply = parse_reply_address(properties) if properties.reply_to else None
     except InvalidInput as error:
         return Rejection(kind, str(error))
-    return Message(user, destination, body, content_type, message_id, forwarded, ttl_ms)
+    return Message(user, destination, body, content_type, message_id, forwarded, ttl_ms, reply)
 
 
 def parse_expiration(text: object) -> int:
@@ -89,6 +95,12 @@ def parse_expiration(text: object) -> int:
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 16:
         raise InvalidInput(f"expiration {str(text)[:50]!r} is not a whole number of milliseconds")
     return min(max(int(text), 1), MAX_EXPIRATION_MS)
+
+
+def parse_reply_address(properties: BasicProperties) -> ReplyAddress:
+    """Return where the producer wants outcomes; raises InvalidInput."""
+    queue = check_reply_queue(_text(properties.reply_to, "reply_to"))
+    return ReplyAddress(queue, _text(properties.correlation_id or "", "correlation_id"))
 
 
 def _check_readable(headers: Mapping[str, object]) -> None:

@@ -1,16 +1,21 @@
-"""Publishing into ingress on behalf of the HTTP API, over a connection of its own.
+"""The HTTP API's own connection to RabbitMQ: into ingress, to gateways' queues, and back from a queue of replies.
 
-When the broker blocks publishers it stops reading their whole connection; the consumers must not share it.
+When the broker blocks publishers it stops reading their whole connection; the consumers of ingress must not share it.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from pika.spec import BasicProperties
 
+from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.errors import Unavailable
-from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.routing import DEFAULT_EXCHANGE, gateway_queue
+from pushcluster_contract.topology import PUSH_EXCHANGE, build_reply_queue, build_topology
+from pushcluster_dispatcher.replies import Replies
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
 from pushcluster_runtime.backoff import Backoff
 
@@ -21,12 +26,17 @@ CONFIRM_TIMEOUT_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-class IngressPublisher:
-    """Keeps a channel in confirm mode."""
+class ApiBroker:
+    """Keeps a channel in confirm mode, and a consumer of replies."""
 
-    def __init__(self, url: str, *, name: str, backoff: Backoff) -> None:
+    def __init__(
+        self, url: str, *, name: str, new_unique: Callable[[], str], replies: Replies, backoff: Backoff
+    ) -> None:
+        """`name` is what the broker's tools show; each connection's reply queue has a new name."""
         self._url = url
         self._name = name
+        self._new_unique = new_unique
+        self._replies = replies
         self._backoff = backoff
         self._amqp: Amqp | None = None
         self._channel: AmqpChannel | None = None
@@ -48,6 +58,19 @@ class IngressPublisher:
 
         After a time-out or a lost connection the message may have been stored all the same.
         """
+        outcome = await self._send(PUSH_EXCHANGE, user, body, properties, mandatory=False)
+        if outcome is not Outcome.CONFIRMED:
+            raise Unavailable("the ingress queue is full")
+
+    async def disconnect(self, user: str, sid: str, incarnation: Incarnation) -> bool:
+        """Tell a gateway to end a session; False when the gateway has no queue now. Raises Unavailable."""
+        properties = BasicProperties(type=CONTROL_TYPE, headers=dict(Disconnect(user, sid).headers()))
+        queue = gateway_queue(incarnation)
+        return await self._send(DEFAULT_EXCHANGE, queue, b"", properties, mandatory=True) is Outcome.CONFIRMED
+
+    async def _send(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+    ) -> Outcome:
         channel = self._channel
         if self._amqp is None or channel is None:
             raise Unavailable("RabbitMQ cannot be reached")
@@ -57,11 +80,9 @@ class IngressPublisher:
             raise Unavailable(f"{MAX_IN_FLIGHT} messages wait for RabbitMQ already")
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                outcome = await channel.publish(PUSH_EXCHANGE, user, body, properties, mandatory=False)
+                return await channel.publish(exchange, routing_key, body, properties, mandatory=mandatory)
         except TimeoutError:
             raise Unavailable(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:g} s") from None
-        if outcome is not Outcome.CONFIRMED:
-            raise Unavailable("the ingress queue is full")
 
     async def _hold_connection(self) -> None:
         amqp = await Amqp.connect(self._url, name=self._name)
@@ -69,10 +90,15 @@ class IngressPublisher:
             channel = await amqp.channel(confirm=True)
             # A message for an exchange that is not there would close the channel under all the others.
             await channel.declare(build_topology())
+            queue = build_reply_queue(self._new_unique())
+            await channel.declare_queue(queue)
+            await channel.consume(queue.name, self._replies.receive, no_ack=True)
             self._amqp, self._channel = amqp, channel
+            self._replies.opened(queue.name)
             self.trouble = ""
             self._backoff.reset()
             raise Unavailable(f"RabbitMQ: {await asyncio.shield(channel.lost)}")
         finally:
             self._amqp = self._channel = None
+            self._replies.lost()
             await amqp.close()

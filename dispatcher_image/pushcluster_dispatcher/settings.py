@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from pushcluster_contract import env
+from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import META_EXTRA_TTL_MS
 from pushcluster_contract.routing import RoutingMode
@@ -36,7 +37,7 @@ class ApiSettings:
     """The HTTP API for producers."""
 
     port: int
-    key: str = field(repr=False)
+    keys: ApiKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Settings:
         """Read the variables of `contract.env`; raises InvalidInput that names the first one that does not fit."""
         api = None
         if environment.boolean(env.API_ENABLED, default=True):
-            api = ApiSettings(environment.port(env.API_PORT, 8080), environment.secret(env.API_KEY))
+            keys = ApiKeys.parse(environment.secret(env.API_KEY), name=env.API_KEY)
+            api = ApiSettings(environment.port(env.API_PORT, 8080), keys)
         return cls(
             cluster=check_cluster(environment.text(env.CLUSTER)),
             pod_name=environment.text(env.POD_NAME),

@@ -45,6 +45,7 @@ TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4505, "too many sessions o
 BAD_DESTINATION: Final = Close("bad_destination", 4506, "bad destination")
 SEND_REFUSED: Final = Close("send_refused", 4507, "SEND is refused")
 UNSUPPORTED_VERSION: Final = Close("unsupported_version", 4508, "unsupported protocol version")
+DISCONNECTED: Final = Close("disconnected", 4510, "disconnected by the back end")
 
 WEBSOCKET_ERROR: Final = Close("websocket_error", 1002, "the client's WebSocket broke the protocol")
 CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost")

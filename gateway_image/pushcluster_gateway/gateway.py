@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, session_id
@@ -135,6 +136,9 @@ class Gateway:
 
     def on_gateway_copy(self, delivery: Delivery) -> None:
         """A copy came to the gateway's own queue: it is for every subscription of its user and destination."""
+        if delivery.properties.type == CONTROL_TYPE:
+            self._obey(delivery)
+            return
         try:
             copy = parse_copy(delivery.properties, delivery.body)
         except InvalidInput as error:
@@ -143,6 +147,17 @@ class Gateway:
             return
         if not self.hub.dispatch(copy):
             self.metrics.copies_dropped += 1
+
+    def _obey(self, delivery: Delivery) -> None:
+        """Do what a dispatcher tells this gateway."""
+        try:
+            asked = Disconnect.parse(delivery.properties.headers or {})
+        except InvalidInput as error:
+            _log.warning("a control message cannot be read", extra={"cause": str(error)})
+            return
+        client = self.hub.find(asked.sid)
+        if client is not None and client.user == asked.user:
+            client.refuse(closes.DISCONNECTED)
 
     async def on_broker_connected(self) -> None:
         """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""

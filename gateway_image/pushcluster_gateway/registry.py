@@ -93,7 +93,12 @@ class Registry:
         """Step G3's script: return the log's state, and Redis TIME in ms. Raises TooManySessions."""
         keys = self._keys
         call = Call(
-            [keys.sessions(user), keys.meta(user, destination), keys.log(user, destination)],
+            [
+                keys.sessions(user),
+                keys.meta(user, destination),
+                keys.log(user, destination),
+                keys.destinations(user),
+            ],
             [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, MAX_SESSIONS_PER_USER],
         )
         try:

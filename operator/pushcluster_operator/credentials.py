@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
+from pushcluster_contract.api_keys import ApiKeys
+from pushcluster_contract.errors import InvalidInput
 from pushcluster_operator.manifest import decode_data
 from pushcluster_operator.names import Names
 
@@ -45,9 +47,9 @@ class Credentials:
     def recover(cls, names: Names, secrets: Mapping[str, Mapping[str, Any]], entropy: Entropy) -> Self:
         """Return what the live Secrets (by name) hold, and new values for what they do not."""
 
-        def value(secret: str, key: str) -> str:
+        def value(secret: str, key: str, is_usable: Callable[[str], object] = _USABLE.fullmatch) -> str:
             held = decode_data(secrets.get(secret, {})).get(key, "")
-            return held if _USABLE.fullmatch(held) else generate_secret(entropy)
+            return held if is_usable(held) else generate_secret(entropy)
 
         return cls(
             erlang_cookie=value(names.rabbitmq, "erlang-cookie"),
@@ -55,7 +57,7 @@ class Credentials:
             producer_password=value(names.rabbitmq, "producer-password"),
             redis_password=value(names.redis, "password"),
             jwt_key=value(names.jwt, HS256_KEY),
-            api_key=value(names.api, API_KEY),
+            api_key=value(names.api, API_KEY, _are_api_keys),
         )
 
     def blank(self, names: Names, secrets: Collection[str]) -> Self:
@@ -73,6 +75,15 @@ class Credentials:
     def with_referenced(self, jwt_digest: str) -> Self:
         """Return the same with the version of the Secret that `auth.secretRef` names."""
         return replace(self, referenced_jwt_digest=jwt_digest)
+
+
+def _are_api_keys(text: str) -> bool:
+    """Tell whether dispatchers would start with this: one key a line, so that they can be rotated."""
+    try:
+        ApiKeys.parse(text, name=API_KEY)
+    except InvalidInput:
+        return False
+    return True
 
 
 def generate_secret(entropy: Entropy) -> str:

@@ -54,7 +54,7 @@ class Settings:
             port=_port(environ.get("PAGE_PORT", "8080")),
             host=environ.get("PAGE_HOST", "0.0.0.0"),  # noqa: S104 - in a pod, the Service is what exposes it
             stompjs_dir=stompjs_dir,
-            api_key=_required(environ, "PAGE_API_KEY"),
+            api_key=_first_word(environ, "PAGE_API_KEY"),
             jwt_key=jwt_key,
         )
 
@@ -63,6 +63,14 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     if not (value := environ.get(name, "")):
         raise InvalidSettings(f"{name} must be set")
     return value
+
+
+def _first_word(environ: Mapping[str, str], name: str) -> str:
+    """Return the first of the API's keys: its Secret may hold several, with what each may do, while they rotate."""
+    words = _required(environ, name).split()
+    if not words:
+        raise InvalidSettings(f"{name} must be set")
+    return words[0]
 
 
 def _url(environ: Mapping[str, str], name: str, *schemes: str) -> str:

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+SHUTDOWN_TIMEOUT_S: Final = 5.0
+"""How long requests that have begun are waited for."""
 
 Readiness = Callable[[], tuple[bool, str]]
 """Returns whether the program is ready, and the reason in words."""
@@ -50,11 +54,9 @@ class AdminServer:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def serve(
-    app: web.Application, host: str, port: int, *, shutdown_timeout_s: float = 5
-) -> tuple[web.AppRunner, int]:
+async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Serve an application until its runner's `cleanup`; returns the runner and the port that it listens on."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_timeout_s)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

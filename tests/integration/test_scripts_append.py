@@ -10,6 +10,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.store import Call, ScriptRunner, connect
 from tests.integration.conftest import Plane
@@ -36,13 +37,15 @@ class Bench:
         most: int = 1_000,
         keep_ms: int = DAY_MS,
         resume_ms: int = 120_000,
+        reply: ReplyAddress | None = None,
     ) -> list[Any]:
-        keys = [self.meta, self.log, self.keys.sessions(self.user)]
+        keys = [self.meta, self.log, self.keys.sessions(self.user), self.keys.destinations(self.user)]
         if message_id:
             keys.append(self.keys.message(self.user, DEMO, message_id))
         args: list[str | int] = [body, "", "", message_id, ttl_ms, most, keep_ms, resume_ms, 2 * keep_ms]
-        reply: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, keys, args)
-        return reply
+        args += [str(DEMO), *([] if reply is None else [reply.encode()])]
+        answer: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, keys, args)
+        return answer
 
     @property
     def meta(self) -> str:
@@ -163,13 +166,15 @@ async def test_every_key_of_a_user_ends_by_itself(bench: Bench) -> None:
     await bench.append("x", "m", keep_ms=60_000)
     assert 0 < await bench.redis.pttl(bench.log) <= 60_000
     assert 60_000 < await bench.redis.pttl(bench.meta) <= 120_000
+    assert await bench.redis.pttl(bench.keys.destinations("alice")) > 120_000, "it outlives every meta"
     assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 60_000
 
 
 async def test_headers_content_type_and_message_id_are_read_back(bench: Bench) -> None:
-    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.message("alice", DEMO, "mid")]
+    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.destinations("alice")]
+    keys.append(bench.keys.message("alice", DEMO, "mid"))
     args: list[str | bytes | int] = [
-        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS,
+        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS, str(DEMO),
     ]  # fmt: skip
     await ScriptRunner(bench.redis).run(Script.APPEND, keys, args)
     (entry,) = await bench.entries()
@@ -181,11 +186,78 @@ async def test_a_key_of_the_wrong_kind_is_an_error_of_this_message_alone(bench: 
     await bench.redis.set(bench.log, "not a stream")
     calls = [
         Call(
-            [bench.keys.meta(u, DEMO), bench.keys.log(u, DEMO), bench.keys.sessions(u)],
-            ["x", "", "", "", 0, 9, 9, 9, 9],
+            [bench.keys.meta(u, DEMO), bench.keys.log(u, DEMO), bench.keys.sessions(u), bench.keys.destinations(u)],
+            ["x", "", "", "", 0, 9, 9, 9, 9, str(DEMO)],
         )
         for u in ("alice", "bob")
     ]
     wrong, right = await ScriptRunner(bench.redis).run_many(Script.APPEND, calls)
     assert "WRONGTYPE" in str(wrong)
     assert right[0].endswith(b"-1")
+
+
+async def forget(bench: Bench) -> int:
+    keys = [bench.meta, bench.log, bench.keys.destinations("alice")]
+    return int(await ScriptRunner(bench.redis).run(Script.FORGET, keys, [str(DEMO)]))
+
+
+async def keys_of_alice(bench: Bench) -> set[str]:
+    prefix = bench.meta.split("meta")[0]
+    return {key.decode().removeprefix(prefix).split(":")[0] async for key in bench.redis.scan_iter(f"{prefix}*")}
+
+
+async def test_a_users_destinations_can_be_found_without_searching(bench: Bench) -> None:
+    await bench.append("a")
+    await bench.append("b")
+    assert await bench.redis.smembers(bench.keys.destinations("alice")) == {b"/queue/demo"}
+
+
+async def test_the_set_of_destinations_is_renewed_by_a_log_that_is_used_for_long(bench: Bench) -> None:
+    await bench.append("a")
+    destinations = bench.keys.destinations("alice")
+    await bench.redis.delete(destinations)
+    await bench.append("b")
+    assert not await bench.redis.exists(destinations), "not for every message"
+    await bench.redis.hincrby(bench.meta, "ms", -2 * 3_600_000)
+    await bench.append("c")
+    assert await bench.redis.smembers(destinations) == {b"/queue/demo"}
+
+
+async def test_what_is_forgotten_leaves_nothing_but_keys_that_mean_nothing(bench: Bench) -> None:
+    await bench.append("a", "m1")
+    assert await forget(bench) == 1
+    assert await keys_of_alice(bench) == {"id"}
+    assert await forget(bench) == 0
+
+
+async def test_a_message_id_from_before_the_forgetting_is_not_known_any_more(bench: Bench) -> None:
+    await bench.append("a", "m1")
+    await forget(bench)
+    await bench.append("other")  # the new log is there already
+    stream_id, known, *_ = await bench.append("a again", "m1")
+    assert known == 0
+    assert StreamId.parse(stream_id.decode()).seq == 2
+    assert await bench.bodies() == ["other", "a again"]
+    assert (await bench.append("a again", "m1"))[:2] == [stream_id, 1]
+
+
+async def test_a_message_id_is_known_from_the_first_moment_of_a_log(bench: Bench) -> None:
+    first = await bench.append("a", "m1")
+    assert (await bench.append("a", "m1"))[:2] == [first[0], 1]
+
+
+async def test_an_entry_says_who_is_to_answer_its_producer(bench: Bench) -> None:
+    sessions = bench.keys.sessions("alice")
+    await bench.redis.hset(sessions, "here", f"pod.{'0' * 16} /queue/other {DEMO}")
+    await bench.redis.hset(sessions, "elsewhere", f"pod.{'0' * 16} /queue/demo-2")
+    address = ReplyAddress("amq.gen-x", 'c 1\n"ö')
+    await bench.append("a", reply=address)
+    await bench.append("b")
+    asking, silent = await bench.entries()
+    assert ReplyRequest.parse(asking.reply) == ReplyRequest(address, ("here",))
+    assert silent.reply == ""
+
+
+async def test_an_entry_that_nobody_gets_now_asks_nobody_to_answer(bench: Bench) -> None:
+    await bench.append("a", reply=ReplyAddress("q"))
+    assert [entry.reply for entry in await bench.entries()] == [""]

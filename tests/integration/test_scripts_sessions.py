@@ -39,6 +39,7 @@ class Bench:
             self.keys.sessions("alice"),
             self.keys.meta("alice", destination),
             self.keys.log("alice", destination),
+            self.keys.destinations("alice"),
         ]
         reply: list[Any] = await self.run(
             Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most
@@ -54,7 +55,8 @@ class Bench:
 
     async def append(self, body: str) -> str:
         keys = [self.keys.meta("alice", DEMO), self.keys.log("alice", DEMO), self.keys.sessions("alice")]
-        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, TTL_MS, TTL_MS, TTL_MS)
+        keys.append(self.keys.destinations("alice"))
+        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, TTL_MS, TTL_MS, TTL_MS, str(DEMO))
         return str(reply[0].decode())
 
     async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:
@@ -215,3 +217,14 @@ async def test_a_full_redis_still_renews_leases_and_lets_sessions_go(bench: Benc
         assert await bench.run(Script.REMOVE_SESSION, [bench.keys.sessions("alice")], sid, str(HERE)) == 1
     finally:
         await bench.redis.config_set("maxmemory", before)
+
+
+async def test_a_log_that_a_subscription_keeps_alive_can_still_be_found(bench: Bench) -> None:
+    destinations = bench.keys.destinations("alice")
+    await bench.subscribe("s1")
+    assert not await bench.redis.exists(destinations), "without a log there is nothing to find"
+    await bench.append("a")
+    await bench.redis.delete(destinations)
+    await bench.subscribe("s1")
+    assert await bench.redis.smembers(destinations) == {b"/queue/demo"}
+    assert await bench.redis.pttl(destinations) >= await bench.redis.pttl(bench.keys.meta("alice", DEMO))

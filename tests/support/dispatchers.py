@@ -26,7 +26,7 @@ from pushcluster_runtime.store import connect
 from tests.support.waiting import eventually
 
 DEMO: Final = Destination("queue", "demo")
-API_KEY: Final = "a key of the tests"
+API_KEY: Final = "a-key-of-the-tests"
 READY_WITHIN_S: Final = 20.0
 END_WITHIN_S: Final = 20.0
 

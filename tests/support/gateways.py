@@ -152,10 +152,11 @@ class Backend:
         """Append one message and send its copies; return its stream id."""
         payload = body.encode() if isinstance(body, str) else body
         keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.sessions(user)]
+        keys.append(self.keys.destinations(user))
         if message_id:
             keys.append(self.keys.message(user, destination, message_id))
         args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
-        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS]
+        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, str(destination)]
         stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
         sessions = {
             sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in zip(flat[::2], flat[1::2], strict=True)

@@ -2,7 +2,8 @@
 -- APPEND (step D2): write one message to a user's log and learn the user's sessions, in one round trip.
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
--- KEYS[4]  {u}:id:<sha256>, only when the producer gave a message id
+-- KEYS[4]  {u}:destinations
+-- KEYS[5]  {u}:id:<sha256>, only when the producer gave a message id
 -- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
 -- ARGV[5]  ms that the message may wait, 0 for no bound of its own
@@ -10,6 +11,8 @@
 -- ARGV[7]  ms that an entry is kept for an offline user
 -- ARGV[8]  ms that an entry is kept for resume after it was delivered
 -- ARGV[9]  ms that the meta outlives its last use
+-- ARGV[10] destination, '/queue/<name>' or '/topic/<name>'
+-- ARGV[11] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
 -- Returns {stream id, 1 if the message id was known, entries dropped undelivered, sessions as a flat list,
 --          ms since the epoch at which the message expires or 0}.
@@ -23,9 +26,12 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-if KEYS[4] then
-  local known = redis.call('GET', KEYS[4])
-  if known then
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born')
+
+if KEYS[5] then
+  local known = redis.call('GET', KEYS[5])
+  -- An id from before the log's birth belongs to one that was forgotten or lost: that message is not known any more.
+  if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
     local entry = redis.call('XRANGE', KEYS[2], known, known)
     local expires = 0
     if entry[1] then
@@ -38,7 +44,6 @@ if KEYS[4] then
   end
 end
 
-local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born')
 local ms = math.max(tonumber(meta[1]) or 0, now)
 local seq = (tonumber(meta[2]) or 0) + 1
 local cursor_ms, cursor_seq = 0, 0
@@ -58,6 +63,17 @@ if ARGV[5] ~= '0' then
   expires = now + tonumber(ARGV[5])
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
+local sessions = redis.call('HGETALL', KEYS[3])
+if ARGV[11] then
+  -- Those who are to answer. Without any, the dispatcher answers at once and the entry need not ask.
+  local sids = {}
+  for i = 1, #sessions, 2 do
+    if string.find(sessions[i + 1] .. ' ', ' ' .. ARGV[10] .. ' ', 1, true) then sids[#sids + 1] = sessions[i] end
+  end
+  if sids[1] then
+    fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[11]
+  end
+end
 redis.call('XADD', KEYS[2], id, unpack(fields))
 
 -- Undelivered entries stay for ARGV[7], delivered ones for ARGV[8]; the number of entries is bounded in any case.
@@ -70,8 +86,15 @@ local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
 redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq))
 if dropped > 0 then redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest)) end
 if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
+if not meta[1] or now - tonumber(meta[1]) > 3600000 then
+  -- Once an hour is enough, because the set lives an hour longer than any meta.
+  local keep = tonumber(ARGV[9]) + 3600000
+  redis.call('SADD', KEYS[4], ARGV[10])
+  redis.call('PEXPIRE', KEYS[4], keep, 'NX')
+  redis.call('PEXPIRE', KEYS[4], keep, 'GT')
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-if KEYS[4] then redis.call('SET', KEYS[4], id, 'PX', ARGV[7]) end
+if KEYS[5] then redis.call('SET', KEYS[5], id, 'PX', ARGV[7]) end
 
-return {id, 0, dropped, redis.call('HGETALL', KEYS[3]), expires}
+return {id, 0, dropped, sessions, expires}

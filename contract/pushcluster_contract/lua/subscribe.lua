@@ -3,6 +3,7 @@
 -- Runs in the slot in which APPEND runs: a message is either already in the log, or its dispatcher sees this session.
 --
 -- KEYS[1]  {u}:sessions   KEYS[2]  {u}:meta:<dest>   KEYS[3]  {u}:log:<dest>
+-- KEYS[4]  {u}:destinations
 -- ARGV[1]  session id     ARGV[2]  incarnation       ARGV[3]  destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[4]  ms that the sessions hash outlives its last use
 -- ARGV[5]  ms that the meta outlives its last use
@@ -29,6 +30,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5], 'GT')
 
 local meta = redis.call('HMGET', KEYS[2], 'born', 'ms', 'seq', 'cursor', 'sent')
+if meta[1] then
+  -- What is kept alive here has to be found when the user is forgotten.
+  redis.call('SADD', KEYS[4], ARGV[3])
+  redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
+  redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT')
+end
 local seq = tonumber(meta[3]) or 0
 local oldest = seq - redis.call('XLEN', KEYS[3]) + 1
 return {tonumber(meta[1]) or 0, tonumber(meta[2]) or 0, seq, meta[4] or '0-0', meta[5] or '0-0', oldest, now}

@@ -71,7 +71,7 @@ class TailEncoder:
 
 def encode_tail(entry: LogEntry, version: Version) -> bytes:
     """Return a MESSAGE from its message-id to its NUL."""
-    (ms, seq), body, content_type, producer_message_id, headers, _ = entry
+    (ms, seq), body, content_type, producer_message_id, headers, _, _ = entry
     optional = b""
     if content_type:
         optional = encode_repeated_header("content-type", content_type, version)

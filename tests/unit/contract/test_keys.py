@@ -12,7 +12,7 @@ from pushcluster_contract.sessions import SessionEntry
 KEYS = Keys("shop.demo")
 QUEUE = Destination("queue", "demo")
 SID = "a" * 26
-MAKES_ROOM = {Script.RENEW_LEASE, Script.REMOVE_SESSION, Script.UNSUBSCRIBE, Script.ADVANCE_CURSOR}
+MAKES_ROOM = {Script.RENEW_LEASE, Script.REMOVE_SESSION, Script.UNSUBSCRIBE, Script.ADVANCE_CURSOR, Script.FORGET}
 """Also allowed when Redis is full: what shrinks the data or keeps a fixed size must go on."""
 INCARNATION = Incarnation("uid-1", "0123456789abcdef")
 
@@ -21,12 +21,14 @@ def test_keys_stand_as_the_design_writes_them() -> None:
     assert KEYS.sessions("alice") == "pc:shop.demo:{YWxpY2U}:sessions"
     assert KEYS.log("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:log:queue:demo"
     assert KEYS.meta("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:meta:queue:demo"
+    assert KEYS.destinations("alice") == "pc:shop.demo:{YWxpY2U}:destinations"
     assert KEYS.gateways == "pc:shop.demo:gateways"
     assert KEYS.gateway(INCARNATION) == "pc:shop.demo:gw:uid-1.0123456789abcdef"
 
 
 def test_all_keys_of_a_user_share_one_hash_slot() -> None:
     keys = [KEYS.sessions("a{b}"), KEYS.log("a{b}", QUEUE), KEYS.meta("a{b}", QUEUE), KEYS.message("a{b}", QUEUE, "1")]
+    keys.append(KEYS.destinations("a{b}"))
     tags = {re.findall(r"\{([^}]*)\}", key)[0] for key in keys}
     assert len(tags) == 1
 

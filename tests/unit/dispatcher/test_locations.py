@@ -13,6 +13,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher.locations import Locations
 from pushcluster_dispatcher.log_entries import Appended, Refused
@@ -34,6 +35,7 @@ class PlayedRedis:
         self.logs: dict[bytes, list[bytes]] = {}
         self.sessions: dict[bytes, list[bytes]] = {}
         self.loaded: list[bytes] = []
+        self.commands: list[list[bytes]] = []
         self.writes = 0
         self.run_id = "life1"
         self._next_error = next_error
@@ -65,6 +67,7 @@ class PlayedRedis:
         return replies
 
     def _append(self, command: list[bytes]) -> list[Any]:
+        self.commands.append(command)
         keys = command[3 : 3 + int(command[2])]
         log = self.logs.setdefault(keys[1], [])
         log.append(command[3 + len(keys)])
@@ -131,13 +134,22 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
     await locations(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
     (command,) = seen
     assert command[2:7] == [
-        b"4",
+        b"5",
         KEYS.meta("a", DEMO).encode(),
         KEYS.log("a", DEMO).encode(),
         KEYS.sessions("a").encode(),
-        KEYS.message("a", DEMO, "m").encode(),
+        KEYS.destinations("a").encode(),
     ]
-    assert command[7:12] == [b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+    assert command[7:13] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+    assert command[-1] == b"/queue/demo"
+
+
+async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
+    redis = PlayedRedis()
+    await locations(redis).append([message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
+    silent, asking = redis.commands
+    assert silent[-1] == b"/queue/demo"
+    assert asking[-2:] == [b"/queue/demo", b'["q","c"]']
 
 
 async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:

@@ -9,6 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_dispatcher.parse import MAX_EXPIRATION_MS, Message, RejectClass, Rejection, parse_delivery
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
 
@@ -48,6 +49,18 @@ def test_everything_a_client_gets_is_read() -> None:
     )
 
 
+def test_where_outcomes_are_wanted_is_read() -> None:
+    parsed = parse_delivery(delivery(reply_to="amq.gen-1", correlation_id="c\n1"))
+    assert isinstance(parsed, Message)
+    assert parsed.reply == ReplyAddress("amq.gen-1", "c\n1")
+
+
+def test_a_correlation_id_alone_asks_for_nothing() -> None:
+    parsed = parse_delivery(delivery(correlation_id=b"\xff"))
+    assert isinstance(parsed, Message)
+    assert parsed.reply is None
+
+
 def test_a_body_of_the_largest_size_is_taken() -> None:
     assert isinstance(parse_delivery(delivery(body=b"x" * MAX_BODY_BYTES)), Message)
 
@@ -80,6 +93,10 @@ def test_a_body_of_the_largest_size_is_taken() -> None:
         (delivery(expiration="soon"), RejectClass.EXPIRATION, "'soon'"),
         (delivery(expiration="-1"), RejectClass.EXPIRATION, "'-1'"),
         (delivery(expiration="²"), RejectClass.EXPIRATION, "whole number"),
+        (delivery(reply_to="pushcluster.ingress.00"), RejectClass.REPLY_TO, "the cluster itself"),
+        (delivery(reply_to="push.rejected"), RejectClass.REPLY_TO, "the cluster itself"),
+        (delivery(reply_to=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
+        (delivery(reply_to="q", correlation_id=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
         (delivery(headers={UNREADABLE_HEADER: "ValueError: year"}), RejectClass.PROPERTIES, "ValueError: year"),
     ],
     ids=lambda value: value.kind.value if isinstance(value, Rejection) else None,
@@ -132,6 +149,8 @@ SHORT_STRING = st.none() | st.text(max_size=60) | st.binary(max_size=60)
     message_id=SHORT_STRING,
     content_type=SHORT_STRING,
     expiration=SHORT_STRING,
+    reply_to=SHORT_STRING,
+    correlation_id=SHORT_STRING,
 )
 def test_whatever_pika_can_read_is_a_message_or_a_rejection(routing_key: Any, **properties: Any) -> None:
     parsed = parse_delivery(Delivery(1, "push", routing_key, False, BasicProperties(**properties), b"", "c"))

@@ -53,6 +53,7 @@ def test_no_secret_is_shown() -> None:
         (env.OFFLINE_MAX_PER_DESTINATION, "many"),
         (env.RESUME_WINDOW_SECONDS, "-1"),
         (env.API_PORT, "70000"),
+        (env.API_KEY, "short"),
     ],
 )
 def test_a_wrong_value_is_refused(name: str, value: str) -> None:

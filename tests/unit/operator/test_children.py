@@ -11,8 +11,8 @@ from pushcluster_contract import env
 from pushcluster_operator import quantities
 from pushcluster_operator.children import build_children
 from pushcluster_operator.children.redis_statefulset import memory_limit
-from pushcluster_operator.credentials import Credentials, hash_password
-from pushcluster_operator.manifest import Manifest, decode_data
+from pushcluster_operator.credentials import API_KEY, Credentials, hash_password
+from pushcluster_operator.manifest import Manifest, decode_data, encode_data
 from pushcluster_operator.names import Names
 from tests.unit.operator.objects import (
     IMAGES,
@@ -265,6 +265,20 @@ def test_a_password_with_odd_characters_is_quoted_wherever_it_stands() -> None:
     }
     assert decode_data(built["Secret/demo-redis"])["auth.conf"] == 'requirepass "a/b@c:\\"d\\\\e#"\n'
     assert "a%2Fb%40c%3A%22d%5Ce%23@" in decode_data(built["Secret/demo-connections"])["redis-url"]
+
+
+def test_api_keys_may_be_several_while_they_rotate() -> None:
+    names = Names.of(cluster().identity)
+    secret = {"data": encode_data({API_KEY: "the-old-key\nthe-new-key publish\n"})}
+    recovered = Credentials.recover(names, {names.api: secret}, entropy)
+    assert recovered.api_key == "the-old-key\nthe-new-key publish\n"
+
+
+@pytest.mark.parametrize("text", ["", "short", "the-old-key\nthe-new-key admin", "the-old-key\nshort"])
+def test_api_keys_that_no_dispatcher_would_start_with_are_made_anew(text: str) -> None:
+    names = Names.of(cluster().identity)
+    recovered = Credentials.recover(names, {names.api: {"data": encode_data({API_KEY: text})}}, entropy)
+    assert recovered.api_key == credentials().api_key
 
 
 def test_no_secret_shows_in_a_repr() -> None:

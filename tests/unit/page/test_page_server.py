@@ -155,6 +155,7 @@ def test_a_token_says_who_and_until_when() -> None:
         ("PAGE_API_URL", "demo-dispatcher"),
         ("PAGE_JWT_KEY", "too-short"),
         ("PAGE_API_KEY", ""),
+        ("PAGE_API_KEY", " \n"),
         ("PAGE_USERS", "alice,alice"),
         ("PAGE_USERS", "alice,"),
         ("PAGE_PORT", "http"),

@@ -1,0 +1,112 @@
+"""Reading the JSON of `POST /v1/messages:batch`. Pure."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import FORWARDED_PREFIX, TRACEPARENT, select_forwarded
+from pushcluster_contract.ids import check_message_id, check_user
+from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_dispatcher.api.publication import Publication, check_content_type
+from pushcluster_dispatcher.parse import parse_expiration
+
+MAX_BATCH_MESSAGES: Final = 500
+MAX_BATCH_BYTES: Final = 1_048_576
+"""The JSON document."""
+
+_REQUIRED: Final = ("user", "destination")
+_FIELDS: Final = frozenset({*_REQUIRED, "body", "bodyBase64", "contentType", "messageId", "expiration", "headers"})
+
+
+def parse_batch(document: bytes, new_message_id: Callable[[], str]) -> list[Publication | InvalidInput]:
+    """Return each message, or what is wrong with it, in order. Raises InvalidInput when it is no batch at all."""
+    try:
+        batch: Any = json.loads(document)
+    except (ValueError, RecursionError):
+        raise InvalidInput("the body is not JSON") from None
+    messages = batch.get("messages") if isinstance(batch, dict) and set(batch) == {"messages"} else None
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
+        raise InvalidInput(f'the body is not {{"messages": [1 to {MAX_BATCH_MESSAGES} messages]}}')
+    return [_parse_or_tell(message, new_message_id) for message in messages]
+
+
+def _parse_or_tell(message: object, new_message_id: Callable[[], str]) -> Publication | InvalidInput:
+    try:
+        return _parse_message(message, new_message_id)
+    except InvalidInput as error:
+        return error
+
+
+def _parse_message(message: object, new_message_id: Callable[[], str]) -> Publication:
+    if not isinstance(message, dict):
+        raise InvalidInput("a message is a JSON object")
+    fields = cast(dict[str, object], message)
+    if unknown := sorted(set(fields) - _FIELDS):
+        raise InvalidInput(f"a message has no field {unknown[0][:100]!r}; it may have {', '.join(sorted(_FIELDS))}")
+    for name in _REQUIRED:
+        if name not in fields:
+            raise InvalidInput(f"field {name!r} is missing")
+    content_type = _optional_text(fields, "contentType")
+    return Publication(
+        user=check_user(_text(fields["user"], "user")),
+        destination=Destination.parse(_text(fields["destination"], "destination")),
+        body=_parse_body(fields),
+        message_id=check_message_id(_optional_text(fields, "messageId") or new_message_id()),
+        content_type=None if content_type is None else check_content_type(content_type),
+        expiration_ms=_parse_expiration(fields.get("expiration")),
+        headers=_parse_headers(fields.get("headers", {})),
+    )
+
+
+def _parse_body(fields: Mapping[str, object]) -> bytes:
+    if ("body" in fields) == ("bodyBase64" in fields):
+        raise InvalidInput("a message has either 'body', a text, or 'bodyBase64'")
+    if "body" in fields:
+        body = _text(fields["body"], "body").encode()
+    else:
+        try:
+            body = base64.b64decode(_text(fields["bodyBase64"], "bodyBase64"), validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidInput("field 'bodyBase64' is not base64 (RFC 4648, section 4)") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidInput(f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
+    return body
+
+
+def _parse_expiration(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput("field 'expiration' is not a whole number of milliseconds")
+    return parse_expiration(str(value))
+
+
+def _parse_headers(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput("field 'headers' is not a JSON object")
+    for name, text in cast(dict[str, object], value).items():
+        _text(name, "headers")
+        if name != TRACEPARENT and not name.startswith(FORWARDED_PREFIX):
+            raise InvalidInput(f"header {name[:100]!r} does not reach clients: only x-… and traceparent do")
+        if isinstance(text, str):
+            _text(text, "headers")
+    return select_forwarded(value)
+
+
+def _optional_text(fields: Mapping[str, object], name: str) -> str | None:
+    return None if fields.get(name) is None else _text(fields[name], name)
+
+
+def _text(value: object, name: str) -> str:
+    """Return a text that can be sent: JSON also writes halves of surrogate pairs, which no encoding has."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"field {name!r} is not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"field {name!r} is not valid Unicode") from None
+    return value

@@ -1,0 +1,114 @@
+"""Sockets of the API: bounds and time limits that hold before anybody has shown a key."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from aiohttp import web
+
+from pushcluster_dispatcher.api.problems import build_problem, encode_response
+
+MAX_CONNECTIONS: Final = 1_000
+"""Open connections of one dispatcher's API; one more is answered 503 and closed."""
+MAX_HEAD_BYTES: Final = 16_384
+"""Request line and headers of a connection's first request, which nobody vouches for."""
+MAX_LINE_BYTES: Final = 8_190
+"""Request line, or one header, of any request."""
+MAX_HEADERS: Final = 128
+IDLE_TIMEOUT_S: Final = 30.0
+"""A connection that has sent no whole request head for this long is closed."""
+LINGERING_S: Final = 2.0
+"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
+BACKLOG: Final = 256
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+class BoundedConnection(web.RequestHandler):
+    """aiohttp's connection, which sees nothing of the first request before its head is whole."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, manager: web.Server, **limits: Any) -> None:
+        super().__init__(manager, **limits)
+        self._head: bytearray | None = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        if self._head is not None:
+            # RFC 9112, section 2.2: empty lines before a request are ignored.
+            self._head = (self._head + data).lstrip(b"\r\n") if not self._head else self._head + data
+            end = self._head.find(_END_OF_HEAD)
+            head_bytes = len(self._head) if end < 0 else end + len(_END_OF_HEAD)
+            if head_bytes > MAX_HEAD_BYTES:
+                self._refuse()
+            if end < 0 or head_bytes > MAX_HEAD_BYTES:
+                return
+            data, self._head = bytes(self._head), None
+        super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's shape
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP."""
+        response = build_problem(HTTPStatus(status), (message or "the request cannot be read").strip())
+        response.force_close()
+        return response
+
+    def _refuse(self) -> None:
+        self._head = bytearray()
+        transport = self.transport
+        if transport is not None:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            transport.write(encode_response(status, f"a request's head has at most {MAX_HEAD_BYTES} bytes"))
+        self.force_close()
+
+
+class _Refusal(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        why = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
+        cast(asyncio.Transport, transport).write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, why))
+        transport.close()
+
+
+class ApiServer:
+    """Serves an application from `start` to `close`."""
+
+    def __init__(self, app: web.Application, *, shutdown_timeout_s: float) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port. Raises OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        await self._runner.setup()
+        self._listener = await loop.create_server(self._new_connection, host, port, backlog=BACKLOG)
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening; requests that have begun are answered."""
+        if self._listener is not None:
+            self._listener.close()
+        await self._runner.cleanup()
+
+    def _new_connection(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return _Refusal()
+        return BoundedConnection(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=LINGERING_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,
+        )

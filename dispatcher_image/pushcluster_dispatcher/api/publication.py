@@ -1,0 +1,50 @@
+"""One message that a back end wants published, however it said so. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import DESTINATION
+from pushcluster_contract.outcomes import ReplyAddress
+
+MAX_CONTENT_TYPE_BYTES: Final = 255
+"""AMQP's `content_type` is a short string."""
+PERSISTENT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A well-formed message."""
+
+    user: str
+    destination: Destination
+    body: bytes
+    message_id: str
+    content_type: str | None = None
+    expiration_ms: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def properties(self, reply: ReplyAddress | None) -> BasicProperties:
+        """Return what goes over AMQP beside the body; `reply` is where outcomes are wanted."""
+        return BasicProperties(
+            content_type=self.content_type,
+            message_id=self.message_id,
+            delivery_mode=PERSISTENT,
+            expiration=None if self.expiration_ms is None else str(self.expiration_ms),
+            reply_to=None if reply is None else reply.queue,
+            correlation_id=None if reply is None else reply.correlation_id,
+            headers={DESTINATION: str(self.destination), **self.headers},
+        )
+
+
+def check_content_type(content_type: str) -> str:
+    """Return a content type that AMQP and STOMP can carry; else raise InvalidInput."""
+    if not content_type.isprintable() or len(content_type.encode()) > MAX_CONTENT_TYPE_BYTES:
+        raise InvalidInput(
+            f"content type is longer than {MAX_CONTENT_TYPE_BYTES} bytes or contains a control character"
+        )
+    return content_type

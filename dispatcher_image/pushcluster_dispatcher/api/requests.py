@@ -1,0 +1,105 @@
+"""Reading requests: behind this edge nothing looks into paths, queries and headers."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import FORWARDED_PREFIX, select_forwarded
+from pushcluster_contract.ids import check_message_id, check_session_id, check_user
+from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_dispatcher.api.problems import Problem
+from pushcluster_dispatcher.api.publication import Publication, check_content_type
+from pushcluster_dispatcher.parse import parse_expiration
+
+BODY_TIMEOUT_S: Final = 10.0
+"""How long a back end may take to send a body."""
+MAX_WAIT_MS: Final = 30_000
+"""How long a request may wait for outcomes."""
+JSON: Final = "application/json"
+
+_PROXY_PREFIXES: Final = ("x-forwarded-", "x-real-ip", "x-envoy-")
+"""What proxies on the way add: addresses of the back end's network, which are no business of a client."""
+
+
+def parse_user(request: web.Request) -> str:
+    """Return the user id out of `/v1/users/{user}…`; aiohttp itself would leave `%FF` as these three characters."""
+    try:
+        return check_user(unquote_to_bytes(request.rel_url.raw_parts[3]).decode())
+    except UnicodeDecodeError:
+        raise InvalidInput("the user id in the path is not percent-encoded UTF-8") from None
+
+
+def parse_session(request: web.Request) -> str:
+    """Return the session id out of `…/sessions/{session}`."""
+    return check_session_id(request.match_info["session"])
+
+
+def parse_destination(request: web.Request) -> Destination:
+    """Return `?destination=`."""
+    text = request.query.get("destination")
+    if text is None:
+        raise InvalidInput("the query needs ?destination=/queue/<name> or /topic/<name>")
+    return Destination.parse(text)
+
+
+def parse_wait_s(request: web.Request) -> float | None:
+    """Return `?wait=` in seconds, None without it."""
+    text = request.query.get("wait")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= MAX_WAIT_MS:
+        raise InvalidInput(f"wait {text[:50]!r} is not a number of ms from 1 to {MAX_WAIT_MS}")
+    return int(text) / 1_000
+
+
+async def read_publication(request: web.Request, *, spare_message_id: str) -> Publication:
+    """Read `POST /v1/users/{user}/messages`, the body last. Raises InvalidInput and Problem."""
+    user, destination = parse_user(request), parse_destination(request)
+    message_id = check_message_id(request.headers.get("Idempotency-Key") or spare_message_id)
+    expiration = request.query.get("expiration")
+    expiration_ms = None if expiration is None else parse_expiration(expiration)
+    content_type = request.headers.get("Content-Type")
+    content_type = None if content_type is None else check_content_type(content_type)
+    headers = _select_headers(request)
+    body = await read_body(request, MAX_BODY_BYTES)
+    return Publication(user, destination, body, message_id, content_type, expiration_ms, headers)
+
+
+def require_json(request: web.Request) -> None:
+    """Raise Problem unless the body says that it is JSON."""
+    if request.content_type != JSON:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body has to be {JSON}")
+
+
+async def read_body(request: web.Request, max_bytes: int) -> bytes:
+    """Return the body; stops reading at the first byte too many."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed")
+    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_bytes} bytes are allowed")
+    if (request.content_length or 0) > max_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+    return bytes(body)
+
+
+def _select_headers(request: web.Request) -> dict[str, str]:
+    given: dict[str, object] = {}
+    for name in map(str.lower, request.headers):
+        if not name.startswith(_PROXY_PREFIXES):
+            value = given[name] = ", ".join(request.headers.getall(name))
+            if name.startswith(FORWARDED_PREFIX) and not value.isprintable():
+                raise InvalidInput(f"header {name[:100]!r} is not printable UTF-8")
+    return select_forwarded(given)

@@ -1,0 +1,156 @@
+"""What holds before anybody has shown a key, on real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pushcluster_contract.api_keys import ApiKeys
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_dispatcher.api import connections
+from pushcluster_dispatcher.api.app import build_app
+from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES, ApiServer
+from pushcluster_dispatcher.api.routes import Services
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_dispatcher.replies import Replies
+from tests.support.waiting import eventually
+from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, PlayedBroker, PlayedUsers
+
+GOOD = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\nhi".encode()
+
+
+@asynccontextmanager
+async def running_server() -> AsyncIterator[int]:
+    services = Services(PlayedBroker(), PlayedUsers(), Replies(lambda: "c"), RoutingMode.SESSION, lambda: "made-up")
+    app = build_app(services, ApiKeys.parse(KEY, name="KEY"), Metrics())
+    server = ApiServer(app, shutdown_timeout_s=1)
+    try:
+        yield await server.start(HOST, 0)
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with running_server() as running:
+        yield running
+
+
+async def exchange(port: int, *pieces: bytes) -> bytes:
+    """Send pieces one after another and return everything that comes until the server closes."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def answer(port: int, request: bytes) -> bytes:
+    """Return the first line of the answer on a connection that stays open."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(request)
+        async with asyncio.timeout(5):
+            return await reader.readline()
+    finally:
+        writer.close()
+
+
+def is_problem(response: bytes, status: int) -> bool:
+    head, _, body = response.partition(b"\r\n\r\n")
+    return (
+        head.split()[1] == str(status).encode()
+        and b"application/problem+json" in head
+        and f'"status": {status}'.encode() in body
+    )
+
+
+async def test_a_request_in_one_piece_is_answered(port: int) -> None:
+    assert b" 202 " in await answer(port, GOOD)
+
+
+async def test_a_request_byte_by_byte_is_answered(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    for n in range(len(GOOD)):
+        writer.write(GOOD[n : n + 1])
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert b" 202 " in await reader.readline()
+    writer.close()
+
+
+async def test_a_connection_serves_one_request_after_another(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    for _ in range(3):
+        writer.write(GOOD)
+        assert b" 202 " in await reader.readline()
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"}")
+    writer.close()
+
+
+async def test_the_largest_head_is_read_and_one_byte_more_is_not(port: int) -> None:
+    def head(size: int) -> bytes:
+        start = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n"
+        filler = b"".join(b"x-%02d: %b\r\n" % (n, b"y" * 1_000) for n in range(16))
+        last = size - len(start) - len(filler) - len(b"z: \r\n\r\n")
+        return start + filler + b"z: " + b"z" * last + b"\r\n\r\n"
+
+    assert (await exchange(port, head(MAX_HEAD_BYTES))).startswith(b"HTTP/1.1 200 ")
+    assert is_problem(await exchange(port, head(MAX_HEAD_BYTES + 1)), 431)
+
+
+async def test_a_head_without_an_end_is_given_up(port: int) -> None:
+    line = b"x-a: " + b"y" * 1_000 + b"\r\n"
+    response = await exchange(port, b"GET / HTTP/1.1\r\n", *[line] * 20)
+    assert not response or is_problem(response, 431)
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])
+async def test_what_is_no_http_is_answered_with_a_problem(port: int, garbage: bytes) -> None:
+    assert is_problem(await exchange(port, garbage), 400)
+
+
+async def test_empty_lines_before_a_request_are_ignored_but_count_for_nothing(port: int) -> None:
+    assert b" 202 " in await answer(port, b"\r\n\r\n" + GOOD)
+
+
+async def test_a_connection_that_sends_no_whole_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "IDLE_TIMEOUT_S", 0.1)
+    async with running_server() as port:
+        assert await exchange(port, b"") == b""
+        assert await exchange(port, b"GET / HTTP/1.1\r\nHost:") == b""
+
+
+async def test_a_connection_without_a_key_ends_with_its_first_answer(port: int) -> None:
+    for line in ("GET /v1/users/alice/sessions", "GET /openapi.json"):
+        request = f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        assert (await exchange(port, request * 2)).count(b"HTTP/1.1 ") == 1
+
+
+async def test_so_many_connections_and_not_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    async with running_server() as port:
+        open_ones = [await asyncio.open_connection(HOST, port) for _ in range(3)]
+        for reader, writer in open_ones:
+            writer.write(GOOD)
+            assert b" 202 " in await reader.readline()
+        refused = await exchange(port, b"")
+        assert is_problem(refused, 503)
+        assert b"\r\nRetry-After: 1\r\n" in refused
+        open_ones[0][1].close()
+
+        async def is_served() -> bool:
+            return b" 202 " in await answer(port, GOOD)
+
+        await eventually(is_served, within_s=5)
+        for _, writer in open_ones:
+            writer.close()

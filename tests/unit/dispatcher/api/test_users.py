@@ -1,0 +1,133 @@
+"""Sessions, routes and forgetting."""
+
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation, StreamId
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_dispatcher.explain import LogFacts, explain_route
+from tests.unit.dispatcher.api.bench import DEMO, HERE, SID, SID_2, Bench, problem
+
+ELSEWHERE = Incarnation("pod", "1" * 16)
+
+
+async def test_a_users_sessions_are_listed(bench: Bench) -> None:
+    response = await bench.get("/v1/users/alice/sessions")
+    assert await response.json() == {
+        "user": "alice",
+        "sessions": [
+            {"session": SID, "incarnation": str(HERE), "destinations": ["/queue/demo"]},
+            {"session": SID_2, "incarnation": str(HERE), "destinations": []},
+        ],
+    }
+
+
+async def test_a_user_whom_nobody_knows_has_no_sessions(bench: Bench) -> None:
+    response = await bench.get("/v1/users/nobody/sessions")
+    assert (response.status, await response.json()) == (200, {"user": "nobody", "sessions": []})
+
+
+async def test_a_session_is_disconnected_by_its_gateway(bench: Bench) -> None:
+    response = await bench.delete(f"/v1/users/alice/sessions/{SID}")
+    assert response.status == 202
+    assert await response.json() == {"user": "alice", "session": SID, "incarnation": str(HERE)}
+    assert bench.broker.disconnected == [("alice", SID)]
+
+
+@pytest.mark.parametrize("path", [f"/v1/users/alice/sessions/{'c' * 26}", f"/v1/users/bob/sessions/{SID}"])
+async def test_a_session_that_is_not_the_users_is_not_found(bench: Bench, path: str) -> None:
+    response = await bench.delete(path)
+    assert response.status == 404
+    await problem(response)
+    assert bench.broker.disconnected == []
+
+
+async def test_a_session_whose_gateway_cannot_be_told_is_not_said_to_be_gone(bench: Bench) -> None:
+    bench.broker.reachable = False
+    response = await bench.delete(f"/v1/users/alice/sessions/{SID}")
+    assert response.status == 503
+    assert "gateway" in await problem(response)
+
+
+async def test_forgetting_deletes_the_logs_and_disconnects_everybody(bench: Bench) -> None:
+    response = await bench.delete("/v1/users/alice")
+    assert (response.status, await response.json()) == (
+        200,
+        {"user": "alice", "destinations": 2, "sessions": 2, "unreachable": 0},
+    )
+    assert bench.users.forgotten == ["alice"]
+    assert bench.broker.disconnected == [("alice", SID), ("alice", SID_2)]
+
+
+async def test_forgetting_tells_how_many_sessions_could_not_be_told(bench: Bench) -> None:
+    bench.broker.reachable = False
+    document = await (await bench.delete("/v1/users/alice")).json()
+    assert (document["sessions"], document["unreachable"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/users/alice/sessions"),
+        ("GET", "/v1/users/alice/route?destination=/queue/demo"),
+        ("DELETE", f"/v1/users/alice/sessions/{SID}"),
+        ("DELETE", "/v1/users/alice"),
+    ],
+)
+async def test_without_redis_it_is_answered_503(bench: Bench, method: str, path: str) -> None:
+    bench.users.error = Unavailable("Redis: refused")
+    response = await (bench.get(path) if method == "GET" else bench.delete(path))
+    assert (response.status, await problem(response)) == (503, "Redis: refused")
+
+
+async def test_a_route_is_explained(bench: Bench) -> None:
+    document = await (await bench.get("/v1/users/alice/route?destination=/queue/demo")).json()
+    assert document["mode"] == "Session"
+    assert [each["subscribed"] for each in document["sessions"]] == [True, False]
+    assert document["copies"] == [
+        {
+            "exchange": "amq.topic",
+            "routingKey": f"demo-user{SID}",
+            "fallback": {"exchange": "", "routingKey": f"pushcluster.gateway.{HERE}"},
+        }
+    ]
+    assert document["offline"] == {"entries": 3, "waiting": 2, "newest": "1000-7", "cursor": "900-5"}
+    assert "2 sessions; 1 of them" in document["why"][0]
+
+
+def explain(mode: RoutingMode, sessions: dict[str, SessionEntry], **leases: bool) -> tuple[list[str], list[object]]:
+    lease = {entry.incarnation: leases.get("lease", True) for entry in sessions.values()}
+    log = LogFacts(0, StreamId(0, 0), StreamId(0, 0))
+    route = explain_route(mode, "alice", DEMO, sessions=sessions, leases=lease, log=log)
+    return route["why"], [copy["routingKey"] for copy in route["copies"]]
+
+
+def test_each_mode_is_explained_by_what_its_dispatcher_does() -> None:
+    sessions = {SID: SessionEntry(HERE, (DEMO,)), SID_2: SessionEntry(ELSEWHERE, (DEMO,)), "c" * 26: SessionEntry(HERE)}
+    words, keys = explain(RoutingMode.GATEWAY, sessions)
+    assert keys == [f"pushcluster.gateway.{HERE}", f"pushcluster.gateway.{ELSEWHERE}"]
+    assert "Mode Gateway" in words[1]
+    words, keys = explain(RoutingMode.BROADCAST, sessions)
+    assert keys == [""]
+    assert "Mode Broadcast" in words[1]
+
+
+def test_nobody_there_is_said_in_words() -> None:
+    words, keys = explain(RoutingMode.SESSION, {})
+    assert keys == []
+    assert "waits in the user's log" in words[-1]
+
+
+def test_a_gateway_without_a_lease_is_said_in_words() -> None:
+    words, _ = explain(RoutingMode.SESSION, {SID: SessionEntry(HERE, (DEMO,))}, lease=False)
+    assert "1 gateway of these sessions holds no lease" in words[-1]
+
+
+@pytest.mark.parametrize(
+    ("entries", "seq", "cursor_seq", "waiting"), [(3, 7, 5, 2), (3, 7, 0, 3), (0, 7, 5, 0), (3, 7, 7, 0), (1, 1, 57, 0)]
+)
+def test_what_waits_is_what_the_log_holds_and_nobody_has_got(
+    entries: int, seq: int, cursor_seq: int, waiting: int
+) -> None:
+    assert LogFacts(entries, StreamId(9, seq), StreamId(9, cursor_seq)).waiting == waiting
