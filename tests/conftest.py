@@ -1,6 +1,10 @@
-"""Options of the whole test run."""
+"""Options of the whole test run, and the fixtures that several folders share."""
 
 import pytest
+
+from tests.support.planes import amqp_admin, back, dispatcher, gateway, logs, plane, producing, redis_url, services
+
+__all__ = ["amqp_admin", "back", "dispatcher", "gateway", "logs", "plane", "producing", "redis_url", "services"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Final
 
-from tests.integration.conftest import Plane
 from tests.support.containers import Services, close_amqp_connections, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, running_dispatcher
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 WITHIN_S: Final = 20.0

@@ -8,7 +8,6 @@ from typing import Final
 import pytest
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
-from tests.integration.conftest import Plane
 from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused, restart
 from tests.support.dispatchers import (
     Logs,
@@ -19,6 +18,7 @@ from tests.support.dispatchers import (
     running_dispatcher,
     started_dispatcher,
 )
+from tests.support.planes import Plane
 from tests.support.traffic import traffic
 from tests.support.waiting import eventually
 

@@ -31,7 +31,6 @@ from pushcluster_contract.topology import (
     build_subscription_queue,
 )
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
-from tests.integration.conftest import Plane
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.dispatchers import (
     DEMO,
@@ -43,6 +42,7 @@ from tests.support.dispatchers import (
     running_dispatcher,
     started_dispatcher,
 )
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 WITHIN_S: Final = 20.0

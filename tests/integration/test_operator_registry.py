@@ -12,7 +12,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_operator.registry import Registry
 from pushcluster_runtime.store import ScriptRunner, connect
-from tests.integration.conftest import Plane
+from tests.support.planes import Plane
 
 OLD, NEW = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16)
 

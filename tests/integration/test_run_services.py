@@ -14,9 +14,9 @@ from local_run.docker import docker
 from local_run.errors import ImageMissing
 from local_run.owner import Owner
 from local_run.reaper import Reaper
-from tests.integration.conftest import Plane
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import Services, close_amqp_connections, kill_and_start, paused, redis_spec
+from tests.support.planes import Plane
 from tests.support.waiting import eventually, eventually_sync
 
 OWNER_PROGRAM = """

@@ -20,8 +20,8 @@ from pushcluster_contract.topology import (
     ingress_queue,
 )
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Amqp, AmqpChannel, Delivery, Outcome
-from tests.integration.conftest import Plane
 from tests.support.containers import Services, close_amqp_connections
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 PLAIN: Final = Queue("plain", {"x-queue-type": "classic"}, exclusive=True)

@@ -12,8 +12,8 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis_wire import RedisWire, pack, pack_script
 from pushcluster_runtime.store import Call, ScriptRunner, check_version, connect, translated
-from tests.integration.conftest import Plane
 from tests.support.containers import Services, down, kill_and_start, paused
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 SID: Final = "a" * 26

@@ -13,7 +13,7 @@ from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.store import Call, ScriptRunner, connect
-from tests.integration.conftest import Plane
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 DEMO: Final = Destination("queue", "demo")

@@ -17,7 +17,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_runtime.removal import remove_incarnation
 from pushcluster_runtime.store import Argument, Call, ScriptRunner, connect
-from tests.integration.conftest import Plane
+from tests.support.planes import Plane
 
 DEMO: Final = Destination("queue", "demo")
 HERE: Final = Incarnation("pod", "0" * 16)

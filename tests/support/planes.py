@@ -1,4 +1,4 @@
-"""Real Redis and real RabbitMQ for every integration test; what is missing fails the test with a sentence."""
+"""Fixtures with real Redis and real RabbitMQ, for every folder; what is missing fails the test with a sentence."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
