@@ -48,7 +48,7 @@ class Locations:
         self._retention_args: tuple[Argument, ...] = (
             retention.max_entries,
             retention.offline_ttl_ms,
-            retention.resume_window_ms,
+            retention.kept_delivered_ms,
             retention.meta_ttl_ms,
         )
         self._keys = keys

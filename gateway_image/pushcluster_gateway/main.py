@@ -164,7 +164,14 @@ class Program:
             authenticator=build_authenticator(settings, outside.wall_clock),
             outside=outside,
         )
-        registry = Registry(self._redis, ScriptRunner(self._redis), Keys(settings.cluster), self._incarnation)
+        kept_delivered_s = max(settings.resume_window_seconds, self._limits.min_kept_delivered_s)
+        registry = Registry(
+            self._redis,
+            ScriptRunner(self._redis),
+            Keys(settings.cluster),
+            self._incarnation,
+            kept_delivered_ms=round(kept_delivered_s * 1_000),
+        )
         broker = Broker(
             url=settings.amqp_url,
             name=f"gateway {settings.pod_name}",
