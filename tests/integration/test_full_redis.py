@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pushcluster_gateway.limits import Limits
-from tests.integration.conftest import Plane
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher
 from tests.support.gateways import running_gateway, token
+from tests.support.planes import Plane
 from tests.support.stomp_client import connected
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.store import Argument, ScriptRunner, connect
-from tests.integration.conftest import Plane
+from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 DEMO: Final = Destination("queue", "demo")
