@@ -46,7 +46,7 @@ run: $(VENV)/.ready page/node_modules/.package-lock.json ## The data plane on th
 	@$(BIN)/python -m local_run --file "$(FILE)"
 
 .PHONY: test
-test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, integration (real Redis and RabbitMQ), e2e on kind.
+test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, simulation, integration (real Redis and RabbitMQ), e2e on kind.
 	@$(PYTHON) -m local_cluster up
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest $(ARGS)
@@ -54,6 +54,10 @@ test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready ## The tests that need no service; seconds.
 	@$(BIN)/pytest tests/unit $(ARGS)
+
+.PHONY: test-simulation
+test-simulation: $(VENV)/.ready ## Seeded schedules of faults: make test-simulation ARGS=--schedules=1000000, or ARGS=--seed=7
+	@$(BIN)/pytest tests/simulation $(ARGS)
 
 .PHONY: test-integration
 test-integration: $(VENV)/.ready page/node_modules/.package-lock.json ## The tests against real Redis, RabbitMQ and Chromium.
@@ -76,12 +80,6 @@ test-e2e: $(VENV)/.ready ## The tests on kind.
 check: $(VENV)/.ready ## Static checks alone: ruff, mypy strict, import-linter.
 	@$(BIN)/pytest tests/static $(ARGS)
 
-.PHONY: bench
-bench: $(VENV)/.ready ## Measure against peers in under 10 minutes; writes docs/benchmarks.md with its pictures. ARGS="--long" for more.
-	@$(PYTHON) -m local_cluster images --only data-plane
-	@$(BIN)/uv pip install --quiet --python $(VENV) --require-hashes -r requirements/bench.txt
-	@$(BIN)/python -m benchmarks $(ARGS)
-
 .PHONY: format
 format: $(VENV)/.ready ## Format the code and mend what ruff can mend.
 	@$(BIN)/ruff format
@@ -102,7 +100,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 lock: $(VENV)/.ready ## Write requirements/*.txt anew from pyproject.toml.
 	@$(UV_COMPILE) --upgrade pyproject.toml --extra dev -o requirements/dev.txt
 	@echo uv | $(UV_COMPILE) - -c requirements/dev.txt -o requirements/uv.txt
-	@for program in gateway dispatcher operator page bench; do \
+	@for program in gateway dispatcher operator page; do \
 	  $(UV_COMPILE) pyproject.toml --extra $$program -c requirements/dev.txt -o requirements/$$program.txt; done
 
 .PHONY: clean

@@ -13,3 +13,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fuzz-seed", type=int, default=None, help="Run this one case of a fuzz test, as its failure said."
     )
+    group.addoption("--schedules", type=int, default=10_000, help="How many schedules the simulation runs.")
+    group.addoption("--first-seed", type=int, default=1, help="The seed of the first of them.")
+    group.addoption("--seed", type=int, default=None, help="Replay this one schedule alone, and print its trace.")

@@ -24,19 +24,19 @@ class CursorFlusher:
     def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
         self._metrics = metrics
-        self._moved: set[ClientSubscription] = set()
+        self._moved: dict[ClientSubscription, None] = {}  # a set that keeps its order
         self._pending: dict[tuple[str, Destination], tuple[StreamId, StreamId]] = {}
         self._lock = asyncio.Lock()
 
     def mark(self, subscription: ClientSubscription) -> None:
         """The subscription has got further."""
         subscription.marked = True
-        self._moved.add(subscription)
+        self._moved[subscription] = None
 
     def collect(self, subscription: ClientSubscription) -> None:
         """Take what a subscription has got so far; it may be gone afterwards."""
         subscription.marked = False
-        self._moved.discard(subscription)
+        self._moved.pop(subscription, None)
         move = subscription.cursor_to_flush()
         if move is not None:
             self._keep(subscription.client.user, subscription.destination, *move)

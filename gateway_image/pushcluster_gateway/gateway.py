@@ -178,7 +178,7 @@ class Gateway:
                 if not client.subscriptions:
                     await self.registry.register(client.user, client.sid)
                     resync = True
-                for destination in {s.destination for s in client.subscriptions.values()}:
+                for destination in dict.fromkeys(s.destination for s in client.subscriptions.values()):
                     await self._refresh_destination(client, destination, resync=resync)
             except TooManySessions as error:
                 client.fail(closes.TOO_MANY_SESSIONS, str(error))

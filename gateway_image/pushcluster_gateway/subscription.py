@@ -41,6 +41,8 @@ class LogState:
     cursor: StreamId
     sent: StreamId
     oldest_seq: int
+    now_ms: int = 0
+    """Redis TIME."""
 
 
 class Write(NamedTuple):
@@ -80,7 +82,9 @@ class Subscription:
 
     __slots__ = (
         "_asked",
+        "_born_ms",
         "_entry_bytes",
+        "_hints_to",
         "_newest_seen",
         "_newest_when_asked",
         "_page_entries",
@@ -109,11 +113,14 @@ class Subscription:
         self._resume_after = last_message_id
         self._page_entries = page_entries
         self._entry_bytes = 0
+        self._born_ms = 0
         self._newest_seen: StreamId = ZERO_ID
         self._newest_when_asked: StreamId = ZERO_ID
         self._asked = False
         self._ticket = 0
         self._redelivered_to: StreamId = ZERO_ID
+        self._hints_to: StreamId = ZERO_ID
+        """Copies up to here are no news, and may be of a log that is gone: what the log holds shall say."""
         self._recovered: bool | None = None
         self._ready_told = False
 
@@ -123,6 +130,8 @@ class Subscription:
         """The session stands in the registry with this destination: from here on every append makes a copy for us."""
         self._newest_seen = max(self._newest_seen, log.newest)
         self._redelivered_to = log.sent
+        self._hints_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
+        self._born_ms = log.born_ms
         resume = self._resume_after
         if resume is None:
             self.position = log.cursor
@@ -143,14 +152,16 @@ class Subscription:
         """
         if self.phase is Phase.REGISTERING:
             return []
-        if log.newest < asked_at:
-            # The log went back behind what we have written: it was lost, or restored from an older state.
-            self._redelivered_to = max(self._redelivered_to, self.position)
-            self.position = self._newest_seen = log.newest
+        # A position that has moved since knows a younger log than this answer.
+        if asked_at == self.position and log.newest < asked_at:
+            # The log went back behind what was written: it was lost, or restored from an older state.
+            self._start_over(log.newest)
+        elif self._born_ms and self._born_ms < log.born_ms:
+            # It was lost, and another one has begun.
             self._recovered = False
-            self._asked = False
-            if self.window is not None:
-                self.window.reset(log.newest)
+            if self.position.ms < log.born_ms:
+                self._start_over(ZERO_ID)
+        self._born_ms = log.born_ms
         self._newest_seen = max(self._newest_seen, log.newest)
         if self.phase is Phase.LIVE and (resync or self._newest_seen > self.position):
             self.phase = Phase.CATCHUP
@@ -198,7 +209,7 @@ class Subscription:
         if (
             self.phase is not _LIVE
             or message_id.seq != self.position.seq + 1
-            or message_id <= self._redelivered_to
+            or message_id <= self._hints_to
             or message_id <= self.position
             or room_bytes <= 0
             or entry.expires_ms
@@ -215,10 +226,13 @@ class Subscription:
 
     def copy(self, entry: LogEntry, room_bytes: int, now_ms: int) -> list[Output]:
         """A copy arrived over AMQP."""
+        if self.phase is Phase.LIVE and entry.id <= self.position:
+            return []
+        if entry.id <= self._hints_to:
+            self.phase = Phase.CATCHUP
+            return self.proceed(room_bytes)
         if self.phase is not Phase.LIVE:
             self._newest_seen = max(self._newest_seen, entry.id)
-            return []
-        if entry.id <= self.position:
             return []
         if self._is_hole(entry) or room_bytes <= 0 or self._window_full:
             self._newest_seen = entry.id
@@ -281,6 +295,15 @@ class Subscription:
             self.window.add(entry.id)
         recovered, self._recovered = self._recovered, None
         return [Write(entry, entry.id <= self._redelivered_to, recovered)]
+
+    def _start_over(self, position: StreamId) -> None:
+        self._redelivered_to = max(self._redelivered_to, self.position)
+        self._hints_to = max(self._hints_to, self.position, self._newest_seen)
+        self.position = self._newest_seen = position
+        self._recovered = False
+        self._asked = False
+        if self.window is not None:
+            self.window.reset(position)
 
     def _pass(self, message_id: StreamId) -> None:
         self.position = message_id

@@ -285,6 +285,40 @@ class TestGaps:
         assert sub.refreshed(log(4), asked_at, resync=False, room_bytes=ROOM) == []
         assert sub.position == at(5)
 
+    def test_an_answer_older_than_what_was_written_since_is_not_taken_for_a_lost_log(self) -> None:
+        sub = live(4)
+        asked_at = sub.position
+        page = asked(sub.copy(entry(6, base_ms=9_000), ROOM, NOW_MS))
+        sub.page(page, [entry(seq, base_ms=9_000) for seq in (3, 4, 5, 6)], ROOM, NOW_MS)
+        sub.refreshed(log(2), asked_at, resync=True, room_bytes=ROOM)
+        assert sub.position == at(6, 9_000), "it has got past what Redis had lost"
+
+    def test_a_late_copy_of_a_lost_log_is_not_written(self) -> None:
+        sub = live(4)
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM))
+        sub.page(page, [], ROOM, NOW_MS)
+        assert is_live(sub)
+        outputs = sub.copy(entry(1), ROOM, NOW_MS)
+        assert written(outputs) == []
+        assert asked(outputs).after == ZERO_ID, "the log says what there is"
+
+    def test_a_log_that_began_anew_and_has_grown_past_the_position_is_read_from_its_beginning(self) -> None:
+        sub = live(4)
+        new = LogState(9_000, at(7, 9_000), ZERO_ID, ZERO_ID, 1)
+        outputs = sub.refreshed(new, sub.position, resync=True, room_bytes=ROOM)
+        assert asked(outputs).after == ZERO_ID
+        (write, *_) = sub.page(asked(outputs), [entry(1, base_ms=9_000)], ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is False
+
+    def test_a_log_that_began_anew_unnoticed_is_told_with_the_next_message(self) -> None:
+        sub = live(4)
+        sub.copy(entry(5, base_ms=9_000), ROOM, NOW_MS)  # it looks like the next one
+        sub.refreshed(LogState(9_000, at(5, 9_000), ZERO_ID, ZERO_ID, 1), sub.position, resync=False, room_bytes=ROOM)
+        (write,) = sub.copy(entry(6, base_ms=9_000), ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is False
+
 
 class TestAcks:
     @pytest.mark.parametrize("mode", [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL])

@@ -1,0 +1,159 @@
+"""Everything that can go wrong in a simulated world, and the hands that mend or do harm."""
+
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.scripts import Script
+from pushcluster_runtime.removal import remove_incarnation
+from tests.simulation import broker_model, redis_model
+from tests.simulation.clients import Device, Producer
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.programs import Dispatcher, Gateway, Process
+
+FAULTS: Final = (
+    *("kill_gateway", "kill_gateway", "stop_gateway", "kill_dispatcher", "kill_dispatcher", "stop_dispatcher"),
+    *("crash_redis", "crash_redis", "fill_redis", "crash_broker", "drop_amqp", "delete_queue"),
+    *("cut_off", "cut_off", "remove_by_mistake", "change_mode", "lose_producer", "forget"),
+    *("disconnect", "disconnect", "disconnect", "stay_away", "slow_down", "slow_down", "resubscribe"),
+)
+
+
+class Faults:
+    """The faults of a `World`, by the names in FAULTS."""
+
+    _rng: random.Random
+    _cuts: dict[tuple[str, str], float]
+    _full_until: float
+    random: Callable[[], float]
+    loop: SimulatedLoop
+    keys: Keys
+    mode: RoutingMode
+    redis: redis_model.Server
+    broker: broker_model.Server
+    gateways: list[Gateway]
+    dispatchers: list[Dispatcher]
+    devices: list[Device]
+    producers: list[Producer]
+
+    def trace(self, text: str, *values: Any) -> None:
+        raise NotImplementedError
+
+    def come(self, device: Device) -> None:
+        """Let a device connect, and stay."""
+        device.wanted = True
+        device.connect()
+
+    def _kill_gateway(self) -> None:
+        gateway = self._rng.choice(self.gateways)
+        gateway.kill()
+        self._restart(gateway)
+        if self.random() < 0.7:
+            self.loop.call_later(self.random() * 3.0, self._remove, gateway.incarnations[-1])
+
+    def _stop_gateway(self) -> None:
+        gateway = self._rng.choice(self.gateways)
+        gateway.stop()
+        self._restart(gateway)
+
+    def _kill_dispatcher(self) -> None:
+        dispatcher = self._rng.choice(self.dispatchers)
+        dispatcher.kill()
+        self._restart(dispatcher)
+
+    def _stop_dispatcher(self) -> None:
+        dispatcher = self._rng.choice(self.dispatchers)
+        dispatcher.stop()
+        self._restart(dispatcher)
+
+    def _restart(self, process: Process) -> None:
+        self.loop.call_later(0.1 + self.random() * 2.0, lambda: process.start(self.mode))
+
+    def _crash_redis(self) -> None:
+        self.redis.crash(self._rng.choice((0.0, 1.0, self.random())), 0.1 + self.random() * 1.5)
+
+    def _fill_redis(self) -> None:
+        self.trace("redis is full")
+        self._full_until = self.loop.time() + self.random() * 2.0
+
+    def _crash_broker(self) -> None:
+        for producer in self.producers:
+            producer.lose_connection()
+        self.broker.crash(0.1 + self.random() * 1.5)
+
+    def _drop_amqp(self) -> None:
+        if self.broker.connections:
+            connection = self._rng.choice(self.broker.connections)
+            self.trace("{} loses its AMQP connection", connection.owner.name)
+            self.broker.drop(connection)
+
+    def _delete_queue(self) -> None:
+        self.broker.delete_some_queue(self._rng.choice)
+
+    def _cut_off(self) -> None:
+        process = self._rng.choice((*self.gateways, *self.dispatchers))
+        service = self._rng.choice(("redis", "rabbitmq"))
+        for_s = self.random() * 5.0
+        self.trace("{} is cut off from {} for {:.2f} s", process.name, service, for_s)
+        self._cuts[process.name, service] = self.loop.time() + for_s
+        if service == "rabbitmq" and for_s > 1.0:
+            for connection in [each for each in self.broker.connections if each.owner is process.owner]:
+                self.loop.call_later(1.0, self.broker.drop, connection)
+
+    def _remove_by_mistake(self) -> None:
+        gateway = self._rng.choice(self.gateways)
+        if gateway.incarnations:
+            self._remove(gateway.incarnations[-1])
+
+    def _change_mode(self) -> None:
+        self.mode = self._rng.choice([mode for mode in RoutingMode if mode is not self.mode])
+        self.trace("the mode becomes {}", self.mode.value)
+        for n, process in enumerate((*self.gateways, *self.dispatchers)):
+            self.loop.call_later(n * 0.3, process.stop)
+            self.loop.call_later(n * 0.3 + 1.5, process.kill)
+            self.loop.call_later(n * 0.3 + 1.6, lambda process=process: process.start(self.mode))
+
+    def _lose_producer(self) -> None:
+        self._rng.choice(self.producers).lose_connection()
+
+    def _forget(self) -> None:
+        producer = self._rng.choice(self.producers)
+        user, destination = producer.user, Destination.parse(producer.destination)
+        self.trace("{} {} is forgotten", user, destination)
+        keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.destinations(user)]
+        self.redis.keyspace.run(Script.FORGET, keys, [str(destination)], self.redis.now_ms)
+
+    def _disconnect(self) -> None:
+        noticed_s = self._rng.choice((0.0, 0.1, 2.0))
+        self._rng.choice(self.devices).disconnect(noticed_after_s=noticed_s)
+
+    def _stay_away(self) -> None:
+        device = self._rng.choice(self.devices)
+        device.wanted = False
+        device.disconnect(noticed_after_s=0.1)
+        self.loop.call_later(0.5 + self.random() * 4.0, self.come, device)
+
+    def _slow_down(self) -> None:
+        device = self._rng.choice(self.devices)
+        self.trace("{} reads nothing", device.name)
+        device.slow = True
+        self.loop.call_later(self.random() * 4.0, setattr, device, "slow", False)
+
+    def _resubscribe(self) -> None:
+        self._rng.choice(self.devices).resubscribe()
+
+    def _remove(self, incarnation: Incarnation) -> None:
+        self.trace("the operator removes {}", incarnation)
+        self.loop.create_task(self._remove_all(incarnation))
+
+    async def _remove_all(self, incarnation: Incarnation) -> None:
+        client: Any = redis_model.Client(self)
+        try:
+            await remove_incarnation(client, client, self.keys, incarnation)
+        except Unavailable:
+            self.loop.call_later(1.0, self._remove, incarnation)

@@ -1,0 +1,268 @@
+"""What a simulated Redis holds: the contract's scripts as Python, with an undo log for what no fsync has covered.
+
+`tests/integration/test_keyspace.py` runs the same calls through the real scripts and compares.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.scripts import Script
+from tests.support.delivery import Entry, Fate
+
+
+@dataclass(slots=True)
+class Item:
+    """One entry of a stream."""
+
+    id: StreamId
+    fields: dict[bytes, bytes]
+
+    def reply(self) -> tuple[bytes, dict[bytes, bytes]]:
+        return str(self.id).encode(), self.fields
+
+
+@dataclass(slots=True)
+class Keyspace:
+    """What Redis holds, with an undo log for what no fsync has covered. Time comes in from outside, in ms."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[Entry]] = field(default_factory=dict)
+    """Every entry that the log of a key ever had, with its fate."""
+    idempotent: bool = True
+    """False is a mutant: message ids are not remembered."""
+    _undo: list[list[Callable[[], None]]] = field(default_factory=list)
+
+    @property
+    def unsynced(self) -> int:
+        """Commands that no fsync has covered."""
+        return len(self._undo)
+
+    def synced(self, commands: int) -> None:
+        """The oldest so many commands are on disk."""
+        del self._undo[:commands]
+
+    def lose(self, commands: int) -> None:
+        """The newest so many commands have not happened."""
+        for _ in range(commands):
+            for undo in reversed(self._undo.pop()):
+                undo()
+
+    def wipe(self) -> None:
+        """FLUSHALL."""
+        for entries in self.history.values():
+            for entry in entries:
+                entry.forgotten = True
+                if entry.fate is Fate.KEPT:
+                    entry.fate = Fate.WIPED
+        self.data.clear()
+        self._undo.clear()
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
+        """Run one script; return its reply or its error."""
+        self._undo.append([])
+        return getattr(self, f"_{script.value}")(keys, args, now)
+
+    def command(self, name: str, *args: Any) -> Any:
+        """Run one plain command."""
+        self._undo.append([])
+        return getattr(self, f"_command_{name}")(*args)
+
+    # Scripts
+
+    def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
+        meta_key, log_key, sessions_key, _, *id_keys = keys
+        body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms = args[:8]
+        sessions = [x for pair in self.data.get(sessions_key, {}).items() for x in pair]
+        log: list[Item] = self.data.get(log_key, [])
+        if id_keys and self.idempotent:
+            known = self.data.get(id_keys[0])
+            born = self.data.get(meta_key, {}).get("born")
+            if known is not None and known[1] > now and born is not None and known[0].ms >= born:
+                held = [item for item in log if item.id == known[0]]
+                expires = int(held[0].fields.get(b"e", b"0")) if held else 0
+                return [str(known[0]).encode(), 1, 0, sessions, expires]
+            if known is not None:
+                for entry in self.history[log_key]:
+                    entry.forgotten |= entry.id == known[0]
+        meta: dict[str, Any] = self._touch(meta_key, {})
+        newest: StreamId = meta.get("newest", StreamId(0, 0))
+        cursor: StreamId = meta.get("cursor", StreamId(0, 0))
+        new = StreamId(max(newest.ms, now), newest.seq + 1)
+        given = ((b"h", headers), (b"t", content_type), (b"m", message_id))
+        fields = {b"b": body, **{name: value for name, value in given if value}}
+        expires = now + int(ttl) if int(ttl) else 0
+        if expires:
+            fields[b"e"] = b"%d" % expires
+        log = self._touch(log_key, [])
+        log.append(Item(new, fields))
+        self._note(log_key, new, body.decode())
+        keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0)
+        self._trim(log_key, log, keep_from, now - int(offline_ms), int(max_entries))
+        before_oldest = new.seq - len(log)
+        dropped = max(0, before_oldest - max(cursor.seq, meta.get("accounted", 0)))
+        meta["newest"] = new
+        if dropped:
+            meta["accounted"] = before_oldest
+        meta.setdefault("born", now)
+        if id_keys:
+            self._touch(id_keys[0], None)
+            self.data[id_keys[0]] = (new, now + int(offline_ms))
+        return [str(new).encode(), 0, dropped, sessions, expires]
+
+    def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
+        sessions_key, meta_key, log_key, _ = keys
+        sid, incarnation, destination, most = args[0], args[1], args[2], args[5]
+        sessions: dict[bytes, bytes] = self._touch(sessions_key, {})
+        entry = sessions.get(sid.encode())
+        if entry is None:
+            if len(sessions) >= int(most):
+                return ResponseError(f"TOOMANYSESSIONS the user has {most} sessions")
+            entry = incarnation.encode()
+        if destination.encode() not in entry.split(b" ")[1:]:
+            entry = entry + b" " + destination.encode()
+        sessions[sid.encode()] = entry
+        meta = self.data.get(meta_key, {})
+        newest: StreamId = meta.get("newest", StreamId(0, 0))
+        cursor, sent = meta.get("cursor", StreamId(0, 0)), meta.get("sent", StreamId(0, 0))
+        oldest = newest.seq - len(self.data.get(log_key, [])) + 1
+        texts = str(cursor).encode(), str(sent).encode()
+        return [meta.get("born", 0), newest.ms, newest.seq, *texts, oldest, now]
+
+    def _unsubscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        sid, destination = args[0].encode(), args[1].encode()
+        entry = self.data.get(keys[0], {}).get(sid)
+        if entry is None:
+            return 0
+        words = entry.split(b" ")
+        if destination not in words:
+            return 0
+        self._touch(keys[0], {})[sid] = b" ".join(word for word in words if word != destination)
+        return 1
+
+    def _register(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        sessions: dict[bytes, bytes] = self._touch(keys[0], {})
+        sid = args[0].encode()
+        if sid not in sessions and len(sessions) >= int(args[3]):
+            return 0
+        sessions[sid] = args[1].encode()
+        return 1
+
+    def _remove_session(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        entry = self.data.get(keys[0], {}).get(args[0].encode())
+        if entry is None or entry.split(b" ")[0] != args[1].encode():
+            return 0
+        del self._touch(keys[0], {})[args[0].encode()]
+        return 1
+
+    def _advance_cursor(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        meta = self.data.get(keys[0])
+        if not meta or "newest" not in meta:
+            return 0
+        meta = self._touch(keys[0], {})
+        cursor, sent = StreamId.parse(args[0]), StreamId.parse(args[1])
+        moved = 0
+        if meta.get("cursor", StreamId(0, 0)) < cursor <= meta["newest"]:
+            meta["cursor"] = cursor
+            moved = 1
+        if meta.get("sent", StreamId(0, 0)) < sent <= meta["newest"]:
+            meta["sent"] = sent
+        return moved
+
+    def _renew_lease(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        gateways: dict[bytes, int] = self._touch(keys[0], {})
+        existed = args[0].encode() in gateways
+        gateways[args[0].encode()] = now + int(args[1])
+        return int(existed)
+
+    def _forget(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        found = 0
+        for key in keys[:2]:
+            if key in self.data:
+                self._touch(key, None)
+                del self.data[key]
+                found = 1
+        for entry in self.history.get(keys[1], []):
+            self._undo[-1].append(partial(_set_fate, entry, entry.fate))
+            entry.forgotten = True
+            if entry.fate is Fate.KEPT:
+                entry.fate = Fate.WIPED
+        return found
+
+    # Plain commands
+
+    def _command_set(self, key: str, value: Any) -> str:
+        self._touch(key, None)
+        self.data[key] = value
+        return "OK"
+
+    def _command_sadd(self, key: str, *members: str) -> int:
+        held: dict[bytes, None] = self._touch(key, {})
+        before = len(held)
+        held.update((member.encode(), None) for member in members)
+        return len(held) - before
+
+    def _command_srem(self, key: str, *members: str | bytes) -> int:
+        held: dict[bytes, None] = self._touch(key, {})
+        names = [member.encode() if isinstance(member, str) else member for member in members]
+        return sum(held.pop(name, 0) is None for name in names)
+
+    def _command_srandmember(self, key: str, count: int) -> list[bytes]:
+        return list(self.data.get(key, {}))[:count]
+
+    def _command_zrange(self, key: str) -> list[bytes]:
+        return list(self.data.get(key, {}))
+
+    def _command_zrem(self, key: str, member: str) -> int:
+        return int(self._touch(key, {}).pop(member.encode(), None) is not None)
+
+    def _command_xrange(self, key: str, low: str, high: str, count: int | None) -> list[Any]:
+        exclusive = low.startswith("(")
+        first = StreamId.parse(low.lstrip("("))
+        items: list[Item] = self.data.get(key, [])
+        found = [i for i in items if (i.id > first if exclusive else i.id >= first)]
+        if high != "+":
+            found = [item for item in found if item.id <= StreamId.parse(high)]
+        return [item.reply() for item in found[:count]]
+
+    # Steps
+
+    def _touch(self, key: str, default: Any) -> Any:
+        """Return a key's value to change it; what it was comes back if this command is lost."""
+        held = self.data.get(key)
+        saved = held.copy() if isinstance(held, dict | list) else held
+        self._undo[-1].append(partial(self._restore, key, saved))
+        if held is None and default is not None:
+            held = self.data[key] = default
+        return held
+
+    def _restore(self, key: str, saved: Any) -> None:
+        if saved is None:
+            self.data.pop(key, None)
+        else:
+            self.data[key] = saved
+
+    def _note(self, log_key: str, id_: StreamId, body: str) -> None:
+        entry = Entry(id_, body)
+        self.history.setdefault(log_key, []).append(entry)
+        self._undo[-1].append(partial(_set_fate, entry, Fate.VANISHED))
+
+    def _trim(self, log_key: str, log: list[Item], keep_from: int, too_old: int, max_entries: int) -> None:
+        kept = [item for item in log if item.id.ms >= keep_from][-max_entries:]
+        if len(kept) == len(log):
+            return
+        first = kept[0].id if kept else None
+        aged = {item.id for item in log if item.id.ms < keep_from}
+        for entry in self.history[log_key]:
+            if entry.fate is Fate.KEPT and (first is None or entry.id < first):
+                entry.fate = Fate.WINDOW if entry.id in aged and entry.id.ms >= too_old else Fate.LIMITS
+                self._undo[-1].insert(0, partial(_set_fate, entry, Fate.KEPT))
+        log[:] = kept
+
+
+def _set_fate(entry: Entry, fate: Fate) -> None:
+    entry.fate = fate

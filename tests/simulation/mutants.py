@@ -1,0 +1,170 @@
+"""The product, broken on purpose: each of these the simulation must find, or it proves nothing."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Final
+from unittest.mock import patch
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_dispatcher.barrier import Barrier
+from pushcluster_dispatcher.locations import Locations
+from pushcluster_dispatcher.log_entries import Appended
+from pushcluster_dispatcher.parse import Message
+from pushcluster_dispatcher.partition import PartitionSession
+from pushcluster_gateway.acks import AckWindow
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.gateway import Gateway
+from pushcluster_gateway.keeper import Keeper
+from pushcluster_gateway.lease import Lease
+from pushcluster_gateway.stomp.serializer import MessageEncoder
+from pushcluster_gateway.subscription import Phase, Ready, Subscription, Write
+from tests.simulation.keyspace import Keyspace
+
+
+def _skip_append() -> AbstractContextManager[Any]:
+    async def append(self: Locations, messages: Sequence[Message]) -> list[Appended]:
+        return [Appended("1-1", known=False, dropped=0, sessions={}, expires_ms=0) for _ in messages]
+
+    return patch.object(Locations, "append", append)
+
+
+def _skip_catchup() -> AbstractContextManager[Any]:
+    original = Subscription.registered
+
+    def registered(self: Subscription, log: Any) -> list[Any]:
+        original(self, log)
+        self.phase, self.position = Phase.LIVE, log.newest
+        return [Ready(self._recovered)]
+
+    return patch.object(Subscription, "registered", registered)
+
+
+def _acknowledge_before_barrier() -> AbstractContextManager[Any]:
+    def request(self: Barrier, run_id: str) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    return patch.object(Barrier, "request", request)
+
+
+def _acknowledge_before_append() -> AbstractContextManager[Any]:
+    original = PartitionSession._process
+
+    async def process(self: PartitionSession, batch: Any) -> Any:
+        self._channel.ack(batch[-1].tag, multiple=True)
+        return await original(self, batch)
+
+    return patch.object(PartitionSession, "_process", process)
+
+
+def _forget_message_ids() -> AbstractContextManager[Any]:
+    original = Locations._build_call
+
+    def build_call(self: Locations, message: Message) -> bytes:
+        return original(self, replace(message, message_id=""))
+
+    return patch.object(Locations, "_build_call", build_call)
+
+
+def _move_cursor_back() -> AbstractContextManager[Any]:
+    def advance(self: Keyspace, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        meta = self._touch(keys[0], {})
+        meta["cursor"] = StreamId(meta.get("cursor", StreamId(0, 0)).ms - 1, 0)
+        return 1
+
+    return patch.object(Keyspace, "_advance_cursor", advance)
+
+
+def _move_cursor_before_the_socket() -> AbstractContextManager[Any]:
+    def cursor_to_flush(self: ClientSubscription) -> tuple[StreamId, StreamId]:
+        return self.machine.position, self.machine.sent
+
+    return patch.object(ClientSubscription, "cursor_to_flush", cursor_to_flush)
+
+
+def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
+    original = AckWindow.settle
+
+    def settle(self: AckWindow, message_ids: list[StreamId]) -> None:
+        original(self, message_ids)
+        self.cursor = max([self.cursor, *message_ids])
+
+    return patch.object(AckWindow, "settle", settle)
+
+
+def _miss_holes() -> AbstractContextManager[Any]:
+    return patch.object(Subscription, "_is_hole", lambda self, entry: False)
+
+
+def _write_what_was_written() -> AbstractContextManager[Any]:
+    original = Subscription.copy
+
+    def copy(self: Subscription, entry: Any, room_bytes: int, now_ms: int) -> list[Any]:
+        if self.phase is Phase.LIVE and entry.id <= self.position:
+            return [Write(entry, redelivered=True, recovered=None)]
+        return original(self, entry, room_bytes, now_ms)
+
+    return patch.object(Subscription, "copy", copy)
+
+
+def _hide_gaps() -> AbstractContextManager[Any]:
+    original = MessageEncoder.encode_head
+
+    def encode_head(
+        self: MessageEncoder, message_id: StreamId, *, redelivered: bool = False, recovered: bool | None = None
+    ) -> bytes:
+        return original(self, message_id, redelivered=redelivered, recovered=None if recovered is None else True)
+
+    return patch.object(MessageEncoder, "encode_head", encode_head)
+
+
+def _ignore_a_lost_lease() -> AbstractContextManager[Any]:
+    original = Lease.renewed
+
+    def renewed(self: Lease, **facts: Any) -> Any:
+        return original(self, **{**facts, "existed": True})
+
+    return patch.object(Lease, "renewed", renewed)
+
+
+def _ignore_a_restarted_redis() -> AbstractContextManager[Any]:
+    original = Lease.renewed
+
+    def renewed(self: Lease, **facts: Any) -> Any:
+        lease, _ = original(self, **facts)
+        return lease, None
+
+    return patch.object(Lease, "renewed", renewed)
+
+
+def _ignore_lost_queues() -> AbstractContextManager[Any]:
+    async def on_broker_connected(self: Gateway) -> None:
+        await self.queues.reopen(self.hub.subscriptions())
+
+    return patch.object(Gateway, "on_broker_connected", on_broker_connected)
+
+
+def _stand_still() -> AbstractContextManager[Any]:
+    return patch.object(Keeper, "next_step", lambda self: [])
+
+
+MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
+    "APPEND is skipped": _skip_append,
+    "CATCHUP is skipped": _skip_catchup,
+    "acknowledged before the barrier": _acknowledge_before_barrier,
+    "acknowledged before the append": _acknowledge_before_append,
+    "message ids are forgotten": _forget_message_ids,
+    "the cursor moves back": _move_cursor_back,
+    "the cursor moves before the socket write": _move_cursor_before_the_socket,
+    "the cursor jumps over what is not acknowledged": _jump_over_unacknowledged,
+    "holes are not noticed": _miss_holes,
+    "what was written is written again": _write_what_was_written,
+    "gaps are not told": _hide_gaps,
+    "no resync after a lost lease": _ignore_a_lost_lease,
+    "no resync after any doubt about the lease": _ignore_a_restarted_redis,
+    "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,
+    "no walk": _stand_still,
+}

@@ -1,0 +1,335 @@
+"""Judges deliveries against the promises 1 to 4 of the README. Pure: logs in, a report out.
+
+The same judge serves the simulation and the runs against real services. It trusts nothing that a gateway says about
+itself: publishers log attempts and confirms, clients log what they saw, and the log's history says what was there to
+be seen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from pushcluster_contract.ids import ZERO_ID, StreamId
+
+MAX_EXAMPLES: Final = 5
+"""Offending examples that a report keeps of each kind; the counts are complete."""
+
+Channel = tuple[str, str]
+"""(user, destination)."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One message of a publisher; its place in `History.attempts` is the order of first attempts."""
+
+    body: str
+    attempted_at: float
+    """Seconds of the same clock as `Subscribed.subscribed_at`."""
+    confirmed: bool = False
+    expires: bool = False
+    """It carries an `expiration`: then it may never be seen."""
+
+
+class Fate(Enum):
+    """What became of a log entry."""
+
+    KEPT = auto()
+    LIMITS = auto()
+    """Trimmed by `maxPerDestination`, or `ttlSeconds` old: promise 3 lets it go."""
+    WINDOW = auto()
+    """Trimmed because some session had got it and the resume window was over: promise 4 lets it go."""
+    VANISHED = auto()
+    """Lost with a Redis that had it in memory alone: its message must come again, under another id."""
+    WIPED = auto()
+    """Somebody emptied Redis: gone, but not in silence."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry that a log held at some time."""
+
+    id: StreamId
+    body: str
+    fate: Fate = Fate.KEPT
+    forgotten: bool = False
+    """Its producer's message id is not known any more, past the retention or with an emptied Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One MESSAGE, as its client got it."""
+
+    id: StreamId
+    body: str
+    redelivered: bool = False
+    recovered: bool | None = None
+
+
+@dataclass(slots=True)
+class Subscribed:
+    """One subscription in one session of one device."""
+
+    device: str
+    acknowledges: bool = False
+    """Ack modes `client` and `client-individual`."""
+    last_message_id: StreamId | None = None
+    subscribed_at: float | None = None
+    """When its RECEIPT came."""
+    recovered: bool | None = None
+    """On the RECEIPT."""
+    seen: list[Seen] = field(default_factory=list)
+    handled: set[StreamId] = field(default_factory=set)
+    """ACK or NACK was sent."""
+    unread: set[StreamId] = field(default_factory=set)
+    """What the server's socket took and the client never read, as far as known: in ack mode `auto` promise 1 ends
+    with the socket write."""
+    open: bool = False
+    """It still stands at the end."""
+
+
+@dataclass(slots=True)
+class History:
+    """Everything about one user's destination."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    log: list[Entry] = field(default_factory=list)
+    """In the order of appends."""
+    subscriptions: list[Subscribed] = field(default_factory=list)
+    """In the order of SUBSCRIBE."""
+    rejected: set[str] = field(default_factory=set)
+    """Bodies that went to `push.rejected`."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts over all channels. `ok` is what the promises ask for."""
+
+    attempted: int = 0
+    confirmed: int = 0
+    delivered: int = 0
+    """Messages that some session got."""
+    stored: int = 0
+    """Confirmed, not delivered, kept for an offline user."""
+    dropped: int = 0
+    """Confirmed, not delivered, gone by the limits of promise 3 or with an emptied Redis."""
+    lost: int = 0
+    duplicated: int = 0
+    """Seen again by the same device."""
+    unmarked: int = 0
+    """Of those, without `redelivered:true`."""
+    renumbered: int = 0
+    """Of those, under another message-id."""
+    reordered: int = 0
+    unexpected: int = 0
+    signalled_gaps: int = 0
+    unsignalled_gaps: int = 0
+    outrun: int = 0
+    """Signalled gaps of an open subscription behind a faster session of the same user (see `Fate.WINDOW`)."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost, reordered, unexpected or missing in silence."""
+        return not (self.lost or self.reordered or self.unexpected or self.unsignalled_gaps)
+
+    def note(self, kind: str, example: str) -> None:
+        """Count one offence."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        examples = self.examples.setdefault(kind, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append(example)
+
+    def describe(self) -> str:
+        """Return the counts and the first examples of every offence, for people."""
+        names = [name for name in self.__slots__ if name != "examples"]
+        lines = [" ".join(f"{name}={getattr(self, name)}" for name in names)]
+        lines += [f"{kind}: {example}" for kind, examples in self.examples.items() for example in examples]
+        return "\n".join(lines)
+
+
+def check(histories: Mapping[Channel, History]) -> Report:
+    """Judge everything that happened."""
+    report = Report()
+    for (user, destination), history in histories.items():
+        _Judge(f"{user} {destination}", history, report).judge()
+    return report
+
+
+class _Judge:
+    """One channel."""
+
+    def __init__(self, name: str, history: History, report: Report) -> None:
+        self._name = name
+        self._history = history
+        self._report = report
+        self._index = {attempt.body: n for n, attempt in enumerate(history.attempts)}
+        self._entries: dict[str, list[Entry]] = {}
+        for entry in history.log:
+            self._entries.setdefault(entry.body, []).append(entry)
+        self._by_id = {entry.id: entry for entry in history.log}
+
+    def judge(self) -> None:
+        self._judge_log()
+        known: dict[str, set[str]] = {}
+        for number, subscription in enumerate(self._history.subscriptions):
+            name = f"{self._name} subscription {number} of {subscription.device}"
+            of_device = known.setdefault(subscription.device, set())
+            before = set(of_device)
+            self._judge_frames(name, subscription, of_device)
+            self._judge_holes(name, subscription, before)
+        self._judge_user()
+
+    def _judge_log(self) -> None:
+        newest, last = -1, ZERO_ID
+        appended: dict[str, Entry] = {}
+        for entry in self._history.log:
+            if entry.body not in self._index:
+                self._report.note("unexpected", f"{self._name}: {entry.id} holds {entry.body!r}: nobody published it")
+                continue
+            if entry.id <= last:
+                self._report.note("reordered", f"{self._name}: {entry.id} was appended after {last}")
+            last = entry.id
+            earlier = appended.get(entry.body)
+            if earlier is not None:
+                if earlier.fate is not Fate.VANISHED and not earlier.forgotten:
+                    self._report.note(
+                        "unexpected", f"{self._name}: {entry.body!r} is in the log as {earlier.id} and {entry.id}"
+                    )
+            elif self._index[entry.body] < newest:
+                self._report.note("reordered", f"{self._name}: {entry.body!r} ({entry.id}) behind a later message")
+            appended[entry.body] = entry
+            newest = max(newest, self._index[entry.body])
+
+    def _judge_frames(self, name: str, subscription: Subscribed, known: set[str]) -> None:
+        """Order, doubles and strangers among what a client saw; `known` is what its device has seen so far."""
+        report = self._report
+        newest_id, newest_index = ZERO_ID, -1
+        if subscription.last_message_id is not None and subscription.seen and subscription.seen[0].recovered is None:
+            first = subscription.seen[0].id
+            report.note("unexpected", f"{name}: resumed, and {first} does not say whether everything was recovered")
+        for frame in subscription.seen:
+            index = self._index.get(frame.body)
+            entry = self._by_id.get(frame.id)
+            if index is None or (entry is not None and entry.body != frame.body):
+                report.note("unexpected", f"{name}: {frame.id} {frame.body!r} is not what was published")
+                continue
+            if entry is None and self._history.log:
+                report.note("unexpected", f"{name}: {frame.id} {frame.body!r} stands in no log")
+            if frame.id <= newest_id:
+                report.note("reordered", f"{name}: {frame.id} came after {newest_id}")
+            newest_id = max(newest_id, frame.id)
+            if frame.body in known:
+                report.duplicated += 1
+                report.unmarked += not frame.redelivered
+                report.renumbered += len(self._entries.get(frame.body, ())) > 1
+            elif index < newest_index and not any(each.forgotten for each in self._entries.get(frame.body, ())):
+                report.note("reordered", f"{name}: {frame.body!r} came after a later message")
+            known.add(frame.body)
+            newest_index = max(newest_index, index)
+
+    def _judge_holes(self, name: str, subscription: Subscribed, before: set[str]) -> None:
+        """Nothing that a subscription had to get is missing, or it was told so."""
+        got = before | {frame.body for frame in subscription.seen}
+        signals = [frame for frame in subscription.seen if frame.recovered is False]
+        self._report.signalled_gaps += len(signals)
+        if subscription.recovered is False and not (subscription.seen and subscription.seen[0].recovered is False):
+            self._report.signalled_gaps += 1
+        for entry in self._expected(subscription):
+            attempt = self._attempt(entry)
+            if attempt is None or entry.body in got or attempt.expires:
+                continue
+            if self._follows_a_wiped_one(entry):
+                continue
+            if entry.fate is Fate.KEPT:
+                self._report.note("lost", f"{name}: {entry.id} {entry.body!r} is in the log and was never seen")
+            elif entry.fate is Fate.VANISHED:
+                continue  # it comes again under another id, or `_judge_user` finds it lost
+            elif entry.fate is Fate.WIPED and not _had_begun(subscription, entry.id):
+                continue  # an emptied Redis looks like a log that has just begun, unless one knows better
+            elif not _is_signalled(subscription, entry.id):
+                self._report.note("unsignalled_gaps", f"{name}: {entry.id} {entry.body!r} ({entry.fate.name.lower()})")
+            elif entry.fate is Fate.WINDOW and subscription.open and not self._missed_before(subscription, entry):
+                self._report.outrun += 1
+
+    def _expected(self, subscription: Subscribed) -> Iterable[Entry]:
+        seen, since = subscription.seen, subscription.subscribed_at
+        end = None if subscription.open else (seen[-1].id if seen else ZERO_ID)
+        start = subscription.last_message_id
+        if start is None and seen:
+            start = seen[0].id
+        for entry in self._history.log:
+            if end is not None and entry.id > end:
+                continue
+            attempt = self._attempt(entry)
+            begins_after = since is not None and attempt is not None and attempt.attempted_at > since
+            if begins_after or (start is not None and entry.id > start):
+                yield entry
+
+    def _follows_a_wiped_one(self, entry: Entry) -> bool:
+        """Whether its log began anew: what a session that was connected then gets of it is not promised.
+
+        Sequence numbers begin anew as well, so they may happen to go on where the session stood.
+        """
+        return any(each.fate is Fate.WIPED and each.id < entry.id for each in self._history.log)
+
+    def _missed_before(self, subscription: Subscribed, entry: Entry) -> bool:
+        attempt = self._attempt(entry)
+        since = subscription.subscribed_at
+        return attempt is None or since is None or attempt.attempted_at <= since
+
+    def _judge_user(self) -> None:
+        """Every confirmed message reached some session of the user, or waits for one."""
+        report, history = self._report, self._history
+        online = any(subscription.open for subscription in history.subscriptions)
+        delivered = self._delivered()
+        for attempt in history.attempts:
+            report.attempted += 1
+            report.confirmed += attempt.confirmed
+            entries = self._entries.get(attempt.body, [])
+            if attempt.body in delivered:
+                report.delivered += 1
+            elif attempt.expires or attempt.body in history.rejected or not attempt.confirmed:
+                continue
+            elif entries and (entries[-1].fate in {Fate.LIMITS, Fate.WIPED} or self._follows_a_wiped_one(entries[-1])):
+                report.dropped += 1
+            elif entries and entries[-1].fate is Fate.KEPT and not online:
+                report.stored += 1
+            else:
+                where = f"{entries[-1].id} {entries[-1].fate.name.lower()}" if entries else "in no log"
+                report.note("lost", f"{self._name}: {attempt.body!r} was confirmed and reached nobody ({where})")
+
+    def _delivered(self) -> set[str]:
+        """Bodies that a session got: with ack modes `client*` it has acknowledged them, or asked for what follows."""
+        delivered: set[str] = set()
+        told: dict[str, StreamId] = {}
+        for subscription in self._history.subscriptions:
+            if subscription.last_message_id is not None:
+                told[subscription.device] = max(told.get(subscription.device, ZERO_ID), subscription.last_message_id)
+        for subscription in self._history.subscriptions:
+            has = told.get(subscription.device, ZERO_ID)
+            for frame in subscription.seen:
+                settled = subscription.open or frame.id in subscription.handled or frame.id <= has
+                if settled or not subscription.acknowledges:
+                    delivered.add(frame.body)
+            if not subscription.acknowledges:
+                delivered.update(self._by_id[id_].body for id_ in subscription.unread if id_ in self._by_id)
+        return delivered
+
+    def _attempt(self, entry: Entry) -> Attempt | None:
+        index = self._index.get(entry.body)
+        return None if index is None else self._history.attempts[index]
+
+
+def _had_begun(subscription: Subscribed, missing: StreamId) -> bool:
+    """Whether the subscription had a place in the log when the entry was appended."""
+    return subscription.last_message_id is not None or any(frame.id < missing for frame in subscription.seen)
+
+
+def _is_signalled(subscription: Subscribed, missing: StreamId) -> bool:
+    """Whether `recovered:false` stands between what was seen before and after the missing entry."""
+    previous: Sequence[Seen] = [frame for frame in subscription.seen if frame.id < missing]
+    following = subscription.seen[len(previous) :]
+    if not previous and subscription.recovered is False:
+        return True
+    return bool(following) and following[0].recovered is False

@@ -1,0 +1,211 @@
+"""The delivery checker itself: it counts every kind of offence, and nothing else."""
+
+from pushcluster_contract.ids import StreamId
+from tests.support.delivery import MAX_EXAMPLES, Attempt, Entry, Fate, History, Report, Seen, Subscribed, check
+
+
+def at(seq: int) -> StreamId:
+    return StreamId(1_000 + seq, seq)
+
+
+def seen(*seqs: int, **facts: bool) -> list[Seen]:
+    return [Seen(at(seq), f"m{seq}", **facts) for seq in seqs]
+
+
+def history(count: int, *subscriptions: Subscribed, confirmed: bool = True) -> History:
+    """Return one of messages m1 to m<count>, published at the seconds 1 to <count> and all in the log."""
+    numbers = range(1, count + 1)
+    return History(
+        attempts=[Attempt(f"m{n}", float(n), confirmed=confirmed) for n in numbers],
+        log=[Entry(at(n), f"m{n}") for n in numbers],
+        subscriptions=list(subscriptions),
+    )
+
+
+def judge(one: History) -> Report:
+    return check({("ann", "/queue/x"): one})
+
+
+def test_everything_seen_once_and_in_order_is_fine() -> None:
+    report = judge(history(3, Subscribed("phone", subscribed_at=0.0, seen=seen(1, 2, 3), open=True)))
+    assert report.ok
+    assert (report.attempted, report.confirmed, report.delivered) == (3, 3, 3)
+    assert not report.examples
+
+
+def test_a_message_that_is_in_no_log_is_lost() -> None:
+    one = history(2, Subscribed("phone", seen=seen(1), open=True))
+    del one.log[1]
+    report = judge(one)
+    assert report.lost == 1
+    assert "in no log" in report.examples["lost"][0]
+
+
+def test_what_was_not_confirmed_may_be_missing() -> None:
+    one = history(2, Subscribed("phone", seen=seen(1), open=True), confirmed=False)
+    del one.log[1]
+    assert judge(one).ok
+
+
+def test_a_hole_between_two_messages_is_a_loss() -> None:
+    assert judge(history(3, Subscribed("phone", seen=seen(1, 3), open=True))).lost == 2, "by the session and the user"
+
+
+def test_a_session_that_stays_behind_at_the_end_is_a_loss_even_if_another_got_it() -> None:
+    phone = Subscribed("phone", seen=seen(1, 2), open=True)
+    laptop = Subscribed("laptop", subscribed_at=0.5, seen=seen(1), open=True)
+    report = judge(history(2, phone, laptop))
+    assert report.lost == 1
+    assert "laptop" in report.examples["lost"][0]
+
+
+def test_a_session_that_has_seen_nothing_must_get_what_was_published_after_its_receipt() -> None:
+    phone = Subscribed("phone", seen=seen(1, 2), open=True)
+    laptop = Subscribed("laptop", subscribed_at=1.5, open=True)
+    assert judge(history(2, phone, laptop)).lost == 1
+
+
+def test_a_session_that_has_ended_owes_nothing_after_what_it_saw() -> None:
+    old = Subscribed("phone", subscribed_at=0.0, seen=seen(1))
+    new = Subscribed("phone", subscribed_at=1.5, seen=seen(2), open=True)
+    assert judge(history(2, old, new)).ok
+
+
+def test_a_resume_must_begin_where_it_was_asked_to() -> None:
+    old = Subscribed("phone", seen=seen(1))
+    new = Subscribed("phone", last_message_id=at(1), seen=seen(3, recovered=True), open=True)
+    assert judge(history(3, old, new)).lost == 2
+
+
+def test_a_resume_must_say_whether_it_recovered() -> None:
+    old = Subscribed("phone", seen=seen(1))
+    new = Subscribed("phone", last_message_id=at(1), seen=seen(2), open=True)
+    assert judge(history(2, old, new)).unexpected == 1
+
+
+def test_in_client_mode_a_message_counts_once_it_is_acknowledged() -> None:
+    gone = Subscribed("phone", acknowledges=True, seen=seen(1))
+    new = Subscribed("phone", acknowledges=True, open=True)
+    assert judge(history(1, gone, new)).lost == 1
+    gone.handled.add(at(1))
+    assert judge(history(1, gone, new)).ok
+
+
+def test_who_asks_for_what_follows_has_got_what_came_before() -> None:
+    gone = Subscribed("phone", acknowledges=True, seen=seen(1))
+    new = Subscribed("phone", acknowledges=True, last_message_id=at(1), open=True)
+    assert judge(history(1, gone, new)).ok
+
+
+def test_in_mode_auto_the_promise_ends_with_the_socket_write() -> None:
+    one = history(1, Subscribed("phone"), Subscribed("phone", open=True))
+    assert judge(one).lost == 1
+    one.subscriptions[0].unread.add(at(1))
+    assert judge(one).ok
+
+
+def test_what_waits_for_an_offline_user_is_stored() -> None:
+    report = judge(history(2, Subscribed("phone", seen=seen(1))))
+    assert report.ok
+    assert report.stored == 1
+
+
+def test_a_duplicate_is_counted_and_allowed() -> None:
+    old = Subscribed("phone", seen=seen(1, 2))
+    new = Subscribed("phone", seen=[*seen(2, redelivered=True), *seen(3)], open=True)
+    report = judge(history(3, old, new))
+    assert report.ok
+    assert (report.duplicated, report.unmarked) == (1, 0)
+
+
+def test_a_duplicate_without_its_mark_is_counted() -> None:
+    report = judge(history(1, Subscribed("phone", seen=seen(1)), Subscribed("phone", seen=seen(1), open=True)))
+    assert (report.duplicated, report.unmarked) == (1, 1)
+
+
+def test_the_same_message_twice_in_one_subscription_is_out_of_order() -> None:
+    assert judge(history(2, Subscribed("phone", seen=seen(1, 2, 1), open=True))).reordered == 1
+
+
+def test_a_later_message_first_is_out_of_order() -> None:
+    assert judge(history(3, Subscribed("phone", seen=seen(1, 3, 2), open=True))).reordered == 2, "by id and by place"
+
+
+def test_a_log_in_another_order_than_the_publisher_s_is_out_of_order() -> None:
+    one = history(2, Subscribed("phone", seen=[Seen(at(1), "m2"), Seen(at(2), "m1")], open=True))
+    one.log = [Entry(at(1), "m2"), Entry(at(2), "m1")]
+    assert judge(one).reordered == 2, "in the log and at the client"
+
+
+def test_a_message_that_nobody_published_is_unexpected() -> None:
+    assert judge(history(1, Subscribed("phone", seen=[*seen(1), Seen(at(2), "?")], open=True))).unexpected == 1
+
+
+def test_one_message_under_two_ids_is_unexpected() -> None:
+    one = history(1, Subscribed("phone", seen=[Seen(at(1), "m1"), Seen(at(2), "m1")], open=True))
+    one.log.append(Entry(at(2), "m1"))
+    assert judge(one).unexpected == 1
+
+
+def test_a_message_may_come_under_another_id_when_redis_lost_the_first_one() -> None:
+    one = history(1, Subscribed("phone", seen=[Seen(at(1), "m1"), Seen(at(2), "m1")], open=True))
+    one.log = [Entry(at(1), "m1", Fate.VANISHED), Entry(at(2), "m1")]
+    report = judge(one)
+    assert report.ok
+    assert (report.duplicated, report.renumbered) == (1, 1)
+
+
+def test_a_trimmed_message_is_a_gap_that_has_to_be_told() -> None:
+    phone = Subscribed("phone", seen=seen(1, 3), open=True)
+    one = history(3, phone)
+    one.log[1].fate = Fate.LIMITS
+    assert judge(one).unsignalled_gaps == 1
+    phone.seen[1] = Seen(at(3), "m3", recovered=False)
+    report = judge(one)
+    assert report.ok
+    assert (report.signalled_gaps, report.dropped) == (1, 1)
+
+
+def test_the_receipt_may_tell_of_a_gap_before_the_first_message() -> None:
+    new = Subscribed("phone", last_message_id=at(1), recovered=False, seen=seen(3, recovered=False), open=True)
+    one = history(3, Subscribed("phone", seen=seen(1)), new)
+    one.log[1].fate = Fate.LIMITS
+    assert judge(one).ok
+
+
+def test_a_message_trimmed_as_delivered_that_nobody_got_is_lost() -> None:
+    one = history(2, Subscribed("phone", seen=seen(2), open=True))
+    one.log[0].fate = Fate.WINDOW
+    assert judge(one).lost == 1
+
+
+def test_an_open_session_that_another_one_has_outrun_is_counted() -> None:
+    phone = Subscribed("phone", subscribed_at=0.0, seen=seen(1, 2), open=True)
+    laptop = Subscribed("laptop", subscribed_at=0.0, seen=[Seen(at(2), "m2", recovered=False)], open=True)
+    one = history(2, phone, laptop)
+    one.log[0].fate = Fate.WINDOW
+    report = judge(one)
+    assert report.ok
+    assert report.outrun == 1
+
+
+def test_an_expired_message_is_no_gap() -> None:
+    one = history(3, Subscribed("phone", seen=seen(1, 3), open=True))
+    one.attempts[1].expires = True
+    assert judge(one).ok
+
+
+def test_a_rejected_message_is_not_lost() -> None:
+    one = history(1, Subscribed("phone", open=True))
+    one.log.clear()
+    one.rejected.add("m1")
+    assert judge(one).ok
+
+
+def test_every_offence_is_counted_and_the_first_examples_are_kept() -> None:
+    one = history(50, Subscribed("phone", open=True))
+    one.log.clear()
+    report = judge(one)
+    assert report.lost == 50
+    assert len(report.examples["lost"]) == MAX_EXAMPLES
+    assert "lost=50" in report.describe()
