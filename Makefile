@@ -80,6 +80,12 @@ test-e2e: $(VENV)/.ready ## The tests on kind.
 check: $(VENV)/.ready ## Static checks alone: ruff, mypy strict, import-linter.
 	@$(BIN)/pytest tests/static $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.ready ## Measure against peers in under 10 minutes; writes docs/benchmarks.md with its pictures. ARGS="--long" for more.
+	@$(PYTHON) -m local_cluster images --only data-plane
+	@$(BIN)/uv pip install --quiet --python $(VENV) --require-hashes -r requirements/bench.txt
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: format
 format: $(VENV)/.ready ## Format the code and mend what ruff can mend.
 	@$(BIN)/ruff format
@@ -100,7 +106,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-em
 lock: $(VENV)/.ready ## Write requirements/*.txt anew from pyproject.toml.
 	@$(UV_COMPILE) --upgrade pyproject.toml --extra dev -o requirements/dev.txt
 	@echo uv | $(UV_COMPILE) - -c requirements/dev.txt -o requirements/uv.txt
-	@for program in gateway dispatcher operator page; do \
+	@for program in gateway dispatcher operator page bench; do \
 	  $(UV_COMPILE) pyproject.toml --extra $$program -c requirements/dev.txt -o requirements/$$program.txt; done
 
 .PHONY: clean

@@ -3,6 +3,7 @@
 PushClusterError
 ├── InvalidInput   the sender of this value: it will never be accepted as it is
 └── Unavailable    time: the same call may succeed later
+    └── TooOld     whoever keeps the service: it has to be upgraded first
 """
 
 
@@ -16,3 +17,7 @@ class InvalidInput(PushClusterError, ValueError):
 
 class Unavailable(PushClusterError):
     """A service cannot answer now (down, full, loading); repeating later is right."""
+
+
+class TooOld(Unavailable):
+    """A service is older than what is needed; repeating finds out when it was upgraded."""

@@ -56,6 +56,13 @@ LEASE_RENEW_MS: Final = 2_000
 WALK_ROUND_MS: Final = 120_000
 """A gateway looks at each of its sessions once in about this time (step G1)."""
 
+MIN_KEPT_DELIVERED_MS: Final = 180_000
+"""What one session of a user has got stays this long at least, however short the resume window: another one whose copy
+was lost may read it from the log until its gateway's walk has come by, and a slow one until it is closed."""
+
+TRIMMED_ENTRIES: Final = 1_000
+"""Entries that one move of a cursor takes out of a log."""
+
 SESSIONS_TTL_MS: Final = 600_000
 """`{u}:sessions` expires this long after the last gateway's walk touched it."""
 

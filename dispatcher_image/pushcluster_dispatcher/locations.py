@@ -48,7 +48,7 @@ class Locations:
         self._retention_args: tuple[Argument, ...] = (
             retention.max_entries,
             retention.offline_ttl_ms,
-            retention.resume_window_ms,
+            retention.kept_delivered_ms,
             retention.meta_ttl_ms,
         )
         self._keys = keys
@@ -60,18 +60,20 @@ class Locations:
     async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
         """Append messages in order and return what became of each.
 
-        Repeats for as long as Redis cannot take them (full, loading, read-only). Raises Unavailable when the
-        connection is lost: then nobody knows which of them were appended.
+        Repeats for as long as Redis cannot take them (full, loading, read-only), each time with half of them: what
+        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. Raises
+        Unavailable when the connection is lost: then nobody knows which of them were appended.
         """
         results: list[Appended | Refused | None] = [None] * len(messages)
         calls = [self._build_call(message) for message in messages]
-        pending = _group(messages)
+        pending, most = _group(messages), len(messages)
         while pending:
-            replies = await self._run(pending, calls)
-            trouble = _take(replies, results)
+            trouble = _take(await self._run(_first(pending, most), calls), results)
             if trouble is None:
-                break
-            await self._recover(trouble)
+                most *= 2
+            else:
+                await self._recover(trouble)
+                most = max(1, most // 2)
             pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
         self._backoff.reset()
         self._waiting = False
@@ -139,6 +141,17 @@ def _group(messages: Sequence[Message]) -> list[list[int]]:
     for n, message in enumerate(messages):
         groups.setdefault((message.user, message.destination), []).append(n)
     return list(groups.values())
+
+
+def _first(groups: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
+    """Return so many positions of the groups, in order."""
+    taken: list[Sequence[int]] = []
+    for group in groups:
+        if most <= 0:
+            break
+        taken.append(group[:most])
+        most -= len(group)
+    return taken
 
 
 def _take(replies: Mapping[int, Reply], results: list[Appended | Refused | None]) -> Exception | None:

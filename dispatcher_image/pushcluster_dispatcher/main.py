@@ -34,7 +34,7 @@ def new_backoff() -> Backoff:
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
-    """Run a dispatcher until `stop`. Raises InvalidInput when Redis is too old."""
+    """Run a dispatcher until `stop`."""
     metrics, keys = Metrics(), Keys(settings.cluster)
     name = f"dispatcher:{settings.pod_name}"
     link = RedisLink(settings.redis_url, name=f"{name}:append", backoff=new_backoff())

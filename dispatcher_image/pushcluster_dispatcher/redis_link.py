@@ -30,7 +30,7 @@ class RedisLink:
         return self._wire
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled. InvalidInput (the server is too old) goes to the caller."""
+        """Connect, and connect again, until cancelled."""
         try:
             while True:
                 await self._hold_one()

@@ -6,7 +6,7 @@ from typing import Final, Self
 from pushcluster_contract import env
 from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.ids import check_cluster
-from pushcluster_contract.limits import META_EXTRA_TTL_MS
+from pushcluster_contract.limits import META_EXTRA_TTL_MS, MIN_KEPT_DELIVERED_MS
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_runtime.settings import Environment
 
@@ -25,6 +25,11 @@ class Retention:
     offline_ttl_ms: int
     max_entries: int
     resume_window_ms: int
+
+    @property
+    def kept_delivered_ms(self) -> int:
+        """How long an entry stays after it was delivered."""
+        return max(self.resume_window_ms, MIN_KEPT_DELIVERED_MS)
 
     @property
     def meta_ttl_ms(self) -> int:
@@ -78,5 +83,5 @@ def _read_retention(environment: Environment) -> Retention:
     return Retention(
         offline_ttl_ms=1_000 * environment.integer(env.OFFLINE_TTL_SECONDS, 86_400, low=1, high=_MAX_TTL_S),
         max_entries=environment.integer(env.OFFLINE_MAX_PER_DESTINATION, 1_000, low=1, high=_MAX_LOG_ENTRIES),
-        resume_window_ms=1_000 * environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=1, high=_MAX_RESUME_S),
+        resume_window_ms=1_000 * environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=_MAX_RESUME_S),
     )

@@ -91,6 +91,8 @@ class Broker:
         self._backoff = Backoff(outside.random)
         self._metrics = metrics
         self._link: _Link | None = None
+        self.trouble = "not connected yet"
+        """Why there was no connection the last time that there was none."""
 
     @property
     def connected(self) -> bool:
@@ -108,6 +110,7 @@ class Broker:
                 reason = await self._run_once()
             except Unavailable as error:
                 reason = str(error)
+            self.trouble = reason
             self._metrics.amqp_errors += 1
             delay_s = self._backoff.next_delay_s()
             _log.warning("no connection to RabbitMQ", extra={"cause": reason, "retry_s": round(delay_s, 2)})

@@ -47,6 +47,8 @@ class Keeper:
         self._clock = outside.clock
         self._backoff = Backoff(outside.random)
         self._walk_round_s = walk_round_s
+        self.trouble = "Redis has not answered yet"
+        """Why the lease was not renewed the last time that it was not."""
         self._lease = Lease()
         self._renewing = asyncio.Lock()
         self._attempted_at = outside.clock()
@@ -81,8 +83,9 @@ class Keeper:
             self._attempted_at = sent_s = self._clock()
             try:
                 renewal = await self._registry.renew_lease()
-            except Unavailable:
+            except Unavailable as error:
                 self._lease = self._lease.failed()
+                self.trouble = str(error)
                 raise
             self._metrics.lease_renewals += 1
             self._lease, cause = self._lease.renewed(existed=renewal.existed, run_id=renewal.run_id, sent_s=sent_s)

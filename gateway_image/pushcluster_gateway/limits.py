@@ -5,7 +5,12 @@ Bounds that other programs rely on too stand in `pushcluster_contract.limits`.
 
 from dataclasses import dataclass
 
-from pushcluster_contract.limits import LOG_PAGE_ENTRIES, MAX_SUBSCRIPTIONS_PER_SESSION, WALK_ROUND_MS
+from pushcluster_contract.limits import (
+    LOG_PAGE_ENTRIES,
+    MAX_SUBSCRIPTIONS_PER_SESSION,
+    MIN_KEPT_DELIVERED_MS,
+    WALK_ROUND_MS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,9 @@ class Limits:
 
     walk_round_s: float = WALK_ROUND_MS / 1_000
     """Each session is looked at once in about this time, so that a lost copy is found even if nothing else happens."""
+
+    min_kept_delivered_s: float = MIN_KEPT_DELIVERED_MS / 1_000
+    """Log entries that some session has got are kept this long, or for the resume window if that is longer."""
 
     server_heart_beat_ms: int = 10_000
     """The gateway can send a heart-beat this often."""

@@ -32,7 +32,7 @@ from pushcluster_gateway.websocket import WebSocketConnection
 from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.process import run
-from pushcluster_runtime.store import ScriptRunner, check_version, connect
+from pushcluster_runtime.store import ScriptRunner, connect
 
 _log = logging.getLogger(__name__)
 
@@ -137,11 +137,10 @@ class Program:
         await self._gateway.settle(within_s=self._limits.close_timeout_s)
 
     async def _begin(self) -> None:
-        """Check Redis, take the lease, and remove what earlier processes of this pod left."""
+        """Take the lease, and remove what earlier processes of this pod left."""
         registry, backoff = self._gateway.registry, Backoff(self._outside.random)
         while True:
             try:
-                await check_version(self._redis)
                 await self._gateway.keeper.ensure_lease()
                 removed = await registry.remove_siblings()
             except Unavailable as error:
@@ -165,7 +164,14 @@ class Program:
             authenticator=build_authenticator(settings, outside.wall_clock),
             outside=outside,
         )
-        registry = Registry(self._redis, ScriptRunner(self._redis), Keys(settings.cluster), self._incarnation)
+        kept_delivered_s = max(settings.resume_window_seconds, self._limits.min_kept_delivered_s)
+        registry = Registry(
+            self._redis,
+            ScriptRunner(self._redis),
+            Keys(settings.cluster),
+            self._incarnation,
+            kept_delivered_ms=round(kept_delivered_s * 1_000),
+        )
         broker = Broker(
             url=settings.amqp_url,
             name=f"gateway {settings.pod_name}",
@@ -202,8 +208,8 @@ class Program:
     def _readiness(self) -> tuple[bool, str]:
         checks = (
             (self._server.draining, "draining"),
-            (not self._gateway.broker.connected, "no connection to RabbitMQ"),
-            (not self._gateway.keeper.lease_held, "no lease: Redis does not answer"),
+            (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.trouble}"),
+            (not self._gateway.keeper.lease_held, f"no lease: {self._gateway.keeper.trouble}"),
         )
         for failed, reason in checks:
             if failed:

@@ -15,7 +15,13 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import PushClusterError, Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member
-from pushcluster_contract.limits import LEASE_MS, MAX_SESSIONS_PER_USER, META_EXTRA_TTL_MS, SESSIONS_TTL_MS
+from pushcluster_contract.limits import (
+    LEASE_MS,
+    MAX_SESSIONS_PER_USER,
+    META_EXTRA_TTL_MS,
+    SESSIONS_TTL_MS,
+    TRIMMED_ENTRIES,
+)
 from pushcluster_contract.log import LogEntry
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
@@ -58,11 +64,15 @@ _PageKey = tuple[str, StreamId, int]
 class Registry:
     """What this gateway's incarnation does in Redis."""
 
-    def __init__(self, client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation) -> None:
+    def __init__(
+        self, client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation, kept_delivered_ms: int
+    ) -> None:
+        """`kept_delivered_ms`: how long a log entry stays after it was delivered."""
         self._client = client
         self._scripts = scripts
         self._keys = keys
         self._incarnation = incarnation
+        self._kept_delivered_ms = kept_delivered_ms
         self._calls = {
             script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
             for script in (Script.REGISTER, Script.SUBSCRIBE, Script.UNSUBSCRIBE, Script.REMOVE_SESSION)
@@ -126,14 +136,16 @@ class Registry:
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
         """Step G7, for many subscriptions in one round trip."""
-        calls = [
-            Call([self._keys.meta(move.user, move.destination)], [str(move.cursor), str(move.sent)]) for move in moves
-        ]
+        calls = [self._build_advance(move) for move in moves]
         replies = await self._scripts.run_many(Script.ADVANCE_CURSOR, calls)
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         # What time can mend goes first: the caller then sends all of them again.
         for error in [error for error in errors if isinstance(error, Unavailable)] or errors:
             raise error
+
+    def _build_advance(self, move: CursorMove) -> Call:
+        keys = [self._keys.meta(move.user, move.destination), self._keys.log(move.user, move.destination)]
+        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, TRIMMED_ENTRIES])
 
     async def renew_lease(self) -> Renewal:
         """Step G1: extend the lease, and learn which Redis answered."""

@@ -43,6 +43,7 @@ class Settings:
     admin_port: int
     max_connections: int
     drain_seconds: int
+    resume_window_seconds: int
 
     @classmethod
     def parse(cls, environment: Environment) -> Self:
@@ -64,6 +65,7 @@ class Settings:
             admin_port=environment.port(env.ADMIN_PORT, 9090),
             max_connections=environment.integer(env.MAX_CONNECTIONS, 20_000, low=1, high=1_000_000),
             drain_seconds=environment.integer(env.DRAIN_SECONDS, 60, low=0, high=3_600),
+            resume_window_seconds=environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=86_400),
         )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pushcluster_contract.errors import TooOld
+from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import ObjectKey
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.spec import AuthMode
@@ -38,6 +40,8 @@ class Observed:
     troubles: tuple[Trouble, ...] = ()
     """What is wrong besides the workloads: a missing Secret, a refused request."""
     sweep_trouble: Trouble | None = None
+    durability_reduced: bool = False
+    """Redis keeps no append-only file."""
 
 
 def build_conditions(observed: Observed) -> tuple[Condition, ...]:
@@ -52,7 +56,8 @@ def build_conditions(observed: Observed) -> tuple[Condition, ...]:
     ready = build_ready(observed, parts, degraded)
     progressing = build_progressing(observed, parts)
     trusted = (build_auth_trusted(),) if observed.auth_mode is AuthMode.TRUSTED else ()
-    return (ready, progressing, degraded, *parts, *trusted)
+    reduced = (build_durability_reduced(),) if observed.durability_reduced else ()
+    return (ready, progressing, degraded, *parts, *trusted, *reduced)
 
 
 def build_part(type_: str, name: str, workload: Workload) -> Condition:
@@ -133,13 +138,28 @@ def build_auth_trusted() -> Condition:
     )
 
 
-def build_invalid(message: str) -> tuple[Condition, ...]:
-    """Return the conditions of a spec that cannot be built; children stay as the last valid spec made them."""
-    text = f"{message}. What runs is left as it was; correct the spec"
+def build_durability_reduced() -> Condition:
+    """Return the warning of a Redis that forgets."""
+    return Condition(
+        "DurabilityReduced",
+        "True",
+        "NoAppendOnlyFile",
+        "Redis keeps no append-only file: messages whose publishers have their confirm are lost when it ends. "
+        "Set `appendonly yes`; a managed Redis has it from its start, so there `kubectl delete pod` brings it back",
+    )
+
+
+def build_refusal(error: InvalidSpec | TooOld) -> tuple[Condition, ...]:
+    """Return the conditions of a spec or a Kubernetes that cannot be; children stay as they were last made."""
+    if isinstance(error, InvalidSpec):
+        reason, mend, waiting = "InvalidSpec", "correct the spec", "waiting for a valid spec"
+    else:
+        reason, mend, waiting = "KubernetesTooOld", "upgrade Kubernetes", "waiting for a newer Kubernetes"
+    text = f"{error}. What runs is left as it was; {mend}"
     return (
-        Condition("Ready", "False", "InvalidSpec", text),
-        Condition("Progressing", "False", "InvalidSpec", "waiting for a valid spec"),
-        Condition("Degraded", "True", "InvalidSpec", text),
+        Condition("Ready", "False", reason, text),
+        Condition("Progressing", "False", reason, waiting),
+        Condition("Degraded", "True", reason, text),
     )
 
 

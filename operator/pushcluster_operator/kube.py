@@ -76,6 +76,10 @@ class Kube:
         """Close the connections."""
         await self._api.close()  # type: ignore[no-untyped-call]
 
+    async def get_version(self) -> str:
+        """Return the API server's version, such as v1.34.4."""
+        return str((await self._request("GET", "/version")).get("gitVersion", ""))
+
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none."""
         try:

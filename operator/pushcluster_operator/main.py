@@ -23,6 +23,7 @@ from pushcluster_operator.queue import WorkQueue
 from pushcluster_operator.reconciler import Reconciler
 from pushcluster_operator.settings import Settings
 from pushcluster_operator.sweeper import Key, Sweeper
+from pushcluster_operator.version_checks import VersionChecks
 from pushcluster_operator.watches import build_registry, build_settings
 from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.process import run
@@ -53,7 +54,10 @@ class Operator:
         self._sweeper = Sweeper(kube, recorder, self.metrics)
         queue: dict[str, Any] = {"clock": time.monotonic, "random": random.random}
         self._sweeps: WorkQueue[Key] = WorkQueue(self._sweeper.sweep, metrics=self.metrics.sweeps, **queue)
-        reconciler = Reconciler(kube, self._sweeper, recorder, self.metrics, settings.images, self._sweeps.add)
+        versions = VersionChecks(kube)
+        reconciler = Reconciler(
+            kube, self._sweeper, recorder, self.metrics, settings.images, versions, self._sweeps.add
+        )
         self._reconciles: WorkQueue[Key] = WorkQueue(reconciler.reconcile, metrics=self.metrics.reconciles, **queue)
 
     def is_healthy(self) -> bool:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from pushcluster_contract.errors import TooOld
 from pushcluster_operator.children import build_children
 from pushcluster_operator.children.inputs import Images, Inputs
 from pushcluster_operator.cluster import KIND, Identity, PushCluster
-from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_invalid
+from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_refusal
 from pushcluster_operator.credentials import Credentials, Entropy
 from pushcluster_operator.drift import is_drifted
 from pushcluster_operator.errors import Conflict, InvalidSpec, Refused
 from pushcluster_operator.events import Recorder
 from pushcluster_operator.held import find_dependents, find_unstored
 from pushcluster_operator.kube import Kube
+from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, digest, key_of
 from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.names import Names
@@ -25,7 +27,9 @@ from pushcluster_operator.plan import Applied, Apply, Delete, plan_children
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.snapshot import Snapshot, read_snapshot
 from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
-from pushcluster_operator.sweeper import Key, Sweeper
+from pushcluster_operator.sweeper import Key, Sweeper, Watched
+from pushcluster_operator.version_checks import VersionChecks
+from pushcluster_operator.versions import describe_old_redis
 
 RESYNC_S: Final = 10.0
 """Secrets are read by name and not watched, so that the operator needs no right to list them: this is how long a
@@ -56,6 +60,7 @@ class Reconciler:
     recorder: Recorder
     metrics: Metrics
     images: Images
+    versions: VersionChecks
     on_watched: Callable[[Key], Awaitable[None]]
     """Called when the sweeper has a PushCluster to sweep that it did not have before."""
     entropy: Entropy = os.urandom
@@ -76,11 +81,12 @@ class Reconciler:
         identity = Identity.from_body(body)
         memory = self._memories.setdefault(identity.uid, Memory(status_written_s=self.clock()))
         try:
+            await self.versions.require_kubernetes()
             cluster = PushCluster.from_body(body)
-        except InvalidSpec as error:
+        except (InvalidSpec, TooOld) as error:
             snapshot = await read_snapshot(self.kube, identity)
             await self._watch_sessions(identity, body, snapshot)
-            await self._write_status(identity, body, memory, build_invalid(str(error)), None)
+            await self._write_status(identity, body, memory, build_refusal(error), None)
             return RESYNC_S
         snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_name)
         inputs, troubles = self._build_inputs(cluster, snapshot)
@@ -98,8 +104,7 @@ class Reconciler:
             conflicts = plan.conflicts
         await self._watch_sessions(identity, body, snapshot)
         observed = await snapshot.observe(self.kube, cluster, conflicts, tuple(troubles))
-        if observed.redis.is_complete:
-            observed = replace(observed, sweep_trouble=self._find_sweep_trouble(key))
+        observed = await self._ask_stores(observed, identity, snapshot)
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
         memory.next_look_s = min(memory.next_look_s * 2, RESYNC_S) if again else SOON_S / 2
         return memory.next_look_s if again else RESYNC_S
@@ -109,6 +114,7 @@ class Reconciler:
         uid = body["metadata"]["uid"] if body is not None else watched.identity.uid if watched is not None else ""
         self._memories.pop(uid, None)
         self.recorder.forget(uid)
+        self.versions.forget(uid)
         await self.sweeper.forget(key)
 
     def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> tuple[Inputs, list[Trouble]]:
@@ -232,9 +238,22 @@ class Reconciler:
             if await self.sweeper.watch(identity, url, counts):
                 await self.on_watched((identity.namespace, identity.name))
 
-    def _find_sweep_trouble(self, key: Key) -> Trouble | None:
-        watched = self.sweeper.get(key)
-        if watched is None or watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
+    async def _ask_stores(self, observed: Observed, identity: Identity, snapshot: Snapshot) -> Observed:
+        """Add what only RabbitMQ and Redis themselves can tell."""
+        old_rabbitmq = await self.versions.find_old_rabbitmq(
+            identity.uid, snapshot.connection(identity, "amqp-url"), snapshot.running_containers(Component.RABBITMQ)
+        )
+        observed = replace(observed, rabbitmq=observed.rabbitmq.with_trouble(old_rabbitmq))
+        watched = self.sweeper.get((identity.namespace, identity.name))
+        if watched is None:
+            return observed
+        if watched.too_old is not None:
+            return replace(observed, redis=observed.redis.with_trouble(describe_old_redis(watched.too_old)))
+        sweep_trouble = self._find_sweep_trouble(watched) if observed.redis.is_complete else None
+        return replace(observed, sweep_trouble=sweep_trouble, durability_reduced=not watched.append_only)
+
+    def _find_sweep_trouble(self, watched: Watched) -> Trouble | None:
+        if watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
             return None
         message = f"stale sessions cannot be removed at present: {watched.last_error}; the operator keeps trying"
         return Trouble("SweepFailing", message)

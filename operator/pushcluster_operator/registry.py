@@ -1,5 +1,6 @@
 """The shell around the registry of sessions in Redis: leases, counts, removals."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -14,8 +15,19 @@ from pushcluster_runtime.store import ScriptRunner, connect, translated
 MAX_CONNECTIONS: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What stood in the registry at one moment."""
+
+    leases: tuple[Lease, ...]
+    now_ms: int
+    """Redis's own time, since the epoch."""
+    append_only: bool = True
+    """Whether Redis keeps an append-only file, without which it loses everything when it ends."""
+
+
 class Registry:
-    """One cluster's registry. Every method raises Unavailable."""
+    """One cluster's registry. Every method raises Unavailable, of which TooOld is one."""
 
     def __init__(self, cluster: str, url: str) -> None:
         self.url = url
@@ -27,14 +39,15 @@ class Registry:
         """Close the connections."""
         await self._client.aclose()
 
-    async def read_leases(self) -> tuple[tuple[Lease, ...], int]:
-        """Return the leases, and Redis's own time in ms since the epoch, both of one moment."""
+    async def read(self) -> Reading:
+        """Return the leases and what Redis says of itself, all of one moment."""
         try:
             with translated():
                 async with self._client.pipeline(transaction=True) as pipeline:
                     pipeline.zrange(self._keys.gateways, 0, -1, withscores=True)
                     pipeline.time()
-                    members, (seconds, microseconds) = await pipeline.execute()
+                    pipeline.info("persistence")
+                    members, (seconds, microseconds), persistence = await pipeline.execute()
         except RedisError as error:
             raise Unavailable(f"Redis refuses to show its leases: {error}") from error
         leases = []
@@ -43,7 +56,8 @@ class Registry:
                 leases.append(Lease(Incarnation.parse(member.decode()), int(expires_ms)))
             except (InvalidInput, UnicodeDecodeError):
                 continue  # nobody of ours wrote it, so nobody's session hangs on it
-        return tuple(leases), seconds * 1_000 + microseconds // 1_000
+        append_only = bool(persistence["aof_enabled"])
+        return Reading(tuple(leases), seconds * 1_000 + microseconds // 1_000, append_only)
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
         """Return how many sessions these processes hold together."""

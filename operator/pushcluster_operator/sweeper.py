@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from pushcluster_contract.errors import TooOld
 from pushcluster_operator.cluster import Identity
 from pushcluster_operator.errors import Unavailable
 from pushcluster_operator.events import Recorder
@@ -36,6 +37,9 @@ class Watched:
     not_ready_since: dict[str, float] = field(default_factory=dict)
     pod_names: dict[str, str] = field(default_factory=dict)
     """UID → name, also of pods that are gone but still have a lease."""
+    too_old: TooOld | None = None
+    """What is wrong with the version of the Redis that answered last."""
+    append_only: bool = True
     failing_since: float | None = None
     """By the steady clock; None: the last sweep went well."""
     last_error: str = ""
@@ -103,7 +107,7 @@ class Sweeper:
             raise
         if watched.failing_since is not None:
             _log.info("sweeps go well again", extra={"pushcluster": watched.identity.id})
-        watched.failing_since = None
+        watched.failing_since = watched.too_old = None
         watched.counts = replace(watched.counts, online=online, last_sweep_time=self._timestamp())
         return INTERVAL_S
 
@@ -114,9 +118,12 @@ class Sweeper:
             extra = {"pushcluster": watched.identity.id, "error": str(error)}
             _log.warning("sweeps fail; they are repeated until they do not", extra=extra)
         watched.last_error = str(error)
+        if isinstance(error, TooOld):
+            watched.too_old = error
 
     async def _sweep(self, watched: Watched) -> int:
-        leases, now_ms = await watched.registry.read_leases()
+        reading = await watched.registry.read()
+        leases, now_ms, watched.append_only = reading.leases, reading.now_ms, reading.append_only
         if not leases:
             return 0
         pods = await self._list_pods(watched.identity, selector_text(watched.identity, Component.GATEWAY))

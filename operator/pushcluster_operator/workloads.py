@@ -1,8 +1,8 @@
 """How far a component's workload has come, from the workload, its pods and its volume claims."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from pushcluster_operator.pods import Trouble, find_claim_troubles, find_creation_trouble, find_troubles
 
@@ -23,6 +23,10 @@ class Workload:
     def is_complete(self) -> bool:
         """Whether as many pods as desired are ready, all of them as last described."""
         return self.rolled_out and self.ready >= self.desired
+
+    def with_trouble(self, trouble: Trouble | None) -> Self:
+        """Return the same with one more thing that is wrong, which comes first: the others may follow from it."""
+        return self if trouble is None else replace(self, troubles=(trouble, *self.troubles))
 
 
 def observe(

@@ -14,7 +14,8 @@ from typing import Final, Self
 import pika
 from pika.exceptions import AMQPError
 
-from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.errors import InvalidInput, TooOld, Unavailable
+from pushcluster_contract.versions import RABBITMQ
 from pushcluster_runtime.amqp_channel import CLOSE_TIMEOUT_S, AmqpChannel, Delivery, settle
 from pushcluster_runtime.amqp_connection import UNREADABLE_HEADER, Connection
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
@@ -42,7 +43,7 @@ class Amqp:
     async def connect(cls, url: str, *, name: str, heartbeat_s: int = 10, timeout_s: float = 10) -> Self:
         """Open a connection that the broker's tools show as `name`.
 
-        Raises Unavailable (nobody there, refused, too slow) and InvalidInput (no AMQP URL).
+        Raises Unavailable (nobody there, refused, too slow), TooOld, and InvalidInput (no AMQP URL).
         """
         parameters = _parse_url(url, name=name, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
         loop = asyncio.get_running_loop()
@@ -61,6 +62,11 @@ class Amqp:
                 await opened
         except TimeoutError:
             raise Unavailable(f"RabbitMQ did not open the connection within {timeout_s:g} s") from None
+        try:
+            RABBITMQ.require(str((connection.server_properties or {}).get("version", "")))
+        except TooOld:
+            connection.close()
+            raise
         connection.add_on_connection_blocked_callback(lambda *_: amqp._set_blocked(blocked=True))
         connection.add_on_connection_unblocked_callback(lambda *_: amqp._set_blocked(blocked=False))
         amqp._connection = connection

@@ -23,7 +23,7 @@ from pushcluster_runtime.store import (
     SOURCES,
     Argument,
     Call,
-    require_version,
+    parse_server_info,
     translate,
 )
 
@@ -64,7 +64,7 @@ class RedisWire(asyncio.Protocol):
     async def connect(cls, url: str, *, name: str) -> Self:
         """Open, authenticate, load the scripts and learn the server's run id.
 
-        Raises Unavailable, or InvalidInput when the URL is none or the server older than MIN_VERSION.
+        Raises Unavailable (of which TooOld is one), or InvalidInput when the URL is none.
         """
         try:
             options = parse_url(url)
@@ -151,15 +151,20 @@ class RedisWire(asyncio.Protocol):
         if "db" in options:
             commands.append(pack("SELECT", options["db"]))
         commands.append(pack("CLIENT", "SETNAME", name))
-        commands += [pack("SCRIPT", "LOAD", source) for source in SOURCES.values()]
+        # Before the scripts: an old server does not understand them, and would be blamed for a wrong thing.
         commands.append(pack("INFO", "server"))
+        greeted = len(commands)
+        commands += [pack("SCRIPT", "LOAD", source) for source in SOURCES.values()]
         replies = await self.execute(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply if isinstance(reply, Unavailable) else Unavailable(f"Redis: {reply}")
-        info = dict(line.split(":", 1) for line in replies[-1].decode().splitlines() if ":" in line)
-        require_version(info["redis_version"])
-        self.run_id = info["run_id"]
+        _raise_first(replies[:greeted])
+        self.run_id = parse_server_info(replies[greeted - 1])["run_id"]
+        _raise_first(replies[greeted:])
+
+
+def _raise_first(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply if isinstance(reply, Unavailable) else Unavailable(f"Redis: {reply}")
 
 
 def _parse_error(text: str) -> Exception:

@@ -31,16 +31,15 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.errors import InvalidInput, TooOld, Unavailable
 from pushcluster_contract.scripts import Script
+from pushcluster_contract.versions import REDIS
 
 CONNECT_TIMEOUT_S: Final = 2.0
 REPLY_TIMEOUT_S: Final = 5.0
 """The longest that one reply may take; longer than the longest WAITAOF of the dispatcher."""
 MAX_CONNECTIONS: Final = 16
 """Of one client; whoever finds all of them busy waits, at most REPLY_TIMEOUT_S."""
-MIN_VERSION: Final = (7, 2)
-"""WAITAOF came with it."""
 
 _UNAVAILABLE: Final = (
     RedisConnectionError,  # LOADING and the authentication errors are among these
@@ -92,6 +91,7 @@ def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> R
     """Return a client of `redis://[user][:password@]host:port/db` (or `rediss://`); it connects at its first command.
 
     Replies are bytes: bodies are opaque. `name` is what CLIENT LIST shows. Raises InvalidInput for another kind of URL.
+    Its commands raise TooOld while the server is older than `pushcluster_contract.versions` asks for.
     """
     try:
         pool = BlockingConnectionPool.from_url(
@@ -110,17 +110,11 @@ def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> R
     return Redis.from_pool(pool)
 
 
-async def check_version(client: Redis) -> None:
-    """Raise InvalidInput when the server is older than MIN_VERSION, or Unavailable when it does not answer."""
-    with translated():
-        require_version(str((await client.info("server"))["redis_version"]))
-
-
-def require_version(version: str) -> None:
-    """Raise InvalidInput when a server's version is older than MIN_VERSION."""
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
-        needed = ".".join(map(str, MIN_VERSION))
-        raise InvalidInput(f"Redis {version} is too old: {needed} or newer is needed")
+def parse_server_info(reply: bytes) -> dict[str, str]:
+    """Return what INFO server says. Raises TooOld when this is no Redis that the scripts run on."""
+    info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    REDIS.require(info.get("redis_version", ""))
+    return info
 
 
 @contextmanager
@@ -203,6 +197,13 @@ class ScriptRunner:
 
 async def _prepare_connection(connection: Connection) -> None:
     await connection.on_connect()
+    await connection.send_command("INFO", "server")
+    try:
+        # Before the scripts: an old server does not understand them, and would be blamed for a wrong thing.
+        parse_server_info(await connection.read_response())
+    except TooOld:
+        await connection.disconnect()
+        raise
     for source in SOURCES.values():
         await connection.send_command("SCRIPT", "LOAD", source)
         await connection.read_response()

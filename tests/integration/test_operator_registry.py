@@ -56,10 +56,20 @@ def sid(number: int) -> str:
 async def test_leases_come_with_redis_time_and_strangers_are_passed_over(gateway: Gateway, registry: Registry) -> None:
     await gateway.hold(OLD, "alice", sid(1))
     await gateway.client.zadd(gateway.keys.gateways, {"no incarnation": 1})
-    (lease,), now_ms = await registry.read_leases()
+    reading = await registry.read()
+    (lease,), now_ms = reading.leases, reading.now_ms
     assert lease.incarnation == OLD
     assert lease.is_live(now_ms)
     assert not lease.is_live(now_ms + 8_000)
+
+
+async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: Registry) -> None:
+    assert (await registry.read()).append_only
+    await gateway.client.config_set("appendonly", "no")
+    try:
+        assert not (await registry.read()).append_only
+    finally:
+        await gateway.client.config_set("appendonly", "yes")
 
 
 async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: Registry) -> None:
@@ -79,8 +89,7 @@ async def test_a_removal_takes_the_sessions_and_the_lease_of_one_process_alone(
     assert await registry.remove(OLD) == 450
     assert await gateway.sessions("user-8") == {}
     assert await gateway.sessions("user-7") == {sid(1_000).encode(): str(NEW).encode()}
-    leases, _ = await registry.read_leases()
-    assert [lease.incarnation for lease in leases] == [NEW]
+    assert [lease.incarnation for lease in (await registry.read()).leases] == [NEW]
     assert await registry.remove(OLD) == 0
 
 
@@ -96,7 +105,7 @@ async def test_an_entry_that_another_process_took_over_meanwhile_is_never_remove
 async def test_a_redis_that_is_not_there_is_unavailable() -> None:
     registry = Registry("team.demo", "redis://:x@127.0.0.1:1/0")
     with pytest.raises(Unavailable):
-        await registry.read_leases()
+        await registry.read()
     with pytest.raises(Unavailable):
         await registry.remove(OLD)
     await registry.close()

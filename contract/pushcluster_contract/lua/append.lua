@@ -9,7 +9,7 @@
 -- ARGV[5]  ms that the message may wait, 0 for no bound of its own
 -- ARGV[6]  most entries of the log
 -- ARGV[7]  ms that an entry is kept for an offline user
--- ARGV[8]  ms that an entry is kept for resume after it was delivered
+-- ARGV[8]  ms that an entry is kept after it was delivered
 -- ARGV[9]  ms that the meta outlives its last use
 -- ARGV[10] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[11] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any

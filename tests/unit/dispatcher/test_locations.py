@@ -162,6 +162,24 @@ async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
     assert slept == [0.1, 0.2, 0.4]
 
 
+@pytest.mark.parametrize("users", ["a", "ab", "abc"])
+async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -> None:
+    class Small(PlayedRedis):
+        """What waits in a connection leaves room for two calls at once."""
+
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            calls = [command for command in commands if parse(command)[0] == b"EVALSHA"]
+            self._next_error = in_turn(*([Unavailable("OOM")] * len(calls) if len(calls) > 2 else []))
+            return await super().execute(commands)
+
+    redis = Small()
+    messages = [message(users[n % len(users)], str(n)) for n in range(50)]
+    results = await locations(redis).append(messages)
+    assert all(isinstance(result, Appended) for result in results)
+    for start, user in enumerate(users):
+        assert bodies(redis, user) == [str(n) for n in range(start, 50, len(users))]
+
+
 async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes_on() -> None:
     redis = PlayedRedis(in_turn(None, ResponseError("WRONGTYPE Operation against a key"), None))
     results = await locations(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])

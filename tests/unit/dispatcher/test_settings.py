@@ -26,6 +26,14 @@ def test_everything_else_has_a_default() -> None:
     assert settings.retention.resume_window_ms == 120_000
 
 
+@pytest.mark.parametrize(("window_s", "kept_s"), [("0", 180), ("180", 180), ("181", 181)])
+def test_what_one_session_has_got_is_kept_for_the_others_however_short_the_resume_window(
+    window_s: str, kept_s: int
+) -> None:
+    settings = Settings.from_environment(Environment({**REQUIRED, env.RESUME_WINDOW_SECONDS: window_s}))
+    assert settings.retention.kept_delivered_ms == 1_000 * kept_s
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_variable_is_named(name: str) -> None:
     variables = {key: value for key, value in REQUIRED.items() if key != name}

@@ -456,3 +456,26 @@ async def test_a_client_that_is_refused_while_its_input_is_held_can_still_answer
         hosted(server).fail(closes.UNAVAILABLE, "Redis: away")
         assert "Redis: away" in (await client.expect_error()).text
         await eventually(lambda: not server.server.connections, within_s=2)
+
+
+async def test_a_connection_whose_deadlines_cannot_be_checked_is_cut_and_the_others_are_still_checked(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = WebSocketConnection.check_deadlines
+
+    async with (
+        connected(server.url, token=token()) as alice,
+        connected(server.url, token=token("bob"), heart_beat=(0, 100)) as bob,
+    ):
+        broken = hosted(server).socket
+
+        def fail_for_alice(connection: WebSocketConnection, now: float) -> None:
+            if connection is broken:
+                raise RuntimeError("a defect")
+            check(connection, now)
+
+        monkeypatch.setattr(WebSocketConnection, "check_deadlines", fail_for_alice)
+        await eventually(lambda: alice.closed, within_s=5)
+        assert "a connection's deadlines cannot be checked" in caplog.text
+        beats = bob.heart_beats
+        await eventually(lambda: bob.heart_beats >= beats + 3, within_s=5)

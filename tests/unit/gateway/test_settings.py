@@ -50,6 +50,7 @@ class TestSettings:
             ("MAX_CONNECTIONS", "0"),
             ("WS_PORT", "70000"),
             ("DRAIN_SECONDS", "-1"),
+            ("RESUME_WINDOW_SECONDS", "-1"),
             ("POD_UID", ""),
         ],
     )

@@ -22,6 +22,7 @@ class FakeKube(Kube):
         self.conflicts: set[str] = set()
         """Kinds whose objects somebody changes before every write."""
         self.calls: list[str] = []
+        self.version = "v1.34.4"
         self._version = 0
 
     def put(self, manifest: Manifest) -> Manifest:
@@ -45,6 +46,10 @@ class FakeKube(Kube):
     @property
     def reasons(self) -> list[str]:
         return [event["reason"] for event in self.events]
+
+    async def get_version(self) -> str:
+        self._answer("get version")
+        return self.version
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         self._answer(f"get {kind} {name}")

@@ -1,5 +1,6 @@
 """What a look says in the status, and what it leaves as it was."""
 
+from pushcluster_contract.errors import TooOld
 from pushcluster_operator.cluster import KIND
 from pushcluster_operator.reconciler import RESYNC_S
 from tests.unit.operator.objects import NAME, NAMESPACE
@@ -101,3 +102,69 @@ async def test_counts_survive_a_new_operator(world: World) -> None:
         "removedTotal": 41,
         "lastRemovalTime": "2026-01-01T00:00:00Z",
     }
+
+
+async def test_an_old_kubernetes_is_refused_and_what_runs_is_left_as_it_was(world: World) -> None:
+    await world.settle()
+    world.kube.version = "v1.29.3"
+    world.seconds += 100
+    world.spec({"gateway": {"replicas": 9}}, generation=4)
+    await world.look()
+    assert world.kube.writes == [f"status {KIND} {NAME}"]
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"], ready["observedGeneration"]) == ("False", "KubernetesTooOld", 4)
+    assert "Kubernetes v1.29.3 is too old: 1.30 or newer is needed. What runs is left as it was" in ready["message"]
+    assert world.sweeper.get(KEY) is not None
+    world.kube.version = "v1.30.1"
+    world.seconds += 100
+    await world.settle()
+    assert world.kube.at("Deployment", "demo-gateway")["spec"]["replicas"] == 9
+
+
+async def test_an_old_rabbitmq_makes_the_cluster_unready_and_says_what_to_do(world: World) -> None:
+    world.rabbitmq_trouble = TooOld("RabbitMQ 4.2.9 is too old: 4.3 or newer is needed")
+    await world.settle()
+    assert world.rabbitmq_asked == []
+    world.pod("rabbitmq", "containerd://1")
+    await world.look()
+    assert world.rabbitmq_asked == [secret_url(world, "amqp-url")]
+    part = world.condition("RabbitMQReady")
+    assert (part["status"], part["reason"]) == ("False", "RabbitMQTooOld")
+    assert "name a newer image in spec.rabbitmq.managed.image" in part["message"]
+    assert world.condition("Ready")["reason"] == world.condition("Degraded")["reason"] == "RabbitMQTooOld"
+    world.rabbitmq_trouble = None
+    world.pod("rabbitmq", "containerd://2")
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_an_old_redis_makes_the_cluster_unready_at_once(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.failing_since, watched.too_old = 0.0, TooOld("Redis 7.0.15 is too old: 7.2 or newer is needed")
+    await world.look()
+    part = world.condition("RedisReady")
+    assert (part["status"], part["reason"]) == ("False", "RedisTooOld")
+    assert "Redis 7.0.15 is too old" in part["message"]
+    assert "sweep" not in world.condition("Degraded")["message"].lower(), "one cause is one trouble"
+    watched.failing_since = watched.too_old = None
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_redis_without_a_file_is_warned_of_and_stays_ready(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.append_only = False
+    await world.look()
+    assert world.condition("DurabilityReduced")["reason"] == "NoAppendOnlyFile"
+    assert world.condition("Ready")["status"] == "True"
+    watched.append_only = True
+    await world.look()
+    assert world.condition("DurabilityReduced") == {}
+
+
+def secret_url(world: World, key: str) -> str:
+    return world.secret("demo-connections")[key]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from pushcluster_operator.cluster import Identity
-from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_invalid, render
+from pushcluster_operator.conditions import Condition, Observed, build_conditions, build_refusal, render
+from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import Manifest, ObjectKey
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.spec import AuthMode
@@ -68,7 +69,11 @@ def test_no_gateways_asked_for_is_as_asked() -> None:
 
 def test_every_condition_has_a_camel_case_reason_and_a_message() -> None:
     observed = replace(WELL, gateway=BROKEN, redis=STARTING, auth_mode=AuthMode.TRUSTED)
-    for condition in (*build_conditions(observed), *build_conditions(WELL), *build_invalid("spec.x is wrong")):
+    for condition in (
+        *build_conditions(observed),
+        *build_conditions(WELL),
+        *build_refusal(InvalidSpec("spec.x is wrong")),
+    ):
         assert condition.reason[0].isupper()
         assert condition.reason.isalnum()
         assert len(condition.message.split()) >= 3
@@ -114,6 +119,6 @@ def test_counters_are_written_every_now_and_then(counts: dict[str, Any], since_s
 
 
 def test_an_invalid_spec_says_nothing_new_of_pods() -> None:
-    invalid = build_status(IDENTITY, build_invalid("x"), None, SessionCounts(), {}, "now")
+    invalid = build_status(IDENTITY, build_refusal(InvalidSpec("x")), None, SessionCounts(), {}, "now")
     assert not {"gateway", "dispatcher"} & invalid.keys()
     assert {each["observedGeneration"] for each in invalid["conditions"]} == {3}

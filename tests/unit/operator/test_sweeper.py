@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry
 
-from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.errors import TooOld, Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_operator.cluster import Identity
 from pushcluster_operator.events import Recorder
 from pushcluster_operator.manifest import Manifest
 from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.registry import Reading
 from pushcluster_operator.sessions import NOT_READY_S, Lease
 from pushcluster_operator.status import SessionCounts
 from pushcluster_operator.sweeper import INTERVAL_S, Sweeper
@@ -32,17 +33,19 @@ class FakeRegistry:
     url: str = "redis://"
     leases: dict[Incarnation, int] = field(default_factory=dict)
     sessions: dict[Incarnation, int] = field(default_factory=dict)
-    down: bool = False
+    trouble: Unavailable | None = None
+    append_only: bool = True
     removed: list[Incarnation] = field(default_factory=list)
 
     async def close(self) -> None:
         pass
 
-    async def read_leases(self) -> tuple[tuple[Lease, ...], int]:
+    async def read(self) -> Reading:
         self.kube.calls.append("read leases")
-        if self.down:
-            raise Unavailable("Redis is down")
-        return tuple(Lease(incarnation, expires) for incarnation, expires in self.leases.items()), NOW_MS
+        if self.trouble is not None:
+            raise self.trouble
+        leases = tuple(Lease(incarnation, expires) for incarnation, expires in self.leases.items())
+        return Reading(leases, NOW_MS, self.append_only)
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
         return sum(self.sessions.get(incarnation, 0) for incarnation in incarnations)
@@ -145,15 +148,29 @@ async def test_a_failed_list_removes_nothing_and_is_reported(world: World) -> No
 
 
 async def test_a_redis_that_is_down_is_asked_again_at_the_usual_time_until_it_answers(world: World) -> None:
-    world.registry.down = True
+    world.registry.trouble = Unavailable("Redis is down")
     for _ in range(5):
         assert await world.sweeper.sweep(KEY) == INTERVAL_S
     watched = world.sweeper.get(KEY)
     assert watched is not None
     assert watched.failing_since == 0.0
-    world.registry.down = False
+    world.registry.trouble = None
     await world.sweeper.sweep(KEY)
     assert watched.failing_since is None
+
+
+async def test_what_redis_is_is_remembered_until_another_one_answers(world: World) -> None:
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    world.registry.trouble = TooOld("Redis 7.0.15 is too old")
+    assert await world.sweeper.sweep(KEY) == INTERVAL_S
+    world.registry.trouble = Unavailable("it restarts")
+    await world.sweeper.sweep(KEY)
+    assert str(watched.too_old) == "Redis 7.0.15 is too old"
+    world.registry.trouble, world.registry.append_only = None, False
+    await world.sweeper.sweep(KEY)
+    assert watched.too_old is None
+    assert not watched.append_only
 
 
 async def test_a_pod_that_is_not_ready_for_long_loses_its_expired_sessions(world: World) -> None:

@@ -12,6 +12,7 @@ from pushcluster_operator.manifest import Manifest, decode_data
 from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.reconciler import Reconciler
 from pushcluster_operator.sweeper import Key, Sweeper
+from pushcluster_operator.version_checks import VersionChecks
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.objects import IMAGES, NAME, NAMESPACE, body
 
@@ -28,6 +29,9 @@ class World:
     reconciler: Reconciler = field(init=False)
     sweeper: Sweeper = field(init=False)
     randomness: int = 0
+    rabbitmq_trouble: Exception | None = None
+    """What a connection to RabbitMQ fails with."""
+    rabbitmq_asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         metrics = Metrics(CollectorRegistry())
@@ -37,10 +41,16 @@ class World:
         async def on_watched(key: Key) -> None:
             self.watched.append(key)
 
+        versions = VersionChecks(self.kube, clock=lambda: self.seconds, connect=self.connect_to_rabbitmq)
         self.reconciler = Reconciler(
-            self.kube, self.sweeper, recorder, metrics, IMAGES, on_watched,
+            self.kube, self.sweeper, recorder, metrics, IMAGES, versions, on_watched,
             entropy=self.entropy, clock=lambda: self.seconds, now=self.now,
         )  # fmt: skip
+
+    async def connect_to_rabbitmq(self, url: str) -> None:
+        self.rabbitmq_asked.append(url)
+        if self.rabbitmq_trouble is not None:
+            raise self.rabbitmq_trouble
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.seconds, UTC)
@@ -68,6 +78,13 @@ class World:
                 status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), number)
                 if item.get("status") != status:
                     self.kube.put({**item, "status": status})
+
+    def pod(self, component: str, container_id: str) -> None:
+        """Have one pod of a component, whose container runs."""
+        labels = {"pushcluster.dev/cluster": NAME, "pushcluster.dev/component": component}
+        state = {"name": component, "ready": True, "containerID": container_id, "state": {"running": {}}}
+        metadata = {"name": f"{NAME}-{component}-0", "namespace": NAMESPACE, "labels": labels}
+        self.kube.put({"kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [state]}})
 
     def spec(self, spec: dict[str, Any], **metadata: Any) -> None:
         former = self.kube.at(KIND, NAME) if self.kube.objects else {}

@@ -20,7 +20,7 @@ from redis.exceptions import (
 )
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
-from pushcluster_runtime.store import connect, require_version, translate, translated
+from pushcluster_runtime.store import connect, translate, translated
 
 
 @pytest.mark.parametrize(
@@ -82,17 +82,6 @@ async def test_a_cancellation_that_a_call_swallows_ends_its_task_all_the_same(er
     task.cancel()
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
-
-
-@pytest.mark.parametrize("version", ["7.2.0", "7.4.1", "8.0.2", "10.1"])
-def test_a_version_with_waitaof_is_taken(version: str) -> None:
-    require_version(version)
-
-
-@pytest.mark.parametrize("version", ["7.0.15", "6.2.0"])
-def test_an_older_version_is_refused_with_what_is_needed(version: str) -> None:
-    with pytest.raises(InvalidInput, match=rf"Redis {version} is too old: 7\.2 or newer is needed"):
-        require_version(version)
 
 
 def test_another_kind_of_url_is_refused_without_quoting_its_password() -> None:

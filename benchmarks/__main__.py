@@ -1,0 +1,89 @@
+"""`python -m benchmarks [--long] [--only NAME …]`: measure every figure and write docs/benchmarks.md."""
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from benchmarks import (
+    amplification,
+    connect_storm,
+    end_to_end,
+    gateway_memory,
+    gateway_push,
+    plots,
+    slow_client,
+)
+from benchmarks.machine import describe
+from benchmarks.plane import Services, running_services
+from benchmarks.report import Document, Section
+
+DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+INTRODUCTION: Final = (
+    "Written by `make bench`; do not edit. Every figure stands beside something measured in the same run on the same "
+    "machine, because only the ratio travels. Processor seconds are user and system time of the processes named, with "
+    "their descendants, from /proc; publishers and clients run in processes of their own, which are not counted but "
+    "share the cores. Loads go to 127.0.0.1 and to containers that the run started, and end by themselves."
+)
+
+Figure = Callable[[Services], Awaitable[Section]]
+
+SHORT: Final[dict[str, Figure]] = {
+    "push": lambda _: gateway_push.run(pushes=400_000),
+    "memory": lambda services: gateway_memory.run(services, sessions=10_000),
+    "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=40_000, steady_s=6)),
+    "amplification": lambda services: amplification.run(services, amplification.Load(messages=4_000)),
+    "storm": lambda services: connect_storm.run(services, sessions=10_000),
+    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=5)),
+}
+LONG: Final[dict[str, Figure]] = {
+    **SHORT,
+    "push": lambda _: gateway_push.run(pushes=4_000_000),
+    "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=300_000, steady_s=60)),
+    "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
+    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=20, rounds=5)),
+}
+
+
+async def main(arguments: argparse.Namespace) -> int:
+    """Run the figures; return 1 when an aim was missed."""
+    figures = LONG if arguments.long else SHORT
+    names = arguments.only or list(figures)
+    command = "make bench" + (' ARGS="--long"' if arguments.long else "")
+    sections: list[Section] = []
+    with running_services() as services:
+        facts = await describe(services, command)
+        for name in names:
+            begin = time.monotonic()
+            section = await figures[name](services)
+            sections.append(section)
+            print(f"\n{section.render()}\n\n({name}: {time.monotonic() - begin:.0f} s)", flush=True)
+    if not arguments.only:
+        write(Document("Benchmarks", INTRODUCTION, facts, sections))
+    return int(any(section.reached is False for section in sections))
+
+
+def write(document: Document) -> None:
+    """Write the document and its pictures."""
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(document.render())
+    for section in document.sections:
+        for plot in section.plots:
+            plots.draw(plot, DOCUMENT.parent)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="more messages and longer runs, about an hour")
+    parser.add_argument("--only", action="append", choices=list(SHORT), help="this figure alone; writes no document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)
+    sys.exit(asyncio.run(main(parse_arguments())))

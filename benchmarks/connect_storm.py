@@ -1,0 +1,148 @@
+"""Figure: ten thousand sessions at once, against the broker alone being asked for the same queues."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from benchmarks.measure import ProcessTimes
+from benchmarks.plane import Plane, Services, running_plane
+from benchmarks.processes import started
+from benchmarks.report import Section, Table
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.topology import Binding, build_subscription_queue
+from pushcluster_gateway.broker import CHANNELS
+from pushcluster_runtime.amqp import Amqp, AmqpChannel
+from pushcluster_runtime.store import connect
+
+SESSIONS: Final = 10_000
+GATEWAYS: Final = 2
+AIM: Final = 2.5
+CLIENT_PROCESSES: Final = 2
+SETTLED_WITHIN_S: Final = 30.0
+KEYS_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """One mode."""
+
+    mode: RoutingMode
+    seconds: float
+    errors: int
+    registered: int
+    """Sessions that stand in the registry with their destination and a gateway's set."""
+    cpu: ProcessTimes
+
+
+async def run(services: Services, sessions: int) -> Section:
+    """Measure the broker alone, then every mode."""
+    alone_s = await measure_broker_alone(services, sessions)
+    storms = [await measure(services, mode, sessions) for mode in RoutingMode]
+    return build_section(alone_s, storms, sessions)
+
+
+async def measure(services: Services, mode: RoutingMode, sessions: int) -> Storm:
+    """Connect all sessions as fast as they can, and look into the registry."""
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(running_plane(services, mode, gateways=GATEWAYS, dispatchers=0))
+        children = [
+            await stack.enter_async_context(started("benchmarks.stomp_clients", f"clients-{n}"))
+            for n in range(CLIENT_PROCESSES)
+        ]
+        before, begin = plane.times(), time.monotonic()
+        answers = await asyncio.gather(
+            *(
+                child.call(
+                    "connect",
+                    ports=plane.ports[n:] + plane.ports[:n],
+                    users=[f"user-{u}" for u in range(n, sessions, CLIENT_PROCESSES)],
+                    path="/ws",
+                    mode="gateway",
+                    source=f"127.0.0.{2 + n}",
+                )
+                for n, child in enumerate(children)
+            )
+        )
+        seconds, cpu = time.monotonic() - begin, plane.times().since(before)
+        errors = sum(len(answer["errors"]) for answer in answers)
+        return Storm(mode, seconds, errors, await count_registered(plane, sessions), cpu)
+
+
+async def count_registered(plane: Plane, sessions: int) -> int:
+    """Return the sessions that stand in the registry as they should."""
+    client, keys = connect(plane.services.redis_url, name="benchmark"), Keys(plane.vhost)
+    try:
+        gateways: Any = await client.zrange(keys.gateways, 0, -1)
+        found = 0
+        for first in range(0, sessions, KEYS_AT_ONCE):
+            async with client.pipeline(transaction=False) as pipeline:
+                for user in range(first, min(first + KEYS_AT_ONCE, sessions)):
+                    pipeline.hgetall(keys.sessions(f"user-{user}"))
+                entries: list[dict[bytes, bytes]] = await pipeline.execute()
+            for entry in (SessionEntry.parse(text.decode()) for each in entries for text in each.values()):
+                found += str(entry.incarnation).encode() in gateways and len(entry.destinations) == 1
+        return found
+    finally:
+        await client.aclose()
+
+
+async def measure_broker_alone(services: Services, sessions: int) -> float:
+    """Declare, bind and consume as many queues over as many connections and channels as the gateways have."""
+    vhost = await services.create_vhost()
+    try:
+        connections = [await Amqp.connect(services.amqp_url(vhost), name="benchmark") for _ in range(GATEWAYS)]
+        channels = [await connection.channel() for connection in connections for _ in range(CHANNELS)]
+        begin = time.monotonic()
+        numbers = iter(range(sessions))
+        await asyncio.gather(*(_open_queues(channel, numbers) for channel in channels))
+        seconds = time.monotonic() - begin
+        for connection in connections:
+            await connection.close()
+        return seconds
+    finally:
+        await services.delete_vhost(vhost)
+
+
+async def _open_queues(channel: AmqpChannel, numbers: Any) -> None:
+    for number in numbers:
+        queue = build_subscription_queue(f"benchmark-{number}")
+        await channel.declare_queue(queue)
+        await channel.bind(Binding(TOPIC_EXCHANGE, queue.name, f"demo-user{number}"))
+        await channel.consume(queue.name, lambda _: None, no_ack=True)
+
+
+def build_section(alone_s: float, storms: Sequence[Storm], sessions: int) -> Section:
+    """Return the figure's part of the document."""
+    rows: list[tuple[str, float, float, int, int, float]] = [
+        (
+            s.mode.value,
+            s.seconds,
+            s.seconds / alone_s,
+            s.errors,
+            s.registered,
+            1e6 * s.cpu.matching("gateway") / sessions,
+        )
+        for s in storms
+    ]
+    rows.append(("broker alone", alone_s, 1.0, 0, 0, 0.0))
+    return Section(
+        title="Connect storm",
+        aim=f"{sessions:,} sessions at once within {AIM} times the broker-only time, 0 errors, registry right",
+        reached=all(s.seconds <= AIM * alone_s and not s.errors and s.registered == sessions for s in storms),
+        text=(
+            f"{sessions:,} clients connect at once to {GATEWAYS} gateways (handshake limit off), each with one "
+            "subscription; the time ends with the last RECEIPT. The broker alone was asked for the same queues, "
+            f"bindings and consumers over {GATEWAYS} connections of {CHANNELS} channels: what mode Session asks of it. "
+            "The other modes ask it for nothing, and are held to the same time."
+        ),
+        tables=[
+            Table(
+                ("", "seconds", "÷ broker alone", "errors", "right in the registry", "gateways' CPU µs a session"), rows
+            )
+        ],
+    )

@@ -1,0 +1,216 @@
+"""A gateway's sockets, sessions and hub without Redis and RabbitMQ, and a bare protocol to compare it with.
+
+`python -m benchmarks.loopback` is a child (see `child.py`).
+"""
+
+import asyncio
+import cProfile
+import io
+import pstats
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from benchmarks.child import Handler, cpu_s, run
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
+from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.auth import Authenticator, Trusted
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.copies import Copy
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.ports import Rejected
+from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.stomp.serializer import TailEncoder
+from pushcluster_gateway.subscription import LogState, ReadPage
+from pushcluster_gateway.websocket import WebSocketConnection
+
+DEMO: Final = Destination("queue", "demo")
+BODY_BYTES: Final = 200
+MAX_BACKLOG_BYTES: Final = 16_777_216
+"""Waiting in all transports together; past it the pushing pauses, so that no client falls into CATCHUP."""
+PROFILE_LINES: Final = 15
+
+
+class InstantServices:
+    """Implements `ports.Services`: every log is empty, and every call is granted at once."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.metrics = Metrics()
+        self.tails = TailEncoder()
+        self.authenticator: Authenticator = Trusted()
+        self.server_name = "PushCluster/benchmark"
+        self.pod_name = "gateway-benchmark"
+        self.clock = asyncio.get_running_loop().time
+        self.wall_clock = time.time
+        self.hub = Hub()
+        self._sessions = 0
+
+    def redis_now_ms(self) -> int:
+        """See ports.Services."""
+        return int(self.wall_clock() * 1_000)
+
+    def new_session_id(self) -> str:
+        """See ports.Services."""
+        self._sessions += 1
+        return session_id(self._sessions.to_bytes(17, "little"))
+
+    def register(self, client: Client) -> None:
+        """See ports.Services."""
+        self.hub.add(client)
+        client.registered()
+
+    def leave(self, client: Client) -> None:
+        """See ports.Services."""
+        self.hub.remove(client)
+
+    def subscribe(self, subscription: ClientSubscription) -> None:
+        """See ports.Services."""
+        self.hub.add_subscription(subscription)
+        asyncio.get_running_loop().call_soon(self._subscribed, subscription)
+
+    def _subscribed(self, subscription: ClientSubscription) -> None:
+        subscription.client.subscribed(subscription, LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1))
+        subscription.client.call_ended()
+
+    def unsubscribe(self, subscription: ClientSubscription) -> None:
+        """See ports.Services."""
+        self.hub.remove_subscription(subscription)
+
+    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+        """See ports.Services."""
+        asyncio.get_running_loop().call_soon(subscription.client.page_read, subscription, asked, [])
+
+    def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
+        """See ports.Services."""
+
+    def cursor_moved(self, subscription: ClientSubscription) -> None:
+        """See ports.Services."""
+        subscription.marked = True
+
+
+class Loopback:
+    """The commands of this child."""
+
+    def __init__(self) -> None:
+        self._services = InstantServices()
+        self._bare: list[asyncio.Transport] = []
+        self._seq = 0
+
+    async def serve(self) -> int:
+        """Listen as a gateway; return the port."""
+        services = self._services
+
+        def open_client(connection: WebSocketConnection, handshake: Handshake) -> Client:
+            return Client(services, connection, handshake.subprotocol, handshake.token)
+
+        self._server = WebSocketServer(
+            limits=services.limits,
+            max_connections=20_000,
+            allowed_origins=(),
+            metrics=services.metrics,
+            clock=services.clock,
+            handler_factory=open_client,
+        )
+        return await self._server.start("127.0.0.1", 0)
+
+    async def push(self, *, users: list[str], rounds: int, joined: int, profile: bool = False) -> Mapping[str, Any]:
+        """Give `joined` copies to each user's sessions in each round, one tick of the event loop; return the cost."""
+        body = b"x" * BODY_BYTES
+        before_bytes = self._written_bytes()
+        before = self._services.metrics.messages_written
+        profiler = cProfile.Profile() if profile else None
+        used = 0.0
+        for _ in range(rounds):
+            copies = self._build_copies(users, joined, body)
+            begin = cpu_s()
+            if profiler is not None:
+                profiler.enable()
+            for copy in copies:
+                self._services.hub.dispatch(copy)
+            await asyncio.sleep(0)  # the connections are flushed
+            if profiler is not None:
+                profiler.disable()
+            used += cpu_s() - begin
+            while self._backlog_bytes() > MAX_BACKLOG_BYTES:
+                await asyncio.sleep(0.001)
+        pushes = self._services.metrics.messages_written - before
+        return {
+            "cpu_s": used,
+            "pushes": pushes,
+            "frame_bytes": (self._written_bytes() - before_bytes) / max(pushes, 1),
+            "holes": self._services.metrics.holes,
+            "profile": _top_lines(profiler) if profiler is not None else "",
+        }
+
+    def _build_copies(self, users: list[str], joined: int, body: bytes) -> list[Copy]:
+        copies = []
+        for _ in range(joined):
+            self._seq += 1
+            stream_id = StreamId(1_700_000_000_000, self._seq)
+            copies += [Copy(user, DEMO, LogEntry(stream_id, body)) for user in users]
+        return copies
+
+    async def serve_bare(self) -> int:
+        """Listen as a protocol that only counts connections; return the port."""
+        listener = await asyncio.get_running_loop().create_server(lambda: _Bare(self._bare), "127.0.0.1", 0)
+        return int(listener.sockets[0].getsockname()[1])
+
+    async def push_bare(self, *, rounds: int, joined: int, frame_bytes: int) -> Mapping[str, Any]:
+        """Write the same bytes to every bare connection: `joined` frames in one write."""
+        frames = [b"x" * frame_bytes for _ in range(joined)]
+        used = 0.0
+        for _ in range(rounds):
+            begin = cpu_s()
+            for transport in self._bare:
+                transport.write(b"".join(frames))
+            await asyncio.sleep(0)
+            used += cpu_s() - begin
+            while sum(transport.get_write_buffer_size() for transport in self._bare) > MAX_BACKLOG_BYTES:
+                await asyncio.sleep(0.001)
+        return {"cpu_s": used, "pushes": rounds * joined * len(self._bare)}
+
+    async def sessions(self) -> int:
+        """Return the number of sessions."""
+        return len(self._services.hub)
+
+    def _written_bytes(self) -> int:
+        return sum(connection.outbox.written_bytes for connection in self._server.connections)
+
+    def _backlog_bytes(self) -> int:
+        return self._written_bytes() - sum(c.sample_accepted() for c in self._server.connections)
+
+
+class _Bare(asyncio.Protocol):
+    def __init__(self, transports: list[asyncio.Transport]) -> None:
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transports.append(transport)  # type: ignore[arg-type]
+
+
+def _top_lines(profiler: cProfile.Profile) -> str:
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(PROFILE_LINES)
+    return text.getvalue()
+
+
+async def make_handlers() -> Mapping[str, Handler]:
+    """See `child.run`."""
+    loopback = Loopback()
+    handlers: list[Callable[..., Awaitable[Any]]] = [
+        loopback.serve,
+        loopback.push,
+        loopback.serve_bare,
+        loopback.push_bare,
+        loopback.sessions,
+    ]
+    return {handler.__name__: handler for handler in handlers}
+
+
+if __name__ == "__main__":
+    run(make_handlers)

@@ -1,0 +1,347 @@
+"""The services and programs of a benchmark: Redis and RabbitMQ in containers, gateways and dispatchers as processes."""
+
+import asyncio
+import base64
+import os
+import secrets
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from benchmarks.measure import ProcessTimes
+from benchmarks.processes import sample
+from local_run.containers import (
+    Container,
+    ContainerSpec,
+    free_port,
+    rabbitmq_is_ready,
+    redis_is_ready,
+    remove_orphans,
+)
+from local_run.docker import docker
+from local_run.images import find_image
+from local_run.reaper import Reaper
+from pushcluster_contract import env
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_runtime.store import connect
+
+READY_WITHIN_S: Final = 60.0
+POLL_S: Final = 0.05
+USER: Final = "bench"
+AMQP_PORT: Final = 5672
+MANAGEMENT_PORT: Final = 15672
+WEB_STOMP_PORT: Final = 15674
+METRICS_PORT: Final = 15692
+BROKER_COUNTERS: Final = {
+    "received": "rabbitmq_global_messages_received_total",
+    "delivered": "rabbitmq_global_messages_delivered_total",
+}
+
+_RABBITMQ_CONF: Final = """
+log.console = true
+log.console.level = warning
+log.file = false
+listeners.tcp.default = {amqp}
+default_user = {user}
+default_pass = {password}
+loopback_users = none
+default_queue_type = quorum
+total_memory_available_override_value = 3GB
+vm_memory_high_watermark.relative = 0.6
+disk_free_limit.absolute = 100MB
+raft.wal_max_size_bytes = 67108864
+management_agent.disable_metrics_collector = true
+web_stomp.tcp.port = {web_stomp}
+prometheus.tcp.port = {metrics}
+"""
+_ERLANG: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
+"""No busy waiting: it would count as processor time of work that nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Redis and RabbitMQ, reached at the containers' own addresses: a published port would go through a proxy."""
+
+    redis: Container
+    rabbitmq: Container
+    redis_host: str
+    rabbitmq_host: str
+    pids: Mapping[str, int]
+    """`redis` and `rabbitmq`."""
+    password: str = field(repr=False)
+
+    @property
+    def redis_url(self) -> str:
+        """With the password."""
+        return f"redis://:{self.password}@{self.redis_host}:6379/0"
+
+    def amqp_url(self, vhost: str) -> str:
+        """With the password."""
+        return f"amqp://{USER}:{self.password}@{self.rabbitmq_host}:{AMQP_PORT}/{vhost}"
+
+    async def create_vhost(self) -> str:
+        """Make a vhost of a name that no other has."""
+        name = f"b{secrets.token_hex(6)}.bench"
+        await asyncio.to_thread(self._management, "PUT", f"/api/vhosts/{name}")
+        return name
+
+    async def delete_vhost(self, name: str) -> None:
+        """Remove a vhost with all its queues."""
+        await asyncio.to_thread(self._management, "DELETE", f"/api/vhosts/{name}")
+
+    def _management(self, method: str, path: str) -> None:
+        request = urllib.request.Request(f"http://{self.rabbitmq_host}:{MANAGEMENT_PORT}{path}", method=method)
+        credentials = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {credentials}")
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request, timeout=READY_WITHIN_S).close()
+
+    async def rabbitmq_version(self) -> str:
+        """Return what the broker says of itself."""
+        return await asyncio.to_thread(self.rabbitmq.exec, "rabbitmqctl", "--quiet", "version")
+
+    async def redis_version(self) -> str:
+        """Return what Redis says of itself."""
+        async with connect(self.redis_url, name="benchmark") as client:
+            return str((await client.info("server"))["redis_version"])
+
+    async def configure_redis(self, settings: Iterable[tuple[str, str]]) -> None:
+        """Change settings while it runs; returns once a rewrite of the append-only file that this began is over."""
+        async with connect(self.redis_url, name="benchmark") as client:
+            for name, value in settings:
+                await client.config_set(name, value)
+            while (await client.info("persistence"))["aof_rewrite_in_progress"]:
+                await asyncio.sleep(POLL_S)
+
+    async def broker_counters(self) -> Mapping[str, float]:
+        """Return how many messages the broker has received and delivered since it began, by its own count."""
+        text = await asyncio.to_thread(_get, f"http://{self.rabbitmq_host}:{METRICS_PORT}/metrics")
+        totals = dict.fromkeys(BROKER_COUNTERS, 0.0)
+        for line in text.splitlines():
+            for name, metric in BROKER_COUNTERS.items():
+                if line.startswith((f"{metric}{{", f"{metric} ")):
+                    totals[name] += float(line.rpartition(" ")[2])
+        return totals
+
+
+@contextmanager
+def running_services() -> Iterator[Services]:
+    """Start both and remove both at the end."""
+    remove_orphans()
+    reaper, password = Reaper(), secrets.token_hex(16)
+    try:
+        with ThreadPoolExecutor() as pool:
+            redis, rabbitmq = pool.map(
+                lambda spec: _start(spec, reaper), (_redis_spec(password), _rabbitmq_spec(password))
+            )
+        yield Services(
+            redis,
+            rabbitmq,
+            _address(redis),
+            _address(rabbitmq),
+            {"redis": _pid(redis), "rabbitmq": _pid(rabbitmq)},
+            password,
+        )
+    finally:
+        reaper.close()
+
+
+@dataclass
+class Program:
+    """A gateway or dispatcher."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    admin_port: int
+    ws_port: int
+    log: IO[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    async def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels; 0 when it was never counted."""
+        text = await asyncio.to_thread(_get, f"http://127.0.0.1:{self.admin_port}/metrics")
+        lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    async def wait_ready(self) -> None:
+        """Return once /readyz says so; raises RuntimeError with its log when it does not."""
+        for _ in range(int(READY_WITHIN_S / POLL_S)):
+            if self.process.returncode is not None:
+                break
+            try:
+                await asyncio.to_thread(_get, f"http://127.0.0.1:{self.admin_port}/readyz")
+            except OSError:
+                await asyncio.sleep(POLL_S)
+            else:
+                return
+        self.log.seek(0)
+        raise RuntimeError(f"{self.name} did not become ready:\n{self.log.read()[-4_000:].decode(errors='replace')}")
+
+
+@dataclass
+class Plane:
+    """One cluster: a vhost, the keys of a name, and the programs that serve them."""
+
+    services: Services
+    vhost: str
+    mode: RoutingMode
+    gateways: list[Program] = field(default_factory=list)
+    dispatchers: list[Program] = field(default_factory=list)
+
+    @property
+    def ports(self) -> list[int]:
+        """Of the gateways' WebSockets."""
+        return [gateway.ws_port for gateway in self.gateways]
+
+    @property
+    def cluster(self) -> str:
+        """Its name in Redis."""
+        return self.vhost
+
+    @property
+    def redis_url(self) -> str:
+        """With the password."""
+        return self.services.redis_url
+
+    @property
+    def amqp_url(self) -> str:
+        """Of its vhost, with the password."""
+        return self.services.amqp_url(self.vhost)
+
+    def times(self) -> ProcessTimes:
+        """Return what everything of the product has used so far: broker, Redis, dispatchers, gateways."""
+        programs = {program.name: program.pid for program in (*self.dispatchers, *self.gateways)}
+        return sample({**self.services.pids, **programs})
+
+
+@asynccontextmanager
+async def running_plane(
+    services: Services, mode: RoutingMode, *, gateways: int, dispatchers: int = 1
+) -> AsyncIterator[Plane]:
+    """Run a cluster until the end of the block; everything is ready at its beginning."""
+    plane = Plane(services, await services.create_vhost(), mode)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(services.delete_vhost, plane.vhost)
+        for number in range(dispatchers):
+            plane.dispatchers.append(await stack.enter_async_context(running_dispatcher(plane, number)))
+        for number in range(gateways):
+            plane.gateways.append(await stack.enter_async_context(running_gateway(plane, number)))
+        await asyncio.gather(*(program.wait_ready() for program in (*plane.dispatchers, *plane.gateways)))
+        yield plane
+
+
+@asynccontextmanager
+async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
+    """Run one gateway process; it may not be ready yet."""
+    ws_port = free_port()
+    variables = {
+        env.POD_UID: secrets.token_hex(8),
+        env.WS_PORT: str(ws_port),
+        env.MAX_CONNECTIONS: "20000",
+        env.AUTH_MODE: "Trusted",
+        "PUSHCLUSTER_HANDSHAKES_PER_SECOND": "0",
+        env.DRAIN_SECONDS: "0",
+    }
+    async with _running(plane, f"gateway-{number}", "pushcluster_gateway", variables, ws_port) as program:
+        yield program
+
+
+@asynccontextmanager
+async def running_dispatcher(plane: Plane, number: int) -> AsyncIterator[Program]:
+    """Run one dispatcher process without its HTTP API; it may not be ready yet."""
+    variables = {env.API_ENABLED: "false"}
+    async with _running(plane, f"dispatcher-{number}", "pushcluster_dispatcher", variables, 0) as program:
+        yield program
+
+
+@asynccontextmanager
+async def _running(
+    plane: Plane, name: str, module: str, variables: Mapping[str, str], ws_port: int
+) -> AsyncIterator[Program]:
+    admin_port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        env.CLUSTER: plane.vhost,
+        env.POD_NAME: name,
+        env.AMQP_URL: plane.amqp_url,
+        env.REDIS_URL: plane.services.redis_url,
+        env.ROUTING_MODE: plane.mode.value,
+        env.LISTEN_HOST: "127.0.0.1",
+        env.ADMIN_PORT: str(admin_port),
+        env.LOG_LEVEL: "warning",
+        **variables,
+    }
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            yield Program(name, process, admin_port, ws_port, log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def _redis_spec(password: str) -> ContainerSpec:
+    return ContainerSpec(
+        name="redis",
+        image=find_image("redis"),
+        ports=(6379,),
+        is_ready=lambda port: redis_is_ready(port, password),
+        command=(
+            *("redis-server", "--requirepass", password, "--dir", "/data"),
+            *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+            *("--maxmemory", "2gb", "--maxmemory-policy", "noeviction"),
+        ),
+        volumes=("/data",),
+    )
+
+
+def _rabbitmq_spec(password: str) -> ContainerSpec:
+    configuration = _RABBITMQ_CONF.format(
+        amqp=AMQP_PORT, user=USER, password=password, web_stomp=WEB_STOMP_PORT, metrics=METRICS_PORT
+    )
+    return ContainerSpec(
+        name="rabbitmq",
+        image=find_image("rabbitmq"),
+        ports=(AMQP_PORT,),
+        is_ready=rabbitmq_is_ready,
+        command=("rabbitmq-server",),
+        env={"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG},
+        files={
+            "/etc/rabbitmq/rabbitmq.conf": configuration.encode(),
+            "/etc/rabbitmq/enabled_plugins": b"[rabbitmq_management,rabbitmq_prometheus,rabbitmq_web_stomp].\n",
+        },
+        volumes=("/var/lib/rabbitmq",),
+        hostname="rabbitmq",
+    )
+
+
+def _start(spec: ContainerSpec, reaper: Reaper) -> Container:
+    container = Container.run(spec, reaper, run_id="benchmarks")
+    container.wait_ready(READY_WITHIN_S)
+    return container
+
+
+def _address(container: Container) -> str:
+    return docker("inspect", "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container.id)
+
+
+def _pid(container: Container) -> int:
+    return int(docker("inspect", "--format={{.State.Pid}}", container.id))
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())

@@ -1,0 +1,76 @@
+"""Figure: what one client that reads nothing does to the latencies of all others."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.end_to_end import BODY_BYTES, all_arrived, load_generators, steady
+from benchmarks.measure import Latencies, median
+from benchmarks.plane import Services, running_plane
+from benchmarks.processes import Child
+from benchmarks.report import Section, Table
+from pushcluster_contract.routing import RoutingMode
+
+AIM: Final = 1.2
+SLOW: Final = "user-0"
+SLOW_BODY_BYTES: Final = 16_000
+"""Together more than its outbox and the sockets hold, so that the client stays paused for all of the measurement."""
+SLOW_MESSAGES: Final = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How long and how much."""
+
+    clients: int = 1_000
+    per_s: float = 1_000.0
+    seconds: float = 8.0
+    rounds: int = 3
+
+
+async def run(services: Services, load: Load) -> Section:
+    """Measure with and without a slow client, in turns."""
+    users = [f"user-{n}" for n in range(load.clients)]
+    async with (
+        running_plane(services, RoutingMode.SESSION, gateways=2) as plane,
+        load_generators() as (clients, publisher),
+    ):
+        await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
+        await publisher.call("open", url=plane.amqp_url, users=users[1:], body_bytes=BODY_BYTES)
+        before, after = [], []
+        for _ in range(load.rounds):
+            before.append(await steady(clients, publisher, load.per_s, load.seconds))
+            await clients.call("stall", numbers=[0])
+            await _publish_to_slow(publisher, plane.amqp_url)
+            await publisher.call("open", url=plane.amqp_url, users=users[1:], body_bytes=BODY_BYTES)
+            after.append(await steady(clients, publisher, load.per_s, load.seconds))
+            await clients.call("observe", on=True)
+            await clients.call("resume", numbers=[0])
+            await all_arrived(clients, SLOW_MESSAGES)
+    return build_section(before, after, load)
+
+
+async def _publish_to_slow(publisher: Child, url: str) -> None:
+    """Fill everything between the log and the client that reads nothing."""
+    await publisher.call("open", url=url, users=[SLOW], body_bytes=SLOW_BODY_BYTES)
+    await publisher.call("burst", count=SLOW_MESSAGES)
+    await publisher.call("wait_confirmed")
+
+
+def build_section(before: list[Latencies], after: list[Latencies], load: Load) -> Section:
+    """Return the figure's part of the document."""
+    p99 = [median([found.p99_ms for found in rounds]) for rounds in (before, after)]
+    rows = [
+        (name, median([f.p50_ms for f in rounds]), median([f.p99_ms for f in rounds]), max(f.max_ms for f in rounds))
+        for name, rounds in (("all read", before), ("one reads nothing", after))
+    ]
+    return Section(
+        title="One slow client",
+        aim=f"one slow client in {load.clients:,} moves the p99 of the others by at most {AIM} times",
+        reached=p99[1] <= AIM * p99[0],
+        text=(
+            f"{load.clients:,} clients on 2 gateways, {load.per_s:,.0f} pushes a second to all but one. That one reads "
+            f"nothing any more and has got {SLOW_MESSAGES:,} messages of {SLOW_BODY_BYTES:,} B. Medians of "
+            f"{load.rounds} rounds; p99 with the slow client is {p99[1] / p99[0]:.2f} times the one without."
+        ),
+        tables=[Table(("", "p50 ms", "p99 ms", "max ms"), rows)],
+    )

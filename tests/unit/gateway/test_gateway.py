@@ -1,0 +1,140 @@
+"""What becomes of a SUBSCRIBE that is answered after the client has left."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import ZERO_ID
+from pushcluster_contract.routing import RoutingMode
+from pushcluster_gateway.auth import Trusted
+from pushcluster_gateway.broker import Broker
+from pushcluster_gateway.client import Client
+from pushcluster_gateway.closes import Close
+from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.gateway import Gateway
+from pushcluster_gateway.keeper import Keeper
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.outside import Outside
+from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.subscription import LogState
+from tests.support.waiting import eventually
+
+LIMITS = Limits()
+
+
+class FakeSocket:
+    """Takes everything and sends nothing."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox(LIMITS)
+        self.written_at = 0.0
+        self.cause_name = "lost"
+
+    def send(self, data: bytes) -> None: ...
+    def close(self, close: Close) -> None: ...
+    def hold_input(self) -> None: ...
+    def release_input(self) -> None: ...
+    def wake_at(self, due: float) -> None: ...
+    def sample_accepted(self) -> int:
+        return 0
+
+
+@dataclass
+class World:
+    """Registry and broker that note what they are asked, and let a SUBSCRIBE wait at one of its two steps."""
+
+    held_at: str
+    asked: list[str] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if what.split(maxsplit=1)[0] == self.held_at:
+            await self.release.wait()
+
+    async def open_queue(self, routing_key: str, *_: object) -> str:
+        await self._ask(f"queue {routing_key[:4]}")
+        return "the queue"
+
+    async def close_queue(self, name: str) -> None:
+        self.asked.append(f"close {name}")
+
+    async def advance_cursors(self, _: object) -> None: ...
+
+    async def ensure_lease(self) -> None: ...
+
+    async def register(self, *_: str) -> None:
+        await self._ask("register")
+
+    async def subscribe(self, *_: str | Destination) -> tuple[LogState, int]:
+        await self._ask("script")
+        return LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1), 0
+
+    async def unsubscribe(self, *_: str | Destination) -> None:
+        self.asked.append("unsubscribe")
+
+    async def leave(self, *_: str) -> None:
+        self.asked.append("leave")
+
+
+def build_client(world: World) -> tuple[Gateway, Client]:
+    metrics = Metrics()
+    gateway = Gateway(
+        mode=RoutingMode.SESSION,
+        pod_name="gateway",
+        server_name="test",
+        limits=LIMITS,
+        metrics=metrics,
+        authenticator=Trusted(),
+        outside=Outside(asyncio.get_running_loop().time, lambda: 0.0, bytes, lambda: 0.5),
+    )
+    registry = cast(Registry, world)
+    gateway.attach(
+        registry=registry,
+        broker=cast(Broker, world),
+        keeper=cast(Keeper, world),
+        cursors=CursorFlusher(registry, metrics),
+    )
+    return gateway, Client(gateway, cast(Any, FakeSocket()), None, "")
+
+
+async def connect_and_subscribe(world: World) -> tuple[Gateway, Client]:
+    """Return once the SUBSCRIBE waits where it is held."""
+    gateway, client = build_client(world)
+    client.received(b"CONNECT\naccept-version:1.2\nhost:x\nlogin:alice\n\n\0")
+    await eventually(lambda: world.asked == ["register"], within_s=2)
+    client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
+    await eventually(lambda: any(each.startswith(world.held_at) for each in world.asked), within_s=2)
+    return gateway, client
+
+
+@pytest.mark.parametrize("held_at", ["queue", "script"])
+async def test_a_session_that_left_while_it_subscribed_does_not_come_back(held_at: str) -> None:
+    """Its entry, written after it was removed, would stand there until the gateway's end."""
+    world = World(held_at)
+    gateway, client = await connect_and_subscribe(world)
+    client.lost()
+    if held_at == "queue":
+        await eventually(lambda: "leave" in world.asked, within_s=2)
+    world.release.set()
+    await gateway.settle(within_s=2)
+    assert world.asked.count("leave") == 1
+    assert world.asked[-1] in {"leave", "close the queue"}
+    assert "script" not in world.asked[world.asked.index("leave") :]
+    assert "close the queue" in world.asked
+
+
+async def test_a_destination_that_was_left_while_it_was_subscribed_does_not_stay_in_the_entry() -> None:
+    world = World("script")
+    gateway, client = await connect_and_subscribe(world)
+    client.received(b"UNSUBSCRIBE\nid:0\n\n\0")
+    await eventually(lambda: "unsubscribe" in world.asked, within_s=2)
+    world.asked.clear()
+    world.release.set()
+    await gateway.settle(within_s=2)
+    assert world.asked == ["unsubscribe"], "once more, after the script that wrote the destination"
