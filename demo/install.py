@@ -3,7 +3,6 @@
 import json
 from typing import Any, Final
 
-from demo.images import pin_images
 from demo.kubectl import BUILD, ROOT, Cluster
 from pushcluster_contract import env
 
@@ -42,7 +41,7 @@ def install_operator(cluster: Cluster) -> None:
     """Apply the CRD and the operator, and wait until it is ready; raises CommandFailed."""
     overlay = BUILD / "overlay"
     overlay.mkdir(parents=True, exist_ok=True)
-    kustomization = json.dumps(build_overlay(pin_images(cluster)), indent=2)
+    kustomization = json.dumps(build_overlay(cluster.images), indent=2)
     (overlay / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))

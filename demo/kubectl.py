@@ -74,7 +74,6 @@ class Cluster:
     kubectl_program: str
     images: dict[str, str]
     """By part: operator, gateway, dispatcher, page, redis, rabbitmq."""
-    image_ids: dict[str, str]
     first_node_port: int
     first_host_port: int
     node_ports: int
@@ -90,7 +89,6 @@ class Cluster:
             kubeconfig=ROOT / facts["kubeconfig"],
             kubectl_program=facts.get("kubectl") or shutil.which("kubectl") or "kubectl",
             images=facts["images"],
-            image_ids=facts["image_ids"],
             first_node_port=facts["node_ports"]["first"],
             first_host_port=facts["node_ports"]["host_first"],
             node_ports=facts["node_ports"]["count"],

@@ -10,7 +10,6 @@ import redis.asyncio
 from websockets.exceptions import InvalidHandshake
 
 from demo.expose import Access, expose
-from demo.images import pin_images
 from demo.install import install_operator
 from demo.kubectl import BUILD, ROOT, Cluster, CommandFailed, Kubectl
 from demo.narrator import Narrator
@@ -73,7 +72,7 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
 def apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
     """Run the sample page beside the PushCluster `demo` and wait until it is ready."""
     kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "page.yaml"))
-    kubectl("set", "image", "deployment/demo-page", f"page={pin_images(cluster)['page']}")
+    kubectl("set", "image", "deployment/demo-page", f"page={cluster.images['page']}")
     kubectl("set", "env", "deployment/demo-page", f"PAGE_WS_URL={access.ws_url}")
     selector = kubectl.get("service", "demo-page")["spec"]["selector"]
     kubectl.apply(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,6 +33,9 @@ _MARK: Final = "/kind/pushcluster-complete"
 """On the control plane once the cluster is whole: the fingerprint of what it was made from."""
 _ADDRESS: Final = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 READY_LIMIT_S: Final = 120
+ENV_CLUSTER: Final = "PUSHCLUSTER_CLUSTER"
+"""`keep` uses a cluster that was made from other sources as it is."""
+REGRET_S: Final = 10
 PATIENCE_S: Final = 30
 """How long a cluster may take to answer before it counts as broken and is made anew."""
 
@@ -41,6 +45,18 @@ def parse_nodes(document: dict[str, Any]) -> dict[str, str]:
     return {
         item["metadata"]["name"]: item["spec"]["podCIDR"] for item in document["items"] if "podCIDR" in item["spec"]
     }
+
+
+def describe_other_cluster(push_clusters: Sequence[str]) -> str:
+    """Return what is said before a cluster of other sources is replaced."""
+    why = "The cluster that is here was made from other sources of local_cluster; it is made anew"
+    if not push_clusters:
+        return f"{why}."
+    lost = ", ".join(push_clusters)
+    return (
+        f"{why}, and PushCluster {lost} in it is lost. To keep it, press Ctrl-C within {REGRET_S} s; "
+        f"with {ENV_CLUSTER}=keep before the command it is used as it is."
+    )
 
 
 def taken_ports(ports: Sequence[int]) -> list[int]:
@@ -90,10 +106,36 @@ class Cluster:
         states = output_of(["docker", "inspect", "--format", "{{.State.Running}}", *NODES])
         if states is None or states.split() != ["true"] * len(NODES):
             return False
-        if (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() != self._content:
+        if not self._is_of_our_sources() and os.environ.get(ENV_CLUSTER) != "keep":
             return False
         self._write_kubeconfig()
         return self._nodes_are_ready()
+
+    def _is_of_our_sources(self) -> bool:
+        return (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() == self._content
+
+    def describe_replacement(self) -> str | None:
+        """Return what will be lost when the cluster is made anew, and why; None: there is no cluster."""
+        states = output_of(["docker", "inspect", "--format", "{{.State.Running}}", *NODES])
+        if states is None:
+            return None
+        if states.split() != ["true"] * len(NODES):
+            return "The cluster that is here is stopped; it is made anew."
+        if self._is_of_our_sources():
+            return "The cluster that is here is not well; it is made anew."
+        return describe_other_cluster(self._push_clusters())
+
+    def _push_clusters(self) -> list[str]:
+        """Return what runs in the cluster, as `namespace/name`."""
+        names = "{range .items[*]}{.metadata.namespace}/{.metadata.name} {end}"
+        command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=5s"]
+        listed = ["get", "pushclusters", "--all-namespaces", "-o", f"jsonpath={names}"]
+        return (output_of(["docker", "exec", CONTROL_PLANE, *command, *listed], timeout_s=15) or "").split()
+
+    def give_time_to_keep_it(self) -> None:
+        """Let somebody at a terminal interrupt before a PushCluster is lost."""
+        if sys.stdin.isatty() and self._push_clusters():
+            time.sleep(REGRET_S)
 
     def _nodes_are_ready(self) -> bool:
         """Wait a while for all nodes: a busy machine misses a heartbeat, and a new cluster needs a moment."""

@@ -1,4 +1,8 @@
-"""Images from the Docker engine into the cluster's nodes."""
+"""Images from the Docker engine into the cluster's nodes.
+
+Every build of a program has the same tag, the project's version, and Kubernetes would see nothing changed. In the nodes
+its name therefore ends in the image's id: applying a manifest with the new name rolls what runs the program.
+"""
 
 import json
 import subprocess
@@ -12,8 +16,15 @@ from local_cluster.process import output_of, run, started
 from local_cluster.settings import WORKERS
 
 _RECORD: Final = "/kind/pushcluster-images.json"
-"""On each node: image name to id, as last imported there."""
+"""On each node: what an image is called there, and its id, as last imported."""
 _CHUNK_BYTES: Final = 1 << 20
+_ID_CHARS: Final = 12
+_CTR: Final = ("ctr", "-n", "k8s.io", "images")
+
+
+def pinned_name(name: str, identity: str) -> str:
+    """Return a program's name in the nodes: `pushcluster/gateway:0.1.0-8a13dee0c7b7`."""
+    return f"{name}-{identity.removeprefix('sha256:')[:_ID_CHARS]}"
 
 
 def plan_loading(wanted: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
@@ -33,50 +44,15 @@ def identities(names: Sequence[str]) -> dict[str, str]:
     return {name: identity for name, identity in found.items() if identity is not None}
 
 
-def _present(node: str) -> dict[str, str]:
-    record = output_of(["docker", "exec", node, "cat", _RECORD])
-    return json.loads(record) if record else {}
-
-
-def load_images(names: Sequence[str], log: Path) -> list[str]:
-    """Bring the workers' images up to date and return the names of those that changed.
-
-    Only the workers run pods of ours. One stream out of Docker feeds all of them.
-    """
-    wanted = identities(names)
-    present = {node: _present(node) for node in WORKERS}
-    changed = [name for name in wanted if any(name in plan_loading(wanted, present[node]) for node in WORKERS)]
-    if changed:
-        _copy(changed, log)
-        for node in WORKERS:
-            record = json.dumps({**present[node], **{name: wanted[name] for name in changed}})
-            write = ["docker", "exec", "-i", node, "cp", "/dev/stdin", _RECORD]
-            run(write, log=log, what=f"Noting the images of {node}", stdin=record.encode())
-    return changed
-
-
-def _copy(names: Sequence[str], log: Path) -> None:
+def import_images(containers: Sequence[str], names: Sequence[str], log: Path) -> None:
+    """Copy images into the containerd of each container; one stream out of Docker feeds all of them."""
     with log.open("ab") as output:
+        command = [*_CTR, "import", "--no-unpack", "-"]
         importers = [
             subprocess.Popen(
-                [
-                    "docker",
-                    "exec",
-                    "-i",
-                    node,
-                    "ctr",
-                    "-n",
-                    "k8s.io",
-                    "images",
-                    "import",
-                    "--no-unpack",
-                    "-",
-                ],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
+                ["docker", "exec", "-i", container, *command], stdin=subprocess.PIPE, stdout=output, stderr=output
             )
-            for node in WORKERS
+            for container in containers
         ]
         save = subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE, stderr=output)
         with started(save):
@@ -90,7 +66,44 @@ def _copy(names: Sequence[str], log: Path) -> None:
                         importer.stdin.close()
                 codes = [process.wait() for process in (save, *importers)]
     if any(codes):
-        raise failed("Copying images to the nodes", log)
+        raise failed("Copying images into a node", log)
+
+
+def tag_image(container: str, name: str, others: Sequence[str], log: Path) -> None:
+    """Give an image in a container's containerd other names too."""
+    names = [f"docker.io/{name}", *others]
+    tag = ["docker", "exec", container, *_CTR, "tag", "--force", *names]
+    run(tag, log=log, what=f"Naming the image {name} in a node")
+
+
+def note_images(container: str, images: Mapping[str, str], log: Path) -> None:
+    """Write down what a container's containerd holds, name to id."""
+    write = ["docker", "exec", "-i", container, "cp", "/dev/stdin", _RECORD]
+    run(write, log=log, what=f"Noting the images of {container}", stdin=json.dumps(images).encode())
+
+
+def _noted_images(node: str) -> dict[str, str]:
+    record = output_of(["docker", "exec", node, "cat", _RECORD])
+    return json.loads(record) if record else {}
+
+
+def load_images(images: Mapping[str, str], log: Path) -> list[str]:
+    """Bring the workers' images up to date and return the names of those that changed.
+
+    `images` maps an image's name in the nodes to its name here. Only the workers run pods of ours.
+    """
+    ids = identities(list(images.values()))
+    wanted = {name: ids[ours] for name, ours in images.items()}
+    noted = {node: _noted_images(node) for node in WORKERS}
+    changed = [name for name in wanted if any(name in plan_loading(wanted, noted[node]) for node in WORKERS)]
+    if changed:
+        import_images(WORKERS, [images[name] for name in changed], log)
+        for node in WORKERS:
+            for name in changed:
+                if name != images[name]:
+                    tag_image(node, images[name], [f"docker.io/{name}"], log)
+            note_images(node, noted[node] | {name: wanted[name] for name in changed}, log)
+    return changed
 
 
 def _tee(source: "subprocess.Popen[bytes]", targets: "Sequence[subprocess.Popen[bytes]]") -> None:

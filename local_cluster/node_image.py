@@ -3,16 +3,18 @@
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from local_cluster.base_images import BASE, base_content
 from local_cluster.docker import CONTENT_LABEL, Recipe, build_image, content_of
-from local_cluster.errors import CannotContinue, failed
+from local_cluster.errors import CannotContinue
 from local_cluster.fingerprint import fingerprint
 from local_cluster.kube_build import GoBuild
-from local_cluster.process import answer_of, output_of, run, started
+from local_cluster.loading import identities, import_images, note_images, tag_image
+from local_cluster.process import answer_of, output_of, run
 from local_cluster.settings import KUBERNETES_VERSION, Places
 
 PUBLIC: Final = "kindest/node:v1.34.0"
@@ -21,6 +23,8 @@ TOOLS: Final = "pushcluster/node-tools:local"
 KUBERNETES: Final = "pushcluster/kubernetes:local"
 PAUSE: Final = "pushcluster/pause:local"
 _HELPER: Final = "pushcluster-node-image"
+_WITH_STORES: Final = "with the images of Redis and RabbitMQ"
+"""Not their contents: one that has changed since is loaded into the nodes like any other."""
 _CONTAINERD_LIMIT_S: Final = 30
 
 
@@ -45,7 +49,7 @@ class NodeImage:
     @property
     def content(self) -> str:
         """The fingerprint of everything in it."""
-        return fingerprint(base_content(), self.binary.content, paths=[self._folder])
+        return fingerprint(base_content(), self.binary.content, _WITH_STORES, paths=[self._folder])
 
     def is_built(self) -> bool:
         """Tell whether the image is there and made of the same things."""
@@ -63,8 +67,8 @@ class NodeImage:
             target="tools",
         )
 
-    def build(self) -> None:
-        """Build the node image with the control plane's images inside.
+    def build(self, stores: Sequence[str]) -> None:
+        """Build the node image with the control plane's images inside, and those of `stores`, which seldom change.
 
         Raises CannotContinue when a part of it fails.
         """
@@ -80,7 +84,7 @@ class NodeImage:
                 target=target,
             )
             build_image(recipe, log)
-        self._add_images(log)
+        self._add_images(stores, log)
 
     def _fill_context(self) -> Path:
         context = self.places.cache / "node-context"
@@ -90,7 +94,7 @@ class NodeImage:
             (context / name).hardlink_to(self.binary.folder / name)
         return context
 
-    def _add_images(self, log: Path) -> None:
+    def _add_images(self, stores: Sequence[str], log: Path) -> None:
         """Import the images into the containerd of a container, and make that container the node image."""
         _remove_helper()
         run(
@@ -100,7 +104,7 @@ class NodeImage:
         )
         try:
             _wait_for_containerd()
-            self._import(log)
+            self._import(stores, log)
             run(["docker", "stop", "--time", "20", _HELPER], log=log, what="Stopping the helper container")
             changes = [
                 "--change",
@@ -112,35 +116,15 @@ class NodeImage:
         finally:
             _remove_helper()
 
-    def _import(self, log: Path) -> None:
-        with log.open("ab") as output:
-            save = subprocess.Popen(["docker", "save", KUBERNETES, PAUSE], stdout=subprocess.PIPE, stderr=output)
-            with started(save):
-                run(
-                    ["docker", "exec", "-i", _HELPER, "ctr", "-n", "k8s.io", "images", "import", "--no-unpack", "-"],
-                    log=log,
-                    what="Importing the control plane's images",
-                    stdin=save.stdout,
-                )
-                if save.wait() != 0:
-                    raise failed("Saving the control plane's images", log)
+    def _import(self, stores: Sequence[str], log: Path) -> None:
+        import_images([_HELPER], [KUBERNETES, PAUSE, *stores], log)
+        note_images(_HELPER, identities(stores), log)
+        command = ["docker", "exec", _HELPER, "kubeadm", "config", "images", "list"]
         listed = answer_of(
-            [
-                "docker",
-                "exec",
-                _HELPER,
-                "kubeadm",
-                "config",
-                "images",
-                "list",
-                "--kubernetes-version",
-                KUBERNETES_VERSION,
-            ],
-            what="Asking kubeadm for the names of its images",
+            [*command, "--kubernetes-version", KUBERNETES_VERSION], what="Asking kubeadm for the names of its images"
         )
         for image, names in plan_names(listed).items():
-            tag = ["docker", "exec", _HELPER, "ctr", "-n", "k8s.io", "images", "tag", f"docker.io/{image}", *names]
-            run(tag, log=log, what="Naming the control plane's images")
+            tag_image(_HELPER, image, names, log)
 
 
 def _remove_helper() -> None:

@@ -14,7 +14,7 @@ from local_cluster.docker import build_image, image_id
 from local_cluster.engine import engine_answers, ensure_engine
 from local_cluster.errors import CannotContinue
 from local_cluster.kube_build import cluster_binary, host_tools
-from local_cluster.loading import identities, load_images
+from local_cluster.loading import identities, load_images, pinned_name
 from local_cluster.node_image import LOCAL, PUBLIC, NodeImage
 from local_cluster.registry import ENV_REGISTRY, Registry
 from local_cluster.settings import KUBERNETES_VERSION, NODE_PORTS, PROGRAMS, Places
@@ -145,7 +145,14 @@ class Workflow:
                 needs=("base",),
                 is_done=lambda: tools.is_built() or node.is_built(),
             ),
-            Step("node", "Node image", 30, node.build, needs=("kubernetes", "node-tools"), is_done=node.is_built),
+            Step(
+                "node",
+                "Node image",
+                40,
+                lambda: node.build([self._present(store) for store in DATA_PLANE]),
+                needs=("kubernetes", "node-tools", "redis", "rabbitmq"),
+                is_done=node.is_built,
+            ),
         ]
 
     def _pull_node(self) -> None:
@@ -172,6 +179,9 @@ class Workflow:
 
     # Functions of their own: `cluster` is known only once there is a node image, which is when they are called.
     def _create_cluster(self) -> None:
+        if (what := self.cluster.describe_replacement()) is not None:
+            self.reporter.say(what)
+            self.cluster.give_time_to_keep_it()
         self.cluster.create()
 
     def _cluster_is_well(self) -> bool:
@@ -186,30 +196,35 @@ class Workflow:
         return Step("load", "Images into the nodes", 20, self._load, needs=needs)
 
     def _load(self) -> None:
-        self.changed = load_images(list(self.images().values()), self.places.log("load"))
+        built, named = self._built_images(), self.images()
+        self.changed = load_images({named[part]: built[part] for part in built}, self.places.log("load"))
 
-    def images(self) -> dict[str, str]:
-        """Return the image of each part: operator, gateway, dispatcher, page, redis, rabbitmq."""
+    def _built_images(self) -> dict[str, str]:
+        """Return what the image of each part is called here: operator, gateway, dispatcher, page, redis, rabbitmq."""
         version = self.places.version()
         return {
             **{program: image_name(program, version) for program in PROGRAMS},
             **{image.name: self._present(image) for image in DATA_PLANE},
         }
 
+    def images(self) -> dict[str, str]:
+        """Return what the image of each part is called in the nodes."""
+        built = self._built_images()
+        ids = identities([built[program] for program in PROGRAMS])
+        return built | {program: pinned_name(built[program], ids[built[program]]) for program in PROGRAMS}
+
     def write_facts(self) -> None:
         """Write build/cluster.json for the demo, the tests and `make run`."""
-        images = self.images()
-        facts = build_facts(self.places, images, identities(list(images.values())), self.cluster.kubectl_program)
+        facts = build_facts(self.places, self.images(), self.cluster.kubectl_program)
         self.places.cluster_file.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def build_facts(places: Places, images: dict[str, str], ids: dict[str, str], kubectl: str) -> dict[str, object]:
+def build_facts(places: Places, images: dict[str, str], kubectl: str) -> dict[str, object]:
     """Return the contents of build/cluster.json; paths are relative to the checkout where they lie in it."""
     return {
         "kubeconfig": str(places.kubeconfig.relative_to(places.root)),
         "kubectl": kubectl,
         "images": images,
-        "image_ids": {part: ids[name] for part, name in images.items()},
         "node_ports": {"first": NODE_PORTS.first, "host_first": NODE_PORTS.host_first, "count": NODE_PORTS.count},
     }
 

@@ -4,22 +4,12 @@ import jwt
 import pytest
 
 from demo.expose import PORTS, SLOT_PORTS, build_services
-from demo.images import build_pinned
 from demo.install import build_overlay
 from demo.narrator import Narrator
 from demo.tokens import mint
 
 IMAGES = {part: f"pushcluster/{part}:0.1.0" for part in ("operator", "gateway", "dispatcher", "page")}
 STORES = {"redis": "redis:8-local", "rabbitmq": "rabbitmq:4.3-local"}
-IDS = {part: f"sha256:{part:0<64}" for part in {**IMAGES, **STORES}}
-
-
-def test_a_rebuilt_program_gets_another_name_and_the_stores_keep_theirs() -> None:
-    first = build_pinned(IMAGES | STORES, IDS)
-    second = build_pinned(IMAGES | STORES, IDS | {"gateway": "sha256:" + "1" * 64})
-    assert first["gateway"] == "pushcluster/gateway:0.1.0-gateway00000"
-    assert {part for part in first if first[part] != second[part]} == {"gateway"}
-    assert (first["redis"], first["rabbitmq"]) == ("redis:8-local", "rabbitmq:4.3-local")
 
 
 def test_the_overlay_names_every_image_that_the_operator_uses() -> None:

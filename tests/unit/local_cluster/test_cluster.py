@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from local_cluster.cluster import parse_nodes, taken_ports
+from local_cluster.cluster import describe_other_cluster, parse_nodes, taken_ports
 from local_cluster.corefile import keep_queries_inside
 from local_cluster.errors import CannotContinue
 from local_cluster.kind_config import build_kind_config
-from local_cluster.loading import identities, plan_loading
+from local_cluster.loading import identities, pinned_name, plan_loading
 from local_cluster.network import (
     NodeAddress,
     as_script,
@@ -152,6 +152,18 @@ def test_only_images_that_a_node_does_not_have_are_loaded() -> None:
     assert plan_loading(wanted, {"a": "1", "b": "old"}) == ["b", "c"]
 
 
+def test_a_rebuilt_program_has_another_name_in_the_nodes() -> None:
+    names = {pinned_name("pushcluster/gateway:0.1.0", f"sha256:{digit * 64}") for digit in "ab"}
+    assert names == {"pushcluster/gateway:0.1.0-aaaaaaaaaaaa", "pushcluster/gateway:0.1.0-bbbbbbbbbbbb"}
+
+
+def test_before_a_cluster_of_other_sources_is_replaced_it_is_said_what_is_lost_and_how_to_keep_it() -> None:
+    assert describe_other_cluster([]).endswith("it is made anew.")
+    line = describe_other_cluster(["demo/demo", "team/chat"])
+    assert "PushCluster demo/demo, team/chat in it is lost" in line
+    assert "PUSHCLUSTER_CLUSTER=keep" in line
+
+
 def test_an_image_that_was_never_built_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local_cluster.loading.image_id", {"a": "sha256:1"}.get)
     assert identities(["a"]) == {"a": "sha256:1"}
@@ -161,11 +173,10 @@ def test_an_image_that_was_never_built_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_facts_for_demo_and_tests_name_each_image_and_the_ports() -> None:
     places = Places(root=Path("/checkout"), cache=Path("/cache"))
-    facts = build_facts(places, {"redis": "redis:8"}, {"redis:8": "sha256:1"}, "/usr/bin/kubectl")
+    facts = build_facts(places, {"redis": "redis:8"}, "/usr/bin/kubectl")
     assert facts == {
         "kubeconfig": "build/kubeconfig",
         "kubectl": "/usr/bin/kubectl",
         "images": {"redis": "redis:8"},
-        "image_ids": {"redis": "sha256:1"},
         "node_ports": {"first": 30080, "host_first": 18080, "count": 20},
     }
