@@ -46,11 +46,12 @@ class Observed:
 
 def build_conditions(observed: Observed) -> tuple[Condition, ...]:
     """Return all conditions, the most telling first."""
+    stores = (("RabbitMQ", observed.rabbitmq), ("Redis", observed.redis))
+    broken = " and ".join(name for name, store in stores if store.troubles)
     parts = (
-        build_part("RabbitMQReady", "RabbitMQ", observed.rabbitmq),
-        build_part("RedisReady", "Redis", observed.redis),
-        build_part("GatewaysReady", "gateways", observed.gateway),
-        build_part("DispatchersReady", "dispatchers", observed.dispatcher),
+        *(build_part(f"{name}Ready", name, store) for name, store in stores),
+        build_part("GatewaysReady", "gateways", observed.gateway, waits_for=broken),
+        build_part("DispatchersReady", "dispatchers", observed.dispatcher, waits_for=broken),
     )
     degraded = build_degraded(observed)
     ready = build_ready(observed, parts, degraded)
@@ -60,8 +61,8 @@ def build_conditions(observed: Observed) -> tuple[Condition, ...]:
     return (ready, progressing, degraded, *parts, *trusted, *reduced)
 
 
-def build_part(type_: str, name: str, workload: Workload) -> Condition:
-    """Return the condition of one component."""
+def build_part(type_: str, name: str, workload: Workload, waits_for: str = "") -> Condition:
+    """Return the condition of one component; `waits_for` names what it cannot be ready without and that is broken."""
     count = f"{workload.ready} of {workload.desired} ready"
     if workload.troubles:
         return Condition(type_, "False", workload.troubles[0].reason, _say(workload.troubles))
@@ -69,8 +70,11 @@ def build_part(type_: str, name: str, workload: Workload) -> Condition:
         if workload.desired == 0:
             return Condition(type_, "True", "ScaledToZero", f"no {name} are asked for")
         return Condition(type_, "True", "AllReady", f"{name}: {count}")
+    if workload.ready < workload.desired and waits_for:
+        return Condition(type_, "False", "Waiting", f"{name}: {count}; waiting for {waits_for}")
     if workload.ready < workload.desired:
-        return Condition(type_, "False", "Starting", f"{name}: {count}; the others are starting")
+        who = "the others are " if workload.ready else ""
+        return Condition(type_, "False", "Starting", f"{name}: {count}; {who}starting")
     return Condition(type_, "False", "RollingOut", f"{name}: {count}; the newest description is being rolled out")
 
 

@@ -241,7 +241,7 @@ class Reconciler:
     async def _ask_stores(self, observed: Observed, identity: Identity, snapshot: Snapshot) -> Observed:
         """Add what only RabbitMQ and Redis themselves can tell."""
         old_rabbitmq = await self.versions.find_old_rabbitmq(
-            identity.uid, snapshot.connection(identity, "amqp-url"), snapshot.running_containers(Component.RABBITMQ)
+            identity.uid, snapshot.connection(identity, "amqp-url"), snapshot.ready_containers(Component.RABBITMQ)
         )
         observed = replace(observed, rabbitmq=observed.rabbitmq.with_trouble(old_rabbitmq))
         watched = self.sweeper.get((identity.namespace, identity.name))

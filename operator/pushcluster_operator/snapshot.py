@@ -41,12 +41,10 @@ class Snapshot:
         deployment = self.children.get(ObjectKey("Deployment", names.dispatcher), {})
         return bool(deployment.get("status", {}).get("readyReplicas", 0))
 
-    def running_containers(self, component: Component) -> frozenset[str]:
-        """Return the ids of a component's containers that run."""
+    def ready_containers(self, component: Component) -> frozenset[str]:
+        """Return the ids of a component's containers that are ready."""
         statuses = (pod.get("status", {}).get("containerStatuses") or [] for pod in self.pods.get(component.value, []))
-        return frozenset(
-            status["containerID"] for each in statuses for status in each if "running" in status.get("state", {})
-        )
+        return frozenset(status["containerID"] for each in statuses for status in each if status.get("ready"))
 
     def check_referenced_secret(self, auth: Auth) -> tuple[str, list[Trouble]]:
         """Return a digest of the key that `auth.secretRef` names, and what is wrong with it."""

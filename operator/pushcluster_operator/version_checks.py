@@ -33,7 +33,7 @@ class _Answer:
     """What one PushCluster's broker said last."""
 
     life: frozenset[str] = frozenset()
-    """The containers that were running then."""
+    """The containers that were ready then."""
     trouble: Trouble | None = None
     retry_at_s: float = 0.0
 
@@ -62,7 +62,7 @@ class VersionChecks:
             KUBERNETES.require(self._kubernetes)
 
     async def find_old_rabbitmq(self, uid: str, url: str | None, life: frozenset[str]) -> Trouble | None:
-        """Return what is wrong with the broker's version; `life` names the containers of it that run now.
+        """Return what is wrong with the broker's version; `life` names the containers of it that are ready.
 
         Without an answer from these, what earlier ones said stands.
         """

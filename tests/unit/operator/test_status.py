@@ -58,6 +58,13 @@ def test_the_cause_comes_before_what_follows_from_it() -> None:
     assert conditions(observed)["Degraded"].message == "pod p used too much; x"
 
 
+def test_what_cannot_be_ready_without_a_broken_store_waits_for_it_and_nothing_moves() -> None:
+    found = conditions(replace(WELL, redis=DONE.with_trouble(Trouble("RedisTooOld", "x")), gateway=STARTING))
+    assert (found["GatewaysReady"].reason, found["DispatchersReady"].reason) == ("Waiting", "AllReady")
+    assert found["GatewaysReady"].message == "gateways: 1 of 2 ready; waiting for Redis"
+    assert found["Progressing"].reason == "Blocked"
+
+
 def test_no_gateways_asked_for_is_as_asked() -> None:
     none = Workload(0, 0, 0, rolled_out=True, troubles=())
     assert conditions(replace(WELL, gateway=none))["GatewaysReady"].reason == "ScaledToZero"

@@ -73,7 +73,7 @@ async def test_a_broker_is_asked_once_in_the_life_of_its_containers() -> None:
     assert asked.connects == 2
 
 
-async def test_a_broker_that_does_not_run_is_not_asked() -> None:
+async def test_a_broker_that_is_not_ready_is_not_asked() -> None:
     asked = Asked(answer=OLD)
     assert await asked.find(frozenset()) is None
     assert await asked.checks.find_old_rabbitmq("uid", None, FIRST) is None
