@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.child import Handler, cpu_s, run
+from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
 from pushcluster_contract.log import LogEntry
 from pushcluster_gateway.auth import Authenticator, Trusted
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import Copy
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
@@ -130,8 +130,9 @@ class Loopback:
             begin = cpu_s()
             if profiler is not None:
                 profiler.enable()
-            for copy in copies:
-                self._services.hub.dispatch(copy)
+            for address, entry in copies:
+                for subscription in self._services.hub.addressed(address):
+                    subscription.client.copy_arrived(subscription, entry)
             await asyncio.sleep(0)  # the connections are flushed
             if profiler is not None:
                 profiler.disable()
@@ -147,12 +148,13 @@ class Loopback:
             "profile": _top_lines(profiler) if profiler is not None else "",
         }
 
-    def _build_copies(self, users: list[str], joined: int, body: bytes) -> list[Copy]:
-        copies = []
+    def _build_copies(self, users: list[str], joined: int, body: bytes) -> list[tuple[bytes, LogEntry]]:
+        copies: list[tuple[bytes, LogEntry]] = []
+        addresses = [Address.of(user, DEMO).data for user in users]
         for _ in range(joined):
             self._seq += 1
             stream_id = StreamId(1_700_000_000_000, self._seq)
-            copies += [Copy(user, DEMO, LogEntry(stream_id, body)) for user in users]
+            copies += [(address, LogEntry(stream_id, body)) for address in addresses]
         return copies
 
     async def serve_bare(self) -> int:

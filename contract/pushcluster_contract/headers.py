@@ -14,14 +14,6 @@ REJECT_REASON: Final = "pushcluster-reject-reason"
 REJECT_USER: Final = "pushcluster-user"
 """On a message in `push.rejected`: the routing key that it came with."""
 
-COPY_ID: Final = "pc-id"
-"""On a copy: the stream id."""
-COPY_USER: Final = "pc-user"
-COPY_DESTINATION: Final = "pc-destination"
-COPY_EXPIRES_MS: Final = "pc-expires-ms"
-COPY_REPLY: Final = "pc-reply"
-"""On a copy whose producer wants outcomes: an encoded `outcomes.ReplyRequest`."""
-
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"
 _BROKER_HEADERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-count", "x-opt-delivery-count"})

@@ -11,6 +11,12 @@ MAX_NAME_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 65_536
 """The payload of one message. A larger one is rejected, never cut."""
 
+BROKER_MAX_MESSAGE_BYTES: Final = 131_072
+"""The broker's `max_message_size`, a body: a larger one costs its publisher the channel, with the reason.
+
+Above MAX_BODY_BYTES, so that a body which is a little too large is kept in `push.rejected`; and above the largest copy.
+"""
+
 MAX_MESSAGE_ID_BYTES: Final = 255
 """AMQP's `message_id` is a short string."""
 
@@ -36,14 +42,26 @@ REJECTED_QUEUE_MAX_MESSAGES: Final = 100_000
 
 REJECTED_QUEUE_MAX_BYTES: Final = 256 * 1_048_576
 
+MAX_BATCH_COPIES: Final = 512
+"""Copies that are joined into one AMQP message (`batch.py`)."""
+
+MAX_BATCH_BYTES: Final = BROKER_MAX_MESSAGE_BYTES
+"""The body of that message. One copy of the largest message always fits."""
+
 SUBSCRIPTION_QUEUE_MAX_MESSAGES: Final = 1_000
-"""Copies waiting for one subscription. The oldest leave first; the log has them (step G5)."""
+"""Batches of copies waiting for one subscription. The oldest leave first; the log has them (step G5)."""
+
+SUBSCRIPTION_QUEUE_MAX_BYTES: Final = 4 * 1_048_576
 
 GATEWAY_QUEUE_MAX_MESSAGES: Final = 100_000
-"""Copies waiting for one gateway. The oldest leave first; the log has them (step G5)."""
+"""Batches of copies waiting for one gateway. The oldest leave first; the log has them (step G5)."""
+
+GATEWAY_QUEUE_MAX_BYTES: Final = 64 * 1_048_576
 
 REPLY_QUEUE_MAX_MESSAGES: Final = 10_000
 """Outcomes waiting for one dispatcher's HTTP API. The oldest leave first; whoever waits for them hears `pending`."""
+
+REPLY_QUEUE_MAX_BYTES: Final = 16 * 1_048_576
 
 LOG_PAGE_ENTRIES: Final = 100
 """Log entries that one CATCHUP read asks for."""

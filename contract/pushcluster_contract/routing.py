@@ -1,9 +1,8 @@
 """How a message is routed: the modes, the routing key, and which copies step D4 sends."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, check_session_id
@@ -38,9 +37,8 @@ def gateway_queue(incarnation: Incarnation) -> str:
     return f"pushcluster.gateway.{incarnation}"
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One publish of step D4; `fallback` is tried when the broker returns it as unroutable."""
+class Copy(NamedTuple):
+    """Where one copy goes (step D4); `fallback` is tried when the broker returns it as unroutable."""
 
     exchange: str
     routing_key: str

@@ -7,12 +7,15 @@ from typing import Final
 
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.limits import (
+    GATEWAY_QUEUE_MAX_BYTES,
     GATEWAY_QUEUE_MAX_MESSAGES,
     INGRESS_PARTITIONS,
     INGRESS_QUEUE_MAX_BYTES,
     REJECTED_QUEUE_MAX_BYTES,
     REJECTED_QUEUE_MAX_MESSAGES,
+    REPLY_QUEUE_MAX_BYTES,
     REPLY_QUEUE_MAX_MESSAGES,
+    SUBSCRIPTION_QUEUE_MAX_BYTES,
     SUBSCRIPTION_QUEUE_MAX_MESSAGES,
 )
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, gateway_queue, subscription_queue
@@ -85,18 +88,19 @@ def build_topology() -> Topology:
 def build_gateway_queue(incarnation: Incarnation) -> tuple[Queue, Binding]:
     """Return a gateway's own queue and its binding to the broadcast (step G1)."""
     name = gateway_queue(incarnation)
-    queue = Queue(name, _drop_oldest(GATEWAY_QUEUE_MAX_MESSAGES), exclusive=True)
+    queue = Queue(name, _drop_oldest(GATEWAY_QUEUE_MAX_MESSAGES, GATEWAY_QUEUE_MAX_BYTES), exclusive=True)
     return queue, Binding(BROADCAST_EXCHANGE, name)
 
 
 def build_subscription_queue(unique: str) -> Queue:
     """Return the queue of one subscription in mode Session (step G3)."""
-    return Queue(subscription_queue(unique), _drop_oldest(SUBSCRIPTION_QUEUE_MAX_MESSAGES), exclusive=True)
+    arguments = _drop_oldest(SUBSCRIPTION_QUEUE_MAX_MESSAGES, SUBSCRIPTION_QUEUE_MAX_BYTES)
+    return Queue(subscription_queue(unique), arguments, exclusive=True)
 
 
 def build_reply_queue(unique: str) -> Queue:
     """Return the queue in which one dispatcher's HTTP API waits for outcomes."""
-    return Queue(f"replies.{unique}", _drop_oldest(REPLY_QUEUE_MAX_MESSAGES), exclusive=True)
+    return Queue(f"replies.{unique}", _drop_oldest(REPLY_QUEUE_MAX_MESSAGES, REPLY_QUEUE_MAX_BYTES), exclusive=True)
 
 
 def consumer_priority(pod: str, partition: int) -> int:
@@ -125,5 +129,10 @@ _REJECTED_ARGUMENTS: Final[Mapping[str, Argument]] = {
 }
 
 
-def _drop_oldest(max_messages: int) -> Mapping[str, Argument]:
-    return {"x-queue-type": "classic", "x-max-length": max_messages, "x-overflow": "drop-head"}
+def _drop_oldest(max_messages: int, max_bytes: int) -> Mapping[str, Argument]:
+    return {
+        "x-queue-type": "classic",
+        "x-max-length": max_messages,
+        "x-max-length-bytes": max_bytes,
+        "x-overflow": "drop-head",
+    }

@@ -12,8 +12,7 @@ from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, INGRESS_PA
 from pushcluster_contract.topology import build_topology, consumer_priority, ingress_queue
 from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.locations import Locations
-from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.partition import PartitionSession
+from pushcluster_dispatcher.partition import PartitionSession, Steps
 from pushcluster_dispatcher.redis_link import RedisLink
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
 from pushcluster_runtime.amqp import Amqp, AmqpChannel
@@ -35,7 +34,7 @@ class Services:
     keys: Keys
     link: RedisLink
     barrier: Barrier
-    metrics: Metrics
+    steps: Steps
     new_backoff: Callable[[], Backoff]
 
 
@@ -97,26 +96,28 @@ class Ingress:
         """Keep one partition consumed until `stop`."""
         loop = asyncio.get_running_loop()
         backoff = self._services.new_backoff()
+        prefetch = DISPATCHER_PREFETCH_MESSAGES
         while not stop.is_set():
             started = loop.time()
             try:
-                await self._run_session(amqp, number, stop)
+                prefetch = await self._run_session(amqp, number, prefetch, stop)
             except Unavailable as error:
                 if loop.time() - started > STABLE_AFTER_S:
                     backoff.reset()
-                self._services.metrics.resets.inc()
+                self._services.steps.metrics.resets.inc()
                 self._report_reset(number, str(error))
                 await unless(stop, asyncio.sleep(backoff.next_delay_s()))
 
-    async def _run_session(self, amqp: Amqp, number: int, stop: asyncio.Event) -> None:
+    async def _run_session(self, amqp: Amqp, number: int, prefetch: int, stop: asyncio.Event) -> int:
+        """Run one session to its end, and return the prefetch of the next one."""
         services = self._services
         # Without Redis there is no consumer here: a dispatcher that reaches Redis takes the partition meanwhile.
         wire = await unless(stop, services.link.wire())
         if wire is None:
-            return
-        channel = await amqp.channel(confirm=True, prefetch=DISPATCHER_PREFETCH_MESSAGES)
+            return prefetch
+        channel = await amqp.channel(prefetch=prefetch)
         try:
-            session = self._new_session(channel, wire)
+            session = self._new_session(channel, wire, prefetch)
             await channel.consume(
                 ingress_queue(number),
                 session.receive,
@@ -125,19 +126,23 @@ class Ingress:
             )
             self._set_consuming(number, consuming=True)
             await _run_until_broken(session, channel, wire, stop)
+            if session.wanted_prefetch is None:
+                return prefetch
+            services.steps.metrics.restarts.inc()
+            return session.wanted_prefetch
         finally:
             self._set_consuming(number, consuming=False)
             await channel.close()
 
-    def _new_session(self, channel: AmqpChannel, wire: RedisWire) -> PartitionSession:
+    def _new_session(self, channel: AmqpChannel, wire: RedisWire, prefetch: int) -> PartitionSession:
         services = self._services
         log = Locations(wire, services.keys, services.settings.retention, backoff=services.new_backoff())
         return PartitionSession(
             channel,
             log,
-            services.settings.mode,
+            services.steps,
             request_barrier=lambda: services.barrier.request(wire.run_id),
-            metrics=services.metrics,
+            prefetch=prefetch,
         )
 
     def _report_reset(self, number: int, reason: str) -> None:
@@ -150,7 +155,7 @@ class Ingress:
         (self._consuming.add if consuming else self._consuming.discard)(number)
         if len(self._consuming) == INGRESS_PARTITIONS:
             self._reported.clear()
-        self._services.metrics.partitions.set(len(self._consuming))
+        self._services.steps.metrics.partitions.set(len(self._consuming))
 
 
 async def _raise_when_lost(amqp: Amqp) -> None:

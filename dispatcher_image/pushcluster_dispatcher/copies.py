@@ -1,106 +1,228 @@
-"""Copies of appended messages for the gateways (step D4). The log has every message; a copy only makes it fast."""
+"""Copies of appended messages for the gateways (step D4). The log has every message; a copy only makes it fast.
+
+What all partitions have for one routing key in one tick of the event loop is joined into one AMQP message. No step
+waits for a broker that takes nothing: then copies are left out, so that ingress is drained all the same, and once the
+broker takes messages again every gateway is told to look at its users' logs.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, Protocol
 
 from pika.spec import BasicProperties
 
-from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER
-from pushcluster_contract.routing import Copy, RoutingMode, plan_copies
-from pushcluster_dispatcher.log_entries import Appended
+from pushcluster_contract.batch import BATCH_TYPE, Address, encode_batch, encode_copy
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
+from pushcluster_contract.log import encode_headers
+from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
+from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
+from pushcluster_dispatcher.log_entries import Appended, RawSessions, parse_sessions
+from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.ports import Publisher
-from pushcluster_runtime.amqp import Outcome
+from pushcluster_runtime.amqp import Outcome, Template
 
-MAX_COPIES_IN_FLIGHT: Final = 2_000
-"""A partition's copies that the broker has not confirmed yet; the next one waits for the oldest."""
-MAX_COPY_BYTES_IN_FLIGHT: Final = 4 * 1_048_576
-"""A partition's bodies among them: what a broker that has stopped reading can pile up here."""
+MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
+"""Copies of the whole process that the broker has not confirmed; past it partitions wait for room."""
+CACHED_ROUTES: Final = 8_192
+"""Users' addresses and plans that are remembered: some megabytes."""
+CACHED_SESSIONS_BYTES: Final = 1_024
+"""Session entries that are longer are planned anew each time, so that the memory above stays bounded."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
 
-
-@dataclass(frozen=True, slots=True)
-class CopyCounts:
-    """What became of the copies of one batch."""
-
-    sent: int
-    returned: int
-    """No queue took it: the session has just left, or has no queue in this mode."""
-    fallback: int
-    """Returned ones that the gateway's own queue took."""
-    lost: int
-    """Taken by nobody; the client gets the message from the log."""
+_PROPERTIES: Final = Template(BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT))
+_TO_ALL_GATEWAYS: Final = Copy(BROADCAST_EXCHANGE, "")
 
 
-@dataclass(frozen=True, slots=True)
-class SentCopy:
-    """A copy that was handed to the broker."""
+class Outlet(Protocol):
+    """Where copies go (`runtime.amqp_outlet.Outlet`)."""
 
-    copy: Copy
-    body: bytes
-    properties: BasicProperties
-    outcome: asyncio.Future[Outcome]
+    @property
+    def channel(self) -> Publisher | None:
+        """The channel to publish on; None while the broker takes nothing."""
+
+
+class _Parcel:
+    """Copies that travel together."""
+
+    __slots__ = ("body", "copies", "count", "fell_back", "settled", "size", "to")
+
+    def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
+        self.to = to
+        self.copies: list[bytes] = []
+        """Until they are joined into `body`."""
+        self.count = 0
+        self.size = 0
+        self.body = b""
+        self.settled = settled
+        """Resolves once nothing more has to be waited for, whatever became of it."""
+        self.fell_back = False
 
 
 class Copies:
-    """Sends copies over one channel and sees each of them to its end."""
+    """All copies of one dispatcher. Its owner connects `opened` and `closed` to the outlet."""
 
-    def __init__(self, channel: Publisher, mode: RoutingMode) -> None:
-        self._channel = channel
+    def __init__(self, outlet: Outlet, mode: RoutingMode, metrics: Metrics) -> None:
+        self._outlet = outlet
         self._mode = mode
-        self._window: deque[SentCopy] = deque()
-        self._window_bytes = 0
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._filling: dict[Copy, _Parcel] = {}
+        self._in_flight: set[_Parcel] = set()
+        self._held_bytes = 0
+        self._room = asyncio.Event()
+        self._left_out = False
+        self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
 
-    async def send(self, appended: Iterable[tuple[Message, Appended]]) -> list[SentCopy]:
-        """Publish the copies of a batch in the order of the log; waits only for room. Raises Unavailable."""
-        sent: list[SentCopy] = []
+    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        """Hand over the copies of a batch in the order of the log; waits only for room.
+
+        Returns futures that resolve when the broker has answered for them, or takes nothing any more.
+        """
+        settled: dict[asyncio.Future[None], None] = {}
         for message, entry in appended:
-            plan = plan_copies(self._mode, message.destination, entry.sessions)
+            plan = self.plan(message.destination, entry.sessions)
             if plan:
-                properties = _build_properties(message, entry)
-                sent += [await self._publish(copy, message.body, properties) for copy in plan]
-        return sent
+                data = _encode(message, entry)
+                for to in plan:
+                    while self._held_bytes >= MAX_COPY_BYTES_IN_FLIGHT and self._outlet.channel is not None:
+                        self._room.clear()
+                        await self._room.wait()
+                    settled[self._add(to, data)] = None
+        return list(settled)
 
-    async def settle(self, sent: list[SentCopy]) -> CopyCounts:
-        """Wait for the fate of every copy; one that no queue took goes to its fallback, once. Raises Unavailable."""
-        returned = [each for each in sent if await each.outcome is not Outcome.CONFIRMED]
-        retried = [
-            await self._publish(each.copy.fallback, each.body, each.properties)
-            for each in returned
-            if each.copy.fallback is not None
-        ]
-        fallback = sum([await each.outcome is Outcome.CONFIRMED for each in retried])
-        return CopyCounts(len(sent), len(returned), fallback, len(returned) - fallback)
+    def plan(self, destination: Destination, sessions: RawSessions) -> tuple[Copy, ...]:
+        """Return where the copies of a message for these sessions go."""
+        if self._mode is RoutingMode.BROADCAST:
+            return (_TO_ALL_GATEWAYS,)
+        if not sessions:
+            return ()
+        if len(sessions) == 2 or sum(map(len, sessions)) <= CACHED_SESSIONS_BYTES:
+            return self._plan(destination, sessions)
+        return self._make_plan(destination, sessions)
 
-    async def _publish(self, copy: Copy, body: bytes, properties: BasicProperties) -> SentCopy:
-        while len(self._window) >= MAX_COPIES_IN_FLIGHT or self._window_bytes >= MAX_COPY_BYTES_IN_FLIGHT:
-            oldest = self._window.popleft()
-            await oldest.outcome
-            self._window_bytes -= len(oldest.body)
-        outcome = self._channel.publish(copy.exchange, copy.routing_key, body, properties, mandatory=True)
-        sent = SentCopy(copy, body, properties, outcome)
-        self._window.append(sent)
-        self._window_bytes += len(body)
-        return sent
+    def opened(self) -> None:
+        """The outlet takes messages, for the first time or again: what was left out meanwhile has to be looked for."""
+        if self._left_out:
+            self._left_out = False
+            self._publish(_Parcel(_TO_ALL_GATEWAYS, self._loop.create_future()))
+
+    def closed(self) -> None:
+        """The outlet takes nothing any more: what is under way may arrive late or never, and nobody waits for it."""
+        for parcel in self._in_flight:
+            _resolve(parcel)
+        self._room.set()
+
+    def _make_plan(self, destination: Destination, sessions: RawSessions) -> tuple[Copy, ...]:
+        return plan_copies(self._mode, destination, parse_sessions(sessions))
+
+    def _add(self, to: Copy, data: bytes) -> asyncio.Future[None]:
+        parcel = self._filling.get(to)
+        if parcel is not None and (parcel.count >= MAX_BATCH_COPIES or parcel.size + len(data) >= MAX_BATCH_BYTES):
+            del self._filling[to]
+            self._publish(parcel)
+            parcel = None
+        if parcel is None:
+            if not self._filling:
+                self._loop.call_soon(self._publish_all)
+            parcel = self._filling[to] = _Parcel(to, self._loop.create_future())
+        parcel.copies.append(data)
+        parcel.count += 1
+        parcel.size += len(data)
+        self._held_bytes += len(data)
+        return parcel.settled
+
+    def _publish_all(self) -> None:
+        filled, self._filling = self._filling, {}
+        for parcel in filled.values():
+            self._publish(parcel)
+
+    def _publish(self, parcel: _Parcel) -> None:
+        if not parcel.body:
+            parcel.body, parcel.copies = encode_batch(parcel.copies), []
+        outcome = self._hand_over(parcel)
+        if outcome is None:
+            self._leave_out(parcel)
+            return
+        self._metrics.batches_sent.inc()
+        self._in_flight.add(parcel)
+        outcome.add_done_callback(lambda done: self._on_outcome(parcel, done))
+
+    def _hand_over(self, parcel: _Parcel) -> asyncio.Future[Outcome] | None:
+        channel, to = self._outlet.channel, parcel.to
+        if channel is None:
+            return None
+        try:
+            return channel.publish(to.exchange, to.routing_key, parcel.body, _PROPERTIES, mandatory=True)
+        except Unavailable:
+            return None
+
+    def _on_outcome(self, parcel: _Parcel, outcome: asyncio.Future[Outcome]) -> None:
+        self._in_flight.discard(parcel)
+        if outcome.cancelled() or outcome.exception() is not None:
+            self._leave_out(parcel)
+            return
+        first = not parcel.fell_back
+        if first:
+            self._metrics.copies_sent.inc(parcel.count)
+        if outcome.result() is Outcome.CONFIRMED:
+            if not first:
+                self._metrics.copies_fallback.inc(parcel.count)
+            self._release(parcel)
+            return
+        if first:
+            self._metrics.copies_returned.inc(parcel.count)
+        if parcel.to.fallback is not None:
+            parcel.to, parcel.fell_back = parcel.to.fallback, True
+            self._publish(parcel)
+            return
+        self._metrics.copies_lost.inc(parcel.count)
+        self._release(parcel)
+
+    def _leave_out(self, parcel: _Parcel) -> None:
+        self._left_out = True
+        self._metrics.copies_left_out.inc(parcel.count)
+        self._release(parcel)
+
+    def _release(self, parcel: _Parcel) -> None:
+        self._held_bytes -= parcel.size
+        if self._held_bytes < MAX_COPY_BYTES_IN_FLIGHT:
+            self._room.set()
+        _resolve(parcel)
 
 
-def _build_properties(message: Message, entry: Appended) -> BasicProperties:
-    headers: dict[str, Any] = {
-        COPY_ID: entry.stream_id,
-        COPY_USER: message.user,
-        COPY_DESTINATION: str(message.destination),
-    }
-    if entry.expires_ms:
-        headers[COPY_EXPIRES_MS] = entry.expires_ms
-    if message.headers:
-        headers.update(message.headers)
-    return BasicProperties(
-        content_type=message.content_type or None,
-        message_id=message.message_id or None,
-        delivery_mode=TRANSIENT,
-        headers=headers,
+def _resolve(parcel: _Parcel) -> None:
+    if not parcel.settled.done():
+        parcel.settled.set_result(None)
+
+
+def _encode(message: Message, entry: Appended) -> bytes:
+    return encode_copy(
+        _address(message.user, message.destination),
+        entry.stream_id,
+        message.body,
+        message.content_type.encode(),
+        message.message_id.encode(),
+        encode_headers(message.headers).encode() if message.headers else b"",
+        entry.expires_ms,
+        b"" if message.reply is None else _encode_reply(message.reply, message.destination, entry),
     )
+
+
+def _encode_reply(address: ReplyAddress, destination: Destination, entry: Appended) -> bytes:
+    """Return what the log entry carries too (`lua/append.lua`)."""
+    sessions = parse_sessions(entry.sessions)
+    return (
+        ReplyRequest(address, tuple(sid for sid, session in sessions.items() if destination in session.destinations))
+        .encode()
+        .encode()
+    )
+
+
+@lru_cache(maxsize=CACHED_ROUTES)
+def _address(user: str, destination: Destination) -> Address:
+    return Address.of(user, destination)

@@ -7,29 +7,42 @@ user pass an earlier one. Between batches, order follows from taking the next on
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.log import encode_headers
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.ports import Sleep, Wire
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff
-from pushcluster_runtime.redis_wire import Reply, pack, pack_script
-from pushcluster_runtime.store import SOURCES, Argument, Call
+from pushcluster_runtime.redis_wire import Reply, pack, pack_bulk
+from pushcluster_runtime.store import DIGESTS, SOURCES
 
-CACHED_USERS: Final = 16_384
-"""Users whose keys are remembered, and session entries that are remembered parsed: some megabytes each."""
+CACHED_USERS: Final = 4_096
+"""Users' destinations whose keys are remembered, a partition: about half a kilobyte each."""
 
+_KEYS: Final = 4
+"""KEYS of `lua/append.lua`; one more with a message id."""
+_ARGUMENTS: Final = 10
+"""ARGV of the same; one more when the producer wants outcomes."""
+
+
+def _begin_call(more_keys: int, more_arguments: int) -> bytes:
+    begin = ("EVALSHA", DIGESTS[Script.APPEND], str(_KEYS + more_keys))
+    count = len(begin) + _KEYS + more_keys + _ARGUMENTS + more_arguments
+    return b"*%d\r\n" % count + b"".join(pack_bulk(each.encode()) for each in begin)
+
+
+_BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys in (0, 1) for arguments in (0, 1)}
+"""By the number of optional keys and arguments."""
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
@@ -45,14 +58,10 @@ class Locations:
         self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
     ) -> None:
         self._wire = wire
-        self._retention_args: tuple[Argument, ...] = (
-            retention.max_entries,
-            retention.offline_ttl_ms,
-            retention.kept_delivered_ms,
-            retention.meta_ttl_ms,
-        )
+        bounds = (retention.max_entries, retention.offline_ttl_ms, retention.kept_delivered_ms, retention.meta_ttl_ms)
+        self._retention = b"".join(pack_bulk(b"%d" % each) for each in bounds)
         self._keys = keys
-        self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._build_keys)
+        self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._pack_keys)
         self._backoff = backoff
         self._sleep = sleep
         self._waiting = False
@@ -110,29 +119,39 @@ class Locations:
         await self._sleep(self._backoff.next_delay_s())
 
     def _build_call(self, message: Message) -> bytes:
-        keys = self._keys_of(message.user, message.destination)
+        """Return one packed EVALSHA, as `lua/append.lua` has its keys and arguments."""
+        headers = encode_headers(message.headers).encode() if message.headers else b""
+        more = [] if message.reply is None else [pack_bulk(message.reply.encode().encode())]
+        ids: list[bytes] = []
         if message.message_id:
-            keys = (*keys, self._keys.message(message.user, message.destination, message.message_id))
-        args = (
-            message.body,
-            encode_headers(message.headers) if message.headers else "",
-            message.content_type,
-            message.message_id,
-            message.ttl_ms,
-            *self._retention_args,
-            str(message.destination),
-            *(() if message.reply is None else (message.reply.encode(),)),
+            ids.append(pack_bulk(self._keys.message(message.user, message.destination, message.message_id).encode()))
+        keys, destination = self._keys_of(message.user, message.destination)
+        body = message.body
+        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b" % (
+            _BEGINNINGS[len(ids), len(more)],
+            keys,
+            b"".join(ids),
+            len(body),
+            body,
+            pack_bulk(headers),
+            pack_bulk(message.content_type.encode()),
+            pack_bulk(message.message_id.encode()),
+            pack_bulk(b"%d" % message.ttl_ms),
+            self._retention,
+            destination,
+            b"".join(more),
         )
-        return pack_script(Script.APPEND, Call(keys, args))
 
-    def _build_keys(self, user: str, destination: Destination) -> tuple[str, ...]:
+    def _pack_keys(self, user: str, destination: Destination) -> tuple[bytes, bytes]:
+        """Return the packed keys of a user's destination, and the destination itself."""
         keys = self._keys
-        return (
+        names = (
             keys.meta(user, destination),
             keys.log(user, destination),
             keys.sessions(user),
             keys.destinations(user),
         )
+        return b"".join(pack_bulk(name.encode()) for name in names), pack_bulk(str(destination).encode())
 
 
 def _group(messages: Sequence[Message]) -> list[list[int]]:
@@ -169,19 +188,4 @@ def _take(replies: Mapping[int, Reply], results: list[Appended | Refused | None]
 
 def _parse_reply(reply: Sequence[Any]) -> Appended:
     stream_id, known, dropped, sessions, expires_ms = reply
-    return Appended(stream_id.decode(), bool(known), dropped, _parse_sessions(sessions) if sessions else {}, expires_ms)
-
-
-def _parse_sessions(flat: Sequence[bytes]) -> Mapping[str, SessionEntry]:
-    pairs: Iterable[tuple[bytes, bytes]] = zip(flat[::2], flat[1::2], strict=True)
-    return {sid.decode(): entry for sid, text in pairs if (entry := _parse_entry(text)) is not None}
-
-
-@lru_cache(maxsize=CACHED_USERS)
-def _parse_entry(text: bytes) -> SessionEntry | None:
-    """Return an entry, or nothing for one that this version cannot read: its gateway catches up from the log."""
-    try:
-        return SessionEntry.parse(text.decode())
-    except (InvalidInput, UnicodeDecodeError):
-        _log.exception("unreadable session entry", extra={"entry": repr(text[:200])})
-        return None
+    return Appended(stream_id, known == 1, dropped, tuple(sessions), expires_ms)

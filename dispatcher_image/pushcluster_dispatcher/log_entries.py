@@ -1,22 +1,33 @@
 """What became of a message at the log. Pure."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
 
+from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.sessions import SessionEntry
 
+CACHED_ENTRIES: Final = 16_384
+"""Session entries that are remembered parsed: some megabytes."""
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+RawSessions = tuple[bytes, ...]
+"""A user's sessions as Redis has them: session id, entry, session id, entry, …"""
+
+_log = logging.getLogger(__name__)
+
+
+class Appended(NamedTuple):
     """What APPEND returned for one message."""
 
-    stream_id: str
+    stream_id: bytes
     known: bool
     """The producer's message id had been appended before."""
     dropped: int
     """Older entries that left the log undelivered."""
-    sessions: Mapping[str, SessionEntry]
-    """The user's sessions by their ids, with any destination."""
+    sessions: RawSessions
+    """The user's sessions, with any destination: `parse_sessions`."""
     expires_ms: int
     """When the message expires, ms since the epoch; 0: when the log drops it."""
 
@@ -26,3 +37,19 @@ class Refused:
     """Redis will never take this message."""
 
     reason: str
+
+
+def parse_sessions(raw: RawSessions) -> Mapping[str, SessionEntry]:
+    """Return session id → entry, without entries that this version cannot read."""
+    pairs: Iterable[tuple[bytes, bytes]] = zip(raw[::2], raw[1::2], strict=True)
+    return {sid.decode(): entry for sid, text in pairs if (entry := _parse_entry(text)) is not None}
+
+
+@lru_cache(maxsize=CACHED_ENTRIES)
+def _parse_entry(text: bytes) -> SessionEntry | None:
+    """Return an entry, or nothing for one that this version cannot read: its gateway catches up from the log."""
+    try:
+        return SessionEntry.parse(text.decode())
+    except (InvalidInput, UnicodeDecodeError):
+        _log.exception("unreadable session entry", extra={"entry": repr(text[:200])})
+        return None

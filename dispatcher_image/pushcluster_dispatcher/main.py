@@ -7,18 +7,23 @@ import uuid
 from typing import Final
 
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.topology import build_topology
 from pushcluster_dispatcher.amqp import Ingress, Services
 from pushcluster_dispatcher.api.app import build_app
 from pushcluster_dispatcher.api.connections import ApiServer
 from pushcluster_dispatcher.api.routes import Services as ApiServices
 from pushcluster_dispatcher.barrier import Barrier
+from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_dispatcher.partition import Steps
 from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, ApiBroker
 from pushcluster_dispatcher.redis_link import RedisLink
+from pushcluster_dispatcher.rejected import Rejects
 from pushcluster_dispatcher.replies import Replies
 from pushcluster_dispatcher.settings import ApiSettings, Settings
 from pushcluster_dispatcher.users import Users
 from pushcluster_runtime.admin import AdminServer
+from pushcluster_runtime.amqp_outlet import Outlet
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.store import connect
 from pushcluster_runtime.tasks import cancel, first_error
@@ -41,7 +46,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     barrier_link = RedisLink(settings.redis_url, name=f"{name}:barrier", backoff=new_backoff())
     barrier = Barrier(barrier_link, keys, backoff=new_backoff(), on_barrier=metrics.barrier_seconds.observe)
     metrics.durability_reduced.set_function(lambda: barrier.durability_reduced)
-    ingress = Ingress(Services(settings, keys, link, barrier, metrics, new_backoff))
+    outlet = Outlet(
+        settings.amqp_url,
+        name=f"dispatcher {settings.pod_name} copies",
+        topology=build_topology(),
+        backoff=new_backoff(),
+    )
+    copies = Copies(outlet, settings.mode, metrics)
+    outlet.on_open, outlet.on_closed = copies.opened, copies.closed
+    steps = Steps(copies, Rejects(outlet), metrics)
+    ingress = Ingress(Services(settings, keys, link, barrier, steps, new_backoff))
 
     replies = Replies(new_id)
     broker = ApiBroker(
@@ -65,7 +79,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     _log.info("admin server", extra={"port": await admin.start(), "pod": settings.pod_name, "mode": settings.mode})
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(each.run()) for each in (link, barrier_link, barrier)]
+            background = [group.create_task(each.run()) for each in (link, barrier_link, barrier, outlet)]
             if settings.api is not None:
                 group.create_task(_serve_api(settings, settings.api, broker, replies, metrics, stop))
             await ingress.run(stop)

@@ -38,8 +38,21 @@ class Metrics:
         self.copies_lost = Counter(
             f"{prefix}_copies_lost", "Copies that nobody took; clients get them from the log", registry=registry
         )
+        self.copies_left_out = Counter(
+            f"{prefix}_copies_left_out",
+            "Copies that were not sent, or not answered, because RabbitMQ took nothing; gateways look at the logs then",
+            registry=registry,
+        )
+        self.batches_sent = Counter(
+            f"{prefix}_batches_sent", "AMQP messages that copies were joined into", registry=registry
+        )
         self.resets = Counter(
             f"{prefix}_partition_resets", "Channels closed so that messages come back in order", registry=registry
+        )
+        self.restarts = Counter(
+            f"{prefix}_partition_restarts",
+            "Channels closed because the prefetch did not fit the size of the messages",
+            registry=registry,
         )
         self.batch_size = Histogram(
             f"{prefix}_batch_messages", "Messages in one batch", buckets=_BATCH_BUCKETS, registry=registry

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from pika.spec import BasicProperties
 
@@ -12,12 +12,28 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.headers import DESTINATION, select_forwarded
 from pushcluster_contract.ids import check_message_id, check_user
-from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_USER_BYTES
 from pushcluster_contract.outcomes import ReplyAddress, check_reply_queue
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
+from pushcluster_runtime.amqp_frames import decode_properties
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000
 """Longer is the same as the log's own limit; a number that Lua counts exactly."""
+
+
+CACHED_TABLES: Final = 4_096
+CACHED_TABLE_BYTES: Final = 512
+"""Encoded headers up to this size are remembered parsed: most producers send the same ones again and again."""
+
+_SURELY_SHORT_USER: Final = MAX_USER_BYTES // 4
+"""Characters; none has more than four bytes."""
+_PLAIN_FLAGS: Final = (
+    BasicProperties.FLAG_CONTENT_TYPE
+    | BasicProperties.FLAG_HEADERS
+    | BasicProperties.FLAG_DELIVERY_MODE
+    | BasicProperties.FLAG_MESSAGE_ID
+)
+_HEADERS_ALONE: Final = BasicProperties.FLAG_HEADERS.to_bytes(2)
 
 
 class RejectClass(StrEnum):
@@ -44,8 +60,7 @@ class Rejection:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A well-formed message for one user."""
 
     user: str
@@ -64,6 +79,10 @@ class Message:
 
 def parse_delivery(delivery: Delivery) -> Message | Rejection:
     """Read a published message: user = routing key, destination = header, the rest from its properties."""
+    return _parse_plain(delivery) or _parse_any(delivery)
+
+
+def _parse_any(delivery: Delivery) -> Message | Rejection:
     properties = delivery.properties
     headers: Mapping[str, object] = properties.headers or {}
     kind = RejectClass.PROPERTIES
@@ -88,6 +107,57 @@ def parse_delivery(delivery: Delivery) -> Message | Rejection:
     except InvalidInput as error:
         return Rejection(kind, str(error))
     return Message(user, destination, body, content_type, message_id, forwarded, ttl_ms, reply)
+
+
+def _parse_plain(delivery: Delivery) -> Message | None:
+    """Read a message that has the usual properties alone, all of them in order, from its encoded properties.
+
+    The same as `_parse_any` at a tenth of the price; None for what has to be looked at more closely.
+    """
+    raw, user, body = delivery.raw_properties, delivery.routing_key, delivery.body
+    if raw is None or len(body) > MAX_BODY_BYTES or not 0 < len(user) <= _SURELY_SHORT_USER or not user.isprintable():
+        return None
+    try:
+        flags = raw[0] << 8 | raw[1]
+        if flags & ~_PLAIN_FLAGS or not flags & BasicProperties.FLAG_HEADERS:
+            return None
+        position = 2
+        content_type = message_id = ""
+        if flags & BasicProperties.FLAG_CONTENT_TYPE:
+            content_type, position = _read_short_string(raw, position)
+        end = position + 4 + int.from_bytes(raw[position : position + 4])
+        table = raw[position:end]
+        known = _cached_table(table) if len(table) <= CACHED_TABLE_BYTES else _read_table(table)
+        if known is None:
+            return None
+        position = end
+        if flags & BasicProperties.FLAG_DELIVERY_MODE:
+            position += 1
+        if flags & BasicProperties.FLAG_MESSAGE_ID:
+            message_id, position = _read_short_string(raw, position)
+    except (IndexError, UnicodeDecodeError):
+        return None
+    if not content_type.isprintable() or not message_id.isprintable():
+        return None
+    return Message(user, known[0], body, content_type, message_id, known[1])
+
+
+def _read_short_string(data: bytes, position: int) -> tuple[str, int]:
+    end = position + 1 + data[position]
+    return data[position + 1 : end].decode(), end
+
+
+def _read_table(table: bytes) -> tuple[Destination, Mapping[str, str] | None] | None:
+    """Return destination and forwarded headers of an encoded table, or None when something is wrong with them."""
+    headers = decode_properties(_HEADERS_ALONE + table).headers or {}
+    try:
+        _check_readable(headers)
+        return _parse_destination(headers.get(DESTINATION)), _select_forwarded(headers) if len(headers) > 1 else None
+    except InvalidInput:
+        return None
+
+
+_cached_table = lru_cache(maxsize=CACHED_TABLES)(_read_table)
 
 
 def parse_expiration(text: object) -> int:

@@ -2,38 +2,36 @@
 
 A session lasts as long as both of them. When either goes, or a barrier cannot be passed, the channel is closed: what
 was not acknowledged comes back in order, to this dispatcher or another, and idempotency absorbs what was done already.
+
+A session also ends, without a failure, when its messages are of another size than its prefetch was made for: what it
+holds is bounded in bytes, and AMQP has no prefetch in bytes that quorum queues would know.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from pika.spec import BasicProperties
-
-from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
-from pushcluster_contract.routing import RoutingMode
-from pushcluster_contract.topology import REJECTED_EXCHANGE
-from pushcluster_dispatcher.copies import Copies, SentCopy
 from pushcluster_dispatcher.ledger import Ledger, Step
 from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, RejectClass, Rejection, parse_delivery
-from pushcluster_dispatcher.ports import Channel, Log
-from pushcluster_dispatcher.rejected import build_rejected
-from pushcluster_runtime.amqp import Delivery, Outcome
+from pushcluster_dispatcher.ports import Channel, CopySink, Log, RejectSink
+from pushcluster_dispatcher.prefetch import Sizes
+from pushcluster_runtime.amqp import Delivery
 
 _log = logging.getLogger(__name__)
 
-MAX_BATCH_BYTES: Final = 4 * 1_048_576
-"""Bodies in one pipeline to Redis; a batch ends with the message that reaches it."""
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What all partitions share."""
 
-REJECTED_KEY: Final = ""
-"""A fan-out exchange reads no routing key; the user's id stands in a header, where it may be anything."""
+    copies: CopySink
+    rejects: RejectSink
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ class _Flight:
     """A batch that is appended and not yet acknowledged."""
 
     last_tag: int
-    rejected: list[asyncio.Future[Outcome]]
-    sent: list[SentCopy]
+    rejected: Sequence[tuple[Delivery, Rejection]]
+    copied: Sequence[asyncio.Future[None]]
     barrier: asyncio.Future[None]
 
 
@@ -53,27 +51,36 @@ class PartitionSession:
         self,
         channel: Channel,
         log: Log,
-        mode: RoutingMode,
+        steps: Steps,
         *,
         request_barrier: Callable[[], asyncio.Future[None]],
-        metrics: Metrics,
+        prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
         self._channel = channel
         self._log = log
-        self._copies = Copies(channel, mode)
+        self._copies = steps.copies
+        self._rejects = steps.rejects
+        self._metrics = steps.metrics
         self._request_barrier = request_barrier
-        self._metrics = metrics
         self._ledger = Ledger()
         self._acknowledged_tag = 0
-        # Bounded by the channel's prefetch: what is in here is not acknowledged.
+        # Bounded by the channel's prefetch and by `Sizes`: what is in here is not acknowledged.
         self._inbox: deque[Delivery] = deque()
+        self._sizes = Sizes(prefetch)
         self._woken = asyncio.Event()
         self._finishing = False
 
+    @property
+    def wanted_prefetch(self) -> int | None:
+        """What the next session should have, when this one has ended because its own does not fit."""
+        return self._sizes.wanted_prefetch
+
     def receive(self, delivery: Delivery) -> None:
-        """Take one delivery; it is worked on soon."""
-        self._inbox.append(delivery)
-        self._woken.set()
+        """Take one delivery; it is worked on soon. From the first that does not fit, all of them come again later."""
+        if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
+            self._inbox.append(delivery)
+        if not self._woken.is_set():
+            self._woken.set()
 
     def finish(self) -> None:
         """Take no further batch: `run` returns when all that has begun is acknowledged."""
@@ -81,7 +88,10 @@ class PartitionSession:
         self._woken.set()
 
     async def run(self) -> None:
-        """Work until `finish`. Raises an ExceptionGroup of Unavailable when the session is broken."""
+        """Work until `finish`, or until there is a `wanted_prefetch` and all that was taken is acknowledged.
+
+        Raises an ExceptionGroup of Unavailable when the session is broken.
+        """
         async with asyncio.TaskGroup() as settling:
             while batch := await self._next_batch():
                 self._ledger.begin(batch[0].tag, batch[-1].tag)
@@ -89,55 +99,50 @@ class PartitionSession:
                 settling.create_task(self._settle(flight))
 
     async def _next_batch(self) -> list[Delivery]:
-        """Return what has arrived, at least one; nothing when finishing."""
-        while not self._inbox and not self._finishing:
+        """Return what has arrived, at least one; nothing when finishing, or when nothing more is taken."""
+        while not self._inbox and not self._finishing and self._sizes.wanted_prefetch is None:
             self._woken.clear()
             await self._woken.wait()
         batch: list[Delivery] = []
         if self._finishing:
             return batch
-        size = 0
-        while self._inbox and len(batch) < DISPATCHER_PREFETCH_MESSAGES and size < MAX_BATCH_BYTES:
-            delivery = self._inbox.popleft()
-            size += len(delivery.body)
-            batch.append(delivery)
+        batch.extend(self._inbox)  # bounded by `Sizes` and the prefetch
+        self._inbox.clear()
         return batch
 
     async def _process(self, batch: list[Delivery]) -> _Flight:
         """Do D1, D2 and the publishing of D4, and ask for D5."""
-        rejected: list[asyncio.Future[Outcome]] = []
-        accepted: list[tuple[Delivery, Message]] = []
+        rejected: list[tuple[Delivery, Rejection]] = []
+        accepted: list[Delivery] = []
+        messages: list[Message] = []
         for delivery in batch:
             parsed = _parse(delivery)
             if isinstance(parsed, Message):
-                accepted.append((delivery, parsed))
+                accepted.append(delivery)
+                messages.append(parsed)
             else:
-                rejected.append(self._reject(delivery, parsed))
+                rejected.append((delivery, parsed))
         started = asyncio.get_running_loop().time()
-        results = await self._log.append([message for _, message in accepted]) if accepted else []
+        results = await self._log.append(messages) if messages else []
         self._metrics.append_seconds.observe(asyncio.get_running_loop().time() - started)
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
         barrier = self._request_barrier()
         appended: list[tuple[Message, Appended]] = []
-        for (delivery, message), result in zip(accepted, results, strict=True):
+        for delivery, message, result in zip(accepted, messages, results, strict=True):
             if isinstance(result, Appended):
                 appended.append((message, result))
             else:
-                rejected.append(self._reject(delivery, Rejection(RejectClass.SCRIPT, result.reason)))
-        self._count(len(batch), [entry for _, entry in appended])
+                rejected.append((delivery, Rejection(RejectClass.SCRIPT, result.reason)))
+        self._count(len(batch), [entry for _, entry in appended], rejected)
         return _Flight(batch[-1].tag, rejected, await self._copies.send(appended), barrier)
 
     async def _settle(self, flight: _Flight) -> None:
         """See a batch to its acknowledgement. Raises Unavailable."""
-        for outcome in flight.rejected:
-            if await outcome is not Outcome.CONFIRMED:
-                raise Unavailable(f"{REJECTED_EXCHANGE} does not take a rejected message")
+        if flight.rejected:
+            await asyncio.gather(*(self._rejects.put(*each) for each in flight.rejected))
         self._mark(flight.last_tag, Step.APPENDED)
-        counts = await self._copies.settle(flight.sent)
-        self._metrics.copies_sent.inc(counts.sent)
-        self._metrics.copies_returned.inc(counts.returned)
-        self._metrics.copies_fallback.inc(counts.fallback)
-        self._metrics.copies_lost.inc(counts.lost)
+        for copied in flight.copied:
+            await copied
         self._mark(flight.last_tag, Step.COPIED)
         await flight.barrier
         self._mark(flight.last_tag, Step.DURABLE)
@@ -146,20 +151,15 @@ class PartitionSession:
         tag = self._ledger.mark(last_tag, step)
         if tag is not None:
             self._channel.ack(tag, multiple=True)
+            self._sizes.release(tag)
             self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
             self._acknowledged_tag = tag
 
-    def _reject(self, delivery: Delivery, rejection: Rejection) -> asyncio.Future[Outcome]:
-        self._metrics.rejected.labels(rejection.kind.value).inc()
-        try:
-            return self._publish_rejected(delivery, build_rejected(delivery, rejection))
-        except (InvalidInput, RecursionError):  # headers that could be read and cannot be written again
-            return self._publish_rejected(delivery, build_rejected(delivery, rejection, bare=True))
-
-    def _publish_rejected(self, delivery: Delivery, properties: BasicProperties) -> asyncio.Future[Outcome]:
-        return self._channel.publish(REJECTED_EXCHANGE, REJECTED_KEY, delivery.body, properties, mandatory=True)
-
-    def _count(self, received: int, appended: list[Appended]) -> None:
+    def _count(
+        self, received: int, appended: Sequence[Appended], rejected: Sequence[tuple[Delivery, Rejection]]
+    ) -> None:
+        for _, rejection in rejected:
+            self._metrics.rejected.labels(rejection.kind.value).inc()
         known = sum(entry.known for entry in appended)
         self._metrics.received.inc(received)
         self._metrics.batch_size.observe(received)

@@ -7,8 +7,8 @@ from typing import Protocol
 from pika.spec import BasicProperties
 
 from pushcluster_dispatcher.log_entries import Appended, Refused
-from pushcluster_dispatcher.parse import Message
-from pushcluster_runtime.amqp import Outcome
+from pushcluster_dispatcher.parse import Message, Rejection
+from pushcluster_runtime.amqp import Delivery, Outcome, Template
 from pushcluster_runtime.redis_wire import Reply
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -40,15 +40,37 @@ class Log(Protocol):
 
 
 class Publisher(Protocol):
-    """What sends copies (`AmqpChannel`)."""
+    """What sends copies and rejected messages (`AmqpChannel`)."""
+
+    lost: asyncio.Future[str]
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | Template,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[Outcome]:
         """Publish, and tell the outcome later."""
 
 
-class Channel(Publisher, Protocol):
+class CopySink(Protocol):
+    """Step D4 (`Copies`)."""
+
+    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        """Hand over copies in the order of the log; the futures resolve when nothing has to be waited for any more."""
+
+
+class RejectSink(Protocol):
+    """Step D1 (`Rejects`)."""
+
+    async def put(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Return once a message stands in `push.rejected`; raises Unavailable when it is not taken there."""
+
+
+class Channel(Protocol):
     """What a partition is consumed over (`AmqpChannel`)."""
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:

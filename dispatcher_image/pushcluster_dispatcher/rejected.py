@@ -1,22 +1,69 @@
-"""What a malformed message looks like in `push.rejected` (step D1). Pure."""
+"""Malformed messages: what they look like in `push.rejected`, and how they get there (step D1)."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pika.spec import BasicProperties
 
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
+from pushcluster_contract.topology import REJECTED_EXCHANGE
 from pushcluster_dispatcher.parse import Rejection
-from pushcluster_runtime.amqp import Delivery
+from pushcluster_dispatcher.ports import Publisher
+from pushcluster_runtime.amqp import Delivery, Outcome
 from pushcluster_runtime.confirms import SEQUENCE_HEADER
 
 MAX_HEADER_BYTES: Final = 65_536
 """The producer's own headers; properties and all must fit into one frame (131,072 bytes)."""
 MAX_REASON_CHARS: Final = 500
 PERSISTENT: Final = 2
+ROUTING_KEY: Final = ""
+"""A fan-out exchange reads no routing key; the user's id stands in a header, where it may be anything."""
 
 _ROUTING_HEADERS: Final = frozenset({"CC", "BCC", SEQUENCE_HEADER})
 """The broker would act on the first two once more; the third is ours."""
+
+
+class Outlet(Protocol):
+    """Where they go (`runtime.amqp_outlet.Outlet`)."""
+
+    async def open_channel(self) -> Publisher:
+        """Return a channel, waiting for one if need be."""
+
+
+class Rejects:
+    """Puts messages aside. Nothing bounds them here: what is not put aside is not acknowledged either."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+
+    async def put(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Return once the message stands in `push.rejected`, however often the connection is lost meanwhile.
+
+        Raises Unavailable when the broker answers that it does not take it there.
+        """
+        while True:
+            channel = await self._outlet.open_channel()
+            try:
+                outcome = await _publish(channel, delivery, rejection)
+            except Unavailable:
+                await asyncio.wait([channel.lost])
+                continue
+            if outcome is not Outcome.CONFIRMED:
+                raise Unavailable(f"{REJECTED_EXCHANGE} does not take a rejected message")
+            return
+
+
+def _publish(channel: Publisher, delivery: Delivery, rejection: Rejection) -> asyncio.Future[Outcome]:
+    def publish(*, bare: bool) -> asyncio.Future[Outcome]:
+        properties = build_rejected(delivery, rejection, bare=bare)
+        return channel.publish(REJECTED_EXCHANGE, ROUTING_KEY, delivery.body, properties, mandatory=True)
+
+    try:
+        return publish(bare=False)
+    except (InvalidInput, RecursionError):  # headers that could be read and cannot be written again
+        return publish(bare=True)
 
 
 def build_rejected(delivery: Delivery, rejection: Rejection, *, bare: bool = False) -> BasicProperties:
@@ -28,7 +75,7 @@ def build_rejected(delivery: Delivery, rejection: Rejection, *, bare: bool = Fal
     old = delivery.properties
     headers: dict[str, Any] = {}
     reason = rejection.reason[:MAX_REASON_CHARS]
-    original = {name: value for name, value in (old.headers or {}).items() if name not in _ROUTING_HEADERS}
+    original = {name: _writable(value) for name, value in (old.headers or {}).items() if name not in _ROUTING_HEADERS}
     if bare or _size(original) > MAX_HEADER_BYTES:
         reason += f" ({len(original)} headers left out)"
     else:
@@ -46,6 +93,10 @@ def build_rejected(delivery: Delivery, rejection: Rejection, *, bare: bool = Fal
         delivery_mode=PERSISTENT,
         headers=headers,
     )
+
+
+def _writable(value: object) -> object:
+    return repr(value) if isinstance(value, float) else value  # pika writes no floats
 
 
 def _size(headers: Mapping[str, Any]) -> int:

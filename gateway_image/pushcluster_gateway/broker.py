@@ -1,4 +1,8 @@
-"""RabbitMQ, for one gateway: one connection that comes back, its own queue, and a queue for each subscription."""
+"""RabbitMQ, for one gateway: a connection that comes back, its own queue, and a queue for each subscription.
+
+Messages that clients refuse go out over another one: a broker that is short of memory stops reading from connections
+that publish, and a SUBSCRIBE must not hang behind a NACK.
+"""
 
 import asyncio
 import logging
@@ -25,6 +29,7 @@ from pushcluster_contract.topology import (
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
+from pushcluster_runtime.amqp_outlet import Outlet
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.confirms import Outcome
 
@@ -33,12 +38,17 @@ CHANNELS: Final = 32
 UNIQUE_BYTES: Final = 12
 """Of the name of a subscription's queue."""
 NACK_REASON: Final = "the client refused it (NACK)"
+CONFIRM_TIMEOUT_S: Final = 10.0
 PERSISTENT: Final = 2
 
-_NEEDED: Final = Topology(
-    tuple(each for each in build_topology().exchanges if each.name in {BROADCAST_EXCHANGE, REJECTED_EXCHANGE}), (), ()
-)
-"""What a gateway binds or publishes to: declared here too, so that gateways may start before dispatchers."""
+
+def _select_exchange(name: str) -> Topology:
+    return Topology(tuple(each for each in build_topology().exchanges if each.name == name), (), ())
+
+
+# What a gateway binds or publishes to is declared here too, so that gateways may start before dispatchers.
+_BOUND: Final = _select_exchange(BROADCAST_EXCHANGE)
+_PUBLISHED: Final = _select_exchange(REJECTED_EXCHANGE)
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +61,6 @@ class _Link:
 
     amqp: Amqp
     channels: list[AmqpChannel]
-    publisher: AmqpChannel
     queues: dict[str, AmqpChannel] = field(default_factory=dict)
     """Queues of subscriptions that this connection holds."""
     next_channel: int = 0
@@ -62,7 +71,7 @@ class _Link:
 
     async def lost(self) -> str:
         """Return the reason once the connection, or any channel of it, is gone."""
-        everything = [self.amqp.lost, self.publisher.lost, *(channel.lost for channel in self.channels)]
+        everything = [self.amqp.lost, *(channel.lost for channel in self.channels)]
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         return done.pop().result()
 
@@ -76,19 +85,20 @@ class Broker:
         url: str,
         name: str,
         incarnation: Incarnation,
-        on_copy: OnMessage,
+        on_message: OnMessage,
         on_connected: Callable[[], Awaitable[None]],
         outside: Outside,
         metrics: Metrics,
     ) -> None:
-        """`on_copy` gets what arrives in the gateway's own queue; `on_connected` runs after every connect."""
+        """`on_message` gets what arrives in the gateway's own queue; `on_connected` runs after every connect."""
         self._url = url
         self._name = name
         self._incarnation = incarnation
-        self._on_copy = on_copy
+        self._on_message = on_message
         self._on_connected = on_connected
         self._entropy = outside.entropy
         self._backoff = Backoff(outside.random)
+        self._outlet = Outlet(url, name=f"{name} NACK", topology=_PUBLISHED, backoff=Backoff(outside.random))
         self._metrics = metrics
         self._link: _Link | None = None
         self.trouble = "not connected yet"
@@ -105,6 +115,11 @@ class Broker:
 
     async def run(self) -> None:
         """Connect, and again whenever the connection is lost, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outlet.run())
+            await self._keep_connected()
+
+    async def _keep_connected(self) -> None:
         while True:
             try:
                 reason = await self._run_once()
@@ -154,8 +169,14 @@ class Broker:
                 REJECT_REASON: NACK_REASON,
             },
         )
-        publisher = self._current().publisher
-        outcome = await publisher.publish(REJECTED_EXCHANGE, user, entry.body, properties, mandatory=True)
+        channel = self._outlet.channel
+        if channel is None:
+            raise Unavailable(self._outlet.trouble)
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                outcome = await channel.publish(REJECTED_EXCHANGE, user, entry.body, properties, mandatory=True)
+        except TimeoutError:
+            raise Unavailable(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:g} s") from None
         if outcome is not Outcome.CONFIRMED:
             raise Unavailable(f"RabbitMQ did not take a rejected message: {outcome.name.lower()}")
 
@@ -168,12 +189,12 @@ class Broker:
         amqp = await Amqp.connect(self._url, name=self._name)
         try:
             channels = list(await asyncio.gather(*(amqp.channel() for _ in range(CHANNELS))))
-            link = _Link(amqp, channels, await amqp.channel(confirm=True))
-            await channels[0].declare(_NEEDED)
+            link = _Link(amqp, channels)
+            await channels[0].declare(_BOUND)
             queue, binding = build_gateway_queue(self._incarnation)
             await channels[0].declare_queue(queue)
             await channels[0].bind(binding)
-            await channels[0].consume(queue.name, self._on_copy, no_ack=True)
+            await channels[0].consume(queue.name, self._on_message, no_ack=True)
             self._link = link
             _log.info("connected to RabbitMQ")
             lost = asyncio.ensure_future(link.lost())

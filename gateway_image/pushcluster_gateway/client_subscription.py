@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pushcluster_contract.batch import Address
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.progress import Progress
 from pushcluster_gateway.stomp.requests import Subscribe
@@ -16,6 +17,7 @@ class ClientSubscription:
     """See the module."""
 
     __slots__ = (
+        "address",
         "client",
         "destination",
         "encoder",
@@ -36,6 +38,8 @@ class ClientSubscription:
         self.number = number
         """Counts the client's subscriptions; stands in our `ack` headers."""
         self.destination = request.destination
+        self.address = Address.of(client.user, request.destination).data
+        """What copies for it carry."""
         self.receipt = request.receipt
         self.queue = ""
         """Name of its own queue at the broker, in mode Session."""

@@ -1,44 +1,58 @@
-"""Copies: what dispatchers publish to gateways so that a message need not be read from the log (step D4)."""
+"""Copies: what dispatchers publish to gateways so that a message need not be read from the log (step D4). No I/O."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import logging
+from collections.abc import Callable
 
-from pika.spec import BasicProperties
-
-from pushcluster_contract.destinations import Destination
+from pushcluster_contract.batch import parse_batch, parse_copy
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER, select_forwarded
-from pushcluster_contract.ids import StreamId
-from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
-class Copy(NamedTuple):
-    """One message for one user's destination, as a dispatcher appended it to the log."""
+class CopyReader:
+    """Reads batches and gives each copy to whom it concerns; what cannot be read is counted, and the log has it."""
 
-    user: str
-    destination: Destination
-    entry: LogEntry
+    def __init__(self, hub: Hub, metrics: Metrics, *, on_left_out: Callable[[], None]) -> None:
+        """`on_left_out` is called when a dispatcher says that it has left copies out."""
+        self._hub = hub
+        self._metrics = metrics
+        self._on_left_out = on_left_out
 
+    def for_gateway(self, batch: bytes) -> None:
+        """Take a batch from the gateway's own queue: each copy is for every subscription with its address."""
+        copies = self._parse(batch)
+        if copies is None:
+            return
+        if not copies:
+            self._on_left_out()
+        for address, position in copies:
+            self._give(batch, position, self._hub.addressed(address))
 
-def parse_copy(properties: BasicProperties, body: bytes) -> Copy:
-    """Read a copy; raises InvalidInput when it is none."""
-    headers = properties.headers or {}
-    expires_ms = headers.get(COPY_EXPIRES_MS, 0)
-    if not isinstance(expires_ms, int):
-        raise InvalidInput(f"header {COPY_EXPIRES_MS} is not a number")
-    entry = LogEntry(
-        id=StreamId.parse(_text(headers, COPY_ID)),
-        body=body,
-        content_type=properties.content_type or "",
-        producer_message_id=properties.message_id or "",
-        headers=select_forwarded(headers),
-        expires_ms=expires_ms,
-    )
-    return Copy(_text(headers, COPY_USER), Destination.parse(_text(headers, COPY_DESTINATION)), entry)
+    def for_subscription(self, subscription: ClientSubscription, batch: bytes) -> None:
+        """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key."""
+        for address, position in self._parse(batch) or ():
+            self._give(batch, position, (subscription,) if address == subscription.address else ())
 
+    def _parse(self, batch: bytes) -> list[tuple[bytes, int]] | None:
+        try:
+            return parse_batch(batch)
+        except InvalidInput as error:
+            self._metrics.batches_refused += 1
+            _log.warning("a batch of copies cannot be read", extra={"cause": str(error)})
+            return None
 
-def _text(headers: Mapping[str, object], name: str) -> str:
-    value = headers.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput(f"header {name} is missing or no text")
-    return value
+    def _give(self, batch: bytes, position: int, subscriptions: tuple[ClientSubscription, ...]) -> None:
+        if not subscriptions:
+            self._metrics.copies_dropped += 1
+            return
+        try:
+            entry = parse_copy(batch, position)
+        except InvalidInput as error:
+            self._metrics.batches_refused += 1
+            _log.warning("a copy cannot be read", extra={"cause": str(error)})
+            return
+        for subscription in subscriptions:
+            subscription.client.copy_arrived(subscription, entry)

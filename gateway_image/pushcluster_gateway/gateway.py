@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from pushcluster_contract.batch import BATCH_TYPE
 from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
@@ -21,7 +22,7 @@ from pushcluster_gateway.auth import Authenticator
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import parse_copy
+from pushcluster_gateway.copies import CopyReader
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.keeper import Keeper
@@ -83,7 +84,10 @@ class Gateway:
         self.broker = broker
         self.keeper = keeper
         self.cursors = cursors
-        self.queues = SessionQueues(mode=self._mode, broker=broker, metrics=self.metrics, on_lost=self._on_queue_lost)
+        self._copies = CopyReader(
+            self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(Cause.COPIES_LEFT_OUT)
+        )
+        self.queues = SessionQueues(mode=self._mode, broker=broker, copies=self._copies, on_lost=self._on_queue_lost)
 
     # ports.Services
 
@@ -134,19 +138,16 @@ class Gateway:
 
     # What the broker calls
 
-    def on_gateway_copy(self, delivery: Delivery) -> None:
-        """A copy came to the gateway's own queue: it is for every subscription of its user and destination."""
-        if delivery.properties.type == CONTROL_TYPE:
+    def on_gateway_message(self, delivery: Delivery) -> None:
+        """Something came to the gateway's own queue: copies, or what a dispatcher tells this gateway."""
+        message_type = delivery.properties.type
+        if message_type == BATCH_TYPE:
+            self._copies.for_gateway(delivery.body)
+        elif message_type == CONTROL_TYPE:
             self._obey(delivery)
-            return
-        try:
-            copy = parse_copy(delivery.properties, delivery.body)
-        except InvalidInput as error:
-            self.metrics.copies_dropped += 1
-            _log.warning("a copy cannot be read", extra={"cause": str(error)})
-            return
-        if not self.hub.dispatch(copy):
-            self.metrics.copies_dropped += 1
+        else:
+            self.metrics.batches_refused += 1
+            _log.warning("a message of an unknown type", extra={"type": str(message_type)[:100]})
 
     def _obey(self, delivery: Delivery) -> None:
         """Do what a dispatcher tells this gateway."""

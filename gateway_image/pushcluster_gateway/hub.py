@@ -2,12 +2,8 @@
 
 from collections.abc import Iterator
 
-from pushcluster_contract.destinations import Destination
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import Copy
-
-_Key = tuple[str, Destination]
 
 
 class Hub:
@@ -15,7 +11,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
-        self._subscriptions: dict[_Key, tuple[ClientSubscription, ...]] = {}
+        self._subscriptions: dict[bytes, tuple[ClientSubscription, ...]] = {}
+        """By the address that copies for them carry."""
         self._subscriptions_count = 0
 
     def __len__(self) -> int:
@@ -38,13 +35,13 @@ class Hub:
 
     def add_subscription(self, subscription: ClientSubscription) -> None:
         """From here on copies reach it."""
-        key = (subscription.client.user, subscription.destination)
+        key = subscription.address
         self._subscriptions[key] = (*self._subscriptions.get(key, ()), subscription)
         self._subscriptions_count += 1
 
     def remove_subscription(self, subscription: ClientSubscription) -> None:
         """Undo `add_subscription`; twice is allowed."""
-        key = (subscription.client.user, subscription.destination)
+        key = subscription.address
         held = self._subscriptions.get(key, ())
         if subscription not in held:
             return
@@ -68,11 +65,6 @@ class Hub:
         for held in self._subscriptions.values():
             yield from held
 
-    def dispatch(self, copy: Copy) -> int:
-        """Give a copy to every subscription of its user and destination; return their number."""
-        held = self._subscriptions.get((copy.user, copy.destination))
-        if held is None:
-            return 0
-        for subscription in held:
-            subscription.client.copy_arrived(subscription, copy.entry)
-        return len(held)
+    def addressed(self, address: bytes) -> tuple[ClientSubscription, ...]:
+        """Return the subscriptions that copies with this address are for."""
+        return self._subscriptions.get(address, ())

@@ -17,6 +17,8 @@ class Cause(StrEnum):
     """A renewal got no answer: it may have made a lease anew that was missing, and nobody was told."""
     AMQP_RECONNECTED = "amqp_reconnected"
     """Exclusive queues went with the connection, and the copies in them."""
+    COPIES_LEFT_OUT = "copies_left_out"
+    """A dispatcher has told that the broker took no copies for a while."""
 
 
 @dataclass(frozen=True, slots=True)

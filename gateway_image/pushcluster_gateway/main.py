@@ -176,7 +176,7 @@ class Program:
             url=settings.amqp_url,
             name=f"gateway {settings.pod_name}",
             incarnation=self._incarnation,
-            on_copy=gateway.on_gateway_copy,
+            on_message=gateway.on_gateway_message,
             on_connected=gateway.on_broker_connected,
             outside=outside,
             metrics=metrics,

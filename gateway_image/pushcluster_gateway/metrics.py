@@ -16,6 +16,8 @@ class Metrics:
     messages_redelivered: int = 0
     copies_dropped: int = 0
     """Copies that were not newer than what was written already, or not for this subscription."""
+    batches_refused: int = 0
+    """Batches of copies, or copies in them, that could not be read; the log has their messages."""
     holes: int = 0
     """Copies that did not follow the one before: the subscription went to CATCHUP."""
     gaps: int = 0
@@ -59,6 +61,7 @@ class GatewayCollector(Collector):
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
         yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
         yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
+        yield _counter("batches_refused", "Batches or copies that could not be read.", counts.batches_refused)
         yield _counter("holes", "Copies that did not follow the one before.", counts.holes)
         yield _counter("gaps", "Replays that told the client of lost entries.", counts.gaps)
         yield _counter("catchup_pages", "Pages read from the log.", counts.pages_read)

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.routing import RoutingMode, session_key
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import parse_copy
-from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.copies import CopyReader
 from pushcluster_gateway.subscription import Phase
 from pushcluster_runtime.amqp import Delivery
 
@@ -25,12 +23,12 @@ class SessionQueues:
     """Opens and closes them; hands what arrives to the subscription."""
 
     def __init__(
-        self, *, mode: RoutingMode, broker: Broker, metrics: Metrics, on_lost: Callable[[ClientSubscription], None]
+        self, *, mode: RoutingMode, broker: Broker, copies: CopyReader, on_lost: Callable[[ClientSubscription], None]
     ) -> None:
         """`on_lost` is told when somebody deleted a subscription's queue."""
         self._mode = mode
         self._broker = broker
-        self._metrics = metrics
+        self._copies = copies
         self._on_lost = on_lost
 
     async def open(self, subscription: ClientSubscription) -> None:
@@ -40,7 +38,7 @@ class SessionQueues:
             return
         subscription.queue = await self._broker.open_queue(
             session_key(subscription.destination.name, subscription.client.sid),
-            partial(self._on_copy, subscription),
+            partial(self._on_copies, subscription),
             partial(self._on_cancel, subscription),
         )
         if subscription.ended:
@@ -63,17 +61,8 @@ class SessionQueues:
         had_one = bool(subscription.queue) or subscription.machine.phase is not Phase.REGISTERING
         return self._mode is RoutingMode.SESSION and had_one and not self._broker.holds(subscription.queue)
 
-    def _on_copy(self, subscription: ClientSubscription, delivery: Delivery) -> None:
-        try:
-            copy = parse_copy(delivery.properties, delivery.body)
-        except InvalidInput as error:
-            self._metrics.copies_dropped += 1
-            _log.warning("a copy cannot be read", extra={"cause": str(error)})
-            return
-        if copy.destination == subscription.destination and copy.user == subscription.client.user:
-            subscription.client.copy_arrived(subscription, copy.entry)
-        else:
-            self._metrics.copies_dropped += 1  # /queue/<name> and /topic/<name> share a routing key
+    def _on_copies(self, subscription: ClientSubscription, delivery: Delivery) -> None:
+        self._copies.for_subscription(subscription, delivery.body)
 
     def _on_cancel(self, subscription: ClientSubscription) -> None:
         if not subscription.ended and subscription.queue:

@@ -9,6 +9,7 @@ dispatcher's copies do, and its HTTP API does).
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, Self
 
 import pika
@@ -16,12 +17,16 @@ from pika.exceptions import AMQPError
 
 from pushcluster_contract.errors import InvalidInput, TooOld, Unavailable
 from pushcluster_contract.versions import RABBITMQ
-from pushcluster_runtime.amqp_channel import CLOSE_TIMEOUT_S, AmqpChannel, Delivery, settle
-from pushcluster_runtime.amqp_connection import UNREADABLE_HEADER, Connection
+from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CLOSE_TIMEOUT_S, AmqpChannel, settle
+from pushcluster_runtime.amqp_connection import Connection
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
+from pushcluster_runtime.amqp_frames import UNREADABLE_HEADER, Delivery, Template
 from pushcluster_runtime.confirms import Outcome
 
-__all__ = ["UNREADABLE_HEADER", "Amqp", "AmqpChannel", "Delivery", "Outcome"]
+__all__ = ["UNREADABLE_HEADER", "Amqp", "AmqpChannel", "Delivery", "Outcome", "Template"]
+
+SILENCE_CHECK_S: Final = 1.0
+"""How often it is checked whether the broker still answers."""
 
 _SCHEMES: Final = ("amqp://", "amqps://")
 
@@ -33,10 +38,15 @@ class Amqp:
 
     lost: asyncio.Future[str]
     """Resolves with the reason once the connection is gone, whoever closed it."""
+    on_blocked: Callable[[bool], None]
+    """Called when the broker stops (True) or begins again (False) to read from this connection."""
 
     def __init__(self) -> None:
         self.lost = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
+        self._channels: set[AmqpChannel] = set()
+        self.on_blocked = lambda _: None
         self._blocked = False
 
     @classmethod
@@ -69,7 +79,9 @@ class Amqp:
             raise
         connection.add_on_connection_blocked_callback(lambda *_: amqp._set_blocked(blocked=True))
         connection.add_on_connection_unblocked_callback(lambda *_: amqp._set_blocked(blocked=False))
+        connection.read_in_large_pieces()
         amqp._connection = connection
+        amqp._check_silence()
         return amqp
 
     @property
@@ -91,10 +103,16 @@ class Amqp:
         except AMQPError as error:
             raise translate(error) from error
         channel = AmqpChannel(raw)
+        self._channels.add(channel)
+        channel.lost.add_done_callback(lambda _: self._channels.discard(channel))
         channel.lost.add_done_callback(lambda lost: settle(opened, unavailable(lost.result())))
         try:
-            await opened
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await opened
             await channel.prepare(confirm=confirm, prefetch=prefetch)
+        except TimeoutError:
+            connection.abort(f"no answer within {ANSWER_TIMEOUT_S:g} s")
+            raise unavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s") from None
         except asyncio.CancelledError:
             channel.abandon()
             raise
@@ -106,8 +124,28 @@ class Amqp:
             self._connection.close()
         await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits in this process for the broker to read it."""
+        return self._connection.unsent_bytes if self._connection is not None else 0
+
+    def _check_silence(self) -> None:
+        """Cut the connection when the broker has not answered for too long; look again soon when it has.
+
+        Its heart-beats come all the same when it is short of memory, so pika alone would wait for ever.
+        """
+        if self.lost.done() or self._connection is None:
+            return
+        now = self._loop.time()
+        silence = next(filter(None, (each.find_silence(now, blocked=self._blocked) for each in self._channels)), "")
+        if silence:
+            self._connection.abort(silence)
+        else:
+            self._loop.call_later(SILENCE_CHECK_S, self._check_silence)
+
     def _set_blocked(self, *, blocked: bool) -> None:
         self._blocked = blocked
+        self.on_blocked(blocked)
         _log.warning("RabbitMQ blocks publishers" if blocked else "RabbitMQ takes publishes again")
 
     def _on_closed(self, error: BaseException) -> None:

@@ -4,9 +4,8 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pika.channel import Channel
 from pika.exceptions import AMQPError
@@ -14,26 +13,19 @@ from pika.spec import Basic, BasicProperties
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.topology import Binding, Queue, Topology
+from pushcluster_runtime.amqp_connection import Connection
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
+from pushcluster_runtime.amqp_frames import Delivery, Template, encode_properties, encode_publish
 from pushcluster_runtime.confirms import SEQUENCE_HEADER, Confirms, Outcome
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a polite close waits for the broker's answer."""
+ANSWER_TIMEOUT_S: Final = 15.0
+"""How long a channel with calls under way may get no answer at all."""
+CONFIRM_TIMEOUT_S: Final = 30.0
+"""How long a channel with publishes under way may get no confirm at all; a queue that elects a leader takes seconds."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message from a queue."""
-
-    tag: int
-    exchange: str
-    routing_key: str
-    redelivered: bool
-    properties: BasicProperties
-    body: bytes
-    consumer_tag: str
 
 
 class AmqpChannel:
@@ -48,6 +40,8 @@ class AmqpChannel:
         self._raw = raw
         self._calls: set[asyncio.Future[Any]] = set()
         self._confirms = Confirms()
+        self._connection = cast(Connection, raw.connection)
+        self._answered_at = self._confirmed_at = self._loop.time()
         self._on_cancel: dict[str, Callable[[], None] | None] = {}
         self._consumers_made = 0
         # pika's close cancels every consumer first. A queue with a single active consumer then goes on with the next
@@ -119,11 +113,14 @@ class AmqpChannel:
         self._consumers_made += 1
         consumer_tag = f"{self._consumers_made}.{queue}"
         self._on_cancel[consumer_tag] = on_cancel
+        deliver = partial(self._deliver, on_message)
+        # Before the answer, which the first deliveries may come with.
+        self._connection.consumers[self._raw.channel_number, consumer_tag] = deliver
         arguments = {} if priority is None else {"x-priority": priority}
         await self._call(
             self._raw.basic_consume,
             queue=queue,
-            on_message_callback=partial(self._on_deliver, on_message),
+            on_message_callback=partial(self._on_deliver, deliver),
             auto_ack=no_ack,
             consumer_tag=consumer_tag,
             arguments=arguments,
@@ -136,26 +133,45 @@ class AmqpChannel:
         Not for a queue with a single active consumer whose order matters: the next consumer starts at once, ahead of
         what is unacknowledged here. `close` keeps the order.
         """
-        self._on_cancel.pop(consumer_tag, None)
+        self._forget(consumer_tag)
         await self._call(self._basic_cancel, consumer_tag=consumer_tag)
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | Template,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[Outcome]:
         """Publish on a channel in confirm mode; the future tells the outcome, or fails with Unavailable.
 
         Raises Unavailable at once when the channel is gone, and InvalidInput when the message cannot be encoded. Sets
-        a header of its own on mandatory messages. The caller bounds how many futures are open.
+        a header of its own on mandatory messages; a Template has it and is for them alone. The caller bounds how many
+        futures are open.
         """
-        if mandatory:
-            properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: self._confirms.next_number}
+        if not self._raw.is_open:
+            raise unavailable(self.lost.result() if self.lost.done() else "the channel is closing")
+        number = self._confirms.next_number
         try:
-            self._raw.basic_publish(exchange, routing_key, body, properties, mandatory)
+            frames = encode_publish(
+                self._raw.channel_number,
+                exchange,
+                routing_key,
+                _encode(properties, number, mandatory=mandatory),
+                body,
+                mandatory=mandatory,
+                frame_max=self._connection.frame_max,
+            )
         except (struct.error, OverflowError, TypeError, ValueError) as error:
             raise InvalidInput(f"AMQP cannot carry this: {error}") from error
         except AMQPError as error:
             raise translate(error) from error
+        self._connection.send(frames)
         future: asyncio.Future[Outcome] = self._loop.create_future()
+        if not len(self._confirms):
+            self._confirmed_at = self._loop.time()
         self._confirms.add(future)
         return future
 
@@ -181,48 +197,75 @@ class AmqpChannel:
         if self._raw.is_open or self._raw.is_opening:
             self._raw.close()
 
+    def find_silence(self, now: float, *, blocked: bool) -> str:
+        """Return in words what the broker has not answered for too long, or nothing.
+
+        `blocked` is for a connection that the broker has told that it does not read from it.
+        """
+        if not blocked and self._calls and now - self._answered_at > ANSWER_TIMEOUT_S:
+            return f"no answer within {ANSWER_TIMEOUT_S:g} s"
+        if not blocked and len(self._confirms) and now - self._confirmed_at > CONFIRM_TIMEOUT_S:
+            return f"no confirm within {CONFIRM_TIMEOUT_S:g} s"
+        return ""
+
     async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
         """Run one of pika's methods that report to a callback; raises Unavailable when the channel goes meanwhile."""
         if self.lost.done():
             raise unavailable(self.lost.result())
         replied: asyncio.Future[Any] = self._loop.create_future()
+        if not self._calls:
+            self._answered_at = self._loop.time()
         self._calls.add(replied)
         try:
-            invoke(**arguments, callback=lambda *_: settle(replied, None))
+            invoke(**arguments, callback=lambda *_: self._on_reply(replied))
             await replied
         except AMQPError as error:
             raise translate(error) from error
         finally:
             self._calls.discard(replied)
 
+    def _on_reply(self, replied: asyncio.Future[None]) -> None:
+        self._answered_at = self._loop.time()
+        settle(replied, None)
+
     def _on_deliver(
         self,
-        on_message: Callable[[Delivery], None],
+        handle: Callable[[Delivery], None],
         _: Channel,
         deliver: Basic.Deliver,
         properties: BasicProperties,
         body: bytes,
     ) -> None:
-        delivery = Delivery(
-            deliver.delivery_tag or 0,
-            deliver.exchange or "",
-            deliver.routing_key or "",
-            deliver.redelivered,
-            properties,
-            body,
-            deliver.consumer_tag or "",
+        """Take a delivery that pika has assembled: one that was not in the usual form."""
+        handle(
+            Delivery(
+                deliver.delivery_tag or 0,
+                deliver.exchange or "",
+                deliver.routing_key or "",
+                deliver.redelivered,
+                properties,
+                body,
+                deliver.consumer_tag or "",
+            )
         )
+
+    def _deliver(self, on_message: Callable[[Delivery], None], delivery: Delivery) -> None:
         if not self._raw.is_open:
             return  # it goes back to the queue with the rest
         try:
             on_message(delivery)
         except Exception:  # an error that reached pika would take the whole connection
-            _log.exception("a consumer failed", extra={"consumer": deliver.consumer_tag})
+            _log.exception("a consumer failed", extra={"consumer": delivery.consumer_tag})
             self.abandon()
+
+    def _forget(self, consumer_tag: str) -> None:
+        self._on_cancel.pop(consumer_tag, None)
+        self._connection.consumers.pop((self._raw.channel_number, consumer_tag), None)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         outcome = Outcome.CONFIRMED if isinstance(method, Basic.Ack) else Outcome.NACKED
+        self._confirmed_at = self._loop.time()
         self._confirms.settle(method.delivery_tag, multiple=method.multiple, outcome=outcome)
 
     def _on_returned(self, _: Channel, __: Basic.Return, properties: BasicProperties, ___: bytes) -> None:
@@ -233,7 +276,8 @@ class AmqpChannel:
     def _on_cancelled(self, consumer_tag: str) -> None:
         if consumer_tag not in self._on_cancel:
             return  # our own cancel is under way
-        on_cancel = self._on_cancel.pop(consumer_tag)
+        on_cancel = self._on_cancel[consumer_tag]
+        self._forget(consumer_tag)
         if on_cancel is not None:
             on_cancel()
         else:
@@ -242,11 +286,21 @@ class AmqpChannel:
 
     def _on_closed(self, error: BaseException) -> None:
         reason = describe(error)
+        for consumer_tag in list(self._on_cancel):
+            self._forget(consumer_tag)
         if not self.lost.done():
             self.lost.set_result(reason)
         for call in self._calls:
             settle(call, unavailable(reason))
         self._confirms.fail(unavailable(reason))
+
+
+def _encode(properties: BasicProperties | Template, number: int, *, mandatory: bool) -> bytes:
+    if isinstance(properties, Template):
+        return properties.encode(number)
+    if mandatory:
+        properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: number}
+    return encode_properties(properties)
 
 
 def settle(future: asyncio.Future[None], result: Exception | None) -> None:

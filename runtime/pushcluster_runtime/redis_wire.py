@@ -15,14 +15,11 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
-from pushcluster_contract.scripts import Script
 from pushcluster_runtime.store import (
     CONNECT_TIMEOUT_S,
-    DIGESTS,
     REPLY_TIMEOUT_S,
     SOURCES,
     Argument,
-    Call,
     parse_server_info,
     translate,
 )
@@ -38,9 +35,9 @@ def pack(*arguments: Argument) -> bytes:
     return _pack(arguments)
 
 
-def pack_script(script: Script, call: Call) -> bytes:
-    """Return the EVALSHA of one script call."""
-    return _pack(("EVALSHA", DIGESTS[script], len(call.keys), *call.keys, *call.args))
+def pack_bulk(argument: bytes) -> bytes:
+    """Return one argument of a command as it goes over the wire (RESP: bulk string)."""
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
 class RedisWire(asyncio.Protocol):

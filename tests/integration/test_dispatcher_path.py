@@ -10,17 +10,13 @@ from typing import Any, Final
 import pytest
 from pika.spec import BasicProperties
 
+from pushcluster_contract.batch import BATCH_TYPE, parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.headers import (
-    COPY_DESTINATION,
-    COPY_EXPIRES_MS,
-    COPY_ID,
-    COPY_USER,
-    REJECT_REASON,
-    REJECT_USER,
-)
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, MAX_BODY_BYTES
+from pushcluster_contract.log import LogEntry
 from pushcluster_contract.routing import TOPIC_EXCHANGE, session_key, subscription_queue
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_contract.topology import (
@@ -76,6 +72,19 @@ async def consume_gateway_queue(gateway: AmqpChannel) -> list[Delivery]:
     return received
 
 
+def copies_in(received: list[Delivery]) -> list[tuple[str, LogEntry]]:
+    """Return address and entry of every copy that came, in order."""
+    return [
+        (address.decode(), parse_copy(delivery.body, position))
+        for delivery in received
+        for address, position in parse_batch(delivery.body)
+    ]
+
+
+def bodies_in(received: list[Delivery]) -> list[bytes]:
+    return [entry.body for _, entry in copies_in(received)]
+
+
 async def test_a_message_is_in_the_log_before_it_leaves_ingress(
     plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs
 ) -> None:
@@ -121,22 +130,13 @@ async def test_the_copy_goes_to_the_queue_of_the_session_with_all_that_the_gatew
     )
     await eventually(lambda: received, WITHIN_S)
     (entry,) = await logs.entries("alice")
-    (copy,) = received
-    assert (copy.exchange, copy.routing_key, copy.body) == ("amq.topic", f"demo-user{SID}", b"hi")
-    assert (copy.properties.content_type, copy.properties.message_id, copy.properties.delivery_mode) == (
-        "text/plain",
-        "m1",
-        1,
-    )
-    headers = copy.properties.headers or {}
-    assert {name: headers[name] for name in (COPY_ID, COPY_USER, COPY_DESTINATION, COPY_EXPIRES_MS, "x-a")} == {
-        COPY_ID: str(entry.id),
-        COPY_USER: "alice",
-        COPY_DESTINATION: "/queue/demo",
-        COPY_EXPIRES_MS: entry.expires_ms,
-        "x-a": "b",
-    }
-    assert "n" not in headers
+    (batch,) = received
+    assert (batch.exchange, batch.routing_key) == ("amq.topic", f"demo-user{SID}")
+    assert (batch.properties.type, batch.properties.delivery_mode) == (BATCH_TYPE, 1)
+    assert copies_in(received) == [("alice/queue/demo", entry)]
+    assert (entry.body, entry.content_type, entry.producer_message_id) == (b"hi", "text/plain", "m1")
+    assert entry.headers == {"x-a": "b"}
+    assert entry.expires_ms > entry.id.ms
 
 
 async def test_copies_go_only_to_sessions_with_that_destination(
@@ -151,7 +151,7 @@ async def test_copies_go_only_to_sessions_with_that_destination(
     producing.send("bob", "3")
     await eventually(lambda: demo and news, WITHIN_S)
     await eventually(lambda: logs.bodies("bob"), WITHIN_S)
-    assert ([d.body for d in demo], [d.body for d in news]) == ([b"2"], [b"1"])
+    assert (bodies_in(demo), bodies_in(news)) == ([b"2"], [b"1"])
 
 
 async def test_a_returned_copy_goes_to_the_gateways_own_queue(
@@ -162,7 +162,7 @@ async def test_a_returned_copy_goes_to_the_gateways_own_queue(
     producing.send("alice", "hi")
     await eventually(lambda: received, WITHIN_S)
     assert (received[0].exchange, received[0].routing_key) == ("", f"pushcluster.gateway.{GATEWAY}")
-    assert (received[0].properties.headers or {})[COPY_USER] == "alice"
+    assert bodies_in(received) == [b"hi"]
     await eventually(lambda: dispatcher.metric("copies_fallback_total"), WITHIN_S)
     assert await dispatcher.metric("copies_lost_total") == 0
 
@@ -206,8 +206,27 @@ async def test_mode_broadcast_sends_one_copy_to_all_gateways(
     async with running_dispatcher(plane, ROUTING_MODE="Broadcast"):
         producing.send("alice", "hi")
         await eventually(lambda: received, WITHIN_S)
-    assert (received[0].exchange, (received[0].properties.headers or {})[COPY_USER]) == ("push.broadcast", "alice")
+    assert (received[0].exchange, bodies_in(received)) == ("push.broadcast", [b"hi"])
     assert await logs.bodies("alice") == ["hi"]
+
+
+@pytest.mark.parametrize("mode", ["Gateway", "Broadcast"])
+async def test_what_goes_to_one_gateway_at_one_time_is_joined_and_in_order(
+    plane: Plane, producing: Producer, logs: Logs, gateway: AmqpChannel, mode: str
+) -> None:
+    received = await consume_gateway_queue(gateway)
+    users = [f"user{n}" for n in range(20)]
+    for user in users:
+        await logs.register(user, SID, SessionEntry(GATEWAY, (DEMO,)).encode())
+    for n in range(2_000):
+        producing.send(users[n % 20], str(n))
+    await producing.confirmed()
+    async with running_dispatcher(plane, ROUTING_MODE=mode) as dispatcher:
+        await eventually(lambda: len(copies_in(received)) == 2_000, WITHIN_S)
+        assert await dispatcher.metric("batches_sent_total") == len(received) < 1_000
+    for user in users:
+        got = [int(entry.body) for address, entry in copies_in(received) if address == f"{user}/queue/demo"]
+        assert got == list(range(users.index(user), 2_000, 20))
 
 
 class Milliseconds(BasicProperties):
@@ -244,6 +263,9 @@ MALFORMED: Final = {
     "no user": Malformed("0 bytes", BasicProperties(headers=GOOD), user=""),
     "a tab in the user": Malformed("control", BasicProperties(headers=GOOD), user="a\tb"),
     "too large": Malformed("65537 bytes", BasicProperties(headers=GOOD), body=b"x" * (MAX_BODY_BYTES + 1)),
+    "as large as the broker takes": Malformed(
+        "131072 bytes", BasicProperties(headers=GOOD), body=b"x" * BROKER_MAX_MESSAGE_BYTES
+    ),
     "a table": Malformed("neither text", BasicProperties(headers={**GOOD, "x-t": {"a": 1}})),
     "large headers": Malformed("forwarded headers", BasicProperties(headers={**GOOD, "x-t": "y" * 9_999})),
     "headers as large as a frame": Malformed(
@@ -269,6 +291,36 @@ async def test_a_malformed_message_is_kept_with_the_reason_and_stops_nothing(
         assert rejected[0].body == case.body
         producing.send("alice", "good")
         await wait_log(logs, "alice", ["good"])
+
+
+async def test_a_message_larger_than_the_broker_takes_costs_its_publisher_the_channel_with_the_reason(
+    plane: Plane, producing: Producer
+) -> None:
+    with pytest.raises(Unavailable, match="larger than configured max size"):
+        await producing.send("alice", b"x" * (BROKER_MAX_MESSAGE_BYTES + 1))
+    assert str(BROKER_MAX_MESSAGE_BYTES) in producing.channel.lost.result()
+
+
+async def test_large_messages_are_held_within_bounds_and_stay_in_order(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    """400 bodies are 26 MB, and a partition holds 2 MiB: it has to begin again with a smaller prefetch."""
+    bodies = [f"{n:>{MAX_BODY_BYTES}}" for n in range(400)]
+    for body in bodies:
+        producing.send("alice", body, message_id=body.strip())
+    await producing.confirmed()
+    async with running_dispatcher(plane) as dispatcher:
+        producing.send("alice", "small", message_id="small")
+
+        async def is_there() -> bool:
+            return await logs.length("alice") == 401
+
+        await eventually(is_there, 2 * WITHIN_S)
+        assert await logs.bodies("alice") == [*bodies, "small"]
+        assert await dispatcher.metric("duplicates_total") == 0
+        assert await dispatcher.metric("partition_restarts_total") >= 1
+        assert await dispatcher.metric("partition_resets_total") == 0
+        await all_acknowledged(plane, dispatcher, 401)
 
 
 async def test_a_rejected_message_does_not_expire_a_second_time(

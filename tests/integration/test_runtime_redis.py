@@ -10,13 +10,17 @@ from redis.asyncio import Redis
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.redis_wire import RedisWire, pack, pack_script
-from pushcluster_runtime.store import Call, ScriptRunner, connect, translated
+from pushcluster_runtime.redis_wire import RedisWire, pack
+from pushcluster_runtime.store import DIGESTS, Call, ScriptRunner, connect, translated
 from tests.support.containers import Services, down, kill_and_start, paused
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 SID: Final = "a" * 26
+
+
+def pack_script(script: Script, call: Call) -> bytes:
+    return pack("EVALSHA", DIGESTS[script], len(call.keys), *call.keys, *call.args)
 
 
 @pytest.fixture

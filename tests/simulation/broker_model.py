@@ -18,7 +18,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE
 from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding, Queue, Topology
-from pushcluster_runtime.amqp import Delivery, Outcome
+from pushcluster_runtime.amqp import Delivery, Outcome, Template
 
 if TYPE_CHECKING:
     from tests.simulation.loop import Owner
@@ -180,7 +180,7 @@ class Server:
             if queue.on_cancel is not None:
                 queue.connection.down(queue.on_cancel)
 
-    def route(self, exchange: str, routing_key: str, properties: BasicProperties, body: bytes) -> Outcome:
+    def route(self, exchange: str, routing_key: str, properties: BasicProperties | bytes, body: bytes) -> Outcome:
         """Route what a dispatcher or gateway publishes."""
         if exchange == REJECTED_EXCHANGE:
             self.rejected.append(body)
@@ -200,7 +200,13 @@ class Server:
         return Outcome.CONFIRMED
 
     def _deliver_copy(
-        self, queue: _CopyQueue, exchange: str, key: str, properties: BasicProperties, body: bytes, late_s: float
+        self,
+        queue: _CopyQueue,
+        exchange: str,
+        key: str,
+        properties: BasicProperties | bytes,
+        body: bytes,
+        late_s: float,
     ) -> None:
         if queue.on_message is None:
             return
@@ -251,6 +257,8 @@ class Connection:
         self.lost: asyncio.Future[str] = world.loop.create_future()
         self.alive = True
         """At the broker."""
+        self.blocked = False
+        self.on_blocked: Callable[[bool], None] = lambda _: None
         self.channels: list[Channel] = []
         self._up_at = 0.0
         self._down_at = 0.0
@@ -347,11 +355,12 @@ class Channel:
         return queue
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
     ) -> asyncio.Future[Outcome]:
+        sent = properties.encode(1) if isinstance(properties, Template) else properties
         if self.lost.done() and not self.connection.owner.dead:
             raise Unavailable("RabbitMQ: channel closed")
-        return self.call(partial(self.connection.server.route, exchange, routing_key, properties, body))
+        return self.call(partial(self.connection.server.route, exchange, routing_key, sent, body))
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
         assert multiple

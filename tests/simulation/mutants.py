@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -25,7 +24,7 @@ from tests.simulation.keyspace import Keyspace
 
 def _skip_append() -> AbstractContextManager[Any]:
     async def append(self: Locations, messages: Sequence[Message]) -> list[Appended]:
-        return [Appended("1-1", known=False, dropped=0, sessions={}, expires_ms=0) for _ in messages]
+        return [Appended(b"1-1", known=False, dropped=0, sessions=(), expires_ms=0) for _ in messages]
 
     return patch.object(Locations, "append", append)
 
@@ -64,7 +63,7 @@ def _forget_message_ids() -> AbstractContextManager[Any]:
     original = Locations._build_call
 
     def build_call(self: Locations, message: Message) -> bytes:
-        return original(self, replace(message, message_id=""))
+        return original(self, message._replace(message_id=""))
 
     return patch.object(Locations, "_build_call", build_call)
 

@@ -25,6 +25,7 @@ from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.server import Handshake
 from pushcluster_gateway.settings import Settings as GatewaySettings
 from pushcluster_gateway.stomp.frames import Version
+from pushcluster_runtime import amqp_outlet
 from pushcluster_runtime.settings import Environment
 from tests.simulation import broker_model, redis_model
 
@@ -110,6 +111,7 @@ def installed() -> Iterator[None]:
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_amqp, "Amqp", broker_model.Connection),
             (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
+            (amqp_outlet, "Amqp", broker_model.Connection),
             (redis_link, "RedisWire", redis_model.Wire),
         ):
             stack.enter_context(patch.object(module, name, stand_in))

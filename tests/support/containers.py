@@ -10,6 +10,7 @@ from typing import Final
 from local_run.containers import Container, ContainerSpec, rabbitmq_is_ready, redis_is_ready, remove_orphans
 from local_run.images import find_image
 from local_run.reaper import Reaper
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 
 READY_WITHIN_S: Final = 60.0
 USER: Final = "test"
@@ -28,6 +29,7 @@ total_memory_available_override_value = 512MB
 vm_memory_high_watermark.relative = 0.6
 disk_free_limit.absolute = 100MB
 management_agent.disable_metrics_collector = true
+max_message_size = {max_message_size}
 """
 
 
@@ -57,7 +59,9 @@ def rabbitmq_spec(password: str) -> ContainerSpec:
         command=("rabbitmq-server",),
         env={"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"},
         files={
-            "/etc/rabbitmq/rabbitmq.conf": _RABBITMQ_CONF.format(user=USER, password=password).encode(),
+            "/etc/rabbitmq/rabbitmq.conf": _RABBITMQ_CONF.format(
+                user=USER, password=password, max_message_size=BROKER_MAX_MESSAGE_BYTES
+            ).encode(),
             "/etc/rabbitmq/enabled_plugins": b"[rabbitmq_management].\n",
         },
         volumes=("/var/lib/rabbitmq",),

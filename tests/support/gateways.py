@@ -13,8 +13,8 @@ from pika.spec import BasicProperties
 from redis.asyncio import Redis
 
 from pushcluster_contract import env
+from pushcluster_contract.batch import BATCH_TYPE, Address, encode_batch, encode_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import META_EXTRA_TTL_MS
@@ -162,34 +162,25 @@ class Backend:
             sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in zip(flat[::2], flat[1::2], strict=True)
         }
         if self.send_copies:
-            copy_headers = {
-                COPY_ID: stream_id.decode(),
-                COPY_USER: user,
-                COPY_DESTINATION: str(destination),
-                COPY_EXPIRES_MS: expires_ms,
-                **(headers or {}),
-            }
-            await self._send(destination, sessions, payload, copy_headers, content_type, message_id)
+            copy = encode_copy(
+                Address.of(user, destination),
+                stream_id,
+                payload,
+                content_type.encode(),
+                message_id.encode(),
+                encode_headers(headers or {}).encode(),
+                expires_ms,
+            )
+            await self.send(destination, sessions, encode_batch([copy]))
         return str(stream_id.decode())
 
-    async def _send(
-        self,
-        destination: Destination,
-        sessions: Mapping[str, SessionEntry],
-        payload: bytes,
-        headers: Mapping[str, Any],
-        content_type: str,
-        message_id: str,
-    ) -> None:
+    async def send(self, destination: Destination, sessions: Mapping[str, SessionEntry], batch: bytes) -> None:
+        """Send a batch of copies to wherever the mode has it."""
         for planned in plan_copies(self.mode, destination, sessions):
             copy = planned
             while copy is not None:
-                properties = BasicProperties(
-                    headers=dict(headers), content_type=content_type or None, message_id=message_id or None
-                )
-                outcome = await self.channel.publish(
-                    copy.exchange, copy.routing_key, payload, properties, mandatory=True
-                )
+                properties = BasicProperties(type=BATCH_TYPE)
+                outcome = await self.channel.publish(copy.exchange, copy.routing_key, batch, properties, mandatory=True)
                 self.outcomes.append(outcome)
                 if outcome is Outcome.CONFIRMED or copy.fallback is None:
                     break

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 from pushcluster_operator import quantities
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.labels import Component
@@ -42,6 +43,7 @@ def _configuration(inputs: Inputs) -> str:
         "total_memory_available_override_value": memory,
         "vm_memory_high_watermark.absolute": memory * WATERMARK_PERCENT // 100,
         "disk_free_limit.absolute": free_disk,
+        "max_message_size": BROKER_MAX_MESSAGE_BYTES,
         "raft.wal_max_size_bytes": WAL_BYTES,
         "prometheus.tcp.port": METRICS_PORT,
     }

@@ -5,36 +5,59 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
+from pushcluster_contract.batch import parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
-from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.ids import Incarnation, StreamId
+from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES, MAX_BODY_BYTES
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import RoutingMode, gateway_queue
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import copies as copies_module
-from pushcluster_dispatcher.copies import Copies, CopyCounts
+from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.log_entries import Appended
+from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message
-from pushcluster_runtime.amqp import Outcome
+from pushcluster_runtime.amqp import Outcome, Template
+from pushcluster_runtime.amqp_frames import decode_properties
 from tests.support.waiting import eventually
 
 DEMO = Destination("queue", "demo")
-INCARNATION = Incarnation("pod", "0" * 16)
+INCARNATION, OTHER_GATEWAY = Incarnation("pod", "0" * 16), Incarnation("pod", "1" * 16)
 SID_1, SID_2 = "a" * 26, "b" * 26
+KEY_1, KEY_2, QUEUE = f"demo-user{SID_1}", f"demo-user{SID_2}", gateway_queue(INCARNATION)
+ALL_CONFIRMED = {KEY_1: Outcome.CONFIRMED, KEY_2: Outcome.CONFIRMED, QUEUE: Outcome.CONFIRMED, "": Outcome.CONFIRMED}
 
 
 @dataclass
-class PlayedChannel:
+class PlayedOutlet:
     """Answers at once with the outcome that `outcomes` has for a routing key, or leaves it open."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    published: list[tuple[str, str, bytes, dict[str, Any]]] = field(default_factory=list)
+    published: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    properties: list[Template] = field(default_factory=list)
     open: list[asyncio.Future[Outcome]] = field(default_factory=list)
+    takes: bool = True
+    gone: bool = False
+    lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def channel(self) -> "PlayedOutlet | None":
+        return self if self.takes else None
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
     ) -> asyncio.Future[Outcome]:
         assert mandatory
-        self.published.append((exchange, routing_key, body, dict(vars(properties))))
+        assert isinstance(properties, Template)
+        if self.gone:
+            raise Unavailable("gone")
+        self.properties.append(properties)
+        self.bodies.append(body)
+        found = [parse_copy(body, position).body.decode() for _, position in parse_batch(body)]
+        self.published.append((exchange, routing_key, found))
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if routing_key in self.outcomes:
             future.set_result(self.outcomes[routing_key])
@@ -43,87 +66,189 @@ class PlayedChannel:
         return future
 
 
-def entry(*sids: str, stream_id: str = "1-1", expires_ms: int = 0) -> Appended:
-    sessions = {sid: SessionEntry(INCARNATION, (DEMO,)) for sid in sids}
-    return Appended(stream_id, known=False, dropped=0, sessions=sessions, expires_ms=expires_ms)
+@dataclass
+class Bench:
+    outlet: PlayedOutlet
+    mode: RoutingMode = RoutingMode.SESSION
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.copies = Copies(self.outlet, self.mode, self.metrics)
+
+    async def send(self, *appended: tuple[Message, Appended]) -> None:
+        """Send, and wait until nothing more is to be waited for."""
+        async with asyncio.timeout(5):
+            for settled in await self.copies.send(appended):
+                await settled
+
+    def count(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total")
 
 
-def message(body: bytes = b"hi", **fields: Any) -> Message:
-    return Message("alice", DEMO, body, **fields)
+def bench(outcomes: dict[str, Outcome] | None = None, mode: RoutingMode = RoutingMode.SESSION) -> Bench:
+    return Bench(PlayedOutlet(ALL_CONFIRMED if outcomes is None else outcomes), mode)
 
 
-KEY_1, KEY_2, QUEUE = f"demo-user{SID_1}", f"demo-user{SID_2}", gateway_queue(INCARNATION)
-ALL_CONFIRMED = {KEY_1: Outcome.CONFIRMED, KEY_2: Outcome.CONFIRMED, QUEUE: Outcome.CONFIRMED}
+def entry(*sids: str, stream_id: bytes = b"1-1", expires_ms: int = 0, gateway: Incarnation = INCARNATION) -> Appended:
+    text = SessionEntry(gateway, (DEMO,)).encode().encode()
+    raw = tuple(each for sid in sids for each in (sid.encode(), text))
+    return Appended(stream_id, known=False, dropped=0, sessions=raw, expires_ms=expires_ms)
 
 
-async def test_a_copy_carries_what_the_gateway_needs_and_the_producers_headers() -> None:
-    channel = PlayedChannel(ALL_CONFIRMED)
+def message(body: bytes | str = b"hi", user: str = "alice", **fields: Any) -> Message:
+    return Message(user, DEMO, body.encode() if isinstance(body, str) else body, **fields)
+
+
+async def test_a_copy_carries_all_that_the_log_has() -> None:
+    played = bench()
     given = message(content_type="text/plain", message_id="m", headers={"x-a": "b"})
-    await Copies(channel, RoutingMode.SESSION).send([(given, entry(SID_1, stream_id="5-7", expires_ms=99))])
-    ((exchange, key, body, properties),) = channel.published
-    assert (exchange, key, body) == ("amq.topic", KEY_1, b"hi")
-    assert (properties["content_type"], properties["message_id"], properties["delivery_mode"]) == ("text/plain", "m", 1)
-    assert properties["headers"] == {
-        "pc-id": "5-7",
-        "pc-user": "alice",
-        "pc-destination": "/queue/demo",
-        "pc-expires-ms": 99,
-        "x-a": "b",
-    }
+    await played.send((given, entry(SID_1, stream_id=b"5-7", expires_ms=99)))
+    (body,) = played.outlet.bodies
+    ((address, position),) = parse_batch(body)
+    assert address == b"alice/queue/demo"
+    assert parse_copy(body, position) == LogEntry(StreamId(5, 7), b"hi", "text/plain", "m", {"x-a": "b"}, 99)
+    properties = decode_properties(played.outlet.properties[0].encode(3))
+    assert (properties.type, properties.delivery_mode, properties.headers) == ("pushcluster.copies", 1, {"pc-seq": 3})
 
 
-async def test_every_session_gets_a_copy_in_the_order_of_the_log() -> None:
-    channel = PlayedChannel(ALL_CONFIRMED)
-    copies = Copies(channel, RoutingMode.SESSION)
-    sent = await copies.send(
-        [(message(b"1"), entry(SID_1, SID_2)), (message(b"2"), entry(SID_1)), (message(), entry())]
-    )
-    assert [(key, body) for _, key, body, _ in channel.published] == [(KEY_1, b"1"), (KEY_2, b"1"), (KEY_1, b"2")]
-    assert await copies.settle(sent) == CopyCounts(sent=3, returned=0, fallback=0, lost=0)
+async def test_a_copy_whose_producer_wants_outcomes_says_where_and_who_was_there() -> None:
+    played = bench()
+    address = ReplyAddress("answers", "7")
+    other = SessionEntry(INCARNATION, (Destination("topic", "x"),)).encode().encode()
+    appended = entry(SID_1)
+    appended = appended._replace(sessions=(*appended.sessions, SID_2.encode(), other))
+    await played.send((message(reply=address), appended))
+    (body,) = played.outlet.bodies
+    assert ReplyRequest.parse(parse_copy(body, 1).reply) == ReplyRequest(address, (SID_1,))
+
+
+async def test_every_session_gets_its_copies_in_the_order_of_the_log() -> None:
+    played = bench()
+    await played.send((message("1"), entry(SID_1, SID_2)), (message("2"), entry(SID_1)), (message("3"), entry()))
+    assert played.outlet.published == [("amq.topic", KEY_1, ["1", "2"]), ("amq.topic", KEY_2, ["1"])]
+    assert (played.count("copies_sent"), played.count("batches_sent"), played.count("copies_lost")) == (3, 2, 0)
+
+
+async def test_what_partitions_have_for_one_gateway_in_one_tick_is_one_message() -> None:
+    played = bench(mode=RoutingMode.GATEWAY)
+    await asyncio.gather(*(played.send((message(str(n), f"user{n}"), entry(SID_1, SID_2))) for n in range(20)))
+    assert played.outlet.published == [("", QUEUE, [str(n) for n in range(20)])]
+    await played.send((message("later"), entry(SID_1)))
+    assert len(played.outlet.published) == 2
+
+
+async def test_each_gateway_gets_its_own_copies() -> None:
+    other = gateway_queue(OTHER_GATEWAY)
+    played = bench({QUEUE: Outcome.CONFIRMED, other: Outcome.CONFIRMED}, RoutingMode.GATEWAY)
+    await played.send((message("1"), entry(SID_1)), (message("2"), entry(SID_2, gateway=OTHER_GATEWAY)))
+    assert played.outlet.published == [("", QUEUE, ["1"]), ("", other, ["2"])]
+
+
+async def test_broadcast_joins_too_and_asks_nobody_who_is_where() -> None:
+    played = bench(mode=RoutingMode.BROADCAST)
+    await played.send((message("1"), entry()), (message("2", "bob"), entry(SID_1)))
+    assert played.outlet.published == [("push.broadcast", "", ["1", "2"])]
+
+
+async def test_one_copy_more_than_a_batch_may_have_begins_the_next() -> None:
+    played = bench(mode=RoutingMode.GATEWAY)
+    await played.send(*[(message(str(n)), entry(SID_1)) for n in range(MAX_BATCH_COPIES + 1)])
+    assert [len(found) for _, _, found in played.outlet.published] == [MAX_BATCH_COPIES, 1]
+    assert [body for _, _, found in played.outlet.published for body in found] == [
+        str(n) for n in range(MAX_BATCH_COPIES + 1)
+    ]
+
+
+async def test_one_byte_more_than_a_batch_may_have_begins_the_next() -> None:
+    def size_of(last: int) -> list[int]:
+        return [len(body) for body in played.outlet.bodies]
+
+    for extra in (0, 1):
+        played = bench(mode=RoutingMode.GATEWAY)
+        await played.send((message(b"x"), entry(SID_1)))
+        overhead = len(played.outlet.bodies.pop()) - 1 - 1
+        rest = MAX_BATCH_BYTES - 1 - 2 * overhead - MAX_BODY_BYTES + extra
+        await played.send((message(b"x" * MAX_BODY_BYTES), entry(SID_1)), (message(b"x" * rest), entry(SID_1)))
+        assert len(size_of(extra)) == 1 + extra
+        assert max(size_of(extra)) <= MAX_BATCH_BYTES
 
 
 @pytest.mark.parametrize("refusal", [Outcome.RETURNED, Outcome.NACKED])
 async def test_a_returned_copy_goes_to_the_queue_of_its_gateway(refusal: Outcome) -> None:
-    channel = PlayedChannel({**ALL_CONFIRMED, KEY_1: refusal})
-    copies = Copies(channel, RoutingMode.SESSION)
-    sent = await copies.send([(message(), entry(SID_1, SID_2))])
-    assert await copies.settle(sent) == CopyCounts(sent=2, returned=1, fallback=1, lost=0)
-    assert [(exchange, key) for exchange, key, _, _ in channel.published][-1] == ("", QUEUE)
+    played = bench({**ALL_CONFIRMED, KEY_1: refusal})
+    await played.send((message(), entry(SID_1, SID_2)))
+    assert (played.count("copies_sent"), played.count("copies_returned"), played.count("copies_fallback")) == (2, 1, 1)
+    assert played.outlet.published[-1] == ("", QUEUE, ["hi"])
+    assert played.count("copies_lost") == 0
 
 
 async def test_a_copy_that_the_gateway_does_not_take_either_is_counted() -> None:
-    channel = PlayedChannel({KEY_1: Outcome.RETURNED, QUEUE: Outcome.RETURNED})
-    copies = Copies(channel, RoutingMode.SESSION)
-    assert await copies.settle(await copies.send([(message(), entry(SID_1))])) == CopyCounts(1, 1, 0, 1)
+    played = bench({KEY_1: Outcome.RETURNED, QUEUE: Outcome.RETURNED})
+    await played.send((message(), entry(SID_1)))
+    assert (played.count("copies_returned"), played.count("copies_fallback"), played.count("copies_lost")) == (1, 0, 1)
 
 
-async def test_a_returned_copy_without_a_fallback_is_counted() -> None:
-    channel = PlayedChannel({QUEUE: Outcome.RETURNED})
-    copies = Copies(channel, RoutingMode.GATEWAY)
-    assert await copies.settle(await copies.send([(message(), entry(SID_1, SID_2))])) == CopyCounts(1, 1, 0, 1)
+async def test_every_copy_of_a_returned_batch_is_counted() -> None:
+    played = bench({QUEUE: Outcome.RETURNED}, RoutingMode.GATEWAY)
+    await played.send((message("1"), entry(SID_1, SID_2)), (message("2"), entry(SID_1)))
+    assert (played.count("copies_sent"), played.count("copies_returned"), played.count("copies_lost")) == (2, 2, 2)
 
 
-@pytest.mark.parametrize(
-    ("limit", "value"), [("MAX_COPIES_IN_FLIGHT", 2), ("MAX_COPY_BYTES_IN_FLIGHT", 2 * len(b"body"))]
-)
-async def test_copies_wait_for_room_when_the_broker_confirms_none(
-    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
-) -> None:
-    monkeypatch.setattr(copies_module, limit, value)
-    channel = PlayedChannel()
-    copies = Copies(channel, RoutingMode.SESSION)
-    sending = asyncio.create_task(copies.send([(message(b"body"), entry(SID_1))] * 3))
-    await eventually(lambda: len(channel.open) == 2, within_s=2)
-    await asyncio.sleep(0)
-    assert len(channel.published) == 2
-    channel.open[0].set_result(Outcome.CONFIRMED)
-    assert len(await sending) == 3
+async def test_copies_wait_for_room_in_bytes_when_the_broker_confirms_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", 2_000)
+    played = bench({})
+    sending = asyncio.create_task(played.copies.send([(message(b"x" * 1_000), entry(SID_1))] * 3))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    assert [len(found) for _, _, found in played.outlet.published] == [2]
+    assert not sending.done()
+    played.outlet.open[0].set_result(Outcome.CONFIRMED)
+    assert len(await sending) == 2
 
 
-async def test_a_lost_channel_ends_the_settling() -> None:
-    channel = PlayedChannel()
-    copies = Copies(channel, RoutingMode.SESSION)
-    sent = await copies.send([(message(), entry(SID_1))])
-    channel.open[0].set_exception(Unavailable("gone"))
-    with pytest.raises(Unavailable):
-        await copies.settle(sent)
+async def test_while_the_broker_takes_nothing_nobody_waits_and_gateways_are_told_afterwards() -> None:
+    played = bench({})
+    under_way = asyncio.create_task(played.send((message("1"), entry(SID_1))))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    played.outlet.takes = False
+    played.copies.closed()
+    await asyncio.wait_for(under_way, 2)
+    await played.send((message("2"), entry(SID_1)))
+    assert (len(played.outlet.published), played.count("copies_left_out")) == (1, 1)
+    played.outlet.takes = True
+    played.copies.opened()
+    assert played.outlet.published[1:] == [("push.broadcast", "", [])]
+    played.copies.opened()
+    assert len(played.outlet.published) == 2, "they are told once"
+
+
+async def test_who_waits_for_room_goes_on_when_the_broker_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", 1_000)
+    played = bench({})
+    sending = asyncio.create_task(played.send((message(b"x" * 1_000), entry(SID_1)), (message(), entry(SID_1))))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    played.outlet.takes = False
+    played.copies.closed()
+    await asyncio.wait_for(sending, 2)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_copies_that_went_with_the_connection_are_looked_for_after_the_next(when: str) -> None:
+    played = bench({})
+    played.outlet.gone = when == "before"
+    sending = asyncio.create_task(played.send((message(), entry(SID_1))))
+    if when == "after":
+        await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+        played.outlet.open[0].set_exception(Unavailable("gone"))
+    await asyncio.wait_for(sending, 2)
+    assert played.count("copies_left_out") == 1
+    played.outlet.gone = False
+    played.copies.opened()
+    assert played.outlet.published[-1] == ("push.broadcast", "", [])
+
+
+async def test_long_session_lists_are_planned_without_being_remembered() -> None:
+    played = bench({})
+    sids = [f"{chr(97 + n)}" * 26 for n in range(20)]
+    plan = played.copies.plan(DEMO, entry(*sids).sessions)
+    assert [copy.routing_key for copy in plan] == [f"demo-user{sid}" for sid in sids]
+    assert played.copies._plan.cache_info().currsize == 0

@@ -16,7 +16,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher.locations import Locations
-from pushcluster_dispatcher.log_entries import Appended, Refused
+from pushcluster_dispatcher.log_entries import Appended, Refused, parse_sessions
 from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.ports import Wire
 from pushcluster_dispatcher.settings import Retention
@@ -107,20 +107,22 @@ async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_mess
     results = await locations(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
     assert redis.writes == 1
     assert [result.stream_id for result in results if isinstance(result, Appended)] == [
-        "1700000000000-1",
-        "1700000000000-1",
-        "1700000000000-2",
+        b"1700000000000-1",
+        b"1700000000000-1",
+        b"1700000000000-2",
     ]
     assert bodies(redis, "a") == ["1", "3"]
 
 
-async def test_sessions_come_back_parsed_and_unreadable_ones_are_left_out() -> None:
+async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_when_they_are_parsed() -> None:
     redis = PlayedRedis()
     entry = SessionEntry(Incarnation("pod", "0" * 16), (DEMO,))
-    redis.sessions[KEYS.sessions("a").encode()] = [SID.encode(), entry.encode().encode(), b"x" * 26, b"\xffgarbage"]
+    raw = [SID.encode(), entry.encode().encode(), b"x" * 26, b"\xffgarbage"]
+    redis.sessions[KEYS.sessions("a").encode()] = raw
     (result,) = await locations(redis).append([message("a", "1")])
     assert isinstance(result, Appended)
-    assert result.sessions == {SID: entry}
+    assert result.sessions == tuple(raw)
+    assert parse_sessions(result.sessions) == {SID: entry}
 
 
 async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None:

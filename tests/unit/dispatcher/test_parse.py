@@ -1,3 +1,4 @@
+import struct
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_dispatcher.parse import MAX_EXPIRATION_MS, Message, RejectClass, Rejection, parse_delivery
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
+from pushcluster_runtime.amqp_frames import encode_properties
 
 
 def delivery(routing_key: Any = "alice", body: bytes = b"hi", **properties: Any) -> Delivery:
@@ -155,3 +157,46 @@ SHORT_STRING = st.none() | st.text(max_size=60) | st.binary(max_size=60)
 def test_whatever_pika_can_read_is_a_message_or_a_rejection(routing_key: Any, **properties: Any) -> None:
     parsed = parse_delivery(Delivery(1, "push", routing_key, False, BasicProperties(**properties), b"", "c"))
     assert isinstance(parsed, Message) or parsed.reason
+
+
+PLAIN_HEADERS = st.dictionaries(
+    st.sampled_from(["destination", "x-a", "traceparent", "n", UNREADABLE_HEADER, "x-death"]),
+    st.sampled_from(["/queue/demo", "/topic/x", "/queue/a.b", ""])
+    | st.text(max_size=9)
+    | st.integers(0, 9)
+    | st.booleans(),
+    max_size=4,
+)
+
+
+@with_any(
+    routing_key=st.sampled_from(["alice", "", "a\tb", "é" * 63, "é" * 64, "x" * 255]),
+    body=st.sampled_from([b"", b"x", b"x" * MAX_BODY_BYTES, b"x" * (MAX_BODY_BYTES + 1)]),
+    headers=st.none() | PLAIN_HEADERS,
+    message_id=st.none() | st.text(max_size=20),
+    content_type=st.none() | st.sampled_from(["", "text/plain", "a\nb"]),
+    expiration=st.none() | st.just("5"),
+    delivery_mode=st.none() | st.just(2),
+    priority=st.none() | st.just(1),
+)
+def test_the_short_way_gives_what_the_long_way_gives(routing_key: str, body: bytes, **properties: Any) -> None:
+    long_way = Delivery(1, "push", routing_key, False, BasicProperties(**properties), body, "c")
+    encoded = encode_properties(BasicProperties(**properties))
+    short_way = Delivery(1, "push", routing_key, False, encoded, body, "c")
+    assert parse_delivery(short_way) == parse_delivery(long_way)
+
+
+def test_a_usual_message_is_read_without_its_properties_being_decoded() -> None:
+    properties = BasicProperties(headers={"destination": "/queue/demo"}, message_id="m", delivery_mode=2)
+    given = Delivery(1, "push", "alice", False, encode_properties(properties), b"hi", "c")
+    assert parse_delivery(given) == Message("alice", Destination("queue", "demo"), b"hi", message_id="m")
+    assert given._properties is None
+
+
+@pytest.mark.parametrize(("kind", "form"), [(b"d", ">d"), (b"f", ">f")])
+def test_a_float_reaches_the_client_as_it_was_sent(kind: bytes, form: str) -> None:
+    table = b"\x0bdestinationS\x00\x00\x00\x0b/queue/demo" + b"\x03x-r" + kind + struct.pack(form, 1.5)
+    encoded = BasicProperties.FLAG_HEADERS.to_bytes(2) + struct.pack(">I", len(table)) + table
+    parsed = parse_delivery(Delivery(1, "push", "alice", False, encoded, b"", "c"))
+    assert isinstance(parsed, Message)
+    assert parsed.headers == {"x-r": "1.5"}

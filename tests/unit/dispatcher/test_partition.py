@@ -8,48 +8,60 @@ import pytest
 from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import InvalidInput, Unavailable
-from pushcluster_contract.headers import REJECT_REASON
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import partition as partition_module
 from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.parse import Message
-from pushcluster_dispatcher.partition import MAX_BATCH_BYTES, PartitionSession
-from pushcluster_runtime.amqp import Delivery, Outcome
+from pushcluster_dispatcher.parse import Message, Rejection
+from pushcluster_dispatcher.partition import PartitionSession, Steps
+from pushcluster_dispatcher.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
+from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 from tests.support.waiting import eventually
 
-SESSIONS = {"a" * 26: SessionEntry(Incarnation("pod", "0" * 16), (Destination("queue", "demo"),))}
-Publish = tuple[str, dict[str, Any], asyncio.Future[Outcome]]
+SESSIONS = (b"a" * 26, SessionEntry(Incarnation("pod", "0" * 16), (Destination("queue", "demo"),)).encode().encode())
 
 
 @dataclass
 class PlayedChannel:
-    """Publishes wait for the test; acknowledgements are noted."""
+    """Acknowledgements are noted."""
 
     acks: list[int] = field(default_factory=list)
-    published: list[Publish] = field(default_factory=list)
-    refuses_headers: bool = False
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
         assert multiple
         self.acks.append(delivery_tag)
 
-    def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
-    ) -> asyncio.Future[Outcome]:
-        assert mandatory
-        assert routing_key or exchange == "push.rejected"
-        assert body
-        headers: dict[str, Any] = dict(properties.headers or {})
-        if self.refuses_headers and "odd" in headers:
-            raise InvalidInput("cannot be encoded")
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.published.append((exchange, headers, future))
-        return future
+
+@dataclass
+class PlayedCopies:
+    """Copies wait for the test."""
+
+    sent: list[bytes] = field(default_factory=list)
+    open: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        self.sent += [message.body for message, _ in appended]
+        self.open.append(asyncio.get_running_loop().create_future())
+        return [self.open[-1]]
+
+
+@dataclass
+class PlayedRejects:
+    """Messages to put aside wait for the test."""
+
+    put_aside: list[tuple[bytes, str]] = field(default_factory=list)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: bool = False
+
+    async def put(self, delivery: Delivery, rejection: Rejection) -> None:
+        self.put_aside.append((delivery.body, rejection.reason))
+        await self.taken.wait()
+        if self.refuses:
+            raise Unavailable("push.rejected does not take it")
 
 
 @dataclass
@@ -67,7 +79,7 @@ class PlayedLog:
         if self.error is not None:
             raise self.error
         return [
-            Refused("Redis: ERR") if message.body in self.refuses else Appended("1-1", False, 0, SESSIONS, 0)
+            Refused("Redis: ERR") if message.body in self.refuses else Appended(b"1-1", False, 0, SESSIONS, 0)
             for message in messages
         ]
 
@@ -77,13 +89,20 @@ class Bench:
     channel: PlayedChannel = field(default_factory=PlayedChannel)
     log: PlayedLog = field(default_factory=PlayedLog)
     barriers: list[asyncio.Future[None]] = field(default_factory=list)
+    copies: PlayedCopies = field(default_factory=PlayedCopies)
+    rejects: PlayedRejects = field(default_factory=PlayedRejects)
     metrics: Metrics = field(default_factory=Metrics)
+    prefetch: int = DISPATCHER_PREFETCH_MESSAGES
     delivered: int = 0
 
     def __post_init__(self) -> None:
         self.log.may_answer.set()
         self.session = PartitionSession(
-            self.channel, self.log, RoutingMode.SESSION, request_barrier=self._request, metrics=self.metrics
+            self.channel,
+            self.log,
+            Steps(self.copies, self.rejects, self.metrics),
+            request_barrier=self._request,
+            prefetch=self.prefetch,
         )
         self.task = asyncio.create_task(self.session.run())
 
@@ -93,10 +112,11 @@ class Bench:
             properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers)
             self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
 
-    def confirm_all(self, outcome: Outcome = Outcome.CONFIRMED) -> None:
-        for _, _, future in self.channel.published:
+    def confirm_all(self) -> None:
+        self.rejects.taken.set()
+        for future in self.copies.open:
             if not future.done():
-                future.set_result(outcome)
+                future.set_result(None)
 
     def _request(self) -> asyncio.Future[None]:
         self.barriers.append(asyncio.get_running_loop().create_future())
@@ -180,47 +200,42 @@ async def test_a_later_barrier_does_not_acknowledge_an_earlier_batch() -> None:
         await eventually(lambda: bench.channel.acks == [2], within_s=2)
 
 
-async def test_a_malformed_message_is_acknowledged_after_push_rejected_confirmed_it() -> None:
+async def test_a_malformed_message_is_acknowledged_after_push_rejected_took_it() -> None:
     async with running() as bench:
         bench.deliver(b"1", headers={})
         await eventually(lambda: bench.barriers, within_s=2)
         bench.barriers[0].set_result(None)
+        for future in bench.copies.open:
+            future.set_result(None)
         await settle()
-        ((exchange, headers, _),) = bench.channel.published
-        assert exchange == "push.rejected"
-        assert "missing" in headers[REJECT_REASON]
+        ((body, reason),) = bench.rejects.put_aside
+        assert body == b"1"
+        assert "missing" in reason
         assert bench.channel.acks == []
         assert bench.log.batches == []
         bench.confirm_all()
         await eventually(lambda: bench.channel.acks == [1], within_s=2)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.NACKED, Outcome.RETURNED])
-async def test_a_malformed_message_that_push_rejected_does_not_take_breaks_the_session(outcome: Outcome) -> None:
+async def test_a_malformed_message_that_push_rejected_does_not_take_breaks_the_session() -> None:
     async with running() as bench:
+        bench.rejects.refuses = True
         bench.deliver(b"1", headers={})
-        await eventually(lambda: bench.channel.published, within_s=2)
-        bench.confirm_all(outcome)
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        bench.confirm_all()
         with pytest.raises(ExceptionGroup) as raised:
             await bench.task
         assert raised.group_contains(Unavailable, match="does not take")
         assert bench.channel.acks == []
 
 
-async def test_headers_that_cannot_be_written_again_are_left_out() -> None:
-    async with running() as bench:
-        bench.channel.refuses_headers = True
-        bench.deliver(b"1", headers={"odd": object()})
-        await eventually(lambda: bench.channel.published, within_s=2)
-        assert "left out" in bench.channel.published[0][1][REJECT_REASON]
-
-
 async def test_a_message_that_redis_refuses_goes_to_push_rejected_and_the_others_go_on() -> None:
     async with running() as bench:
         bench.log.refuses = {b"2"}
         bench.deliver(b"1", b"2", b"3")
-        await eventually(lambda: len(bench.channel.published) == 3, within_s=2)
-        assert [exchange for exchange, _, _ in bench.channel.published] == ["push.rejected", "amq.topic", "amq.topic"]
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        assert bench.rejects.put_aside == [(b"2", "Redis: ERR")]
+        assert bench.copies.sent == [b"1", b"3"]
         bench.confirm_all()
         bench.barriers[0].set_result(None)
         await eventually(lambda: bench.channel.acks == [3], within_s=2)
@@ -246,8 +261,8 @@ async def test_a_message_on_which_the_program_itself_fails_is_put_aside(monkeypa
     monkeypatch.setattr(partition_module, "parse_delivery", fail)
     async with running() as bench:
         bench.deliver(b"1")
-        await eventually(lambda: bench.channel.published, within_s=2)
-        assert "the dispatcher failed on it: KeyError" in bench.channel.published[0][1][REJECT_REASON]
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        assert "the dispatcher failed on it: KeyError" in bench.rejects.put_aside[0][1]
 
 
 async def test_a_lost_redis_connection_breaks_the_session() -> None:
@@ -283,13 +298,33 @@ async def test_an_idle_session_finishes_at_once() -> None:
         await asyncio.wait_for(bench.task, 2)
 
 
-async def test_a_batch_ends_with_the_message_that_reaches_the_byte_limit() -> None:
+async def test_past_its_bytes_a_session_ends_with_what_it_took_and_says_which_prefetch_would_fit() -> None:
     async with running() as bench:
-        bench.log.may_answer.clear()
         body = b"x" * 65_536
-        bench.deliver(*[body] * (MAX_BATCH_BYTES // len(body) + 1))
-        await eventually(lambda: bench.log.batches, within_s=2)
-        assert len(bench.log.batches[0]) == MAX_BATCH_BYTES // len(body)
+        fitting = MAX_HELD_BYTES // (len(body) + MESSAGE_OVERHEAD_BYTES)
+        bench.deliver(*[body] * (fitting + 3))
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert not bench.task.done()
+        bench.barriers[0].set_result(None)
+        await asyncio.wait_for(bench.task, 2)
+        assert bench.channel.acks == [fitting]
+        assert sum(map(len, bench.log.batches)) == fitting
+        assert bench.session.wanted_prefetch == plan_prefetch(len(body) + MESSAGE_OVERHEAD_BYTES)
+
+
+async def test_what_is_acknowledged_makes_room_for_more() -> None:
+    async with running() as bench:
+        body = b"x" * 65_536
+        fitting = MAX_HELD_BYTES // (len(body) + MESSAGE_OVERHEAD_BYTES)
+        for _ in range(3):
+            bench.deliver(*[body] * fitting)
+            await settle()
+            bench.confirm_all()
+            bench.barriers[-1].set_result(None)
+            await eventually(lambda: bench.channel.acks[-1:] == [bench.delivered], within_s=2)
+        assert bench.session.wanted_prefetch is None
 
 
 async def test_what_happened_is_counted() -> None:
@@ -305,5 +340,4 @@ async def test_what_happened_is_counted() -> None:
             return bench.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)
 
         assert (value("received"), value("appended"), value("acknowledged")) == (3, 2, 3)
-        assert (value("copies_sent"), value("copies_lost")) == (2, 0)
         assert value("rejected", reason="destination") == 1

@@ -1,12 +1,15 @@
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from pika.spec import BasicProperties
 
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
 from pushcluster_dispatcher.parse import RejectClass, Rejection
-from pushcluster_dispatcher.rejected import MAX_HEADER_BYTES, build_rejected
-from pushcluster_runtime.amqp import Delivery
+from pushcluster_dispatcher.rejected import MAX_HEADER_BYTES, Rejects, build_rejected
+from pushcluster_runtime.amqp import Delivery, Outcome, Template
 
 FRAME_MAX = 131_072
 NO_DESTINATION = Rejection(RejectClass.DESTINATION, "header 'destination' is missing")
@@ -59,3 +62,63 @@ def test_a_user_and_properties_that_are_not_utf8_can_be_published() -> None:
 def test_a_bare_one_has_none_of_the_producers_headers() -> None:
     built = build_rejected(delivery(headers={"a": 1}), NO_DESTINATION, bare=True)
     assert set(built.headers or {}) == {REJECT_REASON, REJECT_USER}
+
+
+def test_a_float_is_kept_as_text_because_pika_writes_none() -> None:
+    built = build_rejected(delivery(headers={"ratio": 1.5}), NO_DESTINATION)
+    assert (built.headers or {})["ratio"] == "1.5"
+    assert encoded_size(built) > 0
+
+
+@dataclass
+class PlayedOutlet:
+    """Hands out channels in turn; each publish waits for the test."""
+
+    channels: list["PlayedChannel"]
+
+    async def open_channel(self) -> "PlayedChannel":
+        return self.channels.pop(0)
+
+
+@dataclass
+class PlayedChannel:
+    outcome: Outcome | None = Outcome.CONFIRMED
+    """None: the connection is lost instead."""
+    refuses: set[str] = field(default_factory=set)
+    """Headers that cannot be encoded."""
+    published: list[tuple[str, str, bytes, BasicProperties]] = field(default_factory=list)
+    lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
+    ) -> asyncio.Future[Outcome]:
+        assert mandatory
+        assert isinstance(properties, BasicProperties)
+        if self.refuses.intersection(map(str, list(properties.headers or {}))):
+            raise InvalidInput("cannot be encoded")
+        self.published.append((exchange, routing_key, body, properties))
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if self.outcome is None:
+            self.lost.set_result("gone")
+            future.set_exception(Unavailable("gone"))
+        else:
+            future.set_result(self.outcome)
+        return future
+
+
+async def test_a_message_is_put_aside_again_when_the_connection_is_lost_before_the_confirm() -> None:
+    lost, good = PlayedChannel(None), PlayedChannel()
+    await Rejects(PlayedOutlet([lost, good])).put(delivery(), NO_DESTINATION)
+    assert [(exchange, body) for exchange, _, body, _ in good.published] == [("push.rejected", b"body")]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NACKED, Outcome.RETURNED])
+async def test_a_message_that_push_rejected_does_not_take_is_no_success(outcome: Outcome) -> None:
+    with pytest.raises(Unavailable, match="does not take"):
+        await Rejects(PlayedOutlet([PlayedChannel(outcome)])).put(delivery(), NO_DESTINATION)
+
+
+async def test_headers_that_cannot_be_written_again_are_left_out() -> None:
+    channel = PlayedChannel(refuses={"odd"})
+    await Rejects(PlayedOutlet([channel])).put(delivery(headers={"odd": 1}), NO_DESTINATION)
+    assert "left out" in str((channel.published[0][3].headers or {})[REJECT_REASON])

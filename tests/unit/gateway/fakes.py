@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
@@ -37,6 +38,7 @@ class FakeSubscription:
     def __init__(self, client: FakeClient, destination: Destination) -> None:
         self.client = client
         self.destination = destination
+        self.address = Address.of(client.user, destination).data
         self.ended = False
         self.moves: list[tuple[StreamId, StreamId]] = []
         self.has_unflushed = False

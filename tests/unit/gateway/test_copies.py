@@ -1,43 +1,90 @@
-"""Where copies enter: what is one, and what is not."""
-
-from typing import Any
+"""Where copies enter: whom they reach, and what becomes of those that cannot be read."""
 
 import pytest
-from pika.spec import BasicProperties
 
+from pushcluster_contract.batch import Address, encode_batch, encode_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import COPY_DESTINATION, COPY_EXPIRES_MS, COPY_ID, COPY_USER
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
-from pushcluster_gateway.copies import Copy, parse_copy
+from pushcluster_gateway.copies import CopyReader
+from pushcluster_gateway.hub import Hub
+from pushcluster_gateway.metrics import Metrics
+from tests.unit.gateway.fakes import DEMO, FakeClient, as_client, as_subscription
 
-DEMO = Destination("queue", "demo")
+TOPIC = Destination("topic", "demo")
 
 
-class TestCopies:
-    headers: dict[str, Any] = {COPY_ID: "5-2", COPY_USER: "alice", COPY_DESTINATION: "/queue/demo"}  # noqa: RUF012
+class Bench:
+    """Alice with two devices, and bob."""
 
-    def test_a_copy_is_read(self) -> None:
-        properties = BasicProperties(
-            content_type="text/plain",
-            message_id="m",
-            headers={**self.headers, COPY_EXPIRES_MS: 9, "x-a": "1", "x-death": [], "pc-seq": 3},
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.metrics = Metrics()
+        self.left_out = 0
+        self.reader = CopyReader(self.hub, self.metrics, on_left_out=self._count)
+        self.alice, self.phone, self.bob = (
+            FakeClient(user, sid) for user, sid in (("alice", "a"), ("alice", "p"), ("bob", "b"))
         )
-        entry = LogEntry(StreamId(5, 2), b"body", "text/plain", "m", {"x-a": "1"}, 9)
-        assert parse_copy(properties, b"body") == Copy("alice", DEMO, entry)
+        for client in (self.alice, self.phone, self.bob):
+            self.hub.add(as_client(client))
+            self.hub.add_subscription(as_subscription(client.subscribe("0")))
 
-    @pytest.mark.parametrize("name", [COPY_ID, COPY_USER, COPY_DESTINATION])
-    def test_a_copy_without_its_headers_is_none(self, name: str) -> None:
-        for wrong in ({**self.headers, name: None}, {**self.headers, name: 5}):
-            with pytest.raises(InvalidInput, match=name):
-                parse_copy(BasicProperties(headers=wrong), b"")
+    def _count(self) -> None:
+        self.left_out += 1
 
-    @pytest.mark.parametrize("wrong", [{COPY_ID: "x"}, {COPY_DESTINATION: "/queue/a.b"}, {COPY_EXPIRES_MS: "soon"}])
-    def test_a_copy_with_wrong_headers_is_none(self, wrong: dict[str, Any]) -> None:
-        with pytest.raises(InvalidInput):
-            parse_copy(BasicProperties(headers=self.headers | wrong), b"")
+    def got(self) -> list[list[str]]:
+        return [[entry.body.decode() for entry in client.got] for client in (self.alice, self.phone, self.bob)]
 
-    def test_a_message_without_headers_is_no_copy(self) -> None:
-        with pytest.raises(InvalidInput):
-            parse_copy(BasicProperties(), b"")
+
+def copy(user: str, body: bytes, destination: Destination = DEMO, stream_id: bytes = b"5-2") -> bytes:
+    return encode_copy(Address.of(user, destination), stream_id, body)
+
+
+def test_each_copy_of_a_batch_reaches_every_subscription_with_its_address_and_no_other() -> None:
+    bench = Bench()
+    batch = [
+        copy("alice", b"1"),
+        copy("bob", b"2"),
+        copy("carol", b"3"),
+        copy("alice", b"4", TOPIC),
+        copy("alice", b"5"),
+    ]
+    bench.reader.for_gateway(encode_batch(batch))
+    assert bench.got() == [["1", "5"], ["1", "5"], ["2"]]
+    assert bench.metrics.copies_dropped == 2
+
+
+def test_a_subscriptions_own_queue_gives_only_to_that_subscription() -> None:
+    bench = Bench()
+    subscription = as_subscription(bench.alice.subscriptions["0"])
+    bench.reader.for_subscription(subscription, encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)]))
+    assert bench.got() == [["1"], [], []]
+    assert bench.metrics.copies_dropped == 1
+
+
+def test_everything_of_a_copy_arrives() -> None:
+    bench = Bench()
+    data = encode_copy(Address.of("bob", DEMO), b"5-2", b"body", b"text/plain", b"m", b'{"x-a":"1"}', 9)
+    bench.reader.for_gateway(encode_batch([data]))
+    assert bench.bob.got == [LogEntry(StreamId(5, 2), b"body", "text/plain", "m", {"x-a": "1"}, 9)]
+
+
+@pytest.mark.parametrize("batch", [b"", b"\x02", b"\x01\x05", encode_batch([copy("bob", b"x")])[:-1]])
+def test_a_batch_that_cannot_be_read_is_counted_and_raises_nothing(batch: bytes) -> None:
+    bench = Bench()
+    bench.reader.for_gateway(batch)
+    bench.reader.for_subscription(as_subscription(bench.bob.subscriptions["0"]), batch)
+    assert bench.metrics.batches_refused == 2
+    assert (bench.got(), bench.left_out) == ([[], [], []], 0)
+
+
+def test_a_copy_that_cannot_be_read_is_counted_and_the_others_arrive() -> None:
+    bench = Bench()
+    bench.reader.for_gateway(encode_batch([copy("bob", b"1", stream_id=b"?"), copy("bob", b"2")]))
+    assert (bench.got()[2], bench.metrics.batches_refused) == (["2"], 1)
+
+
+def test_an_empty_batch_says_that_copies_were_left_out() -> None:
+    bench = Bench()
+    bench.reader.for_gateway(encode_batch([]))
+    assert bench.left_out == 1

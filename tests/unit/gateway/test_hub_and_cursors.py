@@ -4,11 +4,10 @@ from typing import cast
 
 import pytest
 
+from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.log import LogEntry
-from pushcluster_gateway.copies import Copy
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.metrics import Metrics
@@ -24,10 +23,9 @@ class TestHub:
             hub.add(as_client(client))
             hub.add_subscription(as_subscription(client.subscribe("0")))
         hub.add_subscription(as_subscription(alice.subscribe("1", Destination("topic", "demo"))))
-        entry = LogEntry(StreamId(1, 1), b"")
-        assert hub.dispatch(Copy("alice", DEMO, entry)) == 2
-        assert (len(alice.got), len(phone.got), len(bob.got)) == (1, 1, 0)
-        assert hub.dispatch(Copy("carol", DEMO, entry)) == 0
+        found = hub.addressed(Address.of("alice", DEMO).data)
+        assert [subscription.client for subscription in found] == [as_client(alice), as_client(phone)]
+        assert hub.addressed(Address.of("carol", DEMO).data) == ()
 
     def test_a_session_that_left_leaves_nothing(self) -> None:
         hub = Hub()
@@ -42,7 +40,7 @@ class TestHub:
         assert hub.subscriptions_count == 1
         hub.remove(as_client(alice))
         assert (len(hub), hub.subscriptions_count, hub.find("a"), list(hub.subscriptions())) == (0, 0, None, [])
-        assert hub.dispatch(Copy("alice", DEMO, LogEntry(StreamId(1, 1), b""))) == 0
+        assert hub.addressed(Address.of("alice", DEMO).data) == ()
 
 
 class TestCursors:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pushcluster_contract import env
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 from pushcluster_operator import quantities
 from pushcluster_operator.children import build_children
 from pushcluster_operator.children.redis_statefulset import memory_limit
@@ -203,6 +204,7 @@ def test_the_broker_knows_its_memory_limit() -> None:
     limit = quantities.to_bytes(container(ALL["StatefulSet/demo-rabbitmq"])["resources"]["limits"]["memory"])
     assert int(conf["total_memory_available_override_value"]) == limit
     assert int(conf["vm_memory_high_watermark.absolute"]) == limit * 6 // 10
+    assert int(conf["max_message_size"]) == BROKER_MAX_MESSAGE_BYTES
     assert int(conf["raft.wal_max_size_bytes"]) * 4 < limit
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pika import frame, spec
 
-from pushcluster_runtime.amqp_connection import UNREADABLE_HEADER, Connection
+from pushcluster_runtime.amqp import UNREADABLE_HEADER
+from pushcluster_runtime.amqp_connection import Connection
 
 
 def read(buffer: bytes) -> tuple[int, Any]:
