@@ -26,8 +26,10 @@ MAX_FORWARDED_HEADERS: Final = 32
 MAX_FORWARDED_HEADER_BYTES: Final = 4_096
 """Names and values of all forwarded headers of one message together."""
 
-MAX_SESSIONS_PER_USER: Final = 64
-"""Sessions of one user over the whole cluster: bounds the work that one message can cause."""
+SESSIONS_PER_USER: Final = 64
+"""Sessions of one user over the whole cluster, unless the author says otherwise: bounds the work of one message."""
+MAX_SESSIONS_PER_USER: Final = 256
+"""What the author may say at most."""
 
 MAX_SUBSCRIPTIONS_PER_SESSION: Final = 32
 

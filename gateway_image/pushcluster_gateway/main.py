@@ -15,6 +15,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import INCARNATION_ENTROPY_BYTES, Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.version import VERSION
+from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.auth import build_authenticator
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client import Client
@@ -81,7 +82,12 @@ class Program:
         self._gateway = self._build_gateway(metrics)
         self._server = WebSocketServer(
             limits=limits,
-            max_connections=settings.max_connections,
+            admission=Admission(
+                max_connections=settings.max_connections,
+                handshakes_per_s=settings.handshakes_per_second,
+                now=outside.clock(),
+                random=outside.random,
+            ),
             allowed_origins=settings.allowed_origins,
             metrics=metrics,
             clock=outside.clock,
@@ -171,6 +177,7 @@ class Program:
             Keys(settings.cluster),
             self._incarnation,
             kept_delivered_ms=round(kept_delivered_s * 1_000),
+            max_sessions_per_user=settings.max_sessions_per_user,
         )
         broker = Broker(
             url=settings.amqp_url,

@@ -34,6 +34,8 @@ class Metrics:
     """By `lease.Cause`."""
     handshakes_refused: Counter[str] = field(default_factory=Counter)
     """By HTTP status."""
+    admissions_refused: Counter[str] = field(default_factory=Counter)
+    """By `admission.Cause`: those of status 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class GatewayCollector(Collector):
         yield _labelled("closes", "Connections closed.", "cause", counts.closes)
         yield _labelled("resyncs", "Times that all sessions were written back.", "cause", counts.resyncs)
         yield _labelled("handshakes_refused", "WebSocket handshakes refused.", "status", counts.handshakes_refused)
+        yield _labelled("admissions_refused", "Those refused with 503, by why.", "cause", counts.admissions_refused)
 
 
 def _gauge(name: str, text: str, value: int) -> Metric:

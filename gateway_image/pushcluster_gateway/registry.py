@@ -17,7 +17,6 @@ from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.limits import (
     LEASE_MS,
-    MAX_SESSIONS_PER_USER,
     META_EXTRA_TTL_MS,
     SESSIONS_TTL_MS,
     TRIMMED_ENTRIES,
@@ -37,7 +36,13 @@ MAX_PAGES: Final = 16
 
 
 class TooManySessions(PushClusterError):
-    """The user has MAX_SESSIONS_PER_USER sessions in the cluster already."""
+    """The user has as many sessions in the cluster as one may have: the newest is refused, the others stay."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"this user has {limit} sessions already, as many as one may have (spec.gateway.maxSessionsPerUser); "
+            "close one of them, or try again later: a session that was cut off counts for up to about a minute"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,14 @@ class Registry:
     """What this gateway's incarnation does in Redis."""
 
     def __init__(
-        self, client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation, kept_delivered_ms: int
+        self,
+        client: Redis,
+        scripts: ScriptRunner,
+        keys: Keys,
+        incarnation: Incarnation,
+        *,
+        kept_delivered_ms: int,
+        max_sessions_per_user: int,
     ) -> None:
         """`kept_delivered_ms`: how long a log entry stays after it was delivered."""
         self._client = client
@@ -73,6 +85,7 @@ class Registry:
         self._keys = keys
         self._incarnation = incarnation
         self._kept_delivered_ms = kept_delivered_ms
+        self._max_sessions = max_sessions_per_user
         self._calls = {
             script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
             for script in (Script.REGISTER, Script.SUBSCRIBE, Script.UNSUBSCRIBE, Script.REMOVE_SESSION)
@@ -85,9 +98,9 @@ class Registry:
         """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
         await self._members.run(encode_member(user, sid))
         entry = SessionEntry(self._incarnation).encode()
-        call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, MAX_SESSIONS_PER_USER])
+        call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
         if not await self._calls[Script.REGISTER].run(call):
-            raise TooManySessions(f"user has {MAX_SESSIONS_PER_USER} sessions")
+            raise TooManySessions(self._max_sessions)
 
     async def leave(self, user: str, sid: str) -> None:
         """Undo `register`, in the other order, so that whatever is left behind can still be found."""
@@ -109,13 +122,13 @@ class Registry:
                 keys.log(user, destination),
                 keys.destinations(user),
             ],
-            [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, MAX_SESSIONS_PER_USER],
+            [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, self._max_sessions],
         )
         try:
             born, ms, seq, cursor, sent, oldest, now = await self._calls[Script.SUBSCRIBE].run(call)
         except ResponseError as error:
             if str(error).startswith("TOOMANYSESSIONS"):
-                raise TooManySessions(str(error)) from None
+                raise TooManySessions(self._max_sessions) from None
             raise
         delivered, written = StreamId.parse(cursor.decode()), StreamId.parse(sent.decode())
         return LogState(born, StreamId(ms, seq), delivered, written, oldest, now), now

@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
+from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.ports import Handler
@@ -28,7 +29,6 @@ WHEEL_SLOTS: Final = 512
 """A turn takes 128 s: longer than any heart-beat."""
 MAX_HANDSHAKES: Final = 1_000
 """Sockets beyond the connections that a pod may have: they wait for, or get, their refusal."""
-RETRY_AFTER_S: Final = 5
 ABORT_S: Final = 1.0
 """How long the event loop may take to tell of sockets that were cut."""
 BACKLOG: Final = 1_024
@@ -57,13 +57,13 @@ class WebSocketServer:
         self,
         *,
         limits: Limits,
-        max_connections: int,
+        admission: Admission,
         allowed_origins: tuple[str, ...],
         metrics: Metrics,
         clock: Callable[[], float],
         handler_factory: HandlerFactory,
     ) -> None:
-        """`clock` gives the seconds of the event loop; without allowed origins every origin is allowed."""
+        """`clock` gives the seconds of the event loop. Origins as browsers send them; without any, all are allowed."""
         self.limits = limits
         self.clock = clock
         self.wheel: Wheel[WebSocketConnection] = Wheel(tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock())
@@ -71,7 +71,9 @@ class WebSocketServer:
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
-        self._max_connections = max_connections
+        """Every socket, also those in their handshake or refused."""
+        self._admitted = 0
+        self._admission = admission
         # A request without Origin comes from no browser, so no foreign page can have made it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
         self._metrics = metrics
@@ -124,7 +126,7 @@ class WebSocketServer:
 
     def admit(self, connection: WebSocketConnection) -> bool:
         """Note a new socket; False when there are more than can even be refused politely."""
-        if len(self.connections) >= self._max_connections + MAX_HANDSHAKES:
+        if len(self.connections) >= self._admission.max_connections + MAX_HANDSHAKES:
             return False
         self.connections.add(connection)
         return True
@@ -132,6 +134,7 @@ class WebSocketServer:
     def forget(self, connection: WebSocketConnection) -> None:
         """The socket is gone."""
         self.connections.discard(connection)
+        self._admitted -= connection.handler is not None
         self.wheel.cancel(connection)
         if self._emptied is not None and not self.connections:
             self._emptied.set()
@@ -140,14 +143,16 @@ class WebSocketServer:
 
     def answer_handshake(self, protocol: ServerProtocol, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
-        if self.draining or len(self.connections) > self._max_connections:
-            why = "this gateway stops" if self.draining else "this gateway has all the connections that it may have"
-            response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}, try again\n")
-            response.headers["Retry-After"] = str(RETRY_AFTER_S)
-            return response
         if request.path.partition("?")[0] != PATH:
             return protocol.reject(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}\n")
-        return protocol.accept(request)
+        # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
+        refusal = self._admission.refuse(self.clock(), connections=self._admitted, draining=self.draining)
+        if refusal is None:
+            return protocol.accept(request)
+        self._metrics.admissions_refused[refusal.cause] += 1
+        response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again\n")
+        response.headers["Retry-After"] = str(refusal.retry_after_s)
+        return response
 
     def count_refusal(self, response: Response) -> None:
         """A handshake was refused."""
@@ -155,6 +160,7 @@ class WebSocketServer:
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> Handler:
         """Return what speaks over a socket that has just opened."""
+        self._admitted += 1
         version = None if subprotocol is None else SUBPROTOCOLS[subprotocol]
         return self._handler_factory(connection, Handshake(version, _token(request)))
 

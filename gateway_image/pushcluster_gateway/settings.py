@@ -7,6 +7,8 @@ from typing import Final, Self
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import check_cluster
+from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, SESSIONS_PER_USER
+from pushcluster_contract.origins import parse_origin
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_runtime.settings import Environment
 
@@ -37,11 +39,14 @@ class Settings:
     """Empty in mode Trusted."""
     jwt_user_claim: str
     allowed_origins: tuple[str, ...]
-    """Empty: any."""
+    """As browsers send them; empty: any."""
     listen_host: str
     ws_port: int
     admin_port: int
     max_connections: int
+    max_sessions_per_user: int
+    handshakes_per_second: int
+    """0: no limit."""
     drain_seconds: int
     resume_window_seconds: int
 
@@ -59,14 +64,25 @@ class Settings:
             auth_mode=auth_mode,
             jwt_key=_parse_jwt_key(environment) if auth_mode is AuthMode.JWT else "",
             jwt_user_claim=environment.text(env.JWT_USER_CLAIM, "sub"),
-            allowed_origins=tuple(environment.variables.get(env.ALLOWED_ORIGINS, "").split()),
+            allowed_origins=_parse_origins(environment),
             listen_host=environment.text(env.LISTEN_HOST, "0.0.0.0"),  # noqa: S104 - a pod's own network
             ws_port=environment.port(env.WS_PORT, 8080),
             admin_port=environment.port(env.ADMIN_PORT, 9090),
             max_connections=environment.integer(env.MAX_CONNECTIONS, 20_000, low=1, high=1_000_000),
+            max_sessions_per_user=environment.integer(
+                env.MAX_SESSIONS_PER_USER, SESSIONS_PER_USER, low=1, high=MAX_SESSIONS_PER_USER
+            ),
+            handshakes_per_second=environment.integer(env.HANDSHAKES_PER_SECOND, 0, low=0, high=100_000),
             drain_seconds=environment.integer(env.DRAIN_SECONDS, 60, low=0, high=3_600),
             resume_window_seconds=environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=86_400),
         )
+
+
+def _parse_origins(environment: Environment) -> tuple[str, ...]:
+    try:
+        return tuple(map(parse_origin, environment.variables.get(env.ALLOWED_ORIGINS, "").split()))
+    except InvalidInput as error:
+        raise InvalidInput(f"{env.ALLOWED_ORIGINS}: {error}") from None
 
 
 def _parse_jwt_key(environment: Environment) -> str:

@@ -15,7 +15,7 @@ from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, dige
 from pushcluster_operator.names import Names
 from pushcluster_operator.plan import is_controlled
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec import Auth
+from pushcluster_operator.spec_gateway import Auth
 from pushcluster_operator.workloads import Workload, observe
 
 LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")

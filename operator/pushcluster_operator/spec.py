@@ -13,6 +13,8 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_operator import quantities
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.reading import Reader
+from pushcluster_operator.spec_gateway import Gateway
+from pushcluster_operator.spec_resources import Resources, read_image
 
 MAX_CLUSTER_NAME_CHARS: Final = 40
 """Leaves room for what is put behind the name: `-rabbitmq`, a pod's ordinal and the controllers' hashes."""
@@ -20,15 +22,6 @@ REDIS_STORAGE_PER_MEMORY: Final = 3
 """The append-only file, the copy of it that a rewrite makes, and what is written meanwhile."""
 
 _NAME: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
-_IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]*"
-_IMAGE_RULE: Final = "the name of a container image"
-
-
-class AuthMode(StrEnum):
-    """`spec.gateway.auth.mode`."""
-
-    JWT = "JWT"
-    TRUSTED = "Trusted"
 
 
 class DeletionPolicy(StrEnum):
@@ -38,104 +31,7 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What one container asks for and may use, as canonical quantities."""
-
-    cpu_request: str
-    memory_request: str
-    memory_limit: str
-    cpu_limit: str | None = None
-
-    @classmethod
-    def read(cls, reader: Reader, default: Self) -> Self:
-        """Read `{requests, limits}`; raises InvalidSpec when more is asked for than may be used."""
-        requests, limits = reader.child("requests"), reader.child("limits")
-        resources = cls(
-            cpu_request=requests.quantity("cpu", default.cpu_request),
-            memory_request=requests.quantity("memory", default.memory_request),
-            memory_limit=limits.quantity("memory", default.memory_limit),
-            cpu_limit=limits.optional_quantity("cpu"),
-        )
-        for part in (requests, limits, reader):
-            part.finish()
-        pairs = (
-            ("memory", resources.memory_request, resources.memory_limit),
-            ("cpu", resources.cpu_request, resources.cpu_limit),
-        )
-        for name, request, limit in pairs:
-            if limit is not None and quantities.parse(request) > quantities.parse(limit):
-                raise InvalidSpec(
-                    f"{reader.path}.requests.{name} ({request}) is more than limits.{name} ({limit}); "
-                    "lower the request or raise the limit"
-                )
-        return resources
-
-
-GATEWAY_RESOURCES: Final = Resources(cpu_request="50m", memory_request="64Mi", memory_limit="512Mi")
 DISPATCHER_RESOURCES: Final = Resources(cpu_request="50m", memory_request="64Mi", memory_limit="256Mi")
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """`spec.gateway.auth`."""
-
-    mode: AuthMode
-    secret_name: str | None
-    user_claim: str
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
-        mode = reader.choice("mode", AuthMode.JWT, AuthMode)
-        reference = reader.optional_child("secretRef")
-        name = None
-        if reference is not None:
-            name = reference.text(
-                "name", "", pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", maximum=253, rule="a Secret's name"
-            )
-            reference.finish()
-        claim = reader.text("userClaim", "sub", pattern=r"[A-Za-z0-9_.:/-]+", maximum=128, rule="the name of a claim")
-        reader.finish()
-        if mode is AuthMode.TRUSTED and name is not None:
-            raise InvalidSpec(f"{reader.path}.secretRef has no meaning with mode Trusted; remove one of the two")
-        return cls(mode, name, claim)
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """`spec.gateway`."""
-
-    replicas: int
-    max_connections: int
-    drain_seconds: int
-    auth: Auth
-    allowed_origins: tuple[str, ...]
-    image: str | None
-    resources: Resources
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
-        drain = reader.child("drain")
-        gateway = cls(
-            replicas=reader.integer("replicas", 2, minimum=0, maximum=500),
-            max_connections=reader.integer("maxConnections", 20_000, minimum=1, maximum=200_000),
-            drain_seconds=drain.integer("seconds", 60, minimum=0, maximum=3_600),
-            auth=Auth.read(reader.child("auth")),
-            allowed_origins=reader.texts(
-                "allowedOrigins",
-                pattern=r"https?://[A-Za-z0-9.:\[\]-]+",
-                maximum=255,
-                most=64,
-                rule="an origin such as https://app.example.com, without a path",
-            ),
-            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
-            resources=Resources.read(reader.child("resources"), GATEWAY_RESOURCES),
-        )
-        drain.finish()
-        reader.finish()
-        return gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +50,7 @@ class Dispatcher:
         dispatcher = cls(
             replicas=reader.integer("replicas", 2, minimum=0, maximum=16),
             api_enabled=api.boolean("enabled", default=True),
-            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+            image=read_image(reader),
             resources=Resources.read(reader.child("resources"), DISPATCHER_RESOURCES),
         )
         api.finish()
@@ -178,7 +74,7 @@ class ManagedRabbitMQ:
             replicas=reader.integer("replicas", 1, minimum=1, maximum=1),
             storage=reader.quantity("storage", "8Gi"),
             memory=reader.quantity("memory", "1Gi", minimum="256Mi"),
-            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+            image=read_image(reader),
         )
         reader.finish()
         return managed
@@ -198,7 +94,7 @@ class ManagedRedis:
         managed = cls(
             storage=reader.quantity("storage", "2Gi"),
             max_memory=reader.quantity("maxMemory", "256Mi", minimum="16Mi"),
-            image=reader.optional_text("image", pattern=_IMAGE, maximum=512, rule=_IMAGE_RULE),
+            image=read_image(reader),
         )
         reader.finish()
         if quantities.parse(managed.storage) < REDIS_STORAGE_PER_MEMORY * quantities.parse(managed.max_memory):

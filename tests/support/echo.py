@@ -9,6 +9,7 @@ from unittest.mock import patch
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol
 
+from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.deadlines import NEVER
 from pushcluster_gateway.limits import Limits
@@ -79,7 +80,7 @@ async def echo_server() -> AsyncIterator[str]:
 
     server = WebSocketServer(
         limits=LIMITS,
-        max_connections=100,
+        admission=Admission(max_connections=100, handshakes_per_s=0, now=0.0, random=lambda: 0.0),
         allowed_origins=(),
         metrics=Metrics(),
         clock=asyncio.get_running_loop().time,

@@ -1,6 +1,7 @@
 """Services without Redis and RabbitMQ, for tests of what stands before them: sockets, STOMP, limits."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Final
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
 from pushcluster_contract.log import LogEntry
+from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.auth import Authenticator, JwtAuthenticator
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
@@ -151,6 +153,7 @@ async def running_server(
     limits: Limits | None = None,
     *,
     max_connections: int = 100,
+    handshakes_per_s: float = 0,
     allowed_origins: tuple[str, ...] = (),
     authenticator: Authenticator | None = None,
 ) -> AsyncIterator[RunningServer]:
@@ -162,7 +165,12 @@ async def running_server(
 
     server = WebSocketServer(
         limits=services.limits,
-        max_connections=max_connections,
+        admission=Admission(
+            max_connections=max_connections,
+            handshakes_per_s=handshakes_per_s,
+            now=services.clock(),
+            random=random.random,
+        ),
         allowed_origins=allowed_origins,
         metrics=services.metrics,
         clock=services.clock,

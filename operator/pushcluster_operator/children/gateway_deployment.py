@@ -16,7 +16,7 @@ from pushcluster_operator.children.program import build_program
 from pushcluster_operator.credentials import HS256_KEY
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec import AuthMode
+from pushcluster_operator.spec_gateway import AuthMode
 
 GRACE_MARGIN_S: Final = 15
 """After the drain: closing what is left, the registry and the connections to RabbitMQ and Redis."""
@@ -29,6 +29,8 @@ def build(inputs: Inputs) -> Manifest:
         *build_program_environment(inputs),
         variable(env.WS_PORT, SERVED_PORT),
         variable(env.MAX_CONNECTIONS, gateway.max_connections),
+        variable(env.MAX_SESSIONS_PER_USER, gateway.max_sessions_per_user),
+        variable(env.HANDSHAKES_PER_SECOND, gateway.handshakes_per_second),
         variable(env.DRAIN_SECONDS, gateway.drain_seconds),
         variable(env.ALLOWED_ORIGINS, " ".join(gateway.allowed_origins)),
         variable(env.AUTH_MODE, gateway.auth.mode.value),

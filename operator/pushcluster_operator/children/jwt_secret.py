@@ -5,7 +5,7 @@ from pushcluster_operator.children.secret import build_secret
 from pushcluster_operator.credentials import HS256_KEY
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest
-from pushcluster_operator.spec import AuthMode
+from pushcluster_operator.spec_gateway import AuthMode
 
 
 def build(inputs: Inputs) -> Manifest | None:

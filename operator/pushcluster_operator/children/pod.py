@@ -7,7 +7,7 @@ from pushcluster_contract import env
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.labels import Component, build_selector
 from pushcluster_operator.manifest import Manifest
-from pushcluster_operator.spec import Resources
+from pushcluster_operator.spec_resources import Resources
 
 PROGRAM_UID: Final = 10_001
 STORE_UID: Final = 999

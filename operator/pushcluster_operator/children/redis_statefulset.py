@@ -16,7 +16,7 @@ from pushcluster_operator.children.pod import (
 from pushcluster_operator.children.store import build_store
 from pushcluster_operator.labels import Component, build_labels
 from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec import Resources
+from pushcluster_operator.spec_resources import Resources
 
 CPU_REQUEST: Final = "25m"
 MEMORY_REQUEST: Final = "32Mi"

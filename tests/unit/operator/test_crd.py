@@ -47,6 +47,8 @@ FIELD_OF: dict[Path_, str] = {
     ("routing", "mode"): "routing_mode",
     ("gateway", "replicas"): "gateway.replicas",
     ("gateway", "maxConnections"): "gateway.max_connections",
+    ("gateway", "maxSessionsPerUser"): "gateway.max_sessions_per_user",
+    ("gateway", "handshakesPerSecond"): "gateway.handshakes_per_second",
     ("gateway", "drain", "seconds"): "gateway.drain_seconds",
     ("gateway", "auth", "mode"): "gateway.auth.mode",
     ("gateway", "auth", "secretRef", "name"): "gateway.auth.secret_name",
@@ -162,7 +164,24 @@ def test_texts_are_accepted_by_both_or_by_neither(path: Path_, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://a.example", "http://[::1]:8080", "a.example", "https://a/b", "https://a b"]
+    "origin",
+    [
+        "https://a.example",
+        "http://[::1]:8080",
+        "HTTPS://a.example",
+        "https://A.example:443",
+        "https://a.example:0",
+        "https://a.example:1:2",
+        "https://[a",
+        "https://a.",
+        "https://",
+        "a.example",
+        "https://a/b",
+        "https://a b",
+        "https://u@a",
+        "null",
+        "*",
+    ],
 )
 def test_origins_are_accepted_by_both_or_by_neither(origin: str) -> None:
     path = ("gateway", "allowedOrigins")

@@ -1,0 +1,39 @@
+"""docs/close-codes.md says what closes.py says."""
+
+from pathlib import Path
+
+import pytest
+
+from pushcluster_gateway import closes
+from pushcluster_gateway.closes import Close
+
+TABLE = (Path(__file__).parents[3] / "docs" / "close-codes.md").read_text()
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")]
+BY_NAME = {row[1].strip("`"): row for row in ROWS if len(row) == 5 and row[0].isdigit()}
+
+
+def test_every_close_is_documented_once_and_none_that_is_not() -> None:
+    assert sorted(BY_NAME) == sorted(close.name for close in closes.ALL)
+    assert sum(len(row) == 5 and row[0].isdigit() for row in ROWS) == len(closes.ALL)
+
+
+def test_no_code_and_no_name_stands_for_two_things() -> None:
+    assert len({close.code for close in closes.ALL}) == len({close.name for close in closes.ALL}) == len(closes.ALL)
+
+
+def test_the_table_is_in_the_order_of_the_codes() -> None:
+    codes = [int(row[0]) for row in BY_NAME.values()]
+    assert codes == sorted(codes)
+
+
+@pytest.mark.parametrize("close", closes.ALL, ids=lambda close: close.name)
+def test_the_row_of_a_close_is_true(close: Close) -> None:
+    code, _, reason, when, again = BY_NAME[close.name]
+    assert (int(code), reason) == (close.code, close.reason)
+    assert when
+    if close.retry_after_ms is not None:
+        assert again == f"yes, after `retry-after-ms` ({close.retry_after_ms})"
+    elif 4_000 <= close.code < 4_500:
+        assert again.startswith("yes")
+    elif close.code >= 4_500:
+        assert again in {"no", "with another token"}
