@@ -16,7 +16,8 @@ from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
 from pushcluster_contract.log import LogEntry
-from pushcluster_gateway.auth import Authenticator, Trusted
+from pushcluster_gateway.admission import Admission
+from pushcluster_gateway.auth import Trusted
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.hub import Hub
@@ -24,6 +25,7 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import LogState, ReadPage
 from pushcluster_gateway.websocket import WebSocketConnection
@@ -42,7 +44,6 @@ class InstantServices:
         self.limits = Limits()
         self.metrics = Metrics()
         self.tails = TailEncoder()
-        self.authenticator: Authenticator = Trusted()
         self.server_name = "PushCluster/benchmark"
         self.pod_name = "gateway-benchmark"
         self.clock = asyncio.get_running_loop().time
@@ -58,6 +59,10 @@ class InstantServices:
         """See ports.Services."""
         self._sessions += 1
         return session_id(self._sessions.to_bytes(17, "little"))
+
+    def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
+        """See ports.Services."""
+        client.authenticated(request, Trusted().identify(request, handshake_token))
 
     def register(self, client: Client) -> None:
         """See ports.Services."""
@@ -110,7 +115,7 @@ class Loopback:
 
         self._server = WebSocketServer(
             limits=services.limits,
-            max_connections=20_000,
+            admission=Admission(max_connections=20_000, handshakes_per_s=0, now=services.clock(), random=lambda: 0.0),
             allowed_origins=(),
             metrics=services.metrics,
             clock=services.clock,

@@ -21,8 +21,9 @@ from local_run.pods import (
 )
 from local_run.processes import ProcessSpec
 from pushcluster_contract import env
+from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_operator.children import Credentials, Images, PushCluster, build_children
-from pushcluster_operator.credentials import API_KEY, HS256_KEY, Entropy
+from pushcluster_operator.credentials import API_KEY, Entropy
 from pushcluster_operator.manifest import encode_data
 from pushcluster_operator.names import Names
 
@@ -56,11 +57,15 @@ class LocalCluster:
 
     @property
     def jwt_key(self) -> str | None:
-        """What signs tokens; None when the gateways trust the login header."""
-        environment = read_environment(
-            self._container("Deployment", "gateway"), self._pod("gateway", ""), self.children
-        )
-        return environment.get(env.JWT_KEY)
+        """What signs tokens; None when somebody else signs them, or the gateways trust the login header."""
+        key = self.auth_files.get(HS256_KEY)
+        return None if key is None else key.decode()
+
+    @property
+    def auth_files(self) -> Mapping[str, bytes]:
+        """The files from which gateways check tokens, by name."""
+        files = read_files(self.children.of_component("Deployment", "gateway"), self.children)
+        return {path.rpartition("/")[2]: data for path, data in files.items()}
 
     @property
     def user_claim(self) -> str:
@@ -138,10 +143,19 @@ class Program:
 
 
 def plan_gateway(
-    cluster: LocalCluster, pod: PodIdentity, hosts: Mapping[str, str], allocate: Callable[[], int], page_origin: str
+    cluster: LocalCluster,
+    pod: PodIdentity,
+    hosts: Mapping[str, str],
+    allocate: Callable[[], int],
+    *,
+    page_origin: str,
+    keys_directory: str,
 ) -> Program:
-    """Return one gateway. Where the YAML limits the origins, the page's own on this machine is one more."""
-    environment = cluster.program("gateway", pod, hosts)
+    """Return one gateway, which finds `auth_files` in a directory of this machine.
+
+    Where the YAML limits the origins, the page's own on this machine is one more.
+    """
+    environment = cluster.program("gateway", pod, hosts) | {env.AUTH_KEYS_DIRECTORY: keys_directory}
     if environment[env.ALLOWED_ORIGINS]:
         environment[env.ALLOWED_ORIGINS] += f" {page_origin}"
     return _plan_program("gateway", pod, environment, env.WS_PORT, "ws://{}/ws", allocate)

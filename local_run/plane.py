@@ -130,9 +130,12 @@ class LocalPlane:
         return self.cluster.connection_urls(self._hosts)[1]
 
     def token(self, user: str) -> str:
-        """Return a token that the gateways accept for a day; raises LocalRunError in auth mode Trusted."""
+        """Return a token that the gateways accept for a day; raises LocalRunError when no key here signs them."""
         if (key := self.cluster.jwt_key) is None:
-            raise LocalRunError("auth mode Trusted: the gateways take the user from the login header, without a token")
+            raise LocalRunError(
+                "no key here signs tokens: in auth mode Trusted the gateways take the user from the login header, "
+                "with RS256 or ES256 the issuer signs them"
+            )
         now = int(time.time())
         return jwt.encode({self.cluster.user_claim: user, "iat": now, "exp": now + TOKEN_TTL_S}, key, algorithm="HS256")
 
@@ -173,7 +176,11 @@ class LocalPlane:
         self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
         # Dispatchers declare what gateways bind to: waiting for them is quicker than the gateways' back-off.
         await self._wait_ready(self.dispatchers)
-        plan = partial(plan_gateway, page_origin=f"http://{HOST}:{page_port}")
+        keys = logs / "keys"
+        keys.mkdir()
+        for name, data in self.cluster.auth_files.items():
+            (keys / name).write_bytes(data)
+        plan = partial(plan_gateway, page_origin=f"http://{HOST}:{page_port}", keys_directory=str(keys))
         self.gateways = [self._start_program(program, logs) for program in self._plan("gateway", plan)]
         await self._service.start(service_port, [urlsplit(gateway.url).port or 0 for gateway in self.gateways])
         page = self._plan_page(page_port)

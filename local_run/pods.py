@@ -6,7 +6,7 @@ cluster: resources, security contexts, spread and disruption budgets.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,12 +138,28 @@ def _value(entry: Manifest, pod: PodIdentity, children: Children) -> str:
 
 
 def _volume_files(volume: Manifest, children: Children) -> Mapping[str, str]:
+    if "projected" in volume:
+        return _projected_files(volume["projected"]["sources"], children)
     if "configMap" in volume:
         source, values = volume["configMap"], children.values("ConfigMap", volume["configMap"]["name"])
     elif "secret" in volume:
         source, values = volume["secret"], children.values("Secret", volume["secret"]["secretName"])
     else:
         return {}
+    return _select(source, values)
+
+
+def _projected_files(sources: Sequence[Manifest], children: Children) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for source in sources:
+        if source.keys() != {"secret"}:
+            raise LocalRunError(f"a volume is projected from {sorted(source)}, which a local run does not know")
+        files |= _select(source["secret"], children.values("Secret", source["secret"]["name"]))
+    return files
+
+
+def _select(source: Manifest, values: Mapping[str, str]) -> Mapping[str, str]:
     if "items" not in source:
         return values
-    return {item["path"]: values[item["key"]] for item in source["items"]}
+    items = [item for item in source["items"] if item["key"] in values or not source.get("optional")]
+    return {item["path"]: values[item["key"]] for item in items}

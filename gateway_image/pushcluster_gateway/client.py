@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
 from pushcluster_gateway import closes
+from pushcluster_gateway.claims import Identity
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.deadlines import NEVER, Deadlines
@@ -122,6 +123,16 @@ class Client:
 
     # Answers of the services
 
+    def authenticated(self, request: Connect, identity: Identity) -> None:
+        """The client has proved who it is."""
+        self.user = identity.user
+        self.sid = self.services.new_session_id()
+        expires_at = NEVER
+        if identity.expires_s is not None:
+            expires_at = self.services.clock() + max(0.0, identity.expires_s - self.services.wall_clock())
+        self.deadlines.connected(ours=self._offer(request.version), theirs=request.heart_beat, expires_at=expires_at)
+        self.services.register(self)
+
     def registered(self) -> None:
         """CONNECT is granted."""
         headers = headers_of_connected(
@@ -131,6 +142,7 @@ class Client:
             user=self.user,
             gateway=self.services.pod_name,
             heart_beat=self._offer(self.stomp.version),
+            expires_in_ms=self.deadlines.expires_in_ms(self.services.clock()),
         )
         self.stomp.connected()
         self._send(Frame("CONNECTED", headers))
@@ -273,16 +285,9 @@ class Client:
                 self._leave(request)
 
     def _connect(self, request: Connect) -> None:
-        identity = self.services.authenticator.identify(request, self._token)
-        self._token = ""
-        self.user = identity.user
-        self.sid = self.services.new_session_id()
-        expires_at = NEVER
-        if identity.expires_s is not None:
-            expires_at = self.services.clock() + max(0.0, identity.expires_s - self.services.wall_clock())
-        self.deadlines.connected(ours=self._offer(request.version), theirs=request.heart_beat, expires_at=expires_at)
+        token, self._token = self._token, ""
         self.socket.hold_input()
-        self.services.register(self)
+        self.services.authenticate(self, request, token)
 
     def _offer(self, version: Version) -> HeartBeat:
         if version is Version.V1_0:

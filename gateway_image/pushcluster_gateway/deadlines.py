@@ -26,23 +26,28 @@ class Verdict:
 class Deadlines:
     """Of one client. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_connect_by", "_expects_s", "_expires_at", "_limits", "_sends_s", "received_at")
+    __slots__ = ("_connect_by", "_expects_s", "_limits", "_sends_s", "expires_at", "received_at")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.received_at = now
         """When the client last sent STOMP, be it a heart-beat."""
         self._limits = limits
         self._connect_by = now + limits.connect_timeout_s
-        self._expires_at = NEVER
+        self.expires_at = NEVER
+        """When the client's token ends."""
         self._expects_s = 0.0
         self._sends_s = 0.0
 
     def connected(self, *, ours: HeartBeat, theirs: HeartBeat, expires_at: float) -> None:
         """CONNECT came in time; the token lasts until `expires_at`."""
         self._connect_by = NEVER
-        self._expires_at = expires_at
+        self.expires_at = expires_at
         self._expects_s = negotiate_interval_ms(theirs.can_ms, ours.wants_ms) / 1_000
         self._sends_s = negotiate_interval_ms(ours.can_ms, theirs.wants_ms) / 1_000
+
+    def expires_in_ms(self, now: float) -> int | None:
+        """Return how long the token still lasts; None when it has no end."""
+        return None if self.expires_at == NEVER else max(0, int((self.expires_at - now) * 1_000))
 
     @property
     def expects_heart_beats(self) -> bool:
@@ -54,7 +59,7 @@ class Deadlines:
         silent_until = self.received_at + self._expects_s * self._limits.heart_beat_grace if self._expects_s else NEVER
         for deadline, close in (
             (self._connect_by, closes.CONNECT_TIMEOUT),
-            (self._expires_at, closes.TOKEN_EXPIRED),
+            (self.expires_at, closes.TOKEN_EXPIRED),
             (silent_until, closes.NO_HEART_BEAT),
         ):
             if now >= deadline:
@@ -63,4 +68,4 @@ class Deadlines:
         due = now >= send_at
         if due:
             send_at = now + self._sends_s * SEND_EARLY
-        return Verdict(None, due, min(self._connect_by, self._expires_at, silent_until, send_at))
+        return Verdict(None, due, min(self._connect_by, self.expires_at, silent_until, send_at))

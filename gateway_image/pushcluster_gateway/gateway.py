@@ -18,7 +18,7 @@ from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, session_id
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import closes
-from pushcluster_gateway.auth import Authenticator
+from pushcluster_gateway.auth import Authenticator, KeyUnknown
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
@@ -33,6 +33,8 @@ from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.registry import Registry, TooManySessions
 from pushcluster_gateway.session_queues import SessionQueues
+from pushcluster_gateway.stomp.errors import ProtocolViolation, Unauthenticated
+from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 from pushcluster_runtime.amqp import Delivery
@@ -67,7 +69,7 @@ class Gateway:
         self.limits = limits
         self.metrics = metrics
         self.tails = TailEncoder()
-        self.authenticator = authenticator
+        self._authenticator = authenticator
         self.pod_name = pod_name
         self.server_name = server_name
         self.clock = outside.clock
@@ -98,6 +100,15 @@ class Gateway:
     def new_session_id(self) -> str:
         """Return an id that was never used."""
         return session_id(self._outside.entropy(SESSION_ID_ENTROPY_BYTES))
+
+    def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
+        """Before step G2: say who the client is, at once when the keys for that are here."""
+        try:
+            identity = self._authenticator.identify(request, handshake_token)
+        except KeyUnknown:
+            self._spawn(partial(self._authenticate_again, client, request, handshake_token), client)
+        else:
+            client.authenticated(request, identity)
 
     def register(self, client: Client) -> None:
         """Step G2."""
@@ -223,6 +234,8 @@ class Gateway:
             client.fail(closes.UNAVAILABLE, str(error), receipt)
         except TooManySessions as error:
             client.fail(closes.TOO_MANY_SESSIONS, str(error), receipt)
+        except ProtocolViolation as violation:
+            client.fail(violation.close, str(violation), receipt)
         except Exception:
             _log.exception("a client's request failed", extra={"session": client.sid})
             client.fail(closes.INTERNAL_ERROR, "an unexpected error, see the gateway's log", receipt)
@@ -237,6 +250,17 @@ class Gateway:
             client.calls -= 1
             if client.gone and not client.calls:
                 self._spawn(partial(self._leave, client), client)
+
+    async def _authenticate_again(self, client: Client, request: Connect, handshake_token: str) -> None:
+        """The keys may be older than the token: have them read once more, and decide."""
+        await self._authenticator.refresh()
+        if client.ended:
+            return
+        try:
+            identity = self._authenticator.identify(request, handshake_token)
+        except KeyUnknown as error:
+            raise Unauthenticated(str(error)) from None
+        client.authenticated(request, identity)
 
     async def _register(self, client: Client) -> None:
         with self._writing(client):

@@ -16,13 +16,15 @@ from pushcluster_contract.ids import INCARNATION_ENTROPY_BYTES, Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.version import VERSION
 from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.auth import build_authenticator
+from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, Trusted
 from pushcluster_gateway.broker import Broker
+from pushcluster_gateway.claims import ClaimRules
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.drain import drain
 from pushcluster_gateway.gateway import Gateway
 from pushcluster_gateway.keeper import Keeper
+from pushcluster_gateway.key_keeper import build_key_keeper
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
 from pushcluster_gateway.outside import Outside
@@ -79,6 +81,7 @@ class Program:
         self._redis = connect(settings.redis_url, name=f"gateway-{settings.pod_name}")
         self._incarnation = Incarnation.new(settings.pod_uid, outside.entropy(INCARNATION_ENTROPY_BYTES))
         metrics = Metrics()
+        self._keys = build_key_keeper(settings.auth, metrics, outside)
         self._gateway = self._build_gateway(metrics)
         self._server = WebSocketServer(
             limits=limits,
@@ -125,6 +128,7 @@ class Program:
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         gateway = self._gateway
         return [
+            *([self._keys.run()] if self._keys is not None else []),
             self._begin(),
             gateway.broker.run(),
             gateway.keeper.run_renewals(),
@@ -167,7 +171,7 @@ class Program:
             server_name=f"PushCluster/{VERSION}",
             limits=self._limits,
             metrics=metrics,
-            authenticator=build_authenticator(settings, outside.wall_clock),
+            authenticator=self._build_authenticator(),
             outside=outside,
         )
         kept_delivered_s = max(settings.resume_window_seconds, self._limits.min_kept_delivered_s)
@@ -199,10 +203,23 @@ class Program:
         gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=CursorFlusher(registry, metrics))
         return gateway
 
+    def _build_authenticator(self) -> Authenticator:
+        keys, auth = self._keys, self._settings.auth
+        if keys is None:
+            return Trusted()
+        rules = ClaimRules(auth.user_claim, auth.issuer, auth.audiences)
+        return JwtAuthenticator(auth.algorithm, rules, lambda: keys.keyring, keys.ask, self._outside.wall_clock)
+
     def _build_admin(self, metrics: Metrics) -> AdminServer:
-        hub, server = self._gateway.hub, self._server
+        hub, server, keys = self._gateway.hub, self._server, self._keys
         collectors = CollectorRegistry()
-        gauges = Gauges(lambda: len(server.connections), lambda: len(hub), lambda: hub.subscriptions_count)
+        gauges = Gauges(
+            connections=lambda: len(server.connections),
+            sessions=lambda: len(hub),
+            subscriptions=lambda: hub.subscriptions_count,
+            keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,
+            keys_age_s=lambda: keys.age_s if keys is not None else 0.0,
+        )
         collectors.register(GatewayCollector(metrics, gauges))
         return AdminServer(
             self._settings.listen_host,
@@ -213,10 +230,12 @@ class Program:
         )
 
     def _readiness(self) -> tuple[bool, str]:
+        no_keys = self._keys is not None and self._keys.keyring is None
         checks = (
             (self._server.draining, "draining"),
             (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.trouble}"),
             (not self._gateway.keeper.lease_held, f"no lease: {self._gateway.keeper.trouble}"),
+            (no_keys, f"no keys to check tokens with: {self._keys.trouble if self._keys else ''}"),
         )
         for failed, reason in checks:
             if failed:

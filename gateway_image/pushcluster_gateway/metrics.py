@@ -36,6 +36,8 @@ class Metrics:
     """By HTTP status."""
     admissions_refused: Counter[str] = field(default_factory=Counter)
     """By `admission.Cause`: those of status 503."""
+    key_reads: Counter[str] = field(default_factory=Counter)
+    """By outcome: reads of the keys that tokens are checked with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Gauges:
     connections: Callable[[], int]
     sessions: Callable[[], int]
     subscriptions: Callable[[], int]
+    keys: Callable[[], int]
+    keys_age_s: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +64,8 @@ class GatewayCollector(Collector):
         yield _gauge("connections", "Open sockets.", gauges.connections())
         yield _gauge("sessions", "Sessions that are connected.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
+        yield _gauge("auth_keys", "Keys that tokens are checked with.", gauges.keys())
+        yield _gauge("auth_keys_age_seconds", "Since these keys were last read.", gauges.keys_age_s())
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
         yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
         yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
@@ -75,9 +81,10 @@ class GatewayCollector(Collector):
         yield _labelled("resyncs", "Times that all sessions were written back.", "cause", counts.resyncs)
         yield _labelled("handshakes_refused", "WebSocket handshakes refused.", "status", counts.handshakes_refused)
         yield _labelled("admissions_refused", "Those refused with 503, by why.", "cause", counts.admissions_refused)
+        yield _labelled("auth_key_reads", "Times that keys were read.", "outcome", counts.key_reads)
 
 
-def _gauge(name: str, text: str, value: int) -> Metric:
+def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"pushcluster_gateway_{name}", text, value=value)
 
 

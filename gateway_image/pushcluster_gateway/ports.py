@@ -7,12 +7,12 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from pushcluster_contract.ids import StreamId
-from pushcluster_gateway.auth import Authenticator
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.protocols import ProtocolPool
+from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 
@@ -125,7 +125,6 @@ class Services(Protocol):
     limits: Limits
     metrics: Metrics
     tails: TailEncoder
-    authenticator: Authenticator
     server_name: str
     pod_name: str
     clock: Callable[[], float]
@@ -138,6 +137,9 @@ class Services(Protocol):
 
     def new_session_id(self) -> str:
         """Return an id that was never used."""
+
+    def authenticate(self, client: "Client", request: Connect, handshake_token: str) -> None:
+        """Find out who the client is; answers by `Client.authenticated` or `Client.fail`, or raises Unauthenticated."""
 
     def register(self, client: "Client") -> None:
         """Write the session into the registry; answers by `Client.registered` or `Client.fail`."""

@@ -1,8 +1,7 @@
 """The gateway's settings, read from the environment once."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final, Self
+from typing import Self
 
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
@@ -10,18 +9,8 @@ from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, SESSIONS_PER_USER
 from pushcluster_contract.origins import parse_origin
 from pushcluster_contract.routing import RoutingMode
+from pushcluster_gateway.auth_settings import AuthSettings
 from pushcluster_runtime.settings import Environment
-
-MIN_JWT_KEY_BYTES: Final = 32
-"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
-
-
-class AuthMode(StrEnum):
-    """`spec.gateway.auth.mode`."""
-
-    JWT = "JWT"
-    TRUSTED = "Trusted"
-    """The user is whoever the `login` header says: for development."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +23,7 @@ class Settings:
     amqp_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     routing_mode: RoutingMode
-    auth_mode: AuthMode
-    jwt_key: str = field(repr=False)
-    """Empty in mode Trusted."""
-    jwt_user_claim: str
+    auth: AuthSettings
     allowed_origins: tuple[str, ...]
     """As browsers send them; empty: any."""
     listen_host: str
@@ -53,7 +39,6 @@ class Settings:
     @classmethod
     def parse(cls, environment: Environment) -> Self:
         """Read `pushcluster_contract.env`; raises InvalidInput that names the variable."""
-        auth_mode = environment.choice(env.AUTH_MODE, AuthMode, AuthMode.JWT)
         return cls(
             cluster=check_cluster(environment.text(env.CLUSTER)),
             pod_name=environment.text(env.POD_NAME),
@@ -61,9 +46,7 @@ class Settings:
             amqp_url=environment.secret(env.AMQP_URL),
             redis_url=environment.secret(env.REDIS_URL),
             routing_mode=environment.choice(env.ROUTING_MODE, RoutingMode, RoutingMode.SESSION),
-            auth_mode=auth_mode,
-            jwt_key=_parse_jwt_key(environment) if auth_mode is AuthMode.JWT else "",
-            jwt_user_claim=environment.text(env.JWT_USER_CLAIM, "sub"),
+            auth=AuthSettings.parse(environment),
             allowed_origins=_parse_origins(environment),
             listen_host=environment.text(env.LISTEN_HOST, "0.0.0.0"),  # noqa: S104 - a pod's own network
             ws_port=environment.port(env.WS_PORT, 8080),
@@ -83,10 +66,3 @@ def _parse_origins(environment: Environment) -> tuple[str, ...]:
         return tuple(map(parse_origin, environment.variables.get(env.ALLOWED_ORIGINS, "").split()))
     except InvalidInput as error:
         raise InvalidInput(f"{env.ALLOWED_ORIGINS}: {error}") from None
-
-
-def _parse_jwt_key(environment: Environment) -> str:
-    key = environment.secret(env.JWT_KEY)
-    if len(key.encode()) < MIN_JWT_KEY_BYTES:
-        raise InvalidInput(f"{env.JWT_KEY} has fewer than {MIN_JWT_KEY_BYTES} bytes: HS256 needs them (RFC 7518, 3.2)")
-    return key

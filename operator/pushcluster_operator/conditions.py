@@ -8,7 +8,7 @@ from pushcluster_contract.errors import TooOld
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import ObjectKey
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec_gateway import AuthMode
+from pushcluster_operator.spec_auth import AuthMode
 from pushcluster_operator.workloads import Workload
 
 _MAX_MESSAGE_CHARS: Final = 1_500

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.tokens import HS256_KEY, MIN_HS256_BYTES
 from pushcluster_operator.manifest import decode_data
 from pushcluster_operator.names import Names
 
@@ -21,13 +22,10 @@ Entropy = Callable[[int], bytes]
 """Returns so many random bytes: `os.urandom`."""
 
 SECRET_BYTES: Final = 32
-HS256_KEY: Final = "hs256.key"
-"""The key of a JWT Secret, generated or referenced."""
 API_KEY: Final = "api-key"
-MIN_HS256_BYTES: Final = 32
-"""RFC 7518, 3.2: a key of at least the hash's size."""
 
 _USABLE: Final = re.compile(r"[!-~]{8,255}", re.ASCII)
+_USABLE_HS256: Final = re.compile(rf"[!-~]{{{MIN_HS256_BYTES},255}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,6 @@ class Credentials:
     redis_password: str = field(repr=False)
     jwt_key: str = field(repr=False)
     api_key: str = field(repr=False)
-    referenced_jwt_digest: str = ""
-    """Changes with the Secret of `auth.secretRef`, so that gateways roll; empty without one."""
 
     @classmethod
     def recover(cls, names: Names, secrets: Mapping[str, Mapping[str, Any]], entropy: Entropy) -> Self:
@@ -56,7 +52,7 @@ class Credentials:
             rabbitmq_password=value(names.rabbitmq, "password"),
             producer_password=value(names.rabbitmq, "producer-password"),
             redis_password=value(names.redis, "password"),
-            jwt_key=value(names.jwt, HS256_KEY),
+            jwt_key=value(names.jwt, HS256_KEY, _USABLE_HS256.fullmatch),
             api_key=value(names.api, API_KEY, _are_api_keys),
         )
 
@@ -71,10 +67,6 @@ class Credentials:
             names.connections: ("rabbitmq_password", "redis_password"),
         }
         return replace(self, **dict.fromkeys((each for name in secrets for each in fields.get(name, ())), ""))
-
-    def with_referenced(self, jwt_digest: str) -> Self:
-        """Return the same with the version of the Secret that `auth.secretRef` names."""
-        return replace(self, referenced_jwt_digest=jwt_digest)
 
 
 def _are_api_keys(text: str) -> bool:

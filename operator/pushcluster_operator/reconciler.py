@@ -25,6 +25,7 @@ from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.names import Names
 from pushcluster_operator.plan import Applied, Apply, Delete, plan_children
 from pushcluster_operator.pods import Trouble
+from pushcluster_operator.referenced import find_auth_troubles
 from pushcluster_operator.snapshot import Snapshot, read_snapshot
 from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
 from pushcluster_operator.sweeper import Key, Sweeper, Watched
@@ -88,7 +89,7 @@ class Reconciler:
             await self._watch_sessions(identity, body, snapshot)
             await self._write_status(identity, body, memory, build_refusal(error), None)
             return RESYNC_S
-        snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_name)
+        snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_names)
         inputs, troubles = self._build_inputs(cluster, snapshot)
         again = False
         conflicts: tuple[ObjectKey, ...] = ()
@@ -120,8 +121,7 @@ class Reconciler:
     def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> tuple[Inputs, list[Trouble]]:
         names = Names.of(cluster.identity)
         credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
-        referenced, troubles = snapshot.check_referenced_secret(cluster.spec.gateway.auth)
-        credentials = credentials.with_referenced(referenced)
+        troubles = find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets)
         released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
         return Inputs(cluster, credentials, self.images, released), troubles
 

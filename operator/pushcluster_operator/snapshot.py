@@ -1,21 +1,19 @@
 """Everything that there is of one PushCluster, read fresh from the API server."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pushcluster_operator import labels
 from pushcluster_operator.cluster import Identity, PushCluster
 from pushcluster_operator.conditions import Observed
-from pushcluster_operator.credentials import HS256_KEY, MIN_HS256_BYTES
 from pushcluster_operator.kube import Kube
 from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, digest, key_of
+from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, key_of
 from pushcluster_operator.names import Names
 from pushcluster_operator.plan import is_controlled
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec_gateway import Auth
 from pushcluster_operator.workloads import Workload, observe
 
 LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")
@@ -45,21 +43,6 @@ class Snapshot:
         """Return the ids of a component's containers that are ready."""
         statuses = (pod.get("status", {}).get("containerStatuses") or [] for pod in self.pods.get(component.value, []))
         return frozenset(status["containerID"] for each in statuses for status in each if status.get("ready"))
-
-    def check_referenced_secret(self, auth: Auth) -> tuple[str, list[Trouble]]:
-        """Return a digest of the key that `auth.secretRef` names, and what is wrong with it."""
-        if auth.secret_name is None:
-            return "", []
-        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
-        secret = self.secrets.get(auth.secret_name)
-        if secret is None:
-            return "", [Trouble("SecretMissing", f"Secret {auth.secret_name} does not exist; create it: {mend}")]
-        key = decode_data(secret).get(HS256_KEY)
-        if key is None:
-            return "", [Trouble("SecretIncomplete", f"Secret {auth.secret_name} has no such text: {mend}")]
-        if len(key.encode()) < MIN_HS256_BYTES:
-            return digest(key), [Trouble("KeyTooShort", f"the key in Secret {auth.secret_name} is too short: {mend}")]
-        return digest(key), []
 
     async def observe(
         self, kube: Kube, cluster: PushCluster, conflicts: tuple[ObjectKey, ...], troubles: tuple[Trouble, ...]
@@ -94,13 +77,12 @@ class Snapshot:
         )
 
 
-async def read_snapshot(kube: Kube, identity: Identity, referenced_secret: str | None = None) -> Snapshot:
-    """Read all of it; raises Unavailable or Refused, and then nothing may be concluded."""
+async def read_snapshot(kube: Kube, identity: Identity, referenced: Collection[str] = ()) -> Snapshot:
+    """Read all of it, and the Secrets of these names; raises Unavailable or Refused: then nothing may be concluded."""
     selector = f"{labels.CLUSTER}={identity.name}"
     names = Names.of(identity)
     wanted = [names.rabbitmq, names.redis, names.connections, names.jwt, names.api, names.producer]
-    if referenced_secret is not None and referenced_secret not in wanted:
-        wanted.append(referenced_secret)
+    wanted += [name for name in referenced if name not in wanted]
     lists, pods, secrets = await asyncio.gather(
         asyncio.gather(*(kube.list_objects(kind, identity.namespace, selector) for kind in LISTED_KINDS)),
         kube.list_objects("Pod", identity.namespace, selector),
@@ -111,7 +93,7 @@ async def read_snapshot(kube: Kube, identity: Identity, referenced_secret: str |
     for name, secret in zip(wanted, secrets, strict=True):
         if secret is not None:
             by_name[name] = secret
-            if name != referenced_secret:
+            if name not in referenced:
                 children[ObjectKey("Secret", name)] = secret
     by_component: dict[str, list[Manifest]] = {}
     for pod in pods:

@@ -1,48 +1,13 @@
 """`spec.gateway`: how many gateways, whom they let in, and who a client is."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, Self
 
 from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, SESSIONS_PER_USER
 from pushcluster_contract.origins import MAX_ORIGIN_CHARS, ORIGIN_PATTERN, ORIGIN_RULE
-from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.reading import Reader
+from pushcluster_operator.spec_auth import Auth
 from pushcluster_operator.spec_resources import Resources, read_image
-
-
-class AuthMode(StrEnum):
-    """`spec.gateway.auth.mode`."""
-
-    JWT = "JWT"
-    TRUSTED = "Trusted"
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """`spec.gateway.auth`."""
-
-    mode: AuthMode
-    secret_name: str | None
-    user_claim: str
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
-        mode = reader.choice("mode", AuthMode.JWT, AuthMode)
-        reference = reader.optional_child("secretRef")
-        name = None
-        if reference is not None:
-            name = reference.text(
-                "name", "", pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", maximum=253, rule="a Secret's name"
-            )
-            reference.finish()
-        claim = reader.text("userClaim", "sub", pattern=r"[A-Za-z0-9_.:/-]+", maximum=128, rule="the name of a claim")
-        reader.finish()
-        if mode is AuthMode.TRUSTED and name is not None:
-            raise InvalidSpec(f"{reader.path}.secretRef has no meaning with mode Trusted; remove one of the two")
-        return cls(mode, name, claim)
-
 
 GATEWAY_RESOURCES: Final = Resources(cpu_request="50m", memory_request="64Mi", memory_limit="512Mi")
 

@@ -69,7 +69,7 @@ async def test_after_a_storm_the_pod_is_full_and_not_one_over_and_everybody_else
         assert kinds == {StompClient: 30, InvalidStatus: 90}
         assert await gateway.metric("sessions") == 30
         assert await gateway.metric('admissions_refused_total{cause="full"}') == 90
-        waits = Counter()
+        waits: Counter[int] = Counter()
         for answer in answers:
             if isinstance(answer, InvalidStatus):
                 assert answer.response.status_code == 503

@@ -12,20 +12,35 @@ from typing import Final
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
 from pushcluster_contract.log import LogEntry
+from pushcluster_contract.tokens import HS256_KEY, Algorithm
 from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.auth import Authenticator, JwtAuthenticator
+from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, KeyUnknown
+from pushcluster_gateway.claims import ClaimRules
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.keyring import parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.stomp.errors import Unauthenticated
+from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import LogState, ReadPage
 from pushcluster_gateway.websocket import WebSocketConnection
 
 QUEUE: Final = Destination("queue", "demo")
 JWT_KEY: Final = "a key of the tests that is long enough"
+
+
+async def no_newer_keys() -> None:
+    """Keys that never change."""
+
+
+def shared_key_authenticator() -> JwtAuthenticator:
+    """Return what a gateway makes of a Secret with JWT_KEY."""
+    keyring = parse_shared_keys({HS256_KEY: JWT_KEY.encode()})
+    return JwtAuthenticator(Algorithm.HS256, ClaimRules("sub"), lambda: keyring, no_newer_keys, time.time)
 
 
 class FakeServices:
@@ -35,7 +50,7 @@ class FakeServices:
         self.limits = limits
         self.metrics = Metrics()
         self.tails = TailEncoder()
-        self.authenticator = authenticator or JwtAuthenticator(JWT_KEY, "sub", time.time)
+        self.authenticator = authenticator or shared_key_authenticator()
         self.server_name = "PushCluster/test"
         self.pod_name = "gateway-test"
         self.clock = asyncio.get_running_loop().time
@@ -59,6 +74,13 @@ class FakeServices:
     def new_session_id(self) -> str:
         self._sessions += 1
         return session_id(self._sessions.to_bytes(17, "big"))
+
+    def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
+        try:
+            identity = self.authenticator.identify(request, handshake_token)
+        except KeyUnknown as error:
+            raise Unauthenticated(str(error)) from None
+        client.authenticated(request, identity)
 
     def register(self, client: Client) -> None:
         self.clients.append(client)

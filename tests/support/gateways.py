@@ -1,11 +1,15 @@
 """A gateway in this process against real services, and a dispatcher in miniature: append, then send the copies."""
 
 import asyncio
+import atexit
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -22,6 +26,7 @@ from pushcluster_contract.log import encode_headers
 from pushcluster_contract.routing import RoutingMode, plan_copies
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_contract.topology import build_topology
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.main import Ports, serve
@@ -86,6 +91,15 @@ class RunningGateway:
             await self.task
 
 
+@cache
+def keys_directory() -> str:
+    """Return a directory with JWT_KEY, as the kubelet mounts a Secret; it goes with the process."""
+    directory = tempfile.TemporaryDirectory(prefix="pushcluster-keys-", ignore_cleanup_errors=True)
+    atexit.register(directory.cleanup)
+    Path(directory.name, HS256_KEY).write_text(JWT_KEY)
+    return directory.name
+
+
 def environment_of(plane: Any, **variables: str) -> dict[str, str]:
     """Return a gateway's environment; `variables` are environment variables by their name in `contract.env`."""
     defaults = {
@@ -94,7 +108,7 @@ def environment_of(plane: Any, **variables: str) -> dict[str, str]:
         env.POD_UID: secrets.token_hex(8),
         env.AMQP_URL: plane.amqp_url,
         env.REDIS_URL: plane.redis_url,
-        env.JWT_KEY: JWT_KEY,
+        env.AUTH_KEYS_DIRECTORY: keys_directory(),
         env.LISTEN_HOST: "127.0.0.1",
         env.WS_PORT: "0",
         env.ADMIN_PORT: "0",

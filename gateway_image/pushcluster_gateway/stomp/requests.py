@@ -213,9 +213,17 @@ def _parse_message_id(frame: Frame, header: str, text: str) -> StreamId:
 
 
 def headers_of_connected(
-    *, version: Version, session: str, server: str, user: str, gateway: str, heart_beat: HeartBeat
+    *,
+    version: Version,
+    session: str,
+    server: str,
+    user: str,
+    gateway: str,
+    heart_beat: HeartBeat,
+    expires_in_ms: int | None,
 ) -> Mapping[str, str]:
-    """Return the headers of CONNECTED."""
+    """Return the headers of CONNECTED; `expires_in_ms` is None when the client's proof has no end."""
+    expiry = {} if expires_in_ms is None else {"token-expires-in-ms": str(expires_in_ms)}
     return {
         "version": version.value,
         "session": session,
@@ -223,4 +231,5 @@ def headers_of_connected(
         "user-name": user,
         "gateway": gateway,
         "heart-beat": str(heart_beat),
+        **expiry,
     }

@@ -3,20 +3,18 @@
 from typing import Final
 
 from pushcluster_contract import env
-from pushcluster_operator.children import connections_secret
+from pushcluster_operator.children import auth_files, connections_secret
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.pod import (
     SERVED_PORT,
     build_program_container,
     build_program_environment,
-    from_secret,
     variable,
 )
 from pushcluster_operator.children.program import build_program
-from pushcluster_operator.credentials import HS256_KEY
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec_gateway import AuthMode
+from pushcluster_operator.spec_auth import Auth, AuthMode
 
 GRACE_MARGIN_S: Final = 15
 """After the drain: closing what is left, the registry and the connections to RabbitMQ and Redis."""
@@ -33,30 +31,43 @@ def build(inputs: Inputs) -> Manifest:
         variable(env.HANDSHAKES_PER_SECOND, gateway.handshakes_per_second),
         variable(env.DRAIN_SECONDS, gateway.drain_seconds),
         variable(env.ALLOWED_ORIGINS, " ".join(gateway.allowed_origins)),
-        variable(env.AUTH_MODE, gateway.auth.mode.value),
-        variable(env.JWT_USER_CLAIM, gateway.auth.user_claim),
+        *build_auth_environment(gateway.auth),
     ]
-    if gateway.auth.mode is AuthMode.JWT:
-        secret = gateway.auth.secret_name or inputs.names.jwt
-        environment.append(from_secret(env.JWT_KEY, secret, HS256_KEY))
     container = build_program_container(
         "gateway", gateway.image or inputs.images.gateway, "ws", environment, gateway.resources
     )
-    return build_program(
+    deployment = build_program(
         inputs,
         Component.GATEWAY,
         name=inputs.names.gateway,
         replicas=gateway.replicas,
         container=container,
         grace_s=gateway.drain_seconds + GRACE_MARGIN_S,
-        checksum=digest(connections_secret.build(inputs)["data"], _jwt_version(inputs)),
+        # Keys of tokens are read again while a gateway runs: a new one rolls no pod.
+        checksum=digest(connections_secret.build(inputs)["data"]),
     )
+    volume = auth_files.build_volume(inputs)
+    if volume is not None:
+        container["volumeMounts"] = [auth_files.MOUNT]
+        deployment["spec"]["template"]["spec"]["volumes"] = [volume]
+    return deployment
 
 
-def _jwt_version(inputs: Inputs) -> str:
-    auth = inputs.cluster.spec.gateway.auth
-    if auth.mode is not AuthMode.JWT:
-        return ""
-    if auth.secret_name is not None:
-        return inputs.credentials.referenced_jwt_digest
-    return digest(inputs.credentials.jwt_key)
+def build_auth_environment(auth: Auth) -> list[Manifest]:
+    """Return how a gateway finds out who a client is; what does not matter is left out."""
+    variables: dict[str, object] = {env.AUTH_MODE: auth.mode.value}
+    if auth.mode is AuthMode.JWT:
+        variables |= {
+            env.JWT_ALGORITHM: auth.algorithm.value,
+            env.JWT_USER_CLAIM: auth.user_claim,
+            env.JWT_ISSUER: auth.issuer or "",
+            env.JWT_AUDIENCES: " ".join(auth.audiences),
+        }
+        if auth.jwks.url is not None:
+            variables |= {
+                env.JWKS_URL: auth.jwks.url,
+                env.JWKS_REFRESH_SECONDS: auth.jwks.refresh_seconds,
+                env.JWKS_ALLOW_HTTP: str(auth.jwks.allow_http).lower(),
+                env.JWKS_OWN_CA: str(auth.jwks.ca_secret is not None).lower(),
+            }
+    return [variable(name, value) for name, value in variables.items()]

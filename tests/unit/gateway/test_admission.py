@@ -32,9 +32,7 @@ def rate(per_s: float, random: float = 0.5) -> HandshakeRate:
 
 
 def admission(max_connections: int = 10, handshakes_per_s: float = 0, random: float = 0.0) -> Admission:
-    return Admission(
-        max_connections=max_connections, handshakes_per_s=handshakes_per_s, now=0.0, random=lambda: random
-    )
+    return Admission(max_connections=max_connections, handshakes_per_s=handshakes_per_s, now=0.0, random=lambda: random)
 
 
 class TestRate:
@@ -201,4 +199,3 @@ class TestOrigins:
         async with running_server() as server:
             client = await StompClient.open(server.url, origin="null")
             await client.close()
-

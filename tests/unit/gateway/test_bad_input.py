@@ -127,7 +127,7 @@ async def test_the_error_names_the_receipt_of_the_frame_that_caused_it(server: R
     [
         ("nonsense", "cannot be read"),
         (token(key="another key that is long enough, too"), "signature"),
-        (jwt.encode({"sub": "alice"}, None, algorithm="none"), "HS256"),
+        (jwt.encode({"sub": "alice"}, "", algorithm="none"), "HS256"),
         (token(key=JWT_KEY + "x" * 64, algorithm="HS512"), "HS256"),
         (token(exp=int(time.time()) - 60), "expired"),
         (token(nbf=int(time.time()) + 86_400), "not valid yet"),  # a whole run may pass before it is sent

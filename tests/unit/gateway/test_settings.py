@@ -5,8 +5,10 @@ import pytest
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_gateway.auth import JwtAuthenticator, Trusted, build_authenticator
-from pushcluster_gateway.settings import AuthMode, Settings
+from pushcluster_contract.tokens import Algorithm
+from pushcluster_gateway.auth import Trusted
+from pushcluster_gateway.auth_settings import AuthMode
+from pushcluster_gateway.settings import Settings
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
@@ -18,7 +20,6 @@ ENVIRONMENT = {
     env.POD_UID: "uid",
     env.AMQP_URL: "amqp://u:secret-a@host/v",
     env.REDIS_URL: "redis://:secret-b@host",
-    env.JWT_KEY: "secret-c" * 4,
 }
 
 
@@ -30,12 +31,38 @@ class TestSettings:
     def test_what_is_not_set_has_a_default(self) -> None:
         parsed = settings()
         assert parsed.routing_mode is RoutingMode.SESSION
-        assert parsed.auth_mode is AuthMode.JWT
+        assert parsed.auth.mode is AuthMode.JWT
+        assert parsed.auth.algorithm is Algorithm.HS256
+        assert str(parsed.auth.keys_directory) == "/etc/pushcluster/auth"
+        assert (parsed.auth.jwks_url, parsed.auth.issuer, parsed.auth.audiences) == ("", "", frozenset())
+        assert (parsed.max_sessions_per_user, parsed.handshakes_per_second) == (64, 0)
         assert (parsed.ws_port, parsed.admin_port, parsed.max_connections) == (8080, 9090, 20_000)
         assert parsed.allowed_origins == ()
 
-    def test_origins_are_parted_by_spaces(self) -> None:
-        assert settings(ALLOWED_ORIGINS="https://a  https://b").allowed_origins == ("https://a", "https://b")
+    def test_origins_are_parted_by_spaces_and_as_browsers_send_them(self) -> None:
+        assert settings(ALLOWED_ORIGINS="https://A:443  https://b").allowed_origins == ("https://a", "https://b")
+
+    def test_audiences_are_parted_by_spaces(self) -> None:
+        assert settings(JWT_AUDIENCES=" a  b ").auth.audiences == {"a", "b"}
+
+    @pytest.mark.parametrize(
+        "url", ["https://issuer.example/keys", "http://127.0.0.1:1/k", "http://[::1]:1/k", "http://localhost/k"]
+    )
+    def test_keys_come_over_https_or_from_this_machine(self, url: str) -> None:
+        assert settings(JWT_ALGORITHM="RS256", JWKS_URL=url).auth.jwks_url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        ["http://issuer.example/keys", "http://localhost.evil/k", "http://127.0.0.1.evil/k", "ftp://a/k", "https://",
+         "https://[", "https://a:99999/k", "issuer.example", "file:///etc/passwd"],
+    )  # fmt: skip
+    def test_keys_come_from_nowhere_else(self, url: str) -> None:
+        with pytest.raises(InvalidInput, match="PUSHCLUSTER_JWKS_URL must be an https:// address"):
+            settings(JWT_ALGORITHM="RS256", JWKS_URL=url)
+
+    def test_http_is_taken_when_it_is_asked_for(self) -> None:
+        url = "http://issuer.mesh/keys"
+        assert settings(JWT_ALGORITHM="RS256", JWKS_URL=url, JWKS_ALLOW_HTTP="true").auth.jwks_url == url
 
     def test_secrets_are_not_shown(self) -> None:
         assert "secret" not in repr(settings())
@@ -43,7 +70,15 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("JWT_KEY", "x" * 31),
+            ("JWT_ALGORITHM", "none"),
+            ("JWT_ALGORITHM", "HS512"),
+            ("JWKS_REFRESH_SECONDS", "0"),
+            ("JWKS_REFRESH_SECONDS", "86401"),
+            ("JWKS_OWN_CA", "yes"),
+            ("MAX_SESSIONS_PER_USER", "0"),
+            ("MAX_SESSIONS_PER_USER", "257"),
+            ("HANDSHAKES_PER_SECOND", "-1"),
+            ("ALLOWED_ORIGINS", "https://a null"),
             ("CLUSTER", "No Cluster"),
             ("ROUTING_MODE", "Anycast"),
             ("AUTH_MODE", "None"),
@@ -57,11 +92,6 @@ class TestSettings:
     def test_a_wrong_value_is_refused(self, name: str, value: str) -> None:
         with pytest.raises(InvalidInput):
             settings(**{name: value})
-
-    def test_in_mode_trusted_there_is_no_key(self) -> None:
-        parsed = settings(AUTH_MODE="Trusted", JWT_KEY="")
-        assert isinstance(build_authenticator(parsed, lambda: 0.0), Trusted)
-        assert isinstance(build_authenticator(settings(), lambda: 0.0), JwtAuthenticator)
 
 
 def test_in_mode_trusted_the_user_is_the_login() -> None:

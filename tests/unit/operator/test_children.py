@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from pushcluster_contract import env
-from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, SESSIONS_PER_USER
+from pushcluster_contract.tokens import KEYS_DIRECTORY
+from pushcluster_gateway.settings import Settings
 from pushcluster_operator import quantities
 from pushcluster_operator.children import build_children
 from pushcluster_operator.children.redis_statefulset import memory_limit
 from pushcluster_operator.credentials import API_KEY, Credentials, hash_password
 from pushcluster_operator.manifest import Manifest, decode_data, encode_data
 from pushcluster_operator.names import Names
+from pushcluster_runtime.settings import Environment
 from tests.unit.operator.objects import (
     IMAGES,
     UID,
@@ -95,7 +98,7 @@ def test_every_pod_passes_the_restricted_pod_security_standard(name: str) -> Non
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    allowed = {"configMap", "secret", "emptyDir"}
+    allowed = {"configMap", "secret", "emptyDir", "projected"}
     assert all(volume.keys() - {"name"} <= allowed for volume in pod.get("volumes", []))
 
 
@@ -227,14 +230,103 @@ def test_an_image_of_the_spec_comes_before_the_operators() -> None:
 def test_the_authors_key_takes_the_place_of_the_generated_one() -> None:
     chosen = children({"gateway": {"auth": {"secretRef": {"name": "mine"}}}})
     assert "Secret/demo-jwt" not in chosen
-    key = environment(chosen["Deployment/demo-gateway"])[env.JWT_KEY]
-    assert key == {"secretKeyRef": {"name": "mine", "key": "hs256.key"}}
+    assert auth_sources(chosen) == [
+        {
+            "name": "mine",
+            "optional": True,
+            "items": [
+                {"key": "hs256.key", "path": "hs256.key"},
+                {"key": "hs256.second.key", "path": "hs256.second.key"},
+            ],
+        }
+    ]
+
+
+def auth_sources(chosen: dict[str, Manifest]) -> list[Manifest]:
+    """Return the Secrets that are mounted where a gateway looks for keys."""
+    gateway = chosen["Deployment/demo-gateway"]
+    (mount,) = container(gateway)["volumeMounts"]
+    (volume,) = pod_spec(gateway)["volumes"]
+    assert mount == {"name": volume["name"], "mountPath": KEYS_DIRECTORY, "readOnly": True}
+    assert volume["projected"]["defaultMode"] == 0o440, "readable for the pod's group alone"
+    return [source["secret"] for source in volume["projected"]["sources"]]
+
+
+def test_no_key_of_tokens_stands_in_an_environment_or_rolls_a_pod() -> None:
+    (generated,) = auth_sources(ALL)
+    assert generated["name"] == "demo-jwt"
+    assert credentials().jwt_key not in json.dumps(ALL["Deployment/demo-gateway"])
+    other = {"demo-jwt": {"data": {"hs256.key": base64.b64encode(b"k" * 32).decode()}}}
+    rotated = Credentials.recover(Names.of(cluster().identity), other, entropy)
+    built = {
+        child["kind"] + "/" + child["metadata"]["name"]: child for child in build_children(cluster(), rotated, IMAGES)
+    }
+    assert built["Secret/demo-jwt"] != ALL["Secret/demo-jwt"]
+    assert built["Deployment/demo-gateway"] == ALL["Deployment/demo-gateway"]
+
+
+def test_an_issuers_address_reaches_the_gateways_with_its_authorities() -> None:
+    jwks = {
+        "url": "https://issuer.example/keys",
+        "caSecretRef": {"name": "ca", "key": "bundle.pem"},
+        "refreshSeconds": 60,
+    }
+    auth = {"algorithm": "RS256", "jwks": jwks, "issuer": "https://issuer.example", "audiences": ["push", "web"]}
+    chosen = children({"gateway": {"auth": auth}})
+    assert "Secret/demo-jwt" not in chosen
+    values = environment(chosen["Deployment/demo-gateway"])
+    assert values[env.JWT_ALGORITHM] == "RS256"
+    assert values[env.JWKS_URL] == "https://issuer.example/keys"
+    assert values[env.JWKS_REFRESH_SECONDS] == "60"
+    assert values[env.JWKS_ALLOW_HTTP] == "false"
+    assert values[env.JWKS_OWN_CA] == "true"
+    assert values[env.JWT_ISSUER] == "https://issuer.example"
+    assert values[env.JWT_AUDIENCES] == "push web"
+    assert auth_sources(chosen) == [
+        {"name": "ca", "optional": True, "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+    ]
+
+
+def test_public_keys_in_a_secret_are_mounted() -> None:
+    auth = {"algorithm": "ES256", "jwks": {"secretRef": {"name": "issuer", "key": "set"}}}
+    chosen = children({"gateway": {"auth": auth}})
+    assert auth_sources(chosen) == [
+        {"name": "issuer", "optional": True, "items": [{"key": "set", "path": "jwks.json"}]}
+    ]
+    assert env.JWKS_URL not in environment(chosen["Deployment/demo-gateway"])
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {},
+        {"secretRef": {"name": "mine"}},
+        {"mode": "Trusted"},
+        {"algorithm": "RS256", "jwks": {"url": "https://issuer.example/keys"}},
+        {"algorithm": "RS256", "jwks": {"url": "http://localhost:8080/keys"}},
+        {"algorithm": "RS256", "jwks": {"url": "http://issuer.example/keys", "allowHttp": True}},
+        {"algorithm": "ES256", "jwks": {"secretRef": {"name": "issuer", "key": "set"}}},
+        {"algorithm": "ES256", "jwks": {"url": "https://i/k", "caSecretRef": {"name": "ca", "key": "ca.crt"}}},
+    ],
+)
+def test_gateways_understand_what_the_operator_tells_them(auth: dict[str, Any]) -> None:
+    gateway = children({"gateway": {"auth": auth, "allowedOrigins": ["https://A.example:443"]}})[
+        "Deployment/demo-gateway"
+    ]
+    values = {name: value if isinstance(value, str) else "x" for name, value in environment(gateway).items()}
+    settings = Settings.parse(Environment(values))
+    assert settings.auth.mode == auth.get("mode", "JWT")
+    assert settings.auth.algorithm == auth.get("algorithm", "HS256")
+    assert settings.auth.jwks_url == auth.get("jwks", {}).get("url", "")
+    assert str(settings.auth.keys_directory) == KEYS_DIRECTORY
+    assert settings.max_sessions_per_user == SESSIONS_PER_USER
+    assert settings.allowed_origins == ("https://a.example",)
 
 
 def test_trusted_gateways_get_no_key() -> None:
     chosen = children({"gateway": {"auth": {"mode": "Trusted"}}})
     assert "Secret/demo-jwt" not in chosen
-    assert env.JWT_KEY not in environment(chosen["Deployment/demo-gateway"])
+    assert "volumes" not in pod_spec(chosen["Deployment/demo-gateway"])
 
 
 def test_without_the_api_there_is_neither_its_service_nor_its_key() -> None:

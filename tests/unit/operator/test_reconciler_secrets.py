@@ -1,9 +1,11 @@
 """Secrets at a look: made once, read back, kept apart from others; nothing is built from what is not stored."""
 
+from typing import Any
+
 import pytest
 
 from pushcluster_operator.cluster import KIND
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.manifest import Manifest, encode_data
 from pushcluster_operator.reconciler import RESYNC_S
 from tests.unit.operator.objects import NAME, NAMESPACE
 from tests.unit.operator.world import World
@@ -43,7 +45,7 @@ async def test_a_deleted_secret_is_made_anew_and_everything_that_read_it_rolls(w
     assert world.checksum("demo-gateway") != checksum
 
 
-@pytest.mark.parametrize("name", ["rabbitmq", "redis", "jwt", "api", "connections"])
+@pytest.mark.parametrize("name", ["rabbitmq", "redis", "api", "connections"])
 async def test_no_child_is_built_from_a_value_that_a_foreign_secret_does_not_hold(world: World, name: str) -> None:
     foreign = {"kind": "Secret", "metadata": {"name": f"demo-{name}", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
     world.kube.put(foreign)
@@ -55,6 +57,19 @@ async def test_no_child_is_built_from_a_value_that_a_foreign_secret_does_not_hol
     reader = "dispatcher" if name == "api" else "gateway"
     assert f"Deployment demo-{reader}" not in {str(key) for key in world.kube.objects}
     assert f"Secret demo-{name} cannot be stored" in world.condition("Degraded")["message"]
+
+
+async def test_gateways_wait_for_the_key_of_tokens_themselves(world: World) -> None:
+    """They read it from a mounted file: no child is built from it, and a foreign Secret is left alone."""
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
+    world.kube.put(foreign)
+    await world.look()
+    world.kube.writes.clear()
+    assert await world.look() == RESYNC_S
+    assert world.kube.writes == []
+    assert world.kube.at("Secret", "demo-jwt")["data"] == {"x": "eA=="}
+    assert "Deployment demo-gateway" in {str(key) for key in world.kube.objects}
+    assert "Secret demo-jwt cannot be stored" in world.condition("Degraded")["message"]
 
 
 async def test_a_foreign_secret_that_holds_the_key_is_used(world: World) -> None:
@@ -109,7 +124,7 @@ async def test_a_missing_key_of_the_author_is_named(world: World) -> None:
     assert "Secret mine does not exist" in world.condition("Degraded")["message"]
 
 
-async def test_a_changed_key_of_the_author_rolls_the_gateways(world: World) -> None:
+async def test_a_changed_key_of_the_author_rolls_nothing(world: World) -> None:
     def key(text: str) -> Manifest:
         data = {"hs256.key": "YWFh" * text.count("x")}
         return {"kind": "Secret", "metadata": {"name": "mine", "namespace": NAMESPACE}, "data": data}
@@ -117,9 +132,57 @@ async def test_a_changed_key_of_the_author_rolls_the_gateways(world: World) -> N
     world.kube.put(key("x" * 20))
     world.spec({"gateway": {"auth": {"secretRef": {"name": "mine"}}}})
     await world.settle()
-    checksum = world.checksum("demo-gateway")
-    dispatcher = world.checksum("demo-dispatcher")
     world.kube.put(key("x" * 21))
+    world.kube.writes.clear()
     await world.look()
-    assert world.checksum("demo-gateway") != checksum
-    assert world.checksum("demo-dispatcher") == dispatcher
+    assert world.kube.writes == []
+
+
+JWKS = {"secretRef": {"name": "keys", "key": "jwks.json"}}
+CA = {"url": "https://issuer.example/keys", "caSecretRef": {"name": "ca", "key": "ca.crt"}}
+
+
+@pytest.mark.parametrize(
+    ("auth", "secrets", "reason", "says"),
+    [
+        ({"secretRef": {"name": "mine"}}, {"mine": {}}, "SecretIncomplete", "hs256.key"),
+        ({"secretRef": {"name": "mine"}}, {"mine": {"hs256.key": "x" * 31}}, "KeyTooShort", "hs256.key"),
+        (
+            {"secretRef": {"name": "mine"}},
+            {"mine": {"hs256.key": "x" * 32, "hs256.second.key": "x" * 31}},
+            "KeyTooShort",
+            "hs256.second.key",
+        ),
+        ({"algorithm": "RS256", "jwks": JWKS}, {}, "SecretMissing", "Secret keys does not exist"),
+        ({"algorithm": "RS256", "jwks": JWKS}, {"keys": {"other": "{}"}}, "SecretIncomplete", "jwks.json"),
+        ({"algorithm": "RS256", "jwks": JWKS}, {"keys": {"jwks.json": "no"}}, "NoJwks", "RFC 7517"),
+        ({"algorithm": "RS256", "jwks": JWKS}, {"keys": {"jwks.json": "[" * 9_999}}, "NoJwks", "RFC 7517"),
+        ({"algorithm": "RS256", "jwks": JWKS}, {"keys": {"jwks.json": "[]"}}, "NoJwks", "RFC 7517"),
+        ({"algorithm": "ES256", "jwks": CA}, {}, "SecretMissing", "Secret ca does not exist"),
+        ({"algorithm": "ES256", "jwks": CA}, {"ca": {"ca.crt": "key"}}, "NoCertificates", "PEM"),
+    ],
+)
+async def test_what_is_wrong_with_a_referenced_secret_is_said(
+    world: World, auth: dict[str, Any], secrets: dict[str, dict[str, str]], reason: str, says: str
+) -> None:
+    for name, values in secrets.items():
+        metadata = {"name": name, "namespace": NAMESPACE}
+        world.kube.put({"kind": "Secret", "metadata": metadata, "data": encode_data(values)})
+    world.spec({"gateway": {"auth": auth}})
+    await world.look()
+    assert world.condition("Ready")["reason"] == reason
+    assert says in world.condition("Degraded")["message"]
+
+
+async def test_good_referenced_secrets_are_no_trouble(world: World) -> None:
+    for name, values in (
+        ("keys", {"jwks.json": '{"keys": []}'}),
+        ("mine", {"hs256.key": "x" * 32, "hs256.second.key": "y" * 32}),
+    ):
+        metadata = {"name": name, "namespace": NAMESPACE}
+        world.kube.put({"kind": "Secret", "metadata": metadata, "data": encode_data(values)})
+    for generation, auth in enumerate(({"algorithm": "RS256", "jwks": JWKS}, {"secretRef": {"name": "mine"}}), 4):
+        world.spec({"gateway": {"auth": auth}}, generation=generation)
+        await world.settle()
+        await world.look()
+        assert world.condition("Ready")["status"] == "True"

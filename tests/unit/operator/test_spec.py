@@ -23,8 +23,61 @@ from tests.unit.operator.objects import body
         ({"gateway": {"auth": {"secretRef": {}}}}, r"spec.gateway.auth.secretRef.name must be a Secret's name"),
         (
             {"gateway": {"auth": {"mode": "Trusted", "secretRef": {"name": "x"}}}},
-            r"spec.gateway.auth.secretRef has no meaning with mode Trusted",
+            r"spec.gateway.auth.mode Trusted checks no token: remove secretRef",
         ),
+        ({"gateway": {"auth": {"mode": "Trusted", "issuer": "me"}}}, "mode Trusted checks no token"),
+        ({"gateway": {"auth": {"mode": "Trusted", "audiences": ["me"]}}}, "mode Trusted checks no token"),
+        ({"gateway": {"auth": {"mode": "Trusted", "jwks": {"url": "https://i/k"}}}}, "mode Trusted checks no token"),
+        ({"gateway": {"auth": {"algorithm": "none"}}}, "algorithm must be one of HS256, RS256, ES256, not 'none'"),
+        ({"gateway": {"auth": {"algorithm": "RS256"}}}, "RS256 needs the issuer's public keys: set jwks.url or"),
+        ({"gateway": {"auth": {"jwks": {"url": "https://i/k"}}}}, "jwks holds public keys, which HS256 does not have"),
+        (
+            {"gateway": {"auth": {"algorithm": "ES256", "secretRef": {"name": "x"}, "jwks": {"url": "https://i/k"}}}},
+            "secretRef is the shared key of HS256; ES256 takes public keys from jwks",
+        ),
+        (
+            {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"url": "http://issuer.example/k"}}}},
+            "jwks.url must begin with https://",
+        ),
+        (
+            {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"url": "http://localhost.evil/k"}}}},
+            "jwks.url must begin with https://",
+        ),
+        (
+            {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"url": "https://user:pw@issuer/k"}}}},
+            "jwks.url must be an address that begins with https://",
+        ),
+        (
+            {
+                "gateway": {
+                    "auth": {
+                        "algorithm": "ES256",
+                        "jwks": {"url": "https://i/k", "secretRef": {"name": "x", "key": "y"}},
+                    }
+                }
+            },
+            "jwks takes its keys from url or from secretRef, not from both",
+        ),
+        (
+            {
+                "gateway": {
+                    "auth": {
+                        "algorithm": "ES256",
+                        "jwks": {
+                            "secretRef": {"name": "x", "key": "y"},
+                            "caSecretRef": {"name": "x", "key": "y"},
+                        },
+                    }
+                }
+            },
+            "caSecretRef has a meaning for a url with https:// alone",
+        ),
+        (
+            {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"secretRef": {"name": "x"}}}}},
+            r"jwks.secretRef.key must be a key of that Secret, not ''",
+        ),
+        ({"gateway": {"auth": {"audiences": ["a b"]}}}, r"audiences\[0\] must be what a token may say in aud"),
+        ({"gateway": {"maxSessionsPerUser": 257}}, "maxSessionsPerUser must be a whole number from 1 to 256"),
         (
             {"gateway": {"resources": {"requests": {"memory": "1Gi"}}}},
             r"spec.gateway.resources.requests.memory \(1Gi\) is more than limits.memory \(512Mi\)",

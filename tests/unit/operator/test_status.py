@@ -10,7 +10,7 @@ from pushcluster_operator.conditions import Condition, Observed, build_condition
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import Manifest, ObjectKey
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec_gateway import AuthMode
+from pushcluster_operator.spec_auth import AuthMode
 from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
 from pushcluster_operator.workloads import Workload
 from tests.unit.operator.objects import body

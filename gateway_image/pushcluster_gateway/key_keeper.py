@@ -1,0 +1,135 @@
+"""Keeping the keys of tokens true: reads them in the background, and once more when a token names an unknown one."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.tokens import CA_FILE
+from pushcluster_gateway.auth_settings import AuthMode, AuthSettings
+from pushcluster_gateway.key_schedule import KeySchedule
+from pushcluster_gateway.key_sources import IssuerSource, KeySource, SecretSource
+from pushcluster_gateway.keyring import Keyring
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outside import Outside
+
+SECRET_REFRESH_S: Final = 5.0
+"""How often a mounted Secret is looked at."""
+SECRET_ASK_INTERVAL_S: Final = 1.0
+"""Tokens whose signature does not fit lead to one look in this time at most."""
+ISSUER_ASK_INTERVAL_S: Final = 30.0
+"""Unknown keys lead to one question to the issuer in this time at most, whoever connects: strangers can name keys too.
+
+Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class KeyKeeper:
+    """`run` reads; the last keys that could be read stay until there are others."""
+
+    def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._source = source
+        self._schedule = schedule
+        self._metrics = metrics
+        self._clock = clock
+        self._keyring: Keyring | None = None
+        self._read_at = 0.0
+        self._trouble = "they are being read for the first time"
+        self._reading = False
+        self._asked = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @property
+    def keyring(self) -> Keyring | None:
+        """The keys as they were last read; None before that."""
+        return self._keyring
+
+    @property
+    def trouble(self) -> str:
+        """Why the last read failed; empty when it did not."""
+        return f"{self._source.place}: {self._trouble}" if self._trouble else ""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the keys were last read; 0 before."""
+        return self._clock() - self._read_at if self._keyring is not None else 0.0
+
+    async def run(self) -> None:
+        """Read, again and again."""
+        while True:
+            self._asked.clear()
+            delay_s = await self._read()
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+
+    async def ask(self) -> None:
+        """A token names an unknown key: return once the keys were read again, or at once if that was just done.
+
+        Shared by all who ask meanwhile. Raises Unavailable when they cannot be read.
+        """
+        if self._reading or self._schedule.may_ask(self._clock()):
+            if not self._reading:
+                self._asked.set()
+            await self._ended.wait()
+        if self._trouble:
+            raise Unavailable("the keys that tokens are checked with cannot be read now")
+
+    async def _read(self) -> float:
+        """Read once; return after how many seconds to read again."""
+        self._reading = True
+        self._schedule.begin(self._clock())
+        try:
+            keyring = await self._source.read()
+        except (Unavailable, InvalidInput) as error:
+            return self._failed(str(error))
+        except Exception as error:
+            # Whatever an issuer sends must not end the gateway.
+            _log.exception("the keys of tokens cannot be read")
+            return self._failed(type(error).__name__)
+        else:
+            return self._succeeded(keyring)
+        finally:
+            self._reading = False
+            self._ended.set()
+            self._ended = asyncio.Event()
+
+    def _succeeded(self, keyring: Keyring) -> float:
+        if keyring != self._keyring:
+            named = [key.id for key in keyring.keys if key.id is not None]
+            _log.info(
+                "keys of tokens read",
+                extra={"keys": len(keyring.keys), "named": named, "ignored": list(keyring.ignored)},
+            )
+        elif self._trouble:
+            _log.info("keys of tokens can be read again")
+        self._keyring, self._read_at, self._trouble = keyring, self._clock(), ""
+        self._metrics.key_reads["ok"] += 1
+        return self._schedule.succeed()
+
+    def _failed(self, why: str) -> float:
+        if why != self._trouble:
+            kept = 0 if self._keyring is None else len(self._keyring.keys)
+            _log.warning("keys of tokens cannot be read", extra={"cause": why, "kept": kept})
+        self._trouble = why
+        self._metrics.key_reads["failed"] += 1
+        return self._schedule.fail()
+
+
+def build_key_keeper(settings: AuthSettings, metrics: Metrics, outside: Outside) -> KeyKeeper | None:
+    """Return what keeps the keys that the settings ask for; None in mode Trusted, which has none."""
+    if settings.mode is AuthMode.TRUSTED:
+        return None
+    source: KeySource = SecretSource(settings.keys_directory, settings.algorithm)
+    refresh_s, ask_interval_s = SECRET_REFRESH_S, SECRET_ASK_INTERVAL_S
+    if settings.jwks_url:
+        ca_file = settings.keys_directory / CA_FILE if settings.jwks_own_ca else None
+        source = IssuerSource(settings.jwks_url, settings.algorithm, ca_file)
+        refresh_s, ask_interval_s = settings.jwks_refresh_s, ISSUER_ASK_INTERVAL_S
+    schedule = KeySchedule(refresh_s=refresh_s, ask_interval_s=ask_interval_s, random=outside.random)
+    return KeyKeeper(source, schedule, metrics, outside.clock)

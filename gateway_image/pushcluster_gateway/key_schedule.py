@@ -1,0 +1,43 @@
+"""When the keys of tokens are read: regularly, sooner after a failure, and when a token names one that is not known.
+
+No I/O, no clock: all times are seconds of one monotonic clock.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+FIRST_RETRY_S: Final = 1.0
+MAX_RETRY_S: Final = 60.0
+_SPREAD: Final = 0.1
+"""Pods that started together do not keep asking together."""
+
+
+class KeySchedule:
+    """For one source of keys. Only one read is under way at a time."""
+
+    def __init__(self, *, refresh_s: float, ask_interval_s: float, random: Callable[[], float]) -> None:
+        """Unknown keys lead to one read in `ask_interval_s` at most; `random` gives numbers from 0.0 up to 1.0."""
+        self._refresh_s = refresh_s
+        self._ask_interval_s = ask_interval_s
+        self._random = random
+        self._began_at = float("-inf")
+        self._failures = 0
+
+    def begin(self, now: float) -> None:
+        """A read begins."""
+        self._began_at = now
+
+    def may_ask(self, now: float) -> bool:
+        """Tell whether an unknown key is a reason to read once more."""
+        return now - self._began_at >= self._ask_interval_s
+
+    def succeed(self) -> float:
+        """A read succeeded: return after how many seconds the next one is due."""
+        self._failures = 0
+        return self._refresh_s * (1 + _SPREAD * (2 * self._random() - 1))
+
+    def fail(self) -> float:
+        """A read failed: return after how many seconds to try again."""
+        ceiling = min(MAX_RETRY_S, self._refresh_s, FIRST_RETRY_S * 2.0 ** min(self._failures, 64))
+        self._failures += 1
+        return ceiling * (0.5 + self._random() / 2)

@@ -1,0 +1,285 @@
+"""Which tokens prove who a client is: keys, the pinned algorithm, claims; and the attacks that are known."""
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.tokens import Algorithm
+from pushcluster_gateway.auth import JwtAuthenticator, KeyUnknown
+from pushcluster_gateway.claims import CLOCK_SKEW_S, MAX_TIME_S, ClaimRules, Identity
+from pushcluster_gateway.jwks import MAX_RSA_BITS, parse_jwks
+from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, MAX_KEY_ID_CHARS, MAX_KEYS, Keyring, parse_shared_keys
+from pushcluster_gateway.stomp.errors import Unauthenticated
+from pushcluster_gateway.stomp.frames import HeartBeat, Version
+from pushcluster_gateway.stomp.requests import Connect
+from tests.support.fake_services import no_newer_keys
+from tests.support.issuer import SigningKey, jwks
+
+RSA, OTHER_RSA = SigningKey.make("one"), SigningKey.make("two")
+EC = SigningKey.make("ec", Algorithm.ES256)
+NAMELESS = SigningKey(None, Algorithm.RS256, RSA.private)
+SHARED = b"a shared key of at least 32 bytes"
+NOW = 1_000_000.0
+
+
+def check(token: str, keyring: Keyring | None, algorithm: Algorithm = Algorithm.RS256, **rules: Any) -> Identity:
+    claims = ClaimRules(**{"user_claim": "sub", **rules})
+    authenticator = JwtAuthenticator(algorithm, claims, lambda: keyring, no_newer_keys, lambda: NOW)
+    return authenticator.identify(Connect(Version.V1_2, HeartBeat(), "", token), "")
+
+
+def public(*keys: SigningKey | dict[str, Any], algorithm: Algorithm = Algorithm.RS256) -> Keyring:
+    return parse_jwks(jwks(*keys), algorithm)
+
+
+def unsigned(header: dict[str, Any], claims: object, signature: bytes = b"") -> str:
+    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+def hmac_signed(header: dict[str, Any], claims: object, key: bytes) -> str:
+    signing_input = unsigned(header, claims).rpartition(".")[0]
+    signature = hmac.digest(key, signing_input.encode(), hashlib.sha256)
+    return f"{signing_input}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+class TestSignatures:
+    def test_each_algorithm_lets_in_who_is_signed_with_it(self) -> None:
+        assert check(RSA.token(), public(RSA)).user == "alice"
+        assert check(EC.token(), public(EC, algorithm=Algorithm.ES256), Algorithm.ES256).user == "alice"
+        shared = parse_shared_keys({"hs256.key": SHARED})
+        assert check(jwt.encode({"sub": "alice"}, SHARED), shared, Algorithm.HS256).user == "alice"
+
+    def test_the_key_is_found_by_its_name(self) -> None:
+        assert check(OTHER_RSA.token(), public(RSA, OTHER_RSA)).user == "alice"
+
+    def test_a_token_without_a_key_id_is_checked_against_all(self) -> None:
+        assert check(NAMELESS.token(), public(OTHER_RSA, RSA)).user == "alice"
+
+    def test_a_key_without_a_name_checks_tokens_of_any_name(self) -> None:
+        assert check(RSA.token(), public(NAMELESS)).user == "alice"
+
+    def test_a_key_that_is_not_known_may_be_a_newer_one(self) -> None:
+        for token, keyring in (
+            (OTHER_RSA.token(), public(RSA)),
+            (SigningKey(None, Algorithm.RS256, OTHER_RSA.private).token(), public(RSA)),
+            (OTHER_RSA.token(), public(NAMELESS)),
+            (RSA.token(), None),
+        ):
+            with pytest.raises(KeyUnknown):
+                check(token, keyring)
+
+    def test_a_key_that_is_known_and_did_not_sign_is_no_reason_to_ask_the_issuer(self) -> None:
+        forged = SigningKey("one", Algorithm.RS256, OTHER_RSA.private).token()
+        with pytest.raises(Unauthenticated, match="signature"):
+            check(forged, public(RSA))
+
+    def test_both_shared_keys_are_accepted_and_no_third(self) -> None:
+        keyring = parse_shared_keys({"hs256.key": b"1" * 32 + b"\n", "hs256.second.key": b"2" * 32})
+        for key in (b"1" * 32, b"2" * 32):
+            assert check(jwt.encode({"sub": "alice"}, key), keyring, Algorithm.HS256).user == "alice"
+        with pytest.raises(KeyUnknown):
+            check(jwt.encode({"sub": "alice"}, b"3" * 32), keyring, Algorithm.HS256)
+
+
+class TestAttacks:
+    @pytest.mark.parametrize("algorithm", list(Algorithm))
+    @pytest.mark.parametrize("name", ["none", "None", "NONE", "", "RS257", None, 5, ["RS256"], {"RS256": 1}])
+    def test_no_other_algorithm_is_followed(self, algorithm: Algorithm, name: object) -> None:
+        keyring = parse_shared_keys({"hs256.key": SHARED}) if algorithm is Algorithm.HS256 else public(RSA)
+        with pytest.raises(Unauthenticated, match=rf"not signed with {algorithm}|cannot be read"):
+            check(unsigned({"alg": name, "kid": "one"}, {"sub": "alice"}), keyring, algorithm)
+
+    @pytest.mark.parametrize("key", [RSA.public_pem, RSA.public_pem.strip(), json.dumps(RSA.jwk).encode(), b""])
+    def test_the_public_key_is_no_shared_secret(self, key: bytes) -> None:
+        for header in ({"alg": "HS256"}, {"alg": "HS256", "kid": "one"}):
+            with pytest.raises(Unauthenticated, match="not signed with RS256"):
+                check(hmac_signed(header, {"sub": "alice"}, key), public(RSA))
+
+    def test_a_shared_secret_that_an_issuer_publishes_is_no_key(self) -> None:
+        secret = {"kty": "oct", "k": base64.urlsafe_b64encode(SHARED).decode().rstrip("="), "kid": "one"}
+        keyring = public(RSA, secret)
+        assert [key.id for key in keyring.keys] == ["one"]
+        with pytest.raises(Unauthenticated):
+            check(hmac_signed({"alg": "HS256", "kid": "one"}, {"sub": "alice"}, SHARED), keyring)
+
+    def test_a_key_that_the_token_brings_along_is_not_used(self) -> None:
+        for header in ({"jwk": OTHER_RSA.jwk}, {"jku": "https://evil.example/keys"}, {"x5u": "https://evil.example"}):
+            forged = SigningKey("one", Algorithm.RS256, OTHER_RSA.private).token(headers=header)
+            with pytest.raises(Unauthenticated, match="signature"):
+                check(forged, public(RSA))
+
+    def test_another_algorithm_of_the_same_kind_is_refused(self) -> None:
+        for algorithm in ("RS384", "RS512", "PS256"):
+            token = jwt.encode({"sub": "alice"}, RSA.private, algorithm=algorithm, headers={"kid": "one"})
+            with pytest.raises(Unauthenticated, match="not signed with RS256"):
+                check(token, public(RSA))
+
+    @pytest.mark.parametrize("kid", ["x" * (MAX_KEY_ID_CHARS + 1), 5, None, ["one"], {}])
+    def test_a_key_id_that_is_none_is_refused(self, kid: object) -> None:
+        with pytest.raises(Unauthenticated, match=r"kid|Key ID"):
+            check(unsigned({"alg": "RS256", "kid": kid}, {"sub": "alice"}), public(RSA))
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "", ".", "..", "...", "a.b.c", "é.é.é", "\0", "." * 9_999, "e30.e30.", "W10.W10.W10", "bnVsbA.e30.x",
+            base64.urlsafe_b64encode(b"[" * 9_000).decode() + ".e30.x",
+            base64.urlsafe_b64encode(b'{"alg":"RS256","x":' + b"[" * 9_000).decode() + ".e30.x",
+        ],
+    )  # fmt: skip
+    def test_garbage_is_refused_and_nothing_else_happens(self, token: str) -> None:
+        with pytest.raises(Unauthenticated):
+            check(token, public(RSA))
+
+    @pytest.mark.parametrize("claims", ["text", [], None, 5])
+    def test_claims_that_are_no_object_are_refused(self, claims: object) -> None:
+        with pytest.raises(Unauthenticated, match="cannot be read"):
+            check(
+                hmac_signed({"alg": "HS256"}, claims, SHARED), parse_shared_keys({"hs256.key": SHARED}), Algorithm.HS256
+            )
+
+    def test_what_the_token_calls_critical_and_nobody_understands_is_refused(self) -> None:
+        token = RSA.token(headers={"crit": ["exp-at-noon"], "exp-at-noon": True})
+        with pytest.raises(Unauthenticated, match="cannot be read"):
+            check(token, public(RSA))
+
+
+class TestClaims:
+    def identify(self, claims: dict[str, object], **rules: Any) -> Identity:
+        return ClaimRules(**{"user_claim": "sub", **rules}).identify({"sub": "alice", **claims}, NOW)
+
+    def test_the_issuer_is_compared_letter_for_letter(self) -> None:
+        issuer = "https://issuer.example"
+        assert self.identify({"iss": issuer}, issuer=issuer).user == "alice"
+        for wrong in ("https://issuer.example/", "HTTPS://issuer.example", "", None, 5, [issuer]):
+            with pytest.raises(Unauthenticated, match="'iss'"):
+                self.identify({"iss": wrong}, issuer=issuer)
+        with pytest.raises(Unauthenticated, match="'iss'"):
+            self.identify({}, issuer=issuer)
+        assert self.identify({"iss": "anybody"}).user == "alice"
+
+    def test_one_audience_of_ours_is_enough(self) -> None:
+        ours = frozenset({"push", "web"})
+        for audience in ("push", ["web"], ["other", "push"], ["push", 5]):
+            assert self.identify({"aud": audience}, audiences=ours).user == "alice"
+        for wrong in ("pus", "push ", "", "push web", [], ["other"], None, 5, {"push": 1}, [["push"]]):
+            with pytest.raises(Unauthenticated, match="'aud'"):
+                self.identify({"aud": wrong}, audiences=ours)
+        with pytest.raises(Unauthenticated, match="'aud'"):
+            self.identify({}, audiences=ours)
+        assert self.identify({"aud": "another service"}).user == "alice"
+
+    def test_a_token_ends_when_it_says(self) -> None:
+        assert self.identify({"exp": NOW + 0.5}).expires_s == NOW + 0.5
+        assert self.identify({}).expires_s is None
+        for ended in (NOW, NOW - 1, 0, -5):
+            with pytest.raises(Unauthenticated, match="expired"):
+                self.identify({"exp": ended})
+
+    def test_a_clock_that_is_a_little_ahead_is_no_reason_to_refuse(self) -> None:
+        assert self.identify({"nbf": NOW + CLOCK_SKEW_S}).user == "alice"
+        with pytest.raises(Unauthenticated, match="not valid yet"):
+            self.identify({"nbf": NOW + CLOCK_SKEW_S + 1})
+
+    @pytest.mark.parametrize("claim", ["exp", "nbf"])
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), float("-inf"), 10**400, MAX_TIME_S + 1, "1", True, [], {}]
+    )
+    def test_what_is_no_time_is_refused(self, claim: str, value: object) -> None:
+        with pytest.raises(Unauthenticated, match=f"'{claim}' is not a number"):
+            self.identify({claim: value})
+
+    def test_the_claim_that_names_the_user_can_be_another(self) -> None:
+        assert self.identify({"email": "a@example.com"}, user_claim="email").user == "a@example.com"
+        with pytest.raises(Unauthenticated, match="'email'"):
+            self.identify({}, user_claim="email")
+
+
+class TestJwks:
+    def test_keys_for_other_uses_are_passed_over(self) -> None:
+        others: list[object] = [
+            {**RSA.jwk, "use": "enc"},
+            {**RSA.jwk, "alg": "RS512"},
+            {**RSA.jwk, "key_ops": ["encrypt"]},
+            {**RSA.jwk, "kid": 5},
+            {**RSA.jwk, "kid": "x" * (MAX_KEY_ID_CHARS + 1)},
+            {**RSA.jwk, "n": RSA.jwk["n"][:-20]},
+            {**RSA.jwk, "n": "!" * 300},
+            {**RSA.jwk, "n": 5},
+            {**RSA.jwk, "e": "AA"},
+            {"kty": "RSA"},
+            {"kty": ["RSA"]},
+            EC.jwk,
+            "text",
+            None,
+            [],
+        ]
+        keyring = parse_jwks(json.dumps({"keys": [*others, OTHER_RSA.jwk]}).encode(), Algorithm.RS256)
+        assert [key.id for key in keyring.keys] == ["two"]
+        assert len(keyring.ignored) == len(others)
+
+    def test_points_that_are_not_on_the_curve_are_passed_over(self) -> None:
+        other = SigningKey.make("x", Algorithm.ES256)
+        bad = [{**EC.jwk, "y": other.jwk["y"]}, {**EC.jwk, "crv": "P-384"}, {**EC.jwk, "x": "AA"}]
+        keyring = public(*bad, EC, algorithm=Algorithm.ES256)
+        assert [key.id for key in keyring.keys] == ["ec"]
+
+    def test_a_private_key_that_was_published_is_used_as_the_public_one(self) -> None:
+        private = {**RSAAlgorithm.to_jwk(RSA.private, as_dict=True), "key_ops": ["sign", "verify"], "kid": "one"}
+        keyring = public(private)
+        assert check(RSA.token(), keyring).user == "alice"
+        assert isinstance(keyring.keys[0].material, RSAPublicKey)
+
+    def test_a_key_that_is_too_short_is_no_key(self) -> None:
+        short = SigningKey.make("short", bits=1_024)
+        with pytest.raises(InvalidInput, match="2048 to 8192 bits"):
+            public(short)
+
+    def test_a_key_that_would_cost_too_much_is_no_key(self) -> None:
+        number = base64.urlsafe_b64encode(b"\xff" * (MAX_RSA_BITS // 8 + 1)).decode().rstrip("=")
+        with pytest.raises(InvalidInput, match="bits"):
+            public({"kty": "RSA", "e": "AQAB", "n": number})
+        with pytest.raises(InvalidInput, match="too large"):
+            public({"kty": "RSA", "e": "AQAB", "n": "f" * 9_000})
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"<html>", b"[]", b"null", b"5", b'{"keys": {}}', b'{"keys": null}', b'{"keys": []}', b"\xff\xfe",
+         b"[" * 50_000, b'{"keys": ' + b"9" * 50_000 + b"}", b'{"keys": [' + b"{}," * 9_999 + b"{}]}"],
+    )  # fmt: skip
+    def test_what_is_no_set_with_a_key_is_refused(self, data: bytes) -> None:
+        with pytest.raises(InvalidInput):
+            parse_jwks(data, Algorithm.RS256)
+
+    def test_one_byte_and_one_key_more_than_a_set_may_have_are_refused(self) -> None:
+        whole = jwks(RSA)
+        assert parse_jwks(whole.ljust(MAX_KEY_FILE_BYTES), Algorithm.RS256).keys
+        with pytest.raises(InvalidInput, match="more than 65536 bytes"):
+            parse_jwks(whole.ljust(MAX_KEY_FILE_BYTES + 1), Algorithm.RS256)
+        keys = [{**RSA.jwk, "kid": str(n)} for n in range(MAX_KEYS + 1)]
+        assert len(public(*keys[:-1]).keys) == MAX_KEYS
+        with pytest.raises(InvalidInput, match="more than 32 keys"):
+            public(*keys)
+
+
+class TestSharedKeys:
+    @pytest.mark.parametrize(
+        "files",
+        [{}, {"hs256.second.key": SHARED}, {"hs256.key": SHARED[:31]}, {"hs256.key": b" " * 40},
+         {"hs256.key": SHARED, "hs256.second.key": b""}],
+    )  # fmt: skip
+    def test_a_secret_without_keys_that_are_long_enough_is_refused(self, files: dict[str, bytes]) -> None:
+        with pytest.raises(InvalidInput, match=r"hs256\."):
+            parse_shared_keys(files)
+
+    def test_keys_do_not_show(self) -> None:
+        assert "shared" not in repr(parse_shared_keys({"hs256.key": SHARED}))
