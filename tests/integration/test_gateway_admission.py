@@ -2,22 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from websockets.exceptions import InvalidStatus
 
 from pushcluster_gateway import closes
-from tests.support.gateways import Backend, RunningGateway, backend, running_gateway, token
+from tests.support.gateways import Backend, RunningGateway, running_gateway, token
 from tests.support.stomp_client import StompClient, StompError
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def back(plane: Any) -> AsyncIterator[Backend]:
-    async with backend(plane) as running:
-        yield running
 
 
 async def try_to_connect(gateway: RunningGateway, user: str) -> StompClient | StompError | InvalidStatus:

@@ -11,19 +11,13 @@ import pytest
 
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway import closes, key_keeper
-from tests.support.gateways import Backend, RunningGateway, backend, in_s, running_gateway
+from tests.support.gateways import Backend, RunningGateway, in_s, running_gateway
 from tests.support.gateways import token as shared_token
 from tests.support.issuer import Authority, Issuer, SigningKey, jwks, running_issuer
 from tests.support.stomp_client import ServerFrame, StompClient, StompError, connected
 from tests.support.waiting import eventually
 
 ISSUER, AUDIENCE = "https://issuer.example", "push"
-
-
-@pytest.fixture
-async def back(plane: Any) -> AsyncIterator[Backend]:
-    async with backend(plane) as running:
-        yield running
 
 
 @pytest.fixture

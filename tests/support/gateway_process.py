@@ -37,10 +37,12 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(environment: Mapping[str, str]) -> AsyncIterator[GatewayProcess]:
+async def gateway_process(
+    environment: Mapping[str, str], *, module: str = "pushcluster_gateway"
+) -> AsyncIterator[GatewayProcess]:
     """Run the program until the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pushcluster_gateway", env=dict(environment), stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", module, env=dict(environment), stderr=asyncio.subprocess.PIPE
     )
     running = GatewayProcess(process)
     reader = asyncio.create_task(_read(running))

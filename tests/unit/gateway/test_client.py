@@ -19,7 +19,7 @@ from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
 
 LIMITS = Limits(
-    close_timeout_s=0.5,
+    close_timeout_s=2.0,
     max_outbox_bytes=20_000,
     max_outbox_messages=50,
     max_control_bytes=2_000,
@@ -317,9 +317,27 @@ async def flood(server: RunningServer, user: str, messages: int, size: int = 10_
         await asyncio.sleep(0)
 
 
-async def test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed(server: RunningServer) -> None:
+@pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])
+async def test_a_client_that_reads_nothing_is_told_why_it_is_closed_once_it_reads(
+    server: RunningServer, ack: str
+) -> None:
     async with connected(server.url, token=token("slow")) as slow:
-        await slow.subscribe("/user/queue/demo")
+        await slow.subscribe("/user/queue/demo", ack=ack)
+        await stop_reading(slow)
+        await flood(server, "slow", 1_000)
+        await eventually(lambda: hosted(server).ended, within_s=5)
+        slow.socket.transport.resume_reading()
+        error = await slow.expect_error()
+        assert error["message"] == closes.SLOW_CONSUMER.reason
+        assert slow.close_code == closes.SLOW_CONSUMER.code == 4001
+
+
+@pytest.mark.parametrize("ack", ["auto", "client", "client-individual"])
+async def test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed(
+    server: RunningServer, ack: str
+) -> None:
+    async with connected(server.url, token=token("slow")) as slow:
+        await slow.subscribe("/user/queue/demo", ack=ack)
         outbox = hosted(server).socket.outbox
         await stop_reading(slow)
         await flood(server, "slow", 1_000)
