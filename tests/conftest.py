@@ -1,10 +1,15 @@
 """Options of the whole test run, and the fixtures that several folders share."""
 
 import pytest
+from hypothesis import settings
 
 from tests.support.planes import amqp_admin, back, dispatcher, gateway, logs, plane, producing, redis_url, services
 
 __all__ = ["amqp_admin", "back", "dispatcher", "gateway", "logs", "plane", "producing", "redis_url", "services"]
+
+# On a busy machine a case takes many times its usual time: that is no fault of the code.
+settings.register_profile("pushcluster", deadline=None)
+settings.load_profile("pushcluster")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
