@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks import (
     amplification,
     connect_storm,
+    dispatcher,
     end_to_end,
     gateway_memory,
     gateway_push,
@@ -33,16 +34,18 @@ INTRODUCTION: Final = (
 Figure = Callable[[Services], Awaitable[Section]]
 
 SHORT: Final[dict[str, Figure]] = {
-    "push": lambda _: gateway_push.run(pushes=400_000),
+    "push": lambda _: gateway_push.run(pushes=150_000),
     "memory": lambda services: gateway_memory.run(services, sessions=10_000),
-    "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=40_000, steady_s=6)),
-    "amplification": lambda services: amplification.run(services, amplification.Load(messages=4_000)),
+    "dispatcher": lambda services: dispatcher.run(services, messages=15_000),
+    "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=20_000, steady_s=5)),
+    "amplification": lambda services: amplification.run(services, amplification.Load(messages=2_400, per_s=800)),
     "storm": lambda services: connect_storm.run(services, sessions=10_000),
-    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=5)),
+    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4)),
 }
 LONG: Final[dict[str, Figure]] = {
     **SHORT,
     "push": lambda _: gateway_push.run(pushes=4_000_000),
+    "dispatcher": lambda services: dispatcher.run(services, messages=200_000),
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=300_000, steady_s=60)),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=20, rounds=5)),

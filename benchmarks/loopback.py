@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.child import Handler, cpu_s, run
-from pushcluster_contract.batch import Address
+from pushcluster_contract.batch import Address, encode_batch, encode_copy, parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
+from pushcluster_contract.ids import ZERO_ID, session_id
 from pushcluster_contract.log import LogEntry
 from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.auth import Trusted
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.copies import CopyReader
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
@@ -32,6 +33,7 @@ from pushcluster_gateway.websocket import WebSocketConnection
 
 DEMO: Final = Destination("queue", "demo")
 BODY_BYTES: Final = 200
+BATCH_COPIES: Final = 100
 MAX_BACKLOG_BYTES: Final = 16_777_216
 """Waiting in all transports together; past it the pushing pauses, so that no client falls into CATCHUP."""
 PROFILE_LINES: Final = 15
@@ -102,7 +104,8 @@ class Loopback:
     """The commands of this child."""
 
     def __init__(self) -> None:
-        self._services = InstantServices()
+        services = self._services = InstantServices()
+        self._copies = CopyReader(services.hub, services.metrics, on_left_out=lambda: None)
         self._bare: list[asyncio.Transport] = []
         self._seq = 0
 
@@ -123,21 +126,29 @@ class Loopback:
         )
         return await self._server.start("127.0.0.1", 0)
 
-    async def push(self, *, users: list[str], rounds: int, joined: int, profile: bool = False) -> Mapping[str, Any]:
-        """Give `joined` copies to each user's sessions in each round, one tick of the event loop; return the cost."""
+    async def push(
+        self, *, users: list[str], rounds: int, joined: int, parsed: bool, profile: bool = False
+    ) -> Mapping[str, Any]:
+        """Give `joined` copies to each user's sessions in each round, one tick of the event loop; return the cost.
+
+        With `parsed` the batches are taken apart before the cost is counted.
+        """
         body = b"x" * BODY_BYTES
         before_bytes = self._written_bytes()
         before = self._services.metrics.messages_written
         profiler = cProfile.Profile() if profile else None
         used = 0.0
         for _ in range(rounds):
-            copies = self._build_copies(users, joined, body)
+            batches = self._build_batches(users, joined, body)
+            copies = [copy for batch in batches for copy in _take_apart(batch)] if parsed else []
             begin = cpu_s()
             if profiler is not None:
                 profiler.enable()
-            for address, entry in copies:
-                for subscription in self._services.hub.addressed(address):
-                    subscription.client.copy_arrived(subscription, entry)
+            if parsed:
+                self._give(copies)
+            else:
+                for batch in batches:
+                    self._copies.for_gateway(batch)
             await asyncio.sleep(0)  # the connections are flushed
             if profiler is not None:
                 profiler.disable()
@@ -153,14 +164,20 @@ class Loopback:
             "profile": _top_lines(profiler) if profiler is not None else "",
         }
 
-    def _build_copies(self, users: list[str], joined: int, body: bytes) -> list[tuple[bytes, LogEntry]]:
-        copies: list[tuple[bytes, LogEntry]] = []
-        addresses = [Address.of(user, DEMO).data for user in users]
+    def _give(self, copies: Sequence[tuple[bytes, LogEntry]]) -> None:
+        addressed = self._services.hub.addressed
+        for address, entry in copies:
+            for subscription in addressed(address):
+                subscription.client.copy_arrived(subscription, entry)
+
+    def _build_batches(self, users: list[str], joined: int, body: bytes) -> list[bytes]:
+        """Return what a dispatcher would send for `joined` messages to each user, each user's in order."""
+        copies = []
         for _ in range(joined):
             self._seq += 1
-            stream_id = StreamId(1_700_000_000_000, self._seq)
-            copies += [(address, LogEntry(stream_id, body)) for address in addresses]
-        return copies
+            stream_id = b"1700000000000-%d" % self._seq
+            copies += [encode_copy(Address.of(user, DEMO), stream_id, body) for user in users]
+        return [encode_batch(copies[n : n + BATCH_COPIES]) for n in range(0, len(copies), BATCH_COPIES)]
 
     async def serve_bare(self) -> int:
         """Listen as a protocol that only counts connections; return the port."""
@@ -198,6 +215,10 @@ class _Bare(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transports.append(transport)  # type: ignore[arg-type]
+
+
+def _take_apart(batch: bytes) -> list[tuple[bytes, LogEntry]]:
+    return [(address, parse_copy(batch, place)) for address, place in parse_batch(batch)]
 
 
 def _top_lines(profiler: cProfile.Profile) -> str:

@@ -8,14 +8,14 @@ log, each of them (integers in network order):
 
     user bytes         1   length of the user id, UTF-8
     destination bytes  1   length of `/queue/<name>` or `/topic/<name>`
-    id bytes           1   length of the stream id, `<ms>-<seq>`
     content type bytes 1   length, 0: none
     message id bytes   1   length of the producer's message id, 0: none
     headers bytes      2   length of the forwarded headers as a JSON object, 0: none
     reply bytes        2   length of the encoded `outcomes.ReplyRequest`, 0: nobody wants outcomes
     body bytes         4   length
     expires            8   ms since the epoch, 0: never
-    then user, destination, id, content type, message id, headers, reply and body
+    ms, seq            16  the stream id, `<ms>-<seq>`
+    then user, destination, content type, message id, headers, reply and body
 
 User and destination come first and side by side: a gateway finds out by one slice whether a copy concerns it.
 
@@ -32,15 +32,16 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
-from pushcluster_contract.log import LogEntry
+from pushcluster_contract.log import NO_HEADERS, LogEntry
 
 BATCH_TYPE: Final = "pushcluster.copies"
 """AMQP's property `type`."""
 VERSION: Final = 1
 
 _VERSION_BYTE: Final = bytes([VERSION])
-_HEAD: Final = struct.Struct(">BBBBBHHIQ")
+_HEAD: Final = struct.Struct(">BBBBHHIQQQ")
 _HEAD_BYTES: Final = _HEAD.size
+_new_tuple: Final = tuple.__new__
 
 
 class Address(NamedTuple):
@@ -73,18 +74,20 @@ def encode_copy(  # noqa: PLR0913, PLR0917 - one parameter for each field; calle
     Raises struct.error for what is longer than the contract's limits allow.
     """
     data, user_bytes = address
+    ms, _, seq = stream_id.partition(b"-")
     head = _HEAD.pack(
         user_bytes,
         len(data) - user_bytes,
-        len(stream_id),
         len(content_type),
         len(message_id),
         len(headers),
         len(reply),
         len(body),
         expires_ms,
+        int(ms),
+        int(seq),
     )
-    return b"".join((head, data, stream_id, content_type, message_id, headers, reply, body))
+    return b"".join((head, data, content_type, message_id, headers, reply, body))
 
 
 def encode_batch(copies: Sequence[bytes]) -> bytes:
@@ -92,8 +95,12 @@ def encode_batch(copies: Sequence[bytes]) -> bytes:
     return _VERSION_BYTE + b"".join(copies)
 
 
-def parse_batch(data: bytes) -> list[tuple[bytes, int]]:
-    """Return the address of each copy and where it begins, for `parse_copy`.
+Place = tuple[int, tuple[int, ...]]
+"""Where a copy's content type begins, and the numbers in its head: what `parse_copy` needs to go on."""
+
+
+def parse_batch(data: bytes) -> list[tuple[bytes, Place]]:
+    """Return the address of each copy and its place, for `parse_copy`.
 
     Raises InvalidInput for another version, past the limits, and when the lengths do not add up: then none of it is
     of any use.
@@ -102,16 +109,17 @@ def parse_batch(data: bytes) -> list[tuple[bytes, int]]:
         raise InvalidInput(f"a batch of copies has {len(data)} bytes; at most {MAX_BATCH_BYTES} are allowed")
     if not data or data[0] != VERSION:
         raise InvalidInput(f"a batch of copies has version {data[0] if data else 'none'}; this program reads {VERSION}")
-    found: list[tuple[bytes, int]] = []
+    found: list[tuple[bytes, Place]] = []
     position, end = 1, len(data)
+    unpack = _HEAD.unpack_from
     try:
         while position < end:
-            user, destination, stream_id, content_type, message_id, headers, reply, body, _ = _HEAD.unpack_from(
-                data, position
-            )
+            numbers = unpack(data, position)
+            user, destination, content_type, message_id, headers, reply, body, _, _, _ = numbers
             start = position + _HEAD_BYTES
-            found.append((data[start : start + user + destination], position))
-            position = start + user + destination + stream_id + content_type + message_id + headers + reply + body
+            types = start + user + destination
+            found.append((data[start:types], (types, numbers)))
+            position = types + content_type + message_id + headers + reply + body
     except struct.error:
         position = end + 1
     if position != end:
@@ -121,24 +129,24 @@ def parse_batch(data: bytes) -> list[tuple[bytes, int]]:
     return found
 
 
-def parse_copy(data: bytes, position: int) -> LogEntry:
-    """Read the copy that begins at a position of `parse_batch`; raises InvalidInput when its parts are none."""
-    user, destination, stream_id, content_type, message_id, headers, reply, body, expires_ms = _HEAD.unpack_from(
-        data, position
-    )
-    ids = position + _HEAD_BYTES + user + destination
-    types = ids + stream_id
+def parse_copy(data: bytes, place: Place) -> LogEntry:
+    """Read the copy at a place that `parse_batch` has found; raises InvalidInput when its parts are none."""
+    types, (_, _, content_type, message_id, headers, reply, body, expires_ms, ms, seq) = place
+    # The usual copy has neither of what is optional. Made without a call for each tuple: this runs for every push.
+    if not (content_type or message_id or headers or reply):
+        stream_id = _new_tuple(StreamId, (ms, seq))
+        return _new_tuple(LogEntry, (stream_id, data[types : types + body], "", "", NO_HEADERS, expires_ms, ""))
     names = types + content_type
     maps = names + message_id
     replies = maps + headers
     bodies = replies + reply
     try:
         return LogEntry(
-            StreamId.parse(data[ids:types].decode()),
+            StreamId(ms, seq),
             data[bodies : bodies + body],
             data[types:names].decode() if content_type else "",
             data[names:maps].decode() if message_id else "",
-            _parse_headers(data[maps:replies]) if headers else {},
+            _parse_headers(data[maps:replies]) if headers else NO_HEADERS,
             expires_ms,
             data[replies:bodies].decode() if reply else "",
         )

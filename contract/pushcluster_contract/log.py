@@ -15,7 +15,7 @@ EXPIRES_MS: Final = b"e"
 REPLY: Final = b"r"
 
 
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class LogEntry(NamedTuple):
@@ -25,7 +25,7 @@ class LogEntry(NamedTuple):
     body: bytes
     content_type: str = ""
     producer_message_id: str = ""
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = NO_HEADERS
     expires_ms: int = 0
     """Ms since the epoch by Redis TIME after which it is no longer delivered; 0: never."""
     reply: str = ""

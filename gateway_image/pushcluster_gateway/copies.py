@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from pushcluster_contract.batch import parse_batch, parse_copy
+from pushcluster_contract.batch import Place, parse_batch, parse_copy
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.hub import Hub
@@ -28,15 +28,16 @@ class CopyReader:
             return
         if not copies:
             self._on_left_out()
-        for address, position in copies:
-            self._give(batch, position, self._hub.addressed(address))
+        addressed, give = self._hub.addressed, self._give
+        for address, place in copies:
+            give(batch, place, addressed(address))
 
     def for_subscription(self, subscription: ClientSubscription, batch: bytes) -> None:
         """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key."""
-        for address, position in self._parse(batch) or ():
-            self._give(batch, position, (subscription,) if address == subscription.address else ())
+        for address, place in self._parse(batch) or ():
+            self._give(batch, place, (subscription,) if address == subscription.address else ())
 
-    def _parse(self, batch: bytes) -> list[tuple[bytes, int]] | None:
+    def _parse(self, batch: bytes) -> list[tuple[bytes, Place]] | None:
         try:
             return parse_batch(batch)
         except InvalidInput as error:
@@ -44,12 +45,12 @@ class CopyReader:
             _log.warning("a batch of copies cannot be read", extra={"cause": str(error)})
             return None
 
-    def _give(self, batch: bytes, position: int, subscriptions: tuple[ClientSubscription, ...]) -> None:
+    def _give(self, batch: bytes, place: Place, subscriptions: tuple[ClientSubscription, ...]) -> None:
         if not subscriptions:
             self._metrics.copies_dropped += 1
             return
         try:
-            entry = parse_copy(batch, position)
+            entry = parse_copy(batch, place)
         except InvalidInput as error:
             self._metrics.batches_refused += 1
             _log.warning("a copy cannot be read", extra={"cause": str(error)})

@@ -68,12 +68,12 @@ def test_what_was_joined_comes_apart_as_it_was(copies: list[Given]) -> None:
     batch = encode_batch([copy.encode() for copy in copies])
     found = parse_batch(batch)
     assert [address for address, _ in found] == [Address.of(copy.user, copy.destination).data for copy in copies]
-    assert [parse_copy(batch, position) for _, position in found] == [copy.entry for copy in copies]
+    assert [parse_copy(batch, place) for _, place in found] == [copy.entry for copy in copies]
 
 
 def read_all(data: bytes) -> None:
-    for _, position in parse_batch(data):
-        parse_copy(data, position)
+    for _, place in parse_batch(data):
+        parse_copy(data, place)
 
 
 @given(st.binary(max_size=200).map(lambda data: b"\x01" + data) | st.binary(max_size=100))
@@ -135,7 +135,7 @@ def test_a_copy_of_the_largest_message_fits_into_what_the_broker_takes() -> None
     )
     batch = encode_batch([copy])
     assert len(batch) <= MAX_BATCH_BYTES <= BROKER_MAX_MESSAGE_BYTES
-    assert parse_copy(batch, 1).headers == headers
+    assert parse_copy(batch, parse_batch(batch)[0][1]).headers == headers
 
 
 @pytest.mark.parametrize("headers", [b"[]", b'{"x":1}', b"{", b"\xff", b"[" * 9_999], ids=lambda value: value[:4])
@@ -148,8 +148,9 @@ def test_headers_that_are_no_object_of_texts_are_refused(headers: bytes) -> None
 def test_the_form_on_the_wire_is_the_documented_one() -> None:
     copy = encode_copy(ALICE, b"5-2", b"hi", b"t", b"m", json.dumps({"x": "y"}).encode(), 258, b"r")
     assert encode_batch([copy]).hex(" ") == (
-        "01 05 0b 03 01 01 00 0a 00 01 00 00 00 02 00 00 00 00 00 00 01 02 "
-        + b"alice/queue/demo5-2tm".hex(" ")
+        "01 05 0b 01 01 00 0a 00 01 00 00 00 02 00 00 00 00 00 00 01 02 "
+        "00 00 00 00 00 00 00 05 00 00 00 00 00 00 00 02 "
+        + b"alice/queue/demotm".hex(" ")
         + " "
         + b'{"x": "y"}rhi'.hex(" ")
     )

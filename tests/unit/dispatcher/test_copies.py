@@ -119,7 +119,7 @@ async def test_a_copy_whose_producer_wants_outcomes_says_where_and_who_was_there
     appended = appended._replace(sessions=(*appended.sessions, SID_2.encode(), other))
     await played.send((message(reply=address), appended))
     (body,) = played.outlet.bodies
-    assert ReplyRequest.parse(parse_copy(body, 1).reply) == ReplyRequest(address, (SID_1,))
+    assert ReplyRequest.parse(parse_copy(body, parse_batch(body)[0][1]).reply) == ReplyRequest(address, (SID_1,))
 
 
 async def test_every_session_gets_its_copies_in_the_order_of_the_log() -> None:
