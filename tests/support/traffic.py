@@ -19,12 +19,13 @@ END_WITHIN_S: Final = 60.0
 class Traffic:
     """Publishes `0`, `1`, `2`, … to one user over AMQP, each again until it is confirmed."""
 
-    def __init__(self, url: str, user: str, destination: str) -> None:
+    def __init__(self, url: str, user: str, destination: str, pause_s: float) -> None:
         self.confirmed: list[str] = []
         """Bodies in the order of their confirms, which is the order of publishing."""
         self._url = url
         self._user = user
         self._destination = destination
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic")
 
@@ -64,13 +65,13 @@ class Traffic:
             )
             channel.basic_publish(topology.PUSH_EXCHANGE, self._user, body.encode(), properties, mandatory=True)
             self.confirmed.append(body)
-            self._stop.wait(PAUSE_S)
+            self._stop.wait(self._pause_s)
 
 
 @contextmanager
-def traffic(url: str, user: str, destination: str = "/queue/demo") -> Iterator[Traffic]:
+def traffic(url: str, user: str, destination: str = "/queue/demo", *, pause_s: float = PAUSE_S) -> Iterator[Traffic]:
     """Publish inside the block; `stop` it there to learn what has to arrive."""
-    running = Traffic(url, user, destination)
+    running = Traffic(url, user, destination, pause_s)
     running.start()
     try:
         yield running
