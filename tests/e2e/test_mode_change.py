@@ -17,7 +17,7 @@ from tests.support.traffic import traffic
 from tests.support.waiting import eventually as eventually_async
 
 USER_QUEUE = "/user/queue/demo"
-PAUSE_S = 0.05
+PAUSE_S = 0.02
 """Between two messages: while a client is away no more must come than `delivery.offline` keeps."""
 AROUND_THE_CHANGE = 40
 """Messages that are published before the change begins, and after it has ended."""
