@@ -24,6 +24,7 @@ from pushcluster_gateway.copies import CopyReader
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.server import Handshake, WebSocketServer
 from pushcluster_gateway.stomp.requests import Connect
@@ -46,6 +47,12 @@ class InstantServices:
         self.limits = Limits()
         self.metrics = Metrics()
         self.tails = TailEncoder()
+        self.outcomes = Outcomes(
+            lambda *_: None,
+            pod_name="gateway-benchmark",
+            metrics=self.metrics,
+            call_later=asyncio.get_running_loop().call_later,
+        )
         self.server_name = "PushCluster/benchmark"
         self.pod_name = "gateway-benchmark"
         self.clock = asyncio.get_running_loop().time

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 import uuid
 from typing import Final
 
@@ -25,6 +26,7 @@ from pushcluster_dispatcher.users import Users
 from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.amqp_outlet import Outlet
 from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.reports import Reports
 from pushcluster_runtime.store import connect
 from pushcluster_runtime.tasks import cancel, first_error
 
@@ -54,7 +56,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     copies = Copies(outlet, settings.mode, metrics)
     outlet.on_open, outlet.on_closed = copies.opened, copies.closed
-    steps = Steps(copies, Rejects(outlet), metrics)
+    reports = Reports(outlet, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
+    steps = Steps(copies, Rejects(outlet), reports, metrics, lambda: time.time_ns() // 1_000_000)
     ingress = Ingress(Services(settings, keys, link, barrier, steps, new_backoff))
 
     replies = Replies(new_id)

@@ -46,6 +46,12 @@ class Metrics:
         self.batches_sent = Counter(
             f"{prefix}_batches_sent", "AMQP messages that copies were joined into", registry=registry
         )
+        self.outcomes_sent = Counter(
+            f"{prefix}_outcomes_sent", "Outcomes sent to producers who asked", registry=registry
+        )
+        self.outcomes_dropped = Counter(
+            f"{prefix}_outcomes_dropped", "Outcomes that could not be sent", registry=registry
+        )
         self.resets = Counter(
             f"{prefix}_partition_resets", "Channels closed so that messages come back in order", registry=registry
         )

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.ledger import Ledger, Step
 from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, RejectClass, Rejection, parse_delivery
-from pushcluster_dispatcher.ports import Channel, CopySink, Log, RejectSink
+from pushcluster_dispatcher.ports import Channel, CopySink, Log, RejectSink, ReportSink
 from pushcluster_dispatcher.prefetch import Sizes
+from pushcluster_dispatcher.reports import plan_rejection, plan_reports
 from pushcluster_runtime.amqp import Delivery
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,10 @@ class Steps:
 
     copies: CopySink
     rejects: RejectSink
+    reports: ReportSink
     metrics: Metrics
+    now_ms: Callable[[], int]
+    """Ms since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class _Flight:
     last_tag: int
     rejected: Sequence[tuple[Delivery, Rejection]]
     copied: Sequence[asyncio.Future[None]]
+    reports: Sequence[tuple[ReplyAddress, OutcomeReport]]
+    """What producers are told once the batch is on disk."""
     barrier: asyncio.Future[None]
 
 
@@ -60,6 +67,8 @@ class PartitionSession:
         self._log = log
         self._copies = steps.copies
         self._rejects = steps.rejects
+        self._reports = steps.reports
+        self._now_ms = steps.now_ms
         self._metrics = steps.metrics
         self._request_barrier = request_barrier
         self._ledger = Ledger()
@@ -134,18 +143,25 @@ class PartitionSession:
             else:
                 rejected.append((delivery, Rejection(RejectClass.SCRIPT, result.reason)))
         self._count(len(batch), [entry for _, entry in appended], rejected)
-        return _Flight(batch[-1].tag, rejected, await self._copies.send(appended), barrier)
+        reports = plan_reports(appended, self._now_ms)
+        return _Flight(batch[-1].tag, rejected, await self._copies.send(appended), reports, barrier)
 
     async def _settle(self, flight: _Flight) -> None:
         """See a batch to its acknowledgement. Raises Unavailable."""
         if flight.rejected:
             await asyncio.gather(*(self._rejects.put(*each) for each in flight.rejected))
+            for each in flight.rejected:
+                rejection = plan_rejection(*each)
+                if rejection is not None:
+                    self._reports.tell(*rejection)
         self._mark(flight.last_tag, Step.APPENDED)
         for copied in flight.copied:
             await copied
         self._mark(flight.last_tag, Step.COPIED)
         await flight.barrier
         self._mark(flight.last_tag, Step.DURABLE)
+        for address, report in flight.reports:
+            self._reports.tell(address, report)
 
     def _mark(self, last_tag: int, step: Step) -> None:
         tag = self._ledger.mark(last_tag, step)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pika.spec import BasicProperties
 
+from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.parse import Message, Rejection
 from pushcluster_runtime.amqp import Delivery, Outcome, Template
@@ -68,6 +69,13 @@ class RejectSink(Protocol):
 
     async def put(self, delivery: Delivery, rejection: Rejection) -> None:
         """Return once a message stands in `push.rejected`; raises Unavailable when it is not taken there."""
+
+
+class ReportSink(Protocol):
+    """What producers are told (`Reports`)."""
+
+    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
+        """Send one outcome, without waiting for anything."""
 
 
 class Channel(Protocol):

@@ -17,6 +17,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.headers import DESTINATION, REJECT_REASON, REJECT_USER
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, TOPIC_EXCHANGE
 from pushcluster_contract.topology import (
     REJECTED_EXCHANGE,
@@ -32,6 +33,7 @@ from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
 from pushcluster_runtime.amqp_outlet import Outlet
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.confirms import Outcome
+from pushcluster_runtime.reports import Reports
 
 CHANNELS: Final = 32
 """A channel answers one declare at a time; many together declare two to three times as fast."""
@@ -98,8 +100,9 @@ class Broker:
         self._on_connected = on_connected
         self._entropy = outside.entropy
         self._backoff = Backoff(outside.random)
-        self._outlet = Outlet(url, name=f"{name} NACK", topology=_PUBLISHED, backoff=Backoff(outside.random))
+        self._outlet = Outlet(url, name=f"{name} outcomes", topology=_PUBLISHED, backoff=Backoff(outside.random))
         self._metrics = metrics
+        self._reports = Reports(self._outlet, on_sent=self._on_report_sent, on_dropped=self._on_report_dropped)
         self._link: _Link | None = None
         self.trouble = "not connected yet"
         """Why there was no connection the last time that there was none."""
@@ -179,6 +182,16 @@ class Broker:
             raise Unavailable(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:g} s") from None
         if outcome is not Outcome.CONFIRMED:
             raise Unavailable(f"RabbitMQ did not take a rejected message: {outcome.name.lower()}")
+
+    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
+        """Tell a producer an outcome; nobody waits for it."""
+        self._reports.tell(address, report)
+
+    def _on_report_sent(self) -> None:
+        self._metrics.outcomes_sent += 1
+
+    def _on_report_dropped(self) -> None:
+        self._metrics.outcomes_dropped += 1
 
     def _current(self) -> _Link:
         if self._link is None:

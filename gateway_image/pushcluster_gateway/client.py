@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_gateway import closes
 from pushcluster_gateway.claims import Identity
 from pushcluster_gateway.client_subscription import ClientSubscription
@@ -25,7 +26,7 @@ from pushcluster_gateway.stomp.requests import (
 )
 from pushcluster_gateway.stomp.serializer import HEART_BEAT, encode_frame
 from pushcluster_gateway.stomp.session import StompSession
-from pushcluster_gateway.subscription import LogState, Output, Phase, ReadPage, Ready, Write
+from pushcluster_gateway.subscription import Expired, LogState, Output, Phase, ReadPage, Ready, Write
 
 
 class Client:
@@ -193,6 +194,8 @@ class Client:
             self._write(subscription, entry, subscription.encoder.encode_head(entry.id))
             self._note_progress(subscription)
             return
+        if entry.reply and entry.id <= machine.position:
+            self.services.outcomes.repeated(subscription, entry)
         was_live = machine.phase is Phase.LIVE
         outputs = machine.copy(entry, self.socket.outbox.room_bytes, self.services.redis_now_ms())
         if not outputs and machine.position != entry.id:
@@ -215,6 +218,8 @@ class Client:
                 self.services.read_page(subscription, output)
             elif isinstance(output, Ready):
                 self._ready(subscription, recovered=output.recovered)
+            elif isinstance(output, Expired):
+                self.services.outcomes.expired(subscription, output.entry)
             else:
                 metrics.gaps += 1
         if subscription.machine.waits:
@@ -225,6 +230,8 @@ class Client:
         services = self.services
         self.socket.send_message(head, services.tails.encode(entry, subscription.encoder.version))
         services.metrics.messages_written += 1
+        if entry.reply:
+            services.outcomes.wrote(subscription, entry)
 
     def _note_progress(self, subscription: ClientSubscription) -> None:
         moved = subscription.progress.wrote(subscription.machine.position, self.socket.outbox.end_offset)
@@ -326,6 +333,7 @@ class Client:
             if subscription is None or not message_ids:
                 continue  # left, or acknowledged already: both may cross with the client's frame
             if each.accepted:
+                self.services.outcomes.settled(subscription, message_ids, MessageOutcome.ACKED)
                 self.settled(subscription, message_ids, None)
             else:
                 subscription.machine.reject(message_ids)

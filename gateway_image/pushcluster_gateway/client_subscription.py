@@ -10,6 +10,8 @@ from pushcluster_gateway.stomp.serializer import MessageEncoder
 from pushcluster_gateway.subscription import LogState, Subscription
 
 if TYPE_CHECKING:
+    from pushcluster_contract.log import LogEntry
+    from pushcluster_contract.outcomes import ReplyRequest
     from pushcluster_gateway.client import Client
 
 
@@ -18,6 +20,7 @@ class ClientSubscription:
 
     __slots__ = (
         "address",
+        "asked",
         "client",
         "destination",
         "encoder",
@@ -47,6 +50,8 @@ class ClientSubscription:
         """Whether the client left it: whatever still arrives for it is dropped."""
         self.marked = False
         """Whether whoever flushes cursors will look at it anyway."""
+        self.asked: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
+        """Entries without their bodies that wait for their acknowledgement and whose producers want to hear of it."""
         self.progress = Progress()
         self.machine = Subscription(
             ack_mode=request.ack_mode,

@@ -16,6 +16,7 @@ from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, session_id
+from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import closes
 from pushcluster_gateway.auth import Authenticator, KeyUnknown
@@ -29,6 +30,7 @@ from pushcluster_gateway.keeper import Keeper
 from pushcluster_gateway.lease import Cause
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.registry import Registry, TooManySessions
@@ -53,6 +55,7 @@ class Gateway:
     keeper: Keeper
     cursors: CursorFlusher
     queues: SessionQueues
+    outcomes: Outcomes
 
     def __init__(
         self,
@@ -90,6 +93,8 @@ class Gateway:
             self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(Cause.COPIES_LEFT_OUT)
         )
         self.queues = SessionQueues(mode=self._mode, broker=broker, copies=self._copies, on_lost=self._on_queue_lost)
+        call_later = asyncio.get_running_loop().call_later
+        self.outcomes = Outcomes(broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later)
 
     # ports.Services
 
@@ -330,6 +335,7 @@ class Gateway:
                     _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
                 else:
                     await self.broker.reject(client.user, subscription.destination, entry)
+            self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
 
     async def _reopen_queue(self, subscription: ClientSubscription) -> None:

@@ -23,6 +23,10 @@ class Metrics:
     gaps: int = 0
     """Replays that found entries gone, and told the client so."""
     pages_read: int = 0
+    outcomes_sent: int = 0
+    """To producers who asked what became of a message."""
+    outcomes_dropped: int = 0
+    """That could not be sent, or not be noted any more."""
     lease_renewals: int = 0
     calls_failed: int = 0
     """CONNECT, SUBSCRIBE and NACK frames that were answered with "try again"."""
@@ -73,6 +77,8 @@ class GatewayCollector(Collector):
         yield _counter("holes", "Copies that did not follow the one before.", counts.holes)
         yield _counter("gaps", "Replays that told the client of lost entries.", counts.gaps)
         yield _counter("catchup_pages", "Pages read from the log.", counts.pages_read)
+        yield _counter("outcomes_sent", "Outcomes sent to producers who asked.", counts.outcomes_sent)
+        yield _counter("outcomes_dropped", "Outcomes that could not be sent.", counts.outcomes_dropped)
         yield _counter("lease_renewals", "Lease renewals that succeeded.", counts.lease_renewals)
         yield _counter("calls_failed", "Requests of clients answered with: try again.", counts.calls_failed)
         yield _counter("redis_errors", "Redis calls that failed.", counts.redis_errors)

@@ -19,6 +19,7 @@ from pushcluster_gateway.subscription import ReadPage
 if TYPE_CHECKING:
     from pushcluster_gateway.client import Client
     from pushcluster_gateway.client_subscription import ClientSubscription
+    from pushcluster_gateway.outcomes import Outcomes
     from pushcluster_gateway.websocket import WebSocketConnection
     from pushcluster_gateway.wheel import Wheel
 
@@ -125,6 +126,7 @@ class Services(Protocol):
     limits: Limits
     metrics: Metrics
     tails: TailEncoder
+    outcomes: "Outcomes"
     server_name: str
     pod_name: str
     clock: Callable[[], float]

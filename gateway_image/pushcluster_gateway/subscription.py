@@ -74,7 +74,13 @@ class Gap(NamedTuple):
     before_seq: int
 
 
-Output = Write | ReadPage | Ready | Gap
+class Expired(NamedTuple):
+    """An entry that was too old to be written, and whose producer wants to hear of it."""
+
+    entry: LogEntry
+
+
+Output = Write | ReadPage | Ready | Gap | Expired
 
 
 class Subscription:
@@ -289,7 +295,7 @@ class Subscription:
     def _take(self, entry: LogEntry, now_ms: int) -> list[Output]:
         if entry.expires_ms and entry.expires_ms < now_ms:
             self._pass(entry.id)
-            return []
+            return [Expired(entry)] if entry.reply else []
         self.position = self.sent = entry.id
         if self.window is not None:
             self.window.add(entry.id)

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
 from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
 from pushcluster_contract.tokens import HS256_KEY, Algorithm
 from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, KeyUnknown
@@ -21,6 +22,7 @@ from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.keyring import parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.server import Handshake, WebSocketServer
 from pushcluster_gateway.stomp.errors import Unauthenticated
@@ -51,6 +53,14 @@ class FakeServices:
         self.metrics = Metrics()
         self.tails = TailEncoder()
         self.authenticator = authenticator or shared_key_authenticator()
+        self.reports: list[tuple[ReplyAddress, OutcomeReport]] = []
+        """What producers were told."""
+        self.outcomes = Outcomes(
+            lambda address, report: self.reports.append((address, report)),
+            pod_name="gateway-test",
+            metrics=self.metrics,
+            call_later=asyncio.get_running_loop().call_later,
+        )
         self.server_name = "PushCluster/test"
         self.pod_name = "gateway-test"
         self.clock = asyncio.get_running_loop().time
@@ -113,6 +123,7 @@ class FakeServices:
     def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         for number, (subscription, message_ids) in enumerate(rejected, start=1):
             self.rejected += message_ids
+            self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
         client.call_ended()
 
@@ -127,10 +138,10 @@ class FakeServices:
         else:
             asyncio.get_running_loop().call_soon(call)
 
-    def push(self, user: str, body: bytes, destination: Destination = QUEUE) -> StreamId:
-        """Append a message and give its copy to every subscription."""
+    def push(self, user: str, body: bytes, destination: Destination = QUEUE, **fields: Any) -> StreamId:
+        """Append a message and give its copy to every subscription; `fields` are those of LogEntry."""
         log = self.logs.setdefault((user, destination), [])
-        entry = LogEntry(StreamId(1_000, len(log) + 1), body)
+        entry = LogEntry(StreamId(1_000, len(log) + 1), body, **fields)
         log.append(entry)
         for subscription in list(self.subscriptions):
             if (subscription.client.user, subscription.destination) == (user, destination):

@@ -23,6 +23,7 @@ from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import META_EXTRA_TTL_MS
 from pushcluster_contract.log import encode_headers
+from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.routing import RoutingMode, plan_copies
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
@@ -162,8 +163,9 @@ class Backend:
         content_type: str = "",
         headers: Mapping[str, str] | None = None,
         expires_in_ms: int = 0,
+        reply: ReplyAddress | None = None,
     ) -> str:
-        """Append one message and send its copies; return its stream id."""
+        """Append one message and send its copies, which ask for nothing; return its stream id."""
         payload = body.encode() if isinstance(body, str) else body
         keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.sessions(user)]
         keys.append(self.keys.destinations(user))
@@ -171,6 +173,7 @@ class Backend:
             keys.append(self.keys.message(user, destination, message_id))
         args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
         args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, str(destination)]
+        args += [] if reply is None else [reply.encode()]
         stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
         sessions = {
             sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in zip(flat[::2], flat[1::2], strict=True)

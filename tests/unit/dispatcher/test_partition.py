@@ -11,9 +11,10 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import partition as partition_module
-from pushcluster_dispatcher.log_entries import Appended, Refused
+from pushcluster_dispatcher.log_entries import Appended, RawSessions, Refused
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, Rejection
 from pushcluster_dispatcher.partition import PartitionSession, Steps
@@ -22,6 +23,7 @@ from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 from tests.support.waiting import eventually
 
+NOW_MS = 1_700_000_000_000
 SESSIONS = (b"a" * 26, SessionEntry(Incarnation("pod", "0" * 16), (Destination("queue", "demo"),)).encode().encode())
 
 
@@ -71,6 +73,7 @@ class PlayedLog:
     batches: list[list[Message]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     refuses: set[bytes] = field(default_factory=set)
+    sessions: RawSessions = SESSIONS
     error: Exception | None = None
 
     async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
@@ -79,7 +82,7 @@ class PlayedLog:
         if self.error is not None:
             raise self.error
         return [
-            Refused("Redis: ERR") if message.body in self.refuses else Appended(b"1-1", False, 0, SESSIONS, 0)
+            Refused("Redis: ERR") if message.body in self.refuses else Appended(b"1-1", False, 0, self.sessions, 0)
             for message in messages
         ]
 
@@ -94,22 +97,26 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     prefetch: int = DISPATCHER_PREFETCH_MESSAGES
     delivered: int = 0
+    told: list[tuple[ReplyAddress, OutcomeReport]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.log.may_answer.set()
         self.session = PartitionSession(
             self.channel,
             self.log,
-            Steps(self.copies, self.rejects, self.metrics),
+            Steps(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
             request_barrier=self._request,
             prefetch=self.prefetch,
         )
         self.task = asyncio.create_task(self.session.run())
 
-    def deliver(self, *bodies: bytes, headers: dict[str, Any] | None = None) -> None:
+    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
+        self.told.append((address, report))
+
+    def deliver(self, *bodies: bytes, headers: dict[str, Any] | None = None, **more: Any) -> None:
         for body in bodies:
             self.delivered += 1
-            properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers)
+            properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers, **more)
             self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
 
     def confirm_all(self) -> None:
@@ -341,3 +348,42 @@ async def test_what_happened_is_counted() -> None:
 
         assert (value("received"), value("appended"), value("acknowledged")) == (3, 2, 3)
         assert value("rejected", reason="destination") == 1
+
+
+async def test_a_producer_is_told_of_a_rejection_only_once_the_message_is_put_aside() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", headers={}, reply_to="q", correlation_id="c1", message_id="m1")
+        await settle()
+        assert bench.told == []
+        bench.confirm_all()
+        await eventually(lambda: bench.told, within_s=2)
+        ((address, report),) = bench.told
+        assert address == ReplyAddress("q", "c1")
+        assert (report.outcome, report.producer_message_id) == (MessageOutcome.REJECTED, "m1")
+        assert "destination" in report.reason
+
+
+async def test_a_producer_is_told_that_a_message_is_stored_only_once_it_is_on_disk() -> None:
+    async with running() as bench:
+        bench.log.sessions = ()
+        bench.deliver(b"1", reply_to="q", correlation_id="c1")
+        bench.deliver(b"2")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert bench.told == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.told, within_s=2)
+        ((address, report),) = bench.told
+        assert (address, report.outcome, report.message_id) == (ReplyAddress("q", "c1"), MessageOutcome.STORED, "1-1")
+
+
+async def test_what_sessions_get_is_told_of_by_their_gateways() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", reply_to="q")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+        await settle()
+        assert bench.told == []

@@ -1,0 +1,129 @@
+"""What became of messages whose producers asked for it: noted as they are written, told once it is known.
+
+Costs nothing for messages that nobody asks about. What is told may be lost, and then the producer hears nothing: the
+log and the client's own acknowledgements do not depend on it.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
+from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.metrics import Metrics
+
+MAX_UNTAKEN: Final = 10_000
+"""Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
+LOOK_AGAIN_S: Final = 0.05
+"""How often a socket is asked that had not taken all of a message at once."""
+
+Tell = Callable[[ReplyAddress, OutcomeReport], None]
+CallLater = Callable[[float, Callable[[], None]], object]
+
+
+class _Untaken(NamedTuple):
+    subscription: ClientSubscription
+    entry: LogEntry
+    request: ReplyRequest
+    end_offset: int
+    """The connection's bytes up to the end of the message."""
+
+
+class Outcomes:
+    """All outcomes of one gateway."""
+
+    def __init__(self, tell: Tell, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
+        self._tell_producer = tell
+        self._pod_name = pod_name
+        self._metrics = metrics
+        self._call_later = call_later
+        self._untaken: list[_Untaken] = []
+        self._planned = False
+
+    def wrote(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+        """An entry whose producer asks was handed to the socket."""
+        request = self._read(subscription, entry)
+        if request is None:
+            return
+        if subscription.machine.window is not None:
+            self._await_acknowledgement(subscription, entry, request)
+        elif len(self._untaken) < MAX_UNTAKEN:
+            end_offset = subscription.client.socket.outbox.end_offset
+            self._untaken.append(_Untaken(subscription, entry, request, end_offset))
+            self._plan(0.0)
+        else:
+            self._metrics.outcomes_dropped += 1
+
+    def repeated(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+        """A copy came of an entry that was written before: its producer has published it again, and asks again."""
+        window = subscription.machine.window
+        if window is not None and window.covered(entry.id, cumulative=False):
+            request = self._read(subscription, entry)
+            if request is not None:
+                self._await_acknowledgement(subscription, entry, request)
+
+    def expired(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+        """An entry was too old when its turn came."""
+        request = self._read(subscription, entry)
+        if request is not None:
+            self._tell(subscription, entry, request, MessageOutcome.EXPIRED)
+
+    def settled(self, subscription: ClientSubscription, message_ids: list[StreamId], outcome: MessageOutcome) -> None:
+        """The client has acknowledged entries or refused them."""
+        if subscription.asked:
+            for message_id in message_ids:
+                asked = subscription.asked.pop(message_id, None)
+                if asked is not None:
+                    self._tell(subscription, *asked, outcome)
+
+    def _read(self, subscription: ClientSubscription, entry: LogEntry) -> ReplyRequest | None:
+        """Return what the producer asks of this session, None when it asks nothing of it."""
+        try:
+            request = ReplyRequest.parse(entry.reply)
+        except InvalidInput:
+            return None
+        return request if subscription.client.sid in request.sessions else None
+
+    def _await_acknowledgement(self, subscription: ClientSubscription, entry: LogEntry, request: ReplyRequest) -> None:
+        asked = subscription.asked = subscription.asked if subscription.asked is not None else {}
+        # A log that was lost starts another window: what was asked about the old one is never answered.
+        while len(asked) >= subscription.client.services.limits.max_unacked_messages:
+            del asked[next(iter(asked))]
+            self._metrics.outcomes_dropped += 1
+        asked[entry.id] = (entry._replace(body=b""), request)
+
+    def _plan(self, delay_s: float) -> None:
+        if not self._planned:
+            self._planned = True
+            # After the flush that was planned when the message was added.
+            self._call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._planned = False
+        untaken, self._untaken = self._untaken, []
+        for each in untaken:
+            client = each.subscription.client
+            if client.socket.sample_accepted() >= each.end_offset:
+                self._tell(each.subscription, each.entry, each.request, MessageOutcome.WRITTEN)
+            elif not client.ended:
+                self._untaken.append(each)
+        if self._untaken:
+            self._plan(LOOK_AGAIN_S)
+
+    def _tell(
+        self, subscription: ClientSubscription, entry: LogEntry, request: ReplyRequest, outcome: MessageOutcome
+    ) -> None:
+        client = subscription.client
+        report = OutcomeReport(
+            outcome=outcome,
+            user=client.user,
+            destination=str(subscription.destination),
+            message_id=str(entry.id),
+            producer_message_id=entry.producer_message_id,
+            session=client.sid,
+            gateway=self._pod_name,
+            sessions=request.sessions,
+        )
+        self._tell_producer(request.address, report)

@@ -1,0 +1,193 @@
+"""What producers are told of their messages, over real sockets."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.log import LogEntry
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
+from pushcluster_gateway import outcomes as outcomes_module
+from pushcluster_gateway.limits import Limits
+from tests.support.fake_services import JWT_KEY, RunningServer, running_server
+from tests.support.stomp_client import StompClient, connected
+from tests.support.waiting import eventually
+
+ADDRESS = ReplyAddress("replies", "c1")
+ABSENT = "z" * 26
+TOKEN = jwt.encode({"sub": "alice"}, JWT_KEY, algorithm="HS256")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RunningServer]:
+    async with running_server(Limits(max_unacked_messages=3)) as running:
+        yield running
+
+
+@pytest.fixture
+async def alice(server: RunningServer) -> AsyncIterator[StompClient]:
+    async with connected(server.url, token=TOKEN) as client:
+        yield client
+
+
+def push(server: RunningServer, *sids: str, address: ReplyAddress = ADDRESS, **fields: Any) -> StreamId:
+    """Push a message whose producer asks what becomes of it in these sessions."""
+    return server.services.push("alice", b"hi", reply=ReplyRequest(address, sids).encode(), **fields)
+
+
+def told(server: RunningServer) -> list[MessageOutcome]:
+    return [report.outcome for _, report in server.services.reports]
+
+
+async def test_in_mode_auto_it_is_written_once_the_socket_has_taken_it(
+    server: RunningServer, alice: StompClient
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    message_id = push(server, alice.session, ABSENT, producer_message_id="order-7")
+    await eventually(lambda: server.services.reports, within_s=5)
+    assert server.services.reports == [
+        (
+            ADDRESS,
+            OutcomeReport(
+                outcome=MessageOutcome.WRITTEN,
+                user="alice",
+                destination="/queue/demo",
+                message_id=str(message_id),
+                producer_message_id="order-7",
+                session=alice.session,
+                gateway="gateway-test",
+                sessions=(alice.session, ABSENT),
+            ),
+        )
+    ]
+
+
+async def test_what_the_socket_has_not_taken_is_not_said_to_be_written(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    socket = server.services.clients[0].socket
+    accepted = socket.sample_accepted()
+    looks = 0
+
+    def sample_little() -> int:
+        nonlocal looks
+        looks += 1
+        return accepted
+
+    monkeypatch.setattr(type(socket), "sample_accepted", lambda _: sample_little())
+    push(server, alice.session)
+    await eventually(lambda: looks >= 3, within_s=5)
+    assert told(server) == []
+    monkeypatch.undo()
+    await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
+
+
+@pytest.mark.parametrize("mode", ["client", "client-individual"])
+async def test_with_acknowledgements_it_is_acked_only_when_the_client_says_so(
+    server: RunningServer, alice: StompClient, mode: str
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack=mode)
+    push(server, alice.session)
+    push(server, alice.session)
+    first, second = await alice.next_messages(2)
+    assert told(server) == []
+    await alice.ack(second, receipt=True)
+    assert told(server) == [MessageOutcome.ACKED] * (2 if mode == "client" else 1)
+    await alice.ack(first, receipt=True)
+    assert told(server) == [MessageOutcome.ACKED] * 2, "each entry is told of once"
+    assert not server.services.subscriptions[0].asked
+
+
+async def test_what_the_client_refuses_is_rejected(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    push(server, alice.session)
+    await alice.nack(await alice.next_message(), receipt=True)
+    assert told(server) == [MessageOutcome.REJECTED]
+
+
+async def test_what_was_too_old_when_its_turn_came_is_expired(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo")
+    push(server, alice.session, expires_ms=1)
+    assert told(server) == [MessageOutcome.EXPIRED]
+    await alice.no_message(for_s=0.05)
+
+
+async def test_what_is_read_from_the_log_is_told_of_too(server: RunningServer) -> None:
+    """A copy that was lost: the entry comes with the next look at the log."""
+    async with connected(server.url, token=TOKEN) as alice:
+        push(server, alice.session)
+        await alice.subscribe("/user/queue/demo", last_message_id="0-0")
+        await alice.next_message()
+        await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
+
+
+async def test_a_session_that_was_not_there_when_it_was_published_tells_nothing(
+    server: RunningServer, alice: StompClient
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    push(server, ABSENT)
+    push(server, ABSENT, expires_ms=1)
+    await alice.ack(await alice.next_message(), receipt=True)
+    assert told(server) == []
+
+
+async def test_what_nobody_asks_about_is_not_kept(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    server.services.push("alice", b"hi")
+    await alice.next_message()
+    assert server.services.subscriptions[0].asked is None
+
+
+async def test_a_message_that_is_published_again_tells_its_new_asker(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    push(server, alice.session)
+    message = await alice.next_message()
+    again = ReplyAddress("replies", "c2")
+    copy = LogEntry(StreamId.parse(message["message-id"]), b"hi", reply=ReplyRequest(again, (alice.session,)).encode())
+    server.services.clients[0].copy_arrived(server.services.subscriptions[0], copy)
+    await alice.ack(message, receipt=True)
+    assert [address for address, _ in server.services.reports] == [again]
+    server.services.clients[0].copy_arrived(server.services.subscriptions[0], copy)
+    assert told(server) == [MessageOutcome.ACKED], "of what is settled nobody knows any more how"
+    assert not server.services.subscriptions[0].asked
+
+
+async def test_an_address_that_cannot_be_read_harms_nothing(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo")
+    server.services.push("alice", b"hi", reply="garbage")
+    assert (await alice.next_message()).text == "hi"
+    assert told(server) == []
+
+
+async def test_so_many_untaken_messages_are_noted_and_not_one_more(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes_module, "MAX_UNTAKEN", 2)
+    await alice.subscribe("/user/queue/demo")
+    for _ in range(3):
+        push(server, alice.session)
+    await alice.next_messages(3)
+    await eventually(lambda: len(told(server)) == 2, within_s=5)
+    assert server.services.metrics.outcomes_dropped == 1
+
+
+async def test_so_many_unacknowledged_messages_are_noted_and_not_one_more(
+    server: RunningServer, alice: StompClient
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client-individual")
+    for _ in range(3):
+        push(server, alice.session)
+    messages = await alice.next_messages(3)
+    (subscription,) = server.services.subscriptions
+    assert subscription.machine.window is not None
+    subscription.machine.window.reset(StreamId(1_000, 3))  # the log was lost
+    push(server, alice.session)
+    messages += await alice.next_messages(1)
+    assert subscription.asked is not None
+    assert len(subscription.asked) == 3
+    await alice.ack(messages[3], receipt=True)
+    assert [report.message_id for _, report in server.services.reports] == [messages[3]["message-id"]]
+    assert server.services.metrics.outcomes_dropped == 1
