@@ -43,6 +43,9 @@ def _begin_call(more_keys: int, more_arguments: int) -> bytes:
 
 _BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys in (0, 1) for arguments in (0, 1)}
 """By the number of optional keys and arguments."""
+_PLAIN: Final = _BEGINNINGS[0, 0]
+_NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
+"""What most messages have beside user, destination and body."""
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
@@ -60,6 +63,7 @@ class Locations:
         self._wire = wire
         bounds = (retention.max_entries, retention.offline_ttl_ms, retention.kept_delivered_ms, retention.meta_ttl_ms)
         self._retention = b"".join(pack_bulk(b"%d" % each) for each in bounds)
+        self._plain_arguments = b"".join(map(pack_bulk, (b"", b"", b"", b"0"))) + self._retention
         self._keys = keys
         self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._pack_keys)
         self._backoff = backoff
@@ -120,13 +124,15 @@ class Locations:
 
     def _build_call(self, message: Message) -> bytes:
         """Return one packed EVALSHA, as `lua/append.lua` has its keys and arguments."""
+        keys, destination = self._keys_of(message.user, message.destination)
+        body = message.body
+        if message[3:] == _NOTHING_MORE:
+            return b"%b%b$%d\r\n%b\r\n%b%b" % (_PLAIN, keys, len(body), body, self._plain_arguments, destination)
         headers = encode_headers(message.headers).encode() if message.headers else b""
         more = [] if message.reply is None else [pack_bulk(message.reply.encode().encode())]
         ids: list[bytes] = []
         if message.message_id:
             ids.append(pack_bulk(self._keys.message(message.user, message.destination, message.message_id).encode()))
-        keys, destination = self._keys_of(message.user, message.destination)
-        body = message.body
         return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b" % (
             _BEGINNINGS[len(ids), len(more)],
             keys,

@@ -18,6 +18,7 @@ from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.partition import Steps
 from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, ApiBroker
+from pushcluster_dispatcher.readiness import Readiness
 from pushcluster_dispatcher.redis_link import RedisLink
 from pushcluster_dispatcher.rejected import Rejects
 from pushcluster_dispatcher.replies import Replies
@@ -69,14 +70,17 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         backoff=new_backoff(),
     )
 
+    judging = Readiness()
+
     def readiness() -> tuple[bool, str]:
-        trouble = link.trouble or barrier_link.trouble or ingress.trouble()
-        if settings.api is not None:
-            trouble = trouble or broker.trouble
-        if trouble or stop.is_set():
-            return False, trouble or "stopping"
-        reduced = barrier.durability_reduced
-        return True, "ready, but DurabilityReduced: Redis keeps no append-only file" if reduced else "ready"
+        ready, reason = judging.judge(
+            path=link.trouble or barrier_link.trouble or ingress.trouble(),
+            api=None if settings.api is None else broker.trouble,
+            stopping=stop.is_set(),
+        )
+        if reason == "ready" and barrier.durability_reduced:
+            reason = "ready, but DurabilityReduced: Redis keeps no append-only file"
+        return ready, reason
 
     admin = AdminServer(settings.listen_host, settings.admin_port, readiness, metrics.registry)
     _log.info("admin server", extra={"port": await admin.start(), "pod": settings.pod_name, "mode": settings.mode})

@@ -10,6 +10,7 @@ import pytest
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused, restart
 from tests.support.dispatchers import (
+    API_KEY,
     Logs,
     Producer,
     RunningDispatcher,
@@ -223,7 +224,7 @@ async def is_ready_again(dispatcher: RunningDispatcher) -> bool:
 async def test_without_redis_no_partition_is_held_and_readiness_says_so(
     plane: Plane, producing: Producer, logs: Logs, services: Services
 ) -> None:
-    async with running_dispatcher(plane) as dispatcher:
+    async with running_dispatcher(plane, API_ENABLED="false") as dispatcher:
         async with down(services.redis):
 
             async def says_so() -> bool:
@@ -234,6 +235,28 @@ async def test_without_redis_no_partition_is_held_and_readiness_says_so(
             await send_all(producing)
         await dispatcher.wait_ready()
         await wait_log(logs)
+
+
+async def test_without_redis_the_api_stays_in_service_and_what_it_takes_is_delivered_later(
+    plane: Plane, logs: Logs, services: Services
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        async with down(services.redis):
+
+            async def waits() -> bool:
+                ready, reason = await dispatcher.ready()
+                return ready and "wait in ingress" in reason
+
+            await eventually(waits, WITHIN_S)
+            url = f"{dispatcher.api_url}/v1/users/alice/messages"
+            authorization = {"Authorization": f"Bearer {API_KEY}"}
+            for body in BODIES:
+                async with dispatcher.session.post(
+                    url, params={"destination": "/queue/demo"}, data=body.encode(), headers=authorization
+                ) as answer:
+                    assert answer.status == 202
+        await wait_log(logs)
+        await eventually(lambda: is_ready_again(dispatcher), WITHIN_S)
 
 
 async def test_a_dispatcher_started_before_its_services_waits_for_them(plane: Plane, services: Services) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import REJECTED_QUEUE
 from pushcluster_gateway.limits import Limits
 from tests.support.amqp_admin import AmqpAdmin
@@ -323,22 +322,6 @@ async def test_subscribing_while_messages_flow_loses_and_repeats_nothing(
     finally:
         for client in clients:
             await client.close()
-
-
-@pytest.mark.parametrize("mode", list(RoutingMode))
-async def test_every_mode_delivers_live_and_from_the_log(plane: Any, back: Backend, mode: RoutingMode) -> None:
-    back.mode = mode
-    async with running_gateway(plane, ROUTING_MODE=mode.value) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
-        await back.push("alice", "before")
-        async with connected(gateway.url, token=token("alice")) as alice:
-            await alice.subscribe("/user/queue/demo")
-            assert (await alice.next_message()).text == "before"
-            await back.push("alice", "after")
-            await back.push("bob", "not hers")
-            assert (await alice.next_message()).text == "after"
-            await alice.no_message()
-            assert await gateway.metric("holes_total") == 0
 
 
 async def test_a_returned_session_copy_arrives_by_the_gateways_own_queue(plane: Any, back: Backend) -> None:

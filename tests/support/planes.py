@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -48,12 +49,20 @@ def amqp_admin(services: Services) -> AmqpAdmin:
 
 
 @pytest.fixture
-async def plane(services: Services, amqp_admin: AmqpAdmin) -> AsyncIterator[Plane]:
-    """A fresh vhost, deleted afterwards, and a cluster name that no other test has."""
+async def plane(services: Services) -> AsyncIterator[Plane]:
+    """A plane for one test."""
+    async with fresh_plane(services) as made:
+        yield made
+
+
+@asynccontextmanager
+async def fresh_plane(services: Services) -> AsyncIterator[Plane]:
+    """Make a fresh vhost, deleted afterwards, and a cluster name that no other test has."""
+    admin = AmqpAdmin(services.management_url, USER, services.password)
     cluster = f"t{secrets.token_hex(8)}.demo"
-    await amqp_admin.create_vhost(cluster)
+    await admin.create_vhost(cluster)
     yield Plane(cluster, cluster, services.amqp_url(cluster), services.redis_url)
-    await amqp_admin.delete_vhost(cluster)
+    await admin.delete_vhost(cluster)
 
 
 @pytest.fixture

@@ -154,6 +154,21 @@ async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
     assert asking[-2:] == [b"/queue/demo", b'["q","c"]']
 
 
+async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
+    seen: list[list[bytes]] = []
+
+    class Spying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            seen.append(command)
+            return super()._append(command)
+
+    for ttl_ms in (0, 5):
+        await locations(Spying()).append([message("a", "1", ttl_ms=ttl_ms)])
+    plain, other = seen
+    assert plain[11] == b"0"
+    assert [*plain[:11], b"5", *plain[12:]] == other
+
+
 async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
     full = Unavailable("OOM")
     slept: list[float] = []
