@@ -46,7 +46,7 @@ run: $(VENV)/.ready page/node_modules/.package-lock.json ## The data plane on th
 	@$(BIN)/python -m local_run --file "$(FILE)"
 
 .PHONY: test
-test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, simulation, integration (real Redis and RabbitMQ), e2e on kind.
+test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, simulation, integration, chaos (real Redis and RabbitMQ), e2e on kind.
 	@$(PYTHON) -m local_cluster up
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest $(ARGS)
@@ -58,6 +58,11 @@ test-unit: $(VENV)/.ready ## The tests that need no service; seconds.
 .PHONY: test-simulation
 test-simulation: $(VENV)/.ready ## Seeded schedules of faults: make test-simulation ARGS=--schedules=1000000, or ARGS=--seed=7
 	@$(BIN)/pytest tests/simulation $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.ready ## Kill and restart everything under traffic, in every mode; ends with the delivery checker's table.
+	@$(PYTHON) -m local_cluster images --only data-plane
+	@$(BIN)/pytest tests/chaos $(ARGS)
 
 .PHONY: test-integration
 test-integration: $(VENV)/.ready page/node_modules/.package-lock.json ## The tests against real Redis, RabbitMQ and Chromium.

@@ -33,8 +33,8 @@ class Keyspace:
     data: dict[str, Any] = field(default_factory=dict)
     history: dict[str, list[Entry]] = field(default_factory=dict)
     """Every entry that the log of a key ever had, with its fate."""
-    idempotent: bool = True
-    """False is a mutant: message ids are not remembered."""
+    expiries: dict[str, tuple[int, Fate]] = field(default_factory=dict)
+    """When the log of a key expires as a whole, ms, and what that makes of its entries."""
     _undo: list[list[Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -64,6 +64,7 @@ class Keyspace:
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
         """Run one script; return its reply or its error."""
+        self.expire(now)
         self._undo.append([])
         return getattr(self, f"_{script.value}")(keys, args, now)
 
@@ -72,6 +73,15 @@ class Keyspace:
         self._undo.append([])
         return getattr(self, f"_command_{name}")(*args)
 
+    def expire(self, now: int) -> None:
+        """Let logs go whose time is over."""
+        for key, (expiry, fate) in list(self.expiries.items()):
+            if expiry <= now:
+                del self.expiries[key]
+                for entry in self.history[key] if self.data.pop(key, None) else ():
+                    if entry.fate is Fate.KEPT:
+                        entry.fate = fate
+
     # Scripts
 
     def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
@@ -79,7 +89,7 @@ class Keyspace:
         body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms = args[:8]
         sessions = [x for pair in self.data.get(sessions_key, {}).items() for x in pair]
         log: list[Item] = self.data.get(log_key, [])
-        if id_keys and self.idempotent:
+        if id_keys:
             known = self.data.get(id_keys[0])
             born = self.data.get(meta_key, {}).get("born")
             if known is not None and known[1] > now and born is not None and known[0].ms >= born:
@@ -99,6 +109,7 @@ class Keyspace:
         if expires:
             fields[b"e"] = b"%d" % expires
         log = self._touch(log_key, [])
+        self._expire_at(log_key, now + int(offline_ms), Fate.LIMITS)
         log.append(Item(new, fields))
         self._note(log_key, new, body.decode())
         keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0)
@@ -164,13 +175,24 @@ class Keyspace:
         if not meta or "newest" not in meta:
             return 0
         meta = self._touch(keys[0], {})
-        cursor, sent = StreamId.parse(args[0]), StreamId.parse(args[1])
+        cursor, sent, keep_ms = StreamId.parse(args[0]), StreamId.parse(args[1]), int(args[2])
         moved = 0
         if meta.get("cursor", StreamId(0, 0)) < cursor <= meta["newest"]:
             meta["cursor"] = cursor
             moved = 1
         if meta.get("sent", StreamId(0, 0)) < sent <= meta["newest"]:
             meta["sent"] = sent
+        cursor = meta.get("cursor")
+        if cursor is None or keys[1] not in self.data:
+            return moved
+        if cursor == meta["newest"]:
+            self._expire_at(keys[1], now + keep_ms, Fate.WINDOW)
+        old = max(now - keep_ms, 0)
+        first_kept = StreamId(cursor.ms, cursor.seq + 1) if cursor.ms < old else StreamId(old, 0)
+        log: list[Item] = self._touch(keys[1], [])
+        kept = [item for item in log if item.id >= first_kept]
+        self._forget_trimmed(keys[1], kept, lambda entry: Fate.WINDOW)
+        log[:] = kept
         return moved
 
     def _renew_lease(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
@@ -251,17 +273,27 @@ class Keyspace:
         self.history.setdefault(log_key, []).append(entry)
         self._undo[-1].append(partial(_set_fate, entry, Fate.VANISHED))
 
+    def _expire_at(self, key: str, at: int, fate: Fate) -> None:
+        expiry = at, fate
+        self._undo[-1].append(partial(self.expiries.__setitem__, key, self.expiries.get(key, expiry)))
+        self.expiries[key] = expiry
+
     def _trim(self, log_key: str, log: list[Item], keep_from: int, too_old: int, max_entries: int) -> None:
         kept = [item for item in log if item.id.ms >= keep_from][-max_entries:]
-        if len(kept) == len(log):
-            return
-        first = kept[0].id if kept else None
-        aged = {item.id for item in log if item.id.ms < keep_from}
-        for entry in self.history[log_key]:
-            if entry.fate is Fate.KEPT and (first is None or entry.id < first):
-                entry.fate = Fate.WINDOW if entry.id in aged and entry.id.ms >= too_old else Fate.LIMITS
-                self._undo[-1].insert(0, partial(_set_fate, entry, Fate.KEPT))
+        self._forget_trimmed(
+            log_key,
+            kept,
+            lambda entry: Fate.WINDOW if keep_from > entry.id.ms >= too_old else Fate.LIMITS,
+        )
         log[:] = kept
+
+    def _forget_trimmed(self, log_key: str, kept: list[Item], fate: Callable[[Entry], Fate]) -> None:
+        """Note what became of entries that are not kept; they come back if the command is lost."""
+        held = {item.id for item in kept}
+        for entry in self.history.get(log_key, ()):
+            if entry.fate is Fate.KEPT and entry.id not in held:
+                entry.fate = fate(entry)
+                self._undo[-1].insert(0, partial(_set_fate, entry, Fate.KEPT))
 
 
 def _set_fate(entry: Entry, fate: Fate) -> None:

@@ -16,6 +16,7 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher import amqp as dispatcher_amqp
 from pushcluster_dispatcher import main as dispatcher_main
 from pushcluster_dispatcher import redis_link
+from pushcluster_dispatcher import settings as dispatcher_settings
 from pushcluster_dispatcher.settings import Settings as DispatcherSettings
 from pushcluster_gateway import broker as gateway_broker
 from pushcluster_gateway import drain as gateway_drain
@@ -109,6 +110,7 @@ def installed() -> Iterator[None]:
             (dispatcher_main, "AdminServer", _Admin),
             (dispatcher_main, "random", _Random),
             (dispatcher_main, "Metrics", lambda: counting),
+            (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
             (dispatcher_amqp, "Amqp", broker_model.Connection),
             (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
             (amqp_outlet, "Amqp", broker_model.Connection),
@@ -236,6 +238,7 @@ class Gateway(Process):
                     env.ROUTING_MODE: mode.value,
                     env.AUTH_MODE: "Trusted",
                     env.DRAIN_SECONDS: "1",
+                    env.RESUME_WINDOW_SECONDS: str(world.retention.resume_window_ms // 1_000),
                 }
             )
         )
@@ -257,6 +260,7 @@ LIMITS: Final = Limits(
     max_outbox_bytes=700,
     max_outbox_messages=4,
     walk_round_s=1.5,
+    min_kept_delivered_s=2.5,
     close_timeout_s=1.0,
 )
 """So small that every bound is met in a few messages."""

@@ -103,6 +103,7 @@ class Server:
     def _arrive(self, reply: asyncio.Future[Any], work: Callable[[], Any], life: int) -> None:
         if life != self._life or not self.up:
             return
+        self.keyspace.expire(self.now_ms)
         result = work()
         if isinstance(result, _Synced):
             self.wait_synced(reply, result.value)

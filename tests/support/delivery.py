@@ -19,7 +19,7 @@ Channel = tuple[str, str]
 """(user, destination)."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One message of a publisher; its place in `History.attempts` is the order of first attempts."""
 

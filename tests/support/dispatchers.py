@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Protocol
@@ -105,7 +105,9 @@ async def running_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterato
 
 
 @asynccontextmanager
-async def started_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterator[RunningDispatcher]:
+async def started_dispatcher(
+    plane: PlaneLike, program: Sequence[str] = ("pushcluster_dispatcher",), **variables: str
+) -> AsyncIterator[RunningDispatcher]:
     """Do the same without waiting for it."""
     api_port, admin_port = free_port(), free_port()
     pod_name = f"dispatcher-{secrets.token_hex(3)}"
@@ -121,9 +123,7 @@ async def started_dispatcher(plane: PlaneLike, **variables: str) -> AsyncIterato
         **{getattr(env, name): value for name, value in variables.items()},
     }
     with tempfile.TemporaryFile() as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pushcluster_dispatcher", env=environment, stderr=log
-        )
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", *program, env=environment, stderr=log)
         try:
             async with aiohttp.ClientSession() as session:
                 api_url, admin_url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{admin_port}"

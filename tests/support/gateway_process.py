@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -38,11 +38,11 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    environment: Mapping[str, str], *, module: str = "pushcluster_gateway"
+    environment: Mapping[str, str], *, module: str = "pushcluster_gateway", arguments: Sequence[str] = ()
 ) -> AsyncIterator[GatewayProcess]:
     """Run the program until the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, env=dict(environment), stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", module, *arguments, env=dict(environment), stderr=asyncio.subprocess.PIPE
     )
     running = GatewayProcess(process)
     reader = asyncio.create_task(_read(running))

@@ -1,0 +1,125 @@
+"""The simulation's model of the Lua scripts says what the scripts say, for any sequence of calls.
+
+The scripts run in a real Redis; their clock is a key that both sides read.
+"""
+
+import random
+import secrets
+from typing import Any, Final
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import Incarnation, session_id
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
+from pushcluster_runtime.store import connect
+from tests.simulation.keyspace import Keyspace
+
+CLOCK: Final = "simulated-clock"
+START_MS: Final = 1_700_000_000_000
+CALLS: Final = 150
+HOUR: Final = 3_600_000
+
+Call = tuple[Script, list[str], list[Any]]
+
+
+class Caller:
+    """Makes calls at random, as gateways and dispatchers make them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.now = START_MS
+        self._rng = rng
+        self._keys = Keys(f"t{secrets.token_hex(8)}.demo")
+        self._sids = [session_id(rng.randbytes(17)) for _ in range(3)]
+        self._incarnations = [str(Incarnation.new(f"pod{n}", rng.randbytes(8))) for n in range(2)]
+        self._destinations = [Destination("queue", "x"), Destination("topic", "x")]
+        self._window_ms = rng.choice((1_000, HOUR))
+        self._newest = ["1-1"]
+
+    def next_call(self) -> Call:
+        self.now += self._rng.choice((0, 1, 300, 5_000))
+        script = self._rng.choice((*[Script.APPEND] * 4, *[Script.ADVANCE_CURSOR] * 2, *Script))
+        return (script, *getattr(self, f"_{script.value}")())
+
+    def note(self, script: Script, reply: Any) -> None:
+        if script is Script.APPEND:
+            self._newest.append(reply[0].decode())
+
+    def _append(self) -> tuple[list[str], list[Any]]:
+        keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
+        message_id = rng.choice(("", "a", "b", "c", "d"))
+        names = [keys.meta("u", destination), keys.log("u", destination), keys.sessions("u"), keys.destinations("u")]
+        if message_id:
+            names.append(keys.message("u", destination, message_id))
+        args = [b"body", b"", b"", message_id.encode(), rng.choice((0, 0, 60_000)), 5, HOUR, self._window_ms, 2 * HOUR]
+        return names, [*args, str(destination)]
+
+    def _subscribe(self) -> tuple[list[str], list[Any]]:
+        keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
+        names = [keys.sessions("u"), keys.meta("u", destination), keys.log("u", destination), keys.destinations("u")]
+        return names, [rng.choice(self._sids), rng.choice(self._incarnations), str(destination), HOUR, HOUR, 2]
+
+    def _unsubscribe(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.sessions("u")], [self._rng.choice(self._sids), str(self._rng.choice(self._destinations))]
+
+    def _register(self) -> tuple[list[str], list[Any]]:
+        entry = SessionEntry(Incarnation.parse(self._rng.choice(self._incarnations))).encode()
+        return [self._keys.sessions("u")], [self._rng.choice(self._sids), entry, HOUR, 2]
+
+    def _remove_session(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.sessions("u")], [self._rng.choice(self._sids), self._rng.choice(self._incarnations)]
+
+    def _advance_cursor(self) -> tuple[list[str], list[Any]]:
+        destination = self._rng.choice(self._destinations)
+        cursor, sent = self._rng.choice(self._newest[-6:]), self._rng.choice(self._newest[-6:])
+        names = [self._keys.meta("u", destination), self._keys.log("u", destination)]
+        return names, [cursor, sent, self._window_ms, 1_000]
+
+    def _renew_lease(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.gateways], [self._rng.choice(self._incarnations), 8_000]
+
+    def _forget(self) -> tuple[list[str], list[Any]]:
+        destination = self._rng.choice(self._destinations)
+        names = [self._keys.meta("u", destination), self._keys.log("u", destination), self._keys.destinations("u")]
+        return names, [str(destination)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_the_model_of_the_scripts_answers_as_the_scripts_do(seed: int, redis_url: str) -> None:
+    caller, model = Caller(random.Random(seed)), Keyspace()
+    redis: Any = connect(redis_url, name="keyspace")
+    try:
+        for number in range(CALLS):
+            script, keys, args = caller.next_call()
+            source = _with_simulated_time(script.source())
+            await redis.delete(CLOCK)
+            await redis.rpush(CLOCK, caller.now // 1_000, caller.now % 1_000 * 1_000)
+            try:
+                real = await redis.eval(source, len(keys), *keys, *args)
+            except Exception as error:
+                real = str(error)
+            model.expiries.clear()
+            modelled = model.run(script, keys, args, caller.now)
+            said = str(modelled) if isinstance(modelled, Exception) else modelled
+            assert _sorted(said) == _sorted(real), f"call {number}: {script} {keys} {args}"
+            caller.note(script, real)
+    finally:
+        await redis.aclose()
+
+
+def _with_simulated_time(source: str) -> str:
+    """Return the script with another clock; nothing expires, because Redis would do that by its own."""
+    shebang, _, rest = source.partition("\n")
+    rest = rest.replace("redis.call('TIME')", f"redis.call('LRANGE', '{CLOCK}', 0, 1)")
+    rest = rest.replace("redis.call('PEXPIRE'", "ignore('PEXPIRE'")
+    return f"{shebang}\nlocal function ignore() end\n{rest}"
+
+
+def _sorted(reply: Any) -> Any:
+    """Sessions come as a flat list in no order."""
+    if isinstance(reply, list) and len(reply) == 5 and isinstance(reply[3], list):
+        flat = reply[3]
+        return [*reply[:3], sorted(zip(flat[::2], flat[1::2], strict=True)), reply[4]]
+    return reply
