@@ -335,6 +335,7 @@ class Gateway:
                     _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
                 else:
                     await self.broker.reject(client.user, subscription.destination, entry)
+                    self.metrics.messages_rejected += 1
             self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
 

@@ -14,6 +14,8 @@ class Metrics:
 
     messages_written: int = 0
     messages_redelivered: int = 0
+    messages_rejected: int = 0
+    """That a client answered with NACK; `push.rejected` has them."""
     copies_dropped: int = 0
     """Copies that were not newer than what was written already, or not for this subscription."""
     batches_refused: int = 0
@@ -72,6 +74,7 @@ class GatewayCollector(Collector):
         yield _gauge("auth_keys_age_seconds", "Since these keys were last read.", gauges.keys_age_s())
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
         yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
+        yield _counter("messages_rejected", "Messages put into push.rejected after a NACK.", counts.messages_rejected)
         yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
         yield _counter("batches_refused", "Batches or copies that could not be read.", counts.batches_refused)
         yield _counter("holes", "Copies that did not follow the one before.", counts.holes)

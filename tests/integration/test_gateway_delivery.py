@@ -260,6 +260,8 @@ async def test_a_nack_puts_a_copy_aside_and_counts_as_handled(
         async def is_put_aside() -> bool:
             return (await amqp_admin.queues(plane.vhost))[REJECTED_QUEUE] == 1
 
+        assert await gateway.metric("messages_rejected_total") == 1
+
         await eventually(is_put_aside, within_s=10)
         await cursor_is(back, "alice", message_id)
 
