@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from pika.spec import BasicProperties
 
+from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID
 from pushcluster_contract.routing import RoutingMode
@@ -22,6 +24,7 @@ from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry
 from pushcluster_gateway.subscription import LogState
+from pushcluster_runtime.amqp import Delivery
 from tests.support.waiting import eventually
 
 LIMITS = Limits()
@@ -140,3 +143,25 @@ async def test_a_destination_that_was_left_while_it_was_subscribed_does_not_stay
     world.release.set()
     await gateway.settle(within_s=2)
     assert world.asked == ["unsubscribe"], "once more, after the script that wrote the destination"
+
+
+@pytest.mark.parametrize(
+    ("user", "changed", "ends"),
+    [
+        ("alice", {}, True),
+        ("bob", {}, False),
+        ("alice", {"pc-control": "reboot"}, False),
+        ("alice", {"pc-user": 7}, False),
+    ],
+)
+async def test_a_session_ends_when_a_dispatcher_says_so_and_names_its_user(
+    user: str, changed: dict[str, Any], ends: bool
+) -> None:
+    world = World("script")
+    gateway, client = await connect_and_subscribe(world)
+    headers: dict[str, Any] = {**Disconnect(user, client.sid).headers(), **changed}
+    properties = BasicProperties(type=CONTROL_TYPE, headers=headers)
+    gateway.on_gateway_message(Delivery(1, "", "queue", False, properties, b"", "c"))
+    assert client.ended is ends
+    world.release.set()
+    await gateway.settle(within_s=2)
