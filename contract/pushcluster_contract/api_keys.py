@@ -36,7 +36,11 @@ class ApiKeys:
     @classmethod
     def parse(cls, text: str, *, name: str) -> Self:
         """Read `<key>[ <scope>]…` lines of the setting `name`; raises InvalidInput, which never quotes a key."""
-        keys = [_parse_line(line.split(), name) for line in text.splitlines() if line.strip()]
+        keys = [
+            _parse_line(line.split(), f"line {number} of {name}")
+            for number, line in enumerate(text.splitlines(), 1)
+            if line.strip()
+        ]
         if not 1 <= len(keys) <= MAX_KEYS:
             raise InvalidInput(f"{name} has {len(keys)} keys; 1 to {MAX_KEYS} are allowed, one a line")
         return cls(tuple(keys))
@@ -55,14 +59,14 @@ class ApiKeys:
         return found if scheme.lower() == "bearer" else None
 
 
-def _parse_line(words: list[str], name: str) -> tuple[bytes, frozenset[Scope]]:
+def _parse_line(words: list[str], where: str) -> tuple[bytes, frozenset[Scope]]:
     key, *scopes = words
     if not _KEY.fullmatch(key):
-        raise InvalidInput(f"{name} has a key that is not 8 to 255 printable ASCII characters")
+        raise InvalidInput(f"{where} has a key that is not 8 to 255 printable ASCII characters")
     try:
         return _digest(key.encode()), frozenset(map(Scope, scopes)) or EVERYTHING
     except ValueError:
-        raise InvalidInput(f"{name} has a word after a key that is none of {', '.join(Scope)}") from None
+        raise InvalidInput(f"{where} has a word after a key that is none of {', '.join(Scope)}") from None
 
 
 def _digest(key: bytes) -> bytes:

@@ -34,8 +34,11 @@ def digest(*values: object) -> str:
 
 
 def encode_data(values: Mapping[str, str]) -> dict[str, str]:
-    """Return a Secret's `data`; `stringData` is write-only and could not be compared with what is there."""
-    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    """Return a Secret's `data`; `stringData` is write-only and could not be compared with what is there.
+
+    Bytes that are no UTF-8 stand in the values as surrogates (PEP 383).
+    """
+    return {key: base64.b64encode(value.encode(errors="surrogateescape")).decode() for key, value in values.items()}
 
 
 def decode_data(secret: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from pushcluster_operator.credentials import Credentials, Entropy
 from pushcluster_operator.drift import is_drifted
 from pushcluster_operator.errors import Conflict, InvalidSpec, Refused
 from pushcluster_operator.events import Recorder
-from pushcluster_operator.held import find_dependents, find_unstored
+from pushcluster_operator.held import find_dependents, find_unreadable, find_unstored
 from pushcluster_operator.kube import Kube
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, digest, key_of
@@ -123,7 +123,8 @@ class Reconciler:
         credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
         troubles = find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets)
         released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
-        return Inputs(cluster, credentials, self.images, released), troubles
+        inputs = Inputs(cluster, credentials, self.images, released)
+        return inputs, [*troubles, *find_unreadable(inputs).values()]
 
     async def _complete(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: Identity) -> None:
         """Add live objects that have the name of a child but not its labels: edited ones, or somebody else's."""
@@ -152,7 +153,7 @@ class Reconciler:
         snapshot: Snapshot,
         memory: Memory,
     ) -> tuple[bool, list[Trouble]]:
-        """Take the Secrets' steps first, then those that depend on no value which is still not stored."""
+        """Take the Secrets' steps first, then those that depend on no value which is still not stored or unreadable."""
         identity, names = inputs.cluster.identity, inputs.names
         generated = {names.rabbitmq, names.redis, names.jwt, names.api}
         secrets = [step for step in steps if step.key.kind == "Secret"]
@@ -163,9 +164,10 @@ class Reconciler:
         )
         needed = (set[str](), generated, generated | {names.connections})
         again, troubles, unstored, held = False, list[Trouble](), set[str](), set[ObjectKey]()
+        unreadable = find_unreadable(inputs).keys()
         for stage, sources in zip(stages, needed, strict=True):
             unstored = find_unstored(desired, snapshot.secrets) & sources
-            held = find_dependents(desired, inputs, unstored)
+            held = find_dependents(desired, inputs, unstored | unreadable)
             free = [step for step in stage if step.key not in held]
             changed, refused = await self._take(free, identity, snapshot, memory)
             again |= changed

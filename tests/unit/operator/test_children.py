@@ -368,11 +368,23 @@ def test_api_keys_may_be_several_while_they_rotate() -> None:
     assert recovered.api_key == "the-old-key\nthe-new-key publish\n"
 
 
-@pytest.mark.parametrize("text", ["", "short", "the-old-key\nthe-new-key admin", "the-old-key\nshort"])
-def test_api_keys_that_no_dispatcher_would_start_with_are_made_anew(text: str) -> None:
+@pytest.mark.parametrize("data", [{}, {API_KEY: ""}, {API_KEY: "\n \n"}, {"another": "the-old-key"}])
+def test_an_api_key_is_made_only_where_there_is_none(data: dict[str, str]) -> None:
     names = Names.of(cluster().identity)
-    recovered = Credentials.recover(names, {names.api: {"data": encode_data({API_KEY: text})}}, entropy)
+    recovered = Credentials.recover(names, {names.api: {"data": encode_data(data)}}, entropy)
     assert recovered.api_key == credentials().api_key
+
+
+@pytest.mark.parametrize(
+    "held", [b"short", b"the-old-key\nthe-new-key publsh\n", b"# ours\nthe-old-key", b"the-old-key\nschl\xfcssel-neu"]
+)
+def test_api_keys_that_no_dispatcher_can_read_stay_byte_for_byte(held: bytes) -> None:
+    names = Names.of(cluster().identity)
+    secret = {"data": {API_KEY: base64.b64encode(held).decode()}}
+    recovered = Credentials.recover(names, {names.api: secret}, entropy)
+    built = build_children(cluster(), recovered, IMAGES)
+    kept = next(each for each in built if (each["kind"], each["metadata"]["name"]) == ("Secret", names.api))
+    assert kept["data"] == secret["data"]
 
 
 def test_no_secret_shows_in_a_repr() -> None:

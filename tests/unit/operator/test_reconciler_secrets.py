@@ -1,5 +1,6 @@
 """Secrets at a look: made once, read back, kept apart from others; nothing is built from what is not stored."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -98,6 +99,47 @@ async def test_refused_secrets_change_nothing_that_depends_on_them(world: World)
     await world.settle()
     await world.look()
     assert world.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize("second", [b"the-new-key publsh", b"# the new one", b"short", b"schl\xfcssel-neu"])
+async def test_a_typo_in_the_api_keys_destroys_none_and_rolls_no_dispatcher(world: World, second: bytes) -> None:
+    await world.settle()
+    checksum = world.checksum("demo-dispatcher")
+    data = {"api-key": base64.b64encode(b"the-old-key publish\n" + second).decode()}
+    world.kube.edit("Secret", "demo-api", data=data)
+    await world.look()
+    assert await world.look() == RESYNC_S
+    assert world.kube.at("Secret", "demo-api")["data"] == data
+    assert world.checksum("demo-dispatcher") == checksum
+    degraded = world.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "SecretUnreadable")
+    for word in ("Secret demo-api", "line 2", "Deployment demo-dispatcher"):
+        assert word in degraded["message"]
+    assert second.split()[0].decode(errors="replace") not in degraded["message"]
+    data = encode_data({"api-key": "the-old-key publish\nthe-new-key publish"})
+    world.kube.edit("Secret", "demo-api", data=data)
+    await world.settle()
+    await world.look()
+    assert world.kube.at("Secret", "demo-api")["data"] == data
+    assert world.checksum("demo-dispatcher") != checksum
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_paused_cluster_says_too_that_its_api_keys_cannot_be_read(world: World) -> None:
+    await world.settle()
+    world.kube.edit("Secret", "demo-api", data=encode_data({"api-key": "the-old-key publsh"}))
+    world.spec({}, annotations={"pushcluster.dev/paused": "true"})
+    await world.look()
+    assert world.condition("Degraded")["reason"] == "SecretUnreadable"
+
+
+async def test_without_the_api_nobody_is_told_of_its_keys(world: World) -> None:
+    world.spec({"dispatcher": {"api": {"enabled": False}}})
+    foreign = {"kind": "Secret", "metadata": {"name": "demo-api", "namespace": NAMESPACE}}
+    world.kube.put({**foreign, "data": encode_data({"api-key": "the-old-key publsh"})})
+    await world.settle()
+    await world.look()
+    assert world.condition("Degraded")["status"] == "False"
 
 
 async def test_a_secret_that_appears_after_the_look_is_not_overwritten(world: World) -> None:

@@ -83,6 +83,12 @@ def test_keys_that_cannot_be_used_are_refused_without_being_quoted(text: str) ->
     assert not text.strip() or text.split(maxsplit=1)[0] not in str(error.value)
 
 
+@pytest.mark.parametrize("wrong", ["short", "12345678 publsh", "# a comment"])
+def test_a_line_that_cannot_be_read_is_told_by_its_number(wrong: str) -> None:
+    with pytest.raises(InvalidInput, match="line 3 of API_KEY"):
+        parse(f"abcdefgh publish\n\n{wrong}\nijklmnop\n")
+
+
 def test_there_may_be_so_many_keys_and_not_one_more() -> None:
     lines = [f"key-number-{n}" for n in range(MAX_KEYS + 1)]
     parse("\n".join(lines[:-1]))
