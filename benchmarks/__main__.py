@@ -28,7 +28,9 @@ INTRODUCTION: Final = (
     "Written by `make bench`; do not edit. Every figure stands beside something measured in the same run on the same "
     "machine, because only the ratio travels. Processor seconds are user and system time of the processes named, with "
     "their descendants, from /proc; publishers and clients run in processes of their own, which are not counted but "
-    "share the cores. Loads go to 127.0.0.1 and to containers that the run started, and end by themselves."
+    "share the cores. Loads go to 127.0.0.1 and to containers that the run started, and end by themselves. Others may "
+    "use the machine: where the load average is well above the number of cores, rates, latencies and storms tell of "
+    "them as much as of this software, and processor seconds are dearer too, because caches are shared."
 )
 
 Figure = Callable[[Services], Awaitable[Section]]

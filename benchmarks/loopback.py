@@ -230,7 +230,7 @@ def _take_apart(batch: bytes) -> list[tuple[bytes, LogEntry]]:
 
 def _top_lines(profiler: cProfile.Profile) -> str:
     text = io.StringIO()
-    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(PROFILE_LINES)
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
     return text.getvalue()
 
 

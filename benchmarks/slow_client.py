@@ -1,17 +1,21 @@
 """Figure: what one client that reads nothing does to the latencies of all others."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.end_to_end import BODY_BYTES, all_arrived, load_generators, steady
 from benchmarks.measure import Latencies, median
-from benchmarks.plane import Services, running_plane
+from benchmarks.plane import Plane, Services, running_plane
 from benchmarks.processes import Child
 from benchmarks.report import Section, Table
 from pushcluster_contract.routing import RoutingMode
 
 AIM: Final = 1.2
 SLOW: Final = "user-0"
+ACKNOWLEDGED: Final = "pushcluster_dispatcher_acknowledged_total"
+DISPATCHED_WITHIN_S: Final = 30.0
+SETTLE_S: Final = 1.0
 SLOW_BODY_BYTES: Final = 16_000
 """Together more than its outbox and the sockets hold, so that the client stays paused for all of the measurement."""
 SLOW_MESSAGES: Final = 900
@@ -40,7 +44,7 @@ async def run(services: Services, load: Load) -> Section:
         for _ in range(load.rounds):
             before.append(await steady(clients, publisher, load.per_s, load.seconds))
             await clients.call("stall", numbers=[0])
-            await _publish_to_slow(publisher, plane.amqp_url)
+            await _publish_to_slow(publisher, plane)
             await publisher.call("open", url=plane.amqp_url, users=users[1:], body_bytes=BODY_BYTES)
             after.append(await steady(clients, publisher, load.per_s, load.seconds))
             await clients.call("observe", on=True)
@@ -49,11 +53,20 @@ async def run(services: Services, load: Load) -> Section:
     return build_section(before, after, load)
 
 
-async def _publish_to_slow(publisher: Child, url: str) -> None:
-    """Fill everything between the log and the client that reads nothing."""
-    await publisher.call("open", url=url, users=[SLOW], body_bytes=SLOW_BODY_BYTES)
+async def _publish_to_slow(publisher: Child, plane: Plane) -> None:
+    """Fill everything between the log and the client that reads nothing, and return when that is done.
+
+    What the flood itself costs the others is no matter of a client being slow.
+    """
+    (dispatcher,) = plane.dispatchers
+    before = await dispatcher.metric(ACKNOWLEDGED)
+    await publisher.call("open", url=plane.amqp_url, users=[SLOW], body_bytes=SLOW_BODY_BYTES)
     await publisher.call("burst", count=SLOW_MESSAGES)
     await publisher.call("wait_confirmed")
+    async with asyncio.timeout(DISPATCHED_WITHIN_S):
+        while await dispatcher.metric(ACKNOWLEDGED) < before + SLOW_MESSAGES:
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(SETTLE_S)
 
 
 def build_section(before: list[Latencies], after: list[Latencies], load: Load) -> Section:
