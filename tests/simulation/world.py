@@ -56,8 +56,8 @@ class World(Faults):
         self.owner = self.loop.owner
         self.keys = Keys(CLUSTER)
         # A walk that never comes leaves the repair of everything to copies, holes and resyncs.
-        self._walks = rng.random() < 0.6
-        self.limits = LIMITS if self._walks else replace(LIMITS, walk_round_s=1e6)
+        self.walks = rng.random() < 0.6
+        self.limits = LIMITS if self.walks else replace(LIMITS, walk_round_s=1e6)
         self._say = say
         self._numbers = 0
         self._slow_net = rng.random() < 0.3
@@ -189,7 +189,7 @@ class World(Faults):
         if rng.random() < 0.4:
             return broker_model.CopyFaults()
         lost, doubled, late, returned = (rng.choice((0.0, 0.1, 0.3)) for _ in range(4))
-        if not self._walks:
+        if not self.walks:
             lost = returned = 0.0  # nothing but the walk finds the last copy of all when that is lost
         return broker_model.CopyFaults(lost, doubled, late, returned)
 
