@@ -10,8 +10,7 @@ from typing import Final
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.topology import build_topology
 from pushcluster_dispatcher.amqp import Ingress, Services
-from pushcluster_dispatcher.api.app import build_app
-from pushcluster_dispatcher.api.connections import ApiServer
+from pushcluster_dispatcher.api.app import build_server
 from pushcluster_dispatcher.api.routes import Services as ApiServices
 from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.copies import Copies
@@ -105,7 +104,7 @@ async def _serve_api(
     redis = connect(settings.redis_url, name=f"dispatcher:{settings.pod_name}:api")
     services = ApiServices(broker, Users(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
     publishing = asyncio.create_task(broker.run())
-    server = ApiServer(build_app(services, api.keys, metrics), shutdown_timeout_s=CONFIRM_TIMEOUT_S)
+    server = build_server(services, api.keys, metrics, shutdown_timeout_s=CONFIRM_TIMEOUT_S)
     try:
         _log.info("API server", extra={"port": await server.start(settings.listen_host, api.port)})
         await stop.wait()

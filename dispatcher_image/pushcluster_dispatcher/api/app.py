@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from pushcluster_contract.api_keys import ApiKeys, Scope
+from pushcluster_dispatcher.api.connections import ApiServer, Screen, check_head
 from pushcluster_dispatcher.api.problems import Problem, translate
 from pushcluster_dispatcher.api.routes import Routes, Services
 from pushcluster_dispatcher.metrics import Metrics
@@ -13,8 +14,13 @@ from pushcluster_dispatcher.metrics import Metrics
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Application:
-    """Return the application to serve."""
+def build_server(services: Services, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
+    """Return the server of the API, not started yet."""
+    app = _build_app(services, keys, metrics)
+    return ApiServer(app, _build_screen(keys, metrics), shutdown_timeout_s=shutdown_timeout_s)
+
+
+def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Application:
     table = Routes(services).table()
     scopes = {(route.method, route.path): route.scope for route in table}
 
@@ -22,6 +28,7 @@ def build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Applic
     async def answer(request: web.Request, handler: _Next) -> web.StreamResponse:
         response: web.StreamResponse
         try:
+            check_head(request)
             _authorize(request, keys, scopes)
             response = await handler(request)
         except Exception as error:
@@ -36,6 +43,33 @@ def build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Applic
     return app
 
 
+def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
+    """Return what refuses a request with the header `Expect`, which aiohttp answers before any middleware runs.
+
+    Nobody without a key is asked for a body, and nothing else can be expected (RFC 9110, section 10.1.1).
+    """
+
+    def screen(request: web.BaseRequest) -> web.Response | None:
+        expectation = request.headers.get("Expect")
+        if expectation is None:
+            return None
+        if keys.scopes_of(request.headers.get("Authorization", "")) is None:
+            problem = _no_key()
+        elif request.version >= HttpVersion11 and expectation.lower() != "100-continue":
+            problem = Problem(HTTPStatus.EXPECTATION_FAILED, "the only expectation that can be met is 100-continue")
+        else:
+            return None
+        metrics.api_requests.labels(str(problem.status.value)).inc()
+        return translate(request, problem)
+
+    return screen
+
+
+def _no_key() -> Problem:
+    detail = "the request needs the header Authorization: Bearer <key>"
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
+
+
 def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str], Scope | None]) -> None:
     """Raise Problem unless the request's key allows it; what is not there is told to those with a key alone."""
     resource = request.match_info.route.resource
@@ -45,11 +79,7 @@ def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str]
         return
     allowed = keys.scopes_of(request.headers.get("Authorization", ""))
     if allowed is None:
-        raise Problem(
-            HTTPStatus.UNAUTHORIZED,
-            "the request needs the header Authorization: Bearer <key>",
-            {"WWW-Authenticate": "Bearer"},
-        )
+        raise _no_key()
     if scope is not None and scope not in allowed:
         raise Problem(
             HTTPStatus.FORBIDDEN,

@@ -1,17 +1,18 @@
 """Sockets of the API: bounds and time limits that hold before anybody has shown a key."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
-from pushcluster_dispatcher.api.problems import build_problem, encode_response
+from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
 """Open connections of one dispatcher's API; one more is answered 503 and closed."""
 MAX_HEAD_BYTES: Final = 16_384
-"""Request line and headers of a connection's first request, which nobody vouches for."""
+"""Request line and headers of one request."""
 MAX_LINE_BYTES: Final = 8_190
 """Request line, or one header, of any request."""
 MAX_HEADERS: Final = 128
@@ -21,17 +22,28 @@ LINGERING_S: Final = 2.0
 """How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
 BACKLOG: Final = 256
 
+Screen = Callable[[web.BaseRequest], web.Response | None]
+"""Returns the answer to a request that is refused before aiohttp looks at it."""
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_TOO_LARGE: Final = f"a request's head has at most {MAX_HEAD_BYTES} bytes"
 
 
 class BoundedConnection(web.RequestHandler):
-    """aiohttp's connection, which sees nothing of the first request before its head is whole."""
+    """aiohttp's connection, with a bound on heads.
 
-    __slots__ = ("_head",)
+    Nothing is seen of the first request, for which nobody vouches yet, before its head is whole. Of a later one at most
+    one read of the socket more than MAX_HEAD_BYTES is held before it is refused, here or by `check_head`.
+    """
+
+    __slots__ = ("_head", "_later_head_bytes", "_latest_body")
 
     def __init__(self, manager: web.Server, **limits: Any) -> None:
         super().__init__(manager, **limits)
         self._head: bytearray | None = bytearray()
+        self._later_head_bytes = 0
+        self._latest_body: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -45,7 +57,15 @@ class BoundedConnection(web.RequestHandler):
             if end < 0 or head_bytes > MAX_HEAD_BYTES:
                 return
             data, self._head = bytes(self._head), None
+        requests = self._request_count
+        in_head = self._latest_body is None or self._latest_body.is_eof()
         super().data_received(data)
+        if self._request_count != requests:
+            self._later_head_bytes, self._latest_body = 0, self._messages[-1][1]
+        elif in_head:
+            self._later_head_bytes += len(data)
+            if self._later_head_bytes > MAX_HEAD_BYTES:
+                self._refuse()
 
     def handle_error(
         self,
@@ -62,10 +82,18 @@ class BoundedConnection(web.RequestHandler):
     def _refuse(self) -> None:
         self._head = bytearray()
         transport = self.transport
-        if transport is not None:
+        is_answering = self._current_request is not None or self._messages
+        if transport is not None and not is_answering:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            transport.write(encode_response(status, f"a request's head has at most {MAX_HEAD_BYTES} bytes"))
+            transport.write(encode_response(status, _TOO_LARGE))
         self.force_close()
+
+
+def check_head(request: web.Request) -> None:
+    """Raise Problem when the request's head is larger than MAX_HEAD_BYTES."""
+    fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in request.raw_headers)
+    if len(f"{request.method} {request.raw_path} HTTP/1.1\r\n\r\n") + fields > MAX_HEAD_BYTES:
+        raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
 
 
 class _Refusal(asyncio.Protocol):
@@ -77,17 +105,30 @@ class _Refusal(asyncio.Protocol):
         transport.close()
 
 
+def _screened(handle: _Handler, screen: Screen) -> _Handler:
+    async def handle_request(request: web.BaseRequest) -> web.StreamResponse:
+        refusal = screen(request)
+        return await handle(request) if refusal is None else refusal
+
+    return handle_request
+
+
 class ApiServer:
     """Serves an application from `start` to `close`."""
 
-    def __init__(self, app: web.Application, *, shutdown_timeout_s: float) -> None:
+    def __init__(self, app: web.Application, screen: Screen, *, shutdown_timeout_s: float) -> None:
+        self.app = app
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
+        self._screen = screen
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port. Raises OSError when it is taken."""
         loop = asyncio.get_running_loop()
         await self._runner.setup()
+        server = self._runner.server
+        if server is not None:
+            server.request_handler = _screened(server.request_handler, self._screen)
         self._listener = await loop.create_server(self._new_connection, host, port, backlog=BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])
 

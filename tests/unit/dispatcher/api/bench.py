@@ -19,8 +19,7 @@ from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.outcomes import OutcomeReport
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.sessions import SessionEntry
-from pushcluster_dispatcher.api.app import build_app
-from pushcluster_dispatcher.api.connections import ApiServer
+from pushcluster_dispatcher.api.app import build_server
 from pushcluster_dispatcher.api.routes import Services
 from pushcluster_dispatcher.explain import LogFacts
 from pushcluster_dispatcher.metrics import Metrics
@@ -150,12 +149,11 @@ async def running_bench() -> AsyncIterator[Bench]:
     replies.opened("replies.test")
     broker, users, metrics = PlayedBroker(replies=replies), PlayedUsers(), Metrics()
     services = Services(broker, users, replies, RoutingMode.SESSION, lambda: "made-up")
-    app = build_app(services, ApiKeys.parse(KEYS, name="KEYS"), metrics)
-    server = ApiServer(app, shutdown_timeout_s=1)
+    server = build_server(services, ApiKeys.parse(KEYS, name="KEYS"), metrics, shutdown_timeout_s=1)
     try:
         port = await server.start(HOST, 0)
         async with aiohttp.ClientSession(f"http://{HOST}:{port}") as client:
-            yield Bench(client, app, port, broker, users, replies, metrics)
+            yield Bench(client, server.app, port, broker, users, replies, metrics)
     finally:
         await server.close()
 

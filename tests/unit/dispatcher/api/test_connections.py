@@ -9,8 +9,8 @@ import pytest
 from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.api import connections
-from pushcluster_dispatcher.api.app import build_app
-from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES, ApiServer
+from pushcluster_dispatcher.api.app import build_server
+from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES
 from pushcluster_dispatcher.api.routes import Services
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.replies import Replies
@@ -21,10 +21,9 @@ GOOD = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nConte
 
 
 @asynccontextmanager
-async def running_server() -> AsyncIterator[int]:
+async def running_server(metrics: Metrics | None = None) -> AsyncIterator[int]:
     services = Services(PlayedBroker(), PlayedUsers(), Replies(lambda: "c"), RoutingMode.SESSION, lambda: "made-up")
-    app = build_app(services, ApiKeys.parse(KEY, name="KEY"), Metrics())
-    server = ApiServer(app, shutdown_timeout_s=1)
+    server = build_server(services, ApiKeys.parse(KEY, name="KEY"), metrics or Metrics(), shutdown_timeout_s=1)
     try:
         yield await server.start(HOST, 0)
     finally:
@@ -134,6 +133,83 @@ async def test_a_connection_without_a_key_ends_with_its_first_answer(port: int) 
     for line in ("GET /v1/users/alice/sessions", "GET /openapi.json"):
         request = f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
         assert (await exchange(port, request * 2)).count(b"HTTP/1.1 ") == 1
+
+
+def expecting(expectation: str, *, path: str = PATH, key: str = KEY, version: str = "1.1") -> bytes:
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    return (
+        f"POST {path} HTTP/{version}\r\nHost: a\r\n{authorization}Expect: {expectation}\r\nContent-Length: 2\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("expectation", ["foo", "100-continue"])
+@pytest.mark.parametrize("path", [PATH, "/v1/elsewhere"])
+async def test_without_a_key_nothing_is_expected_of_the_api(port: int, expectation: str, path: str) -> None:
+    response = await exchange(port, expecting(expectation, path=path, key="") + b"hi", GOOD)
+    assert is_problem(response, 401)
+    assert response.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_body_is_asked_for_once_the_key_is_known(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(expecting("100-Continue"))
+    async with asyncio.timeout(5):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hi")
+        assert b" 202 " in await reader.readline()
+    writer.close()
+
+
+@pytest.mark.parametrize("expectation", ["foo", "100-continue"])
+async def test_http_1_0_knows_no_expectations(port: int, expectation: str) -> None:
+    assert (await answer(port, expecting(expectation, version="1.0") + b"hi")).startswith(b"HTTP/1.0 202 ")
+
+
+async def test_what_else_is_expected_is_refused_and_counted() -> None:
+    metrics = Metrics()
+    async with running_server(metrics) as port:
+        response = await exchange(port, expecting("foo") + b"hi", GOOD)
+    assert is_problem(response, 417)
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert metrics.api_requests.labels("417")._value.get() == 1
+
+
+async def test_the_bound_on_heads_holds_for_every_request_of_a_connection(port: int) -> None:
+    line = b"x-a: " + b"y" * 1_000 + b"\r\n"
+    large = b"GET /v1/users/alice/sessions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n%b\r\n"
+    response = await exchange(port, GOOD, large % (KEY.encode(), line * 20))
+    first, _, second = response.partition(b"}")
+    assert b" 202 " in first
+    assert is_problem(second, 431)
+
+
+async def test_a_later_head_without_an_end_is_given_up(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(GOOD)
+    assert b" 202 " in await reader.readline()
+    await reader.readuntil(b"}")
+    writer.write(b"GET / HTTP/1.1\r\n")
+    for _ in range(MAX_HEAD_BYTES // 1_000 + 1):
+        writer.write(b"x-a: " + b"y" * 1_000 + b"\r\n")
+        await writer.drain()
+    async with asyncio.timeout(5):
+        assert is_problem(await reader.read(), 431)
+    writer.close()
+
+
+async def test_a_body_counts_for_no_head(port: int) -> None:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 40000\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection(HOST, port)
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            writer.write(head)
+            for _ in range(40):
+                writer.write(b"x" * 1_000)
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert b" 202 " in await reader.readline()
+            await reader.readuntil(b"}")
+    writer.close()
 
 
 async def test_so_many_connections_and_not_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
