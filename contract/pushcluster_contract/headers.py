@@ -20,6 +20,11 @@ _BROKER_HEADERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-c
 _BROKER_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 
 
+def is_forwarded(name: str) -> bool:
+    """Tell whether a producer's header of this name may reach the client."""
+    return name == TRACEPARENT or name.startswith(FORWARDED_PREFIX)
+
+
 def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
     """Return the producer headers that reach the client: `x-…` and `traceparent`, with text values.
 
@@ -28,7 +33,7 @@ def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
     """
     forwarded: dict[str, str] = {}
     for name, value in headers.items():
-        if name != TRACEPARENT and not name.startswith(FORWARDED_PREFIX):
+        if not is_forwarded(name):
             continue
         if name in _BROKER_HEADERS or name.startswith(_BROKER_PREFIXES):
             continue

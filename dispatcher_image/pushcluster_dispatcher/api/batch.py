@@ -8,10 +8,10 @@ from typing import Any, Final, cast
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import FORWARDED_PREFIX, TRACEPARENT, select_forwarded
+from pushcluster_contract.headers import is_forwarded
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
-from pushcluster_dispatcher.api.publication import Publication, check_content_type
+from pushcluster_dispatcher.api.publication import Publication, check_content_type, check_headers
 from pushcluster_dispatcher.parse import parse_expiration
 
 MAX_BATCH_MESSAGES: Final = 500
@@ -88,13 +88,11 @@ def _parse_expiration(value: object) -> int | None:
 def _parse_headers(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise InvalidInput("field 'headers' is not a JSON object")
-    for name, text in cast(dict[str, object], value).items():
-        _text(name, "headers")
-        if name != TRACEPARENT and not name.startswith(FORWARDED_PREFIX):
+    headers = cast(dict[str, object], value)
+    for name in headers:
+        if not is_forwarded(name):
             raise InvalidInput(f"header {name[:100]!r} does not reach clients: only x-… and traceparent do")
-        if isinstance(text, str):
-            _text(text, "headers")
-    return select_forwarded(value)
+    return check_headers(headers)
 
 
 def _optional_text(fields: Mapping[str, object], name: str) -> str | None:

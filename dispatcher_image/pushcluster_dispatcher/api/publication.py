@@ -8,7 +8,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import DESTINATION
+from pushcluster_contract.headers import DESTINATION, is_forwarded, select_forwarded
 from pushcluster_contract.outcomes import ReplyAddress
 
 MAX_CONTENT_TYPE_BYTES: Final = 255
@@ -39,6 +39,14 @@ class Publication:
             correlation_id=None if reply is None else reply.correlation_id,
             headers={DESTINATION: str(self.destination), **self.headers},
         )
+
+
+def check_headers(headers: Mapping[str, object]) -> dict[str, str]:
+    """Return the headers that reach the client. Raises InvalidInput past the limits and for what is not printable."""
+    for name, value in headers.items():
+        if is_forwarded(name) and not (name.isprintable() and (not isinstance(value, str) or value.isprintable())):
+            raise InvalidInput(f"header {name[:100]!r} is not printable Unicode")
+    return select_forwarded(headers)
 
 
 def check_content_type(content_type: str) -> str:

@@ -9,11 +9,10 @@ from aiohttp import web
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import FORWARDED_PREFIX, select_forwarded
 from pushcluster_contract.ids import check_message_id, check_session_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api.problems import Problem
-from pushcluster_dispatcher.api.publication import Publication, check_content_type
+from pushcluster_dispatcher.api.publication import Publication, check_content_type, check_headers
 from pushcluster_dispatcher.parse import parse_expiration
 
 BODY_TIMEOUT_S: Final = 10.0
@@ -96,10 +95,7 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
 
 
 def _select_headers(request: web.Request) -> dict[str, str]:
-    given: dict[str, object] = {}
-    for name in map(str.lower, request.headers):
-        if not name.startswith(_PROXY_PREFIXES):
-            value = given[name] = ", ".join(request.headers.getall(name))
-            if name.startswith(FORWARDED_PREFIX) and not value.isprintable():
-                raise InvalidInput(f"header {name[:100]!r} is not printable UTF-8")
-    return select_forwarded(given)
+    names = dict.fromkeys(map(str.lower, request.headers))
+    return check_headers(
+        {name: ", ".join(request.headers.getall(name)) for name in names if not name.startswith(_PROXY_PREFIXES)}
+    )
