@@ -70,7 +70,7 @@ def build_rejected(delivery: Delivery, rejection: Rejection, *, bare: bool = Fal
     """Return the producer's properties with the reason added.
 
     Left out are `expiration` (it must not vanish here), `user_id` (the broker compares it with who publishes),
-    `reply_to` (nobody answers) and, past MAX_HEADER_BYTES or when `bare`, the producer's headers.
+    `reply_to` (the dispatcher has answered) and, past MAX_HEADER_BYTES or when `bare`, the producer's headers.
     """
     old = delivery.properties
     headers: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """pika's asyncio connection with three of its protected steps replaced, each for a reason that was met in practice.
 
-All are held by tests against a real broker, so that a new pika which changes them is noticed.
+Besides, `read_in_large_pieces` sets a constant of asyncio's transport, and amqp_channel.py replaces `basic_cancel`.
+What is replaced is held by tests against a real broker, so that a new pika which changes it is noticed.
 """
 
 import struct
