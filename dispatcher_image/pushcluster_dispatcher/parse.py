@@ -187,12 +187,7 @@ def _check_body(body: bytes) -> bytes:
 def _parse_destination(value: object) -> Destination:
     if value is None:
         raise InvalidInput(f"header {DESTINATION!r} is missing")
-    return _cached_destination(_text(value, f"header {DESTINATION!r}"))
-
-
-@lru_cache(maxsize=4_096)
-def _cached_destination(text: str) -> Destination:
-    return Destination.parse(text)
+    return Destination.parse(_text(value, f"header {DESTINATION!r}"))
 
 
 def _select_forwarded(headers: Mapping[str, object]) -> Mapping[str, str] | None:

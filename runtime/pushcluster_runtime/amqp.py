@@ -124,11 +124,6 @@ class Amqp:
             self._connection.close()
         await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
 
-    @property
-    def unsent_bytes(self) -> int:
-        """What waits in this process for the broker to read it."""
-        return self._connection.unsent_bytes if self._connection is not None else 0
-
     def _check_silence(self) -> None:
         """Cut the connection when the broker has not answered for too long; look again soon when it has.
 

@@ -52,12 +52,6 @@ class Connection(AsyncioConnection):
         """The largest frame that was agreed on, in bytes."""
         return self._body_max_length + FRAME_OVERHEAD_BYTES
 
-    @property
-    def unsent_bytes(self) -> int:
-        """What waits in this process for the socket."""
-        waiting = sum(map(len, self._unsent or ()))
-        return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
-
     def send(self, frames: bytes) -> None:
         """Send encoded frames behind everything that was sent before."""
         self._output_marshaled_frames((frames,))

@@ -45,11 +45,6 @@ class Outlet:
             return None
         return channel
 
-    @property
-    def unsent_bytes(self) -> int:
-        """What waits in this process for the broker to read it."""
-        return 0 if self._amqp is None else self._amqp.unsent_bytes
-
     async def open_channel(self) -> AmqpChannel:
         """Return the channel, waiting for it if need be."""
         while (channel := self.channel) is None:
