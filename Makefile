@@ -62,7 +62,7 @@ test-simulation: $(VENV)/.ready ## Seeded schedules of faults: make test-simulat
 .PHONY: chaos
 chaos: $(VENV)/.ready ## Kill and restart everything under traffic, in every mode; ends with the delivery checker's table.
 	@$(PYTHON) -m local_cluster images --only data-plane
-	@$(BIN)/pytest tests/chaos $(ARGS)
+	@$(BIN)/pytest tests/chaos --all-faults $(ARGS)
 
 .PHONY: test-integration
 test-integration: $(VENV)/.ready page/node_modules/.package-lock.json ## The tests against real Redis, RabbitMQ and Chromium.

@@ -1,8 +1,23 @@
-"""Prints the checker's reports after the run."""
+"""Chooses the fault runs, and prints the checker's reports after them."""
+
+from itertools import cycle, product
+from typing import Final
 
 import pytest
 
+from pushcluster_contract.routing import RoutingMode
 from tests.chaos import report
+
+FAULTS: Final = ("kill_gateway", "kill_dispatcher", "kill_redis", "restart_rabbitmq", "change_mode")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every fault, and every mode, once; with `--all-faults` every fault in every mode."""
+    if "fault" not in metafunc.fixturenames or "mode" not in metafunc.fixturenames:
+        return
+    every = metafunc.config.getoption("--all-faults")
+    runs = list(product(FAULTS, RoutingMode)) if every else list(zip(FAULTS, cycle(RoutingMode), strict=False))
+    metafunc.parametrize(("fault", "mode"), runs)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

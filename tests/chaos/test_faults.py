@@ -1,9 +1,6 @@
 """Promises 1, 2 and 4 under traffic, with real processes: nothing confirmed is lost, reordered or silently missing."""
 
 import time
-from typing import Final
-
-import pytest
 
 from pushcluster_contract.routing import RoutingMode
 from tests.chaos import report
@@ -12,11 +9,7 @@ from tests.chaos.run import MESSAGES, run
 from tests.support.containers import Services
 from tests.support.planes import Plane
 
-FAULTS: Final = ("kill_gateway", "kill_dispatcher", "kill_redis", "restart_rabbitmq", "change_mode")
 
-
-@pytest.mark.parametrize("mode", RoutingMode)
-@pytest.mark.parametrize("fault", FAULTS)
 async def test_nothing_that_was_confirmed_is_lost(
     mode: RoutingMode, fault: str, plane: Plane, services: Services
 ) -> None:

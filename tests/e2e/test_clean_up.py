@@ -13,7 +13,7 @@ import redis.asyncio
 from demo.install import OPERATOR, OPERATOR_NAMESPACE
 from demo.kubectl import run
 from demo.publish import publish_http
-from demo.story import connect
+from demo.story import connect, connect_elsewhere
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.sessions import SessionEntry
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
@@ -193,14 +193,14 @@ async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Vic
 
     The dead process's own list names the new session too, as if both had written at once: the fence has to hold.
     """
-    again = await _connect_elsewhere(victim)
+    again = await connect_elsewhere(victim.pc.access, victim.user, victim.pod)
     await again.subscribe(USER_QUEUE, id="0")
 
     keys = Keys(victim.pc.access.cluster)
     dead = SessionEntry.parse((await victim.entry() or b"").decode()).incarnation
     await victim.store.sadd(keys.gateway(dead), encode_member(victim.user, again.session))
 
-    late_task = asyncio.create_task(_connect_elsewhere(victim))
+    late_task = asyncio.create_task(connect_elsewhere(victim.pc.access, victim.user, victim.pod))
     since = await asyncio.to_thread(delete_frozen, victim)
     await victim.seconds_until_gone(since, BOUND_S)
     late = await late_task
@@ -229,15 +229,6 @@ async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) 
     await asyncio.to_thread(eventually, counted, within_s=40, what="status.sessions.removedTotal has grown")
     assert await asyncio.to_thread(_removal_events, victim.pc) > removals
     assert await asyncio.to_thread(_removal_metric, victim.pc) > metric
-
-
-async def _connect_elsewhere(victim: Victim) -> StompClient:
-    for _ in range(40):
-        client = await connect(victim.pc.access, victim.user)
-        if client.gateway != victim.pod:
-            return client
-        await client.disconnect()
-    raise AssertionError(f"the Service never left {victim.pod}")
 
 
 def _removal_events(pc: PushCluster) -> int:
