@@ -11,6 +11,7 @@ import uvloop
 from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 from pushcluster_contract.topology import (
     PUSH_EXCHANGE,
     Binding,
@@ -279,12 +280,12 @@ async def test_a_message_with_unreadable_properties_arrives_and_the_next_one_too
     assert (received[1].properties.headers or {})["a"] == "b"
 
 
-async def test_a_large_body_comes_through_in_pieces(amqp: Amqp) -> None:
+async def test_the_largest_body_that_the_broker_takes_comes_through_in_pieces(amqp: Amqp) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     received: list[Delivery] = []
     await channel.consume("plain", received.append, no_ack=True)
-    body = bytes(range(256)) * 2_000
+    body = bytes(range(256)) * (BROKER_MAX_MESSAGE_BYTES // 256)
     await publish(channel, "plain", body)
     await eventually(lambda: received, within_s=10)
     assert received[0].body == body
