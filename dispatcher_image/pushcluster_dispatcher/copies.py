@@ -6,6 +6,7 @@ broker takes messages again every gateway is told to look at its users' logs.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Protocol
@@ -14,7 +15,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.batch import BATCH_TYPE, Address, encode_batch, encode_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
 from pushcluster_contract.log import encode_headers
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
@@ -36,6 +37,8 @@ TRANSIENT: Final = 1
 
 _PROPERTIES: Final = Template(BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT))
 _TO_ALL_GATEWAYS: Final = Copy(BROADCAST_EXCHANGE, "")
+
+_log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -144,7 +147,12 @@ class Copies:
     def _publish(self, parcel: _Parcel) -> None:
         if not parcel.body:
             parcel.body, parcel.copies = encode_batch(parcel.copies), []
-        outcome = self._hand_over(parcel)
+        try:
+            outcome = self._hand_over(parcel)
+        except InvalidInput:
+            _log.exception("a copy that AMQP cannot carry", extra={"routing_key": parcel.to.routing_key})
+            self._lose(parcel)
+            return
         if outcome is None:
             self._leave_out(parcel)
             return
@@ -180,6 +188,9 @@ class Copies:
             parcel.to, parcel.fell_back = parcel.to.fallback, True
             self._publish(parcel)
             return
+        self._lose(parcel)
+
+    def _lose(self, parcel: _Parcel) -> None:
         self._metrics.copies_lost.inc(parcel.count)
         self._release(parcel)
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import check_session_id
 from pushcluster_contract.sessions import SessionEntry
 
 CACHED_ENTRIES: Final = 16_384
@@ -40,9 +41,21 @@ class Refused:
 
 
 def parse_sessions(raw: RawSessions) -> Mapping[str, SessionEntry]:
-    """Return session id → entry, without entries that this version cannot read."""
+    """Return session id → entry, without those that this version cannot read."""
     pairs: Iterable[tuple[bytes, bytes]] = zip(raw[::2], raw[1::2], strict=True)
-    return {sid.decode(): entry for sid, text in pairs if (entry := _parse_entry(text)) is not None}
+    return {
+        sid: entry
+        for raw_sid, text in pairs
+        if (sid := _parse_session_id(raw_sid)) is not None and (entry := _parse_entry(text)) is not None
+    }
+
+
+def _parse_session_id(raw: bytes) -> str | None:
+    try:
+        return check_session_id(raw.decode())
+    except (InvalidInput, UnicodeDecodeError):
+        _log.exception("unreadable session id", extra={"session": repr(raw[:200])})
+        return None
 
 
 @lru_cache(maxsize=CACHED_ENTRIES)

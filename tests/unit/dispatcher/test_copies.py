@@ -7,7 +7,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.batch import parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES, MAX_BODY_BYTES
 from pushcluster_contract.log import LogEntry
@@ -41,6 +41,7 @@ class PlayedOutlet:
     open: list[asyncio.Future[Outcome]] = field(default_factory=list)
     takes: bool = True
     gone: bool = False
+    unencodable: str | None = None
     lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -54,6 +55,8 @@ class PlayedOutlet:
         assert isinstance(properties, Template)
         if self.gone:
             raise Unavailable("gone")
+        if routing_key == self.unencodable:
+            raise InvalidInput("AMQP cannot carry this")
         self.properties.append(properties)
         self.bodies.append(body)
         found = [parse_copy(body, position).body.decode() for _, position in parse_batch(body)]
@@ -244,6 +247,23 @@ async def test_copies_that_went_with_the_connection_are_looked_for_after_the_nex
     played.outlet.gone = False
     played.copies.opened()
     assert played.outlet.published[-1] == ("push.broadcast", "", [])
+
+
+async def test_a_copy_that_amqp_cannot_carry_is_lost_and_holds_back_no_other() -> None:
+    played = bench()
+    played.outlet.unencodable = KEY_1
+    await played.send((message(), entry(SID_1, SID_2)))
+    assert played.outlet.published == [("amq.topic", KEY_2, ["hi"])]
+    assert (played.count("copies_lost"), played.copies._held_bytes) == (1, 0)
+
+
+async def test_a_session_whose_id_has_another_form_is_left_out() -> None:
+    played = bench()
+    appended = entry(SID_1)
+    text = appended.sessions[1]
+    strange = (b"UPPER", text, b"\xff" * 26, text, *appended.sessions)
+    await played.send((message(reply=ReplyAddress("answers")), appended._replace(sessions=strange)))
+    assert played.outlet.published == [("amq.topic", KEY_1, ["hi"])]
 
 
 async def test_long_session_lists_are_planned_without_being_remembered() -> None:
