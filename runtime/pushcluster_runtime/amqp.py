@@ -140,6 +140,9 @@ class Amqp:
 
     def _set_blocked(self, *, blocked: bool) -> None:
         self._blocked = blocked
+        if not blocked:
+            for channel in self._channels:
+                channel.unblocked(self._loop.time())
         self.on_blocked(blocked)
         _log.warning("RabbitMQ blocks publishers" if blocked else "RabbitMQ takes publishes again")
 

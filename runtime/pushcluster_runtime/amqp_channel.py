@@ -208,6 +208,10 @@ class AmqpChannel:
             return f"no confirm within {CONFIRM_TIMEOUT_S:g} s"
         return ""
 
+    def unblocked(self, now: float) -> None:
+        """The broker reads from the connection again: what it did not answer meanwhile is no silence of its."""
+        self._answered_at = self._confirmed_at = now
+
     async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
         """Run one of pika's methods that report to a callback; raises Unavailable when the channel goes meanwhile."""
         if self.lost.done():

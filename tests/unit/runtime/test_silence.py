@@ -1,0 +1,87 @@
+"""When a broker that says nothing is given up. No broker: what it has told, and when, is played."""
+
+import asyncio
+from typing import Any, cast
+
+from pika.spec import BasicProperties
+
+from pushcluster_runtime.amqp import Amqp
+from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S, AmqpChannel
+
+
+class PlayedConnection:
+    """What a channel asks of pika's connection."""
+
+    consumers: dict[tuple[int, str], Any]
+    frame_max = 131_072
+
+    def send(self, frames: bytes) -> None:
+        """Take a publish, and never confirm it."""
+
+
+class PlayedChannel:
+    """What a channel asks of pika's."""
+
+    is_open = True
+    channel_number = 1
+
+    def __init__(self) -> None:
+        self.connection = PlayedConnection()
+
+    def add_on_close_callback(self, callback: object) -> None:
+        """Stay open."""
+
+    def basic_cancel(self) -> None:
+        """Is not called."""
+
+    def queue_delete(self, queue: str, callback: object) -> None:
+        """Take a call, and never answer it."""
+
+
+class Bench:
+    """A connection with one channel, whose clock the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.amqp = Amqp()
+        self.channel = AmqpChannel(cast(Any, PlayedChannel()))
+        clock = cast(Any, self)
+        self.amqp._loop = self.channel._loop = clock
+        self.amqp._channels.add(self.channel)
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    def find_silence(self) -> str:
+        return self.channel.find_silence(self.now, blocked=self.amqp.blocked)
+
+    def block(self, *, for_s: float) -> None:
+        self.amqp._set_blocked(blocked=True)
+        self.now += for_s
+        assert self.find_silence() == "", "a broker that does not read has nothing to answer"
+        self.amqp._set_blocked(blocked=False)
+
+
+async def test_a_broker_that_read_nothing_for_long_has_its_full_time_for_confirms_afterwards() -> None:
+    bench = Bench()
+    bench.channel.publish("", "queue", b"", BasicProperties(), mandatory=False)
+    bench.block(for_s=10 * CONFIRM_TIMEOUT_S)
+    bench.now += CONFIRM_TIMEOUT_S
+    assert bench.find_silence() == ""
+    bench.now += 0.001
+    assert bench.find_silence() == "no confirm within 30 s"
+
+
+async def test_a_broker_that_read_nothing_for_long_has_its_full_time_for_answers_afterwards() -> None:
+    bench = Bench()
+    call = asyncio.create_task(bench.channel.delete_queue("queue"))
+    await asyncio.sleep(0)
+    bench.block(for_s=10 * ANSWER_TIMEOUT_S)
+    bench.now += ANSWER_TIMEOUT_S
+    assert bench.find_silence() == ""
+    bench.now += 0.001
+    assert bench.find_silence() == "no answer within 15 s"
+    call.cancel()
