@@ -79,12 +79,19 @@ class Outcomes:
                     self._tell(subscription, *asked, outcome)
 
     def _read(self, subscription: ClientSubscription, entry: LogEntry) -> ReplyRequest | None:
-        """Return what the producer asks of this session, None when it asks nothing of it."""
+        """Return what the producer asks of this subscription, None when it asks nothing of it.
+
+        A session tells once: the oldest of its subscriptions to the destination speaks for the others.
+        """
         try:
             request = ReplyRequest.parse(entry.reply)
         except InvalidInput:
             return None
-        return request if subscription.client.sid in request.sessions else None
+        client = subscription.client
+        if client.sid not in request.sessions:
+            return None
+        same = (each for each in client.subscriptions.values() if each.destination == subscription.destination)
+        return request if next(same, None) is subscription else None
 
     def _await_acknowledgement(self, subscription: ClientSubscription, entry: LogEntry, request: ReplyRequest) -> None:
         asked = subscription.asked = subscription.asked if subscription.asked is not None else {}

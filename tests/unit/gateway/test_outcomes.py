@@ -155,6 +155,34 @@ async def test_a_message_that_is_published_again_tells_its_new_asker(server: Run
     assert not server.services.subscriptions[0].asked
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [("auto", "client", MessageOutcome.WRITTEN), ("client", "auto", MessageOutcome.ACKED)],
+)
+async def test_a_session_with_two_subscriptions_tells_of_the_older_one_alone(
+    server: RunningServer, alice: StompClient, first: str, second: str, outcome: MessageOutcome
+) -> None:
+    await alice.subscribe("/user/queue/demo", id="one", ack=first)
+    await alice.subscribe("/user/queue/demo", id="two", ack=second)
+    push(server, alice.session)
+    for message in await alice.next_messages(2):
+        if "ack" in message.headers:
+            await alice.ack(message, receipt=True)
+    await eventually(lambda: told(server), within_s=5)
+    push(server, alice.session, expires_ms=1)
+    await eventually(lambda: len(told(server)) >= 2, within_s=5)
+    assert told(server) == [outcome, MessageOutcome.EXPIRED]
+
+
+async def test_when_the_older_subscription_ends_the_next_one_tells(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo", id="one")
+    await alice.subscribe("/user/queue/demo", id="two", ack="client")
+    await alice.unsubscribe("one")
+    push(server, alice.session)
+    await alice.ack(await alice.next_message(), receipt=True)
+    assert told(server) == [MessageOutcome.ACKED]
+
+
 async def test_an_address_that_cannot_be_read_harms_nothing(server: RunningServer, alice: StompClient) -> None:
     await alice.subscribe("/user/queue/demo")
     server.services.push("alice", b"hi", reply="garbage")
