@@ -28,9 +28,9 @@ from pushcluster_runtime.amqp import Outcome, Template
 
 MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
 """Copies of the whole process that the broker has not confirmed; past it partitions wait for room."""
-CACHED_ROUTES: Final = 8_192
-"""Users' addresses and plans that are remembered: some megabytes."""
-CACHED_SESSIONS_BYTES: Final = 1_024
+CACHED_ROUTES: Final = 4_096
+"""Users' addresses and plans that are remembered: at most about four kilobytes both."""
+CACHED_SESSIONS_BYTES: Final = 512
 """Session entries that are longer are planned anew each time, so that the memory above stays bounded."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
@@ -104,7 +104,7 @@ class Copies:
             return (_TO_ALL_GATEWAYS,)
         if not sessions:
             return ()
-        if len(sessions) == 2 or sum(map(len, sessions)) <= CACHED_SESSIONS_BYTES:
+        if sum(map(len, sessions)) <= CACHED_SESSIONS_BYTES:
             return self._plan(destination, sessions)
         return self._make_plan(destination, sessions)
 

@@ -26,8 +26,8 @@ from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import Reply, pack, pack_bulk
 from pushcluster_runtime.store import DIGESTS, SOURCES
 
-CACHED_USERS: Final = 4_096
-"""Users' destinations whose keys are remembered, a partition: about half a kilobyte each."""
+CACHED_USERS: Final = 512
+"""Users' destinations whose keys are remembered, a partition: at most about 2.5 kilobytes each."""
 
 _KEYS: Final = 4
 """KEYS of `lua/append.lua`; one more with a message id."""

@@ -10,8 +10,10 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import check_session_id
 from pushcluster_contract.sessions import SessionEntry
 
-CACHED_ENTRIES: Final = 16_384
-"""Session entries that are remembered parsed: some megabytes."""
+CACHED_ENTRIES: Final = 8_192
+"""Session entries that are remembered parsed: about a kilobyte each."""
+CACHED_ENTRY_BYTES: Final = 256
+"""Entries that are longer are parsed anew each time, so that the memory above stays bounded."""
 
 RawSessions = tuple[bytes, ...]
 """A user's sessions as Redis has them: session id, entry, session id, entry, …"""
@@ -58,11 +60,17 @@ def _parse_session_id(raw: bytes) -> str | None:
         return None
 
 
-@lru_cache(maxsize=CACHED_ENTRIES)
 def _parse_entry(text: bytes) -> SessionEntry | None:
+    return _cached_entry(text) if len(text) <= CACHED_ENTRY_BYTES else _read_entry(text)
+
+
+def _read_entry(text: bytes) -> SessionEntry | None:
     """Return an entry, or nothing for one that this version cannot read: its gateway catches up from the log."""
     try:
         return SessionEntry.parse(text.decode())
     except (InvalidInput, UnicodeDecodeError):
         _log.exception("unreadable session entry", extra={"entry": repr(text[:200])})
         return None
+
+
+_cached_entry = lru_cache(maxsize=CACHED_ENTRIES)(_read_entry)
