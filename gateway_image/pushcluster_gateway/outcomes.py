@@ -4,8 +4,9 @@ Costs nothing for messages that nobody asks about. What is told may be lost, and
 log and the client's own acknowledgements do not depend on it.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import StreamId
@@ -13,6 +14,9 @@ from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.metrics import Metrics
+
+if TYPE_CHECKING:
+    from pushcluster_gateway.client import Client
 
 MAX_UNTAKEN: Final = 10_000
 """Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
@@ -39,7 +43,9 @@ class Outcomes:
         self._pod_name = pod_name
         self._metrics = metrics
         self._call_later = call_later
-        self._untaken: list[_Untaken] = []
+        self._untaken: dict[Client, deque[_Untaken]] = {}
+        """Without the messages' bodies, in the order in which the client's socket takes them."""
+        self._untaken_count = 0
         self._planned = False
 
     def wrote(self, subscription: ClientSubscription, entry: LogEntry) -> None:
@@ -49,9 +55,11 @@ class Outcomes:
             return
         if subscription.machine.window is not None:
             self._await_acknowledgement(subscription, entry, request)
-        elif len(self._untaken) < MAX_UNTAKEN:
-            end_offset = subscription.client.socket.outbox.end_offset
-            self._untaken.append(_Untaken(subscription, entry, request, end_offset))
+        elif self._untaken_count < MAX_UNTAKEN:
+            client = subscription.client
+            untaken = _Untaken(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
+            self._untaken.setdefault(client, deque()).append(untaken)
+            self._untaken_count += 1
             self._plan(0.0)
         else:
             self._metrics.outcomes_dropped += 1
@@ -109,13 +117,15 @@ class Outcomes:
 
     def _look(self) -> None:
         self._planned = False
-        untaken, self._untaken = self._untaken, []
-        for each in untaken:
-            client = each.subscription.client
-            if client.socket.sample_accepted() >= each.end_offset:
-                self._tell(each.subscription, each.entry, each.request, MessageOutcome.WRITTEN)
-            elif not client.ended:
-                self._untaken.append(each)
+        for client, waiting in list(self._untaken.items()):
+            accepted = client.socket.sample_accepted()
+            while waiting and waiting[0].end_offset <= accepted:
+                taken = waiting.popleft()
+                self._untaken_count -= 1
+                self._tell(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
+            if not waiting or client.ended:
+                self._untaken_count -= len(waiting)
+                del self._untaken[client]
         if self._untaken:
             self._plan(LOOK_AGAIN_S)
 

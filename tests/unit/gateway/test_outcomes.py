@@ -6,6 +6,7 @@ from typing import Any
 import jwt
 import pytest
 
+from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
@@ -82,6 +83,50 @@ async def test_what_the_socket_has_not_taken_is_not_said_to_be_written(
     await eventually(lambda: looks >= 3, within_s=5)
     assert told(server) == []
     monkeypatch.undo()
+    await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
+
+
+async def test_each_look_asks_a_socket_once_however_many_messages_it_has_not_taken(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    socket, outcomes = server.services.clients[0].socket, server.services.outcomes
+    accepted = socket.sample_accepted()
+    samples: list[int] = []
+
+    def sample() -> int:
+        samples.append(accepted)
+        return accepted
+
+    monkeypatch.setattr(type(socket), "sample_accepted", lambda _: sample())
+    ids = [push(server, alice.session) for _ in range(50)]
+    samples.clear()
+    outcomes._look()
+    assert len(samples) == 1
+    (waiting,) = outcomes._untaken.values()
+    assert [each.entry.body for each in waiting] == [b""] * 50, "the messages themselves are not kept"
+    monkeypatch.undo()
+    await alice.next_messages(50)
+    await eventually(lambda: len(told(server)) == 50, within_s=5)
+    assert [report.message_id for _, report in server.services.reports] == list(map(str, ids))
+    assert not outcomes._untaken
+
+
+async def test_what_waited_for_a_socket_that_is_gone_is_forgotten(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes_module, "MAX_UNTAKEN", 2)
+    async with connected(server.url, token=TOKEN) as other:
+        await other.subscribe("/user/queue/demo")
+        socket = server.services.clients[1].socket
+        with monkeypatch.context() as patch:
+            patch.setattr(type(socket), "sample_accepted", lambda _: 0)
+            push(server, other.session)
+            push(server, other.session)
+            await other.abort_socket()
+            await eventually(lambda: server.services.left and not server.services.outcomes._untaken, within_s=5)
+    await alice.subscribe("/user/queue/other")
+    push(server, alice.session, destination=Destination("queue", "other"))
     await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
 
 
