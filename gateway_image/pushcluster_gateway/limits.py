@@ -35,6 +35,9 @@ class Limits:
     max_head_bytes: int = 16_384
     """Command and headers of one STOMP frame; a JWT must fit."""
 
+    max_read_bytes: int = 262_144
+    """What one read of a socket may bring (asyncio): it is held whole while frames of it wait for calls under way."""
+
     max_headers: int = 64
     """Header lines of one STOMP frame."""
 

@@ -1,6 +1,6 @@
 """Bytes from a client to frames, incrementally: any split of the bytes gives the same frames.
 
-Holds at most `max_frame_bytes` of an unfinished frame besides the bytes that were given last. Nothing but
+Holds at most `max_frame_bytes` of an unfinished frame besides what one read of the socket has brought. Nothing but
 ProtocolViolation is ever raised, and after it the parser is not used again.
 """
 
@@ -48,8 +48,12 @@ class FrameParser:
         return len(self._buffer)
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes, however split. Raises FrameTooLarge when nobody took the frames of those before."""
-        max_bytes = 2 * self._limits.max_frame_bytes
+        """Take bytes, however split. Raises FrameTooLarge when nobody took the frames of those before.
+
+        Allowed is one read of the socket, the WebSocket message that it ends, and the frame that was unfinished.
+        """
+        limits = self._limits
+        max_bytes = limits.max_read_bytes + 2 * limits.max_frame_bytes + limits.max_head_bytes
         if self.held_bytes + len(data) > max_bytes:
             raise FrameTooLarge("what waits to be handled", max_bytes)
         self._buffer += data

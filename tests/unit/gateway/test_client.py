@@ -7,6 +7,7 @@ from contextlib import suppress
 import jwt
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
@@ -463,6 +464,31 @@ async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended
             call()
         await client.subscribe("/user/queue/demo", id="last")
         assert holds[:2] == ["held", "released"]
+
+
+async def test_a_burst_of_small_frames_waits_for_the_calls_before_it_and_is_not_called_too_large(
+    server: RunningServer,
+) -> None:
+    async with connected(server.url, token=token()) as client:
+        services = server.services
+        services.hold_calls = True
+        pairs = [
+            f"SUBSCRIBE\nid:{n}\ndestination:/user/queue/demo\n\n\0UNSUBSCRIBE\nid:{n}\n\n\0".encode()
+            for n in range(3_600)
+        ]
+        burst = b"".join(
+            Frame(Opcode.TEXT, b"".join(pairs[start : start + 700])).serialize(mask=True)
+            for start in range(0, 3_600, 700)
+        )
+        assert LIMITS.max_read_bytes - 30_000 < len(burst) <= LIMITS.max_read_bytes
+        socket = services.clients[0].socket
+        assert isinstance(socket, WebSocketConnection)
+        socket.data_received(burst)  # as one read brings it
+        assert len(services.held_calls) == LIMITS.max_calls_in_flight
+        services.hold_calls = False
+        for call in services.held_calls:
+            call()
+        await client.subscribe("/user/queue/demo", id="last")
 
 
 async def test_a_client_that_is_refused_while_its_input_is_held_can_still_answer_the_close() -> None:

@@ -15,6 +15,7 @@ JUDGED_BY = {
     "connect_timeout_s": "test_a_client_that_never_connects_is_closed",
     "close_timeout_s": "test_a_client_that_does_not_answer_the_close_is_cut",
     "max_frame_bytes": "test_a_message_in_many_fragments_has_the_same_limit",
+    "max_read_bytes": "test_what_waits_is_bounded_by_one_read_and_what_was_unfinished_before_it",
     "max_head_bytes": "test_a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not",
     "max_headers": "test_before_connect",
     "max_subscriptions": "test_after_connect",

@@ -178,8 +178,13 @@ def test_the_limit_of_headers_is_exact() -> None:
     assert parse(b"ACK\n" + b"".join(b"h%d:v\n" % n for n in range(5)) + b"\n\0")[1] is None
 
 
-def test_bytes_that_nobody_takes_are_refused() -> None:
-    parser = FrameParser(LIMITS)
-    parser.receive(b"x" * 400)
+def test_what_waits_is_bounded_by_one_read_and_what_was_unfinished_before_it() -> None:
+    limits = Limits(max_frame_bytes=200, max_head_bytes=100, max_read_bytes=1_000)
+    parser = FrameParser(limits)
+    parser.receive(b"SEND\n\n" + b"x" * 199)
+    assert parser.next_frame() is None
+    parser.receive(b"x" * 1_200)
+    assert parser.held_bytes == 1_399
+    parser.receive(b"x" * 101)
     with pytest.raises(FrameTooLarge):
         parser.receive(b"x")
