@@ -35,6 +35,8 @@ class Keyspace:
     """Every entry that the log of a key ever had, with its fate."""
     expiries: dict[str, tuple[int, Fate]] = field(default_factory=dict)
     """When the log of a key expires as a whole, ms, and what that makes of its entries."""
+    noted: dict[str, list[tuple[int, StreamId]]] = field(default_factory=dict)
+    """By meta, when `sent` moved and whereto, ms; nothing that was lost since."""
     _undo: list[list[Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -48,6 +50,8 @@ class Keyspace:
 
     def lose(self, commands: int) -> None:
         """The newest so many commands have not happened."""
+        if commands:
+            self.noted.clear()
         for _ in range(commands):
             for undo in reversed(self._undo.pop()):
                 undo()
@@ -60,6 +64,7 @@ class Keyspace:
                 if entry.fate is Fate.KEPT:
                     entry.fate = Fate.WIPED
         self.data.clear()
+        self.noted.clear()
         self._undo.clear()
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
@@ -182,12 +187,13 @@ class Keyspace:
             moved = 1
         if meta.get("sent", StreamId(0, 0)) < sent <= meta["newest"]:
             meta["sent"] = sent
+            self.noted.setdefault(keys[0], []).append((now, sent))
         cursor = meta.get("cursor")
         if cursor is None or keys[1] not in self.data:
             return moved
         if cursor == meta["newest"]:
             self._expire_at(keys[1], now + keep_ms, Fate.WINDOW)
-        old = max(now - keep_ms, 0)
+        old = max(now - keep_ms, 0)  # no log here is as long as ARGV[4], past which Redis trims whole nodes alone
         first_kept = StreamId(cursor.ms, cursor.seq + 1) if cursor.ms < old else StreamId(old, 0)
         log: list[Item] = self._touch(keys[1], [])
         kept = [item for item in log if item.id >= first_kept]
@@ -203,6 +209,7 @@ class Keyspace:
 
     def _forget(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
         found = 0
+        self.noted.pop(keys[0], None)
         for key in keys[:2]:
             if key in self.data:
                 self._touch(key, None)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -109,15 +110,36 @@ def _write_what_was_written() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "copy", copy)
 
 
-def _hide_gaps() -> AbstractContextManager[Any]:
+def _change_heads(header: str, wrong: Callable[[Any], Any]) -> AbstractContextManager[Any]:
     original = MessageEncoder.encode_head
 
-    def encode_head(
-        self: MessageEncoder, message_id: StreamId, *, redelivered: bool = False, recovered: bool | None = None
-    ) -> bytes:
-        return original(self, message_id, redelivered=redelivered, recovered=None if recovered is None else True)
+    def encode_head(self: MessageEncoder, message_id: StreamId, **headers: Any) -> bytes:
+        if header in headers:
+            headers[header] = wrong(headers[header])
+        return original(self, message_id, **headers)
 
     return patch.object(MessageEncoder, "encode_head", encode_head)
+
+
+def _cry_wolf() -> AbstractContextManager[Any]:
+    original = Subscription.registered
+
+    def registered(self: Subscription, log: Any) -> list[Any]:
+        outputs = original(self, log)
+        self._recovered = None if self._recovered is None else False
+        return outputs
+
+    return patch.object(Subscription, "registered", registered)
+
+
+def _forget_what_was_sent() -> AbstractContextManager[Any]:
+    original = ClientSubscription.cursor_to_flush
+
+    def cursor_to_flush(self: ClientSubscription) -> tuple[StreamId, StreamId] | None:
+        move = original(self)
+        return None if move is None else (move[0], StreamId(0, 0))
+
+    return patch.object(ClientSubscription, "cursor_to_flush", cursor_to_flush)
 
 
 def _ignore_a_lost_lease() -> AbstractContextManager[Any]:
@@ -161,7 +183,10 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "the cursor jumps over what is not acknowledged": _jump_over_unacknowledged,
     "holes are not noticed": _miss_holes,
     "what was written is written again": _write_what_was_written,
-    "gaps are not told": _hide_gaps,
+    "gaps are not told": partial(_change_heads, "recovered", lambda told: None if told is None else True),
+    "every resume is told a gap": _cry_wolf,
+    "duplicates are not marked": partial(_change_heads, "redelivered", lambda told: False),
+    "nobody notes what was sent": _forget_what_was_sent,
     "no resync after a lost lease": _ignore_a_lost_lease,
     "no resync after any doubt about the lease": _ignore_a_restarted_redis,
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,

@@ -149,6 +149,7 @@ class World(Faults):
     def _come_again(self) -> None:
         """Promise 3: what was delivered is not replayed to who does not ask for it."""
         self.loop.run(self.loop.time() + FLUSHED_S)
+        self._look_at_notes()
         self.trace("everybody comes again")
         before = {id(record) for history in self._histories.values() for record in history.subscriptions}
         for device in self.devices:
@@ -162,11 +163,23 @@ class World(Faults):
                     first = record.seen[0]
                     self.failures.append(f"{user} {destination}: {first.id} is replayed to {record.device}")
 
+    def _look_at_notes(self) -> None:
+        """Redis knows how far everybody was sent to."""
+        for (user, destination), history in self._histories.items():
+            meta = self.redis.keyspace.data.get(self.keys.meta(user, Destination.parse(destination)), {})
+            for record in history.subscriptions:
+                newest = record.seen[-1].id if record.open and record.seen else ZERO_ID
+                if newest > meta.get("sent", ZERO_ID):
+                    self.failures.append(f"{user} {destination}: nobody has noted that {record.device} got {newest}")
+
     def judge(self) -> Report:
         """Return what the checker says."""
         for (user, destination), history in self._histories.items():
-            key = self.keys.log(user, Destination.parse(destination))
-            history.log = self.redis.keyspace.history.get(key, [])
+            parsed, keyspace = Destination.parse(destination), self.redis.keyspace
+            history.log = keyspace.history.get(self.keys.log(user, parsed), [])
+            history.fates_known = True
+            noted = keyspace.noted.get(self.keys.meta(user, parsed), ())
+            history.noted = [((at_ms - EPOCH_MS) / 1_000, sent) for at_ms, sent in noted]
         for body in self.broker.rejected:
             user, _, rest = body.decode().partition("/")
             self.history(user, "/" + rest.partition("#")[0]).rejected.add(body.decode())

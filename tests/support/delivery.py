@@ -74,6 +74,8 @@ class Subscribed:
     acknowledges: bool = False
     """Ack modes `client` and `client-individual`."""
     last_message_id: StreamId | None = None
+    asked_at: float = 0.0
+    """When SUBSCRIBE was sent."""
     subscribed_at: float | None = None
     """When its RECEIPT came."""
     recovered: bool | None = None
@@ -95,10 +97,14 @@ class History:
     attempts: list[Attempt] = field(default_factory=list)
     log: list[Entry] = field(default_factory=list)
     """In the order of appends."""
+    fates_known: bool = False
+    """`log` holds what has left it too; else nobody can say that `recovered:false` was needless."""
     subscriptions: list[Subscribed] = field(default_factory=list)
     """In the order of SUBSCRIBE."""
     rejected: set[str] = field(default_factory=set)
     """Bodies that went to `push.rejected`."""
+    noted: list[tuple[float, StreamId]] = field(default_factory=list)
+    """From when on Redis knew, without a break to the end, that everything up to this id was sent to somebody."""
 
 
 @dataclass(slots=True)
@@ -118,20 +124,25 @@ class Report:
     """Seen again by the same device."""
     unmarked: int = 0
     """Of those, without `redelivered:true`."""
+    wrongly_unmarked: int = 0
+    """Of those, under a message-id that Redis knew as sent when SUBSCRIBE came (`History.noted`)."""
     renumbered: int = 0
     """Of those, under another message-id."""
     reordered: int = 0
     unexpected: int = 0
     signalled_gaps: int = 0
     unsignalled_gaps: int = 0
+    needless_gaps: int = 0
+    """`recovered:false` where nothing is missing: a client fetches everything again for nothing."""
     outrun: int = 0
     """Signalled gaps of an open subscription behind a faster session of the same user (see `Fate.WINDOW`)."""
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost, reordered, unexpected or missing in silence."""
-        return not (self.lost or self.reordered or self.unexpected or self.unsignalled_gaps)
+        """Whether nothing was lost, reordered, unexpected, missing in silence, or told wrongly."""
+        offences = self.lost, self.reordered, self.unexpected, self.unsignalled_gaps
+        return not any((*offences, self.needless_gaps, self.wrongly_unmarked))
 
     def note(self, kind: str, example: str) -> None:
         """Count one offence."""
@@ -172,11 +183,14 @@ class _Judge:
     def judge(self) -> None:
         self._judge_log()
         known: dict[str, set[str]] = {}
+        known_ids: dict[str, set[StreamId]] = {}
         for number, subscription in enumerate(self._history.subscriptions):
             name = f"{self._name} subscription {number} of {subscription.device}"
             of_device = known.setdefault(subscription.device, set())
             before = set(of_device)
             self._judge_frames(name, subscription, of_device)
+            self._judge_marks(name, subscription, known_ids.setdefault(subscription.device, set()))
+            self._judge_signals(name, subscription)
             self._judge_holes(name, subscription, before)
         self._judge_user()
 
@@ -227,6 +241,36 @@ class _Judge:
                 report.note("reordered", f"{name}: {frame.body!r} came after a later message")
             known.add(frame.body)
             newest_index = max(newest_index, index)
+
+    def _judge_marks(self, name: str, subscription: Subscribed, known: set[StreamId]) -> None:
+        """What comes again says so; `known` are the ids that its device has seen so far."""
+        for frame in subscription.seen:
+            if frame.id in known and not frame.redelivered:
+                noted_at = min((at for at, sent in self._history.noted if sent >= frame.id), default=None)
+                if noted_at is not None and noted_at < subscription.asked_at:
+                    self._report.note("wrongly_unmarked", f"{name}: {frame.id} {frame.body!r}, noted at {noted_at:.2f}")
+            known.add(frame.id)
+
+    def _judge_signals(self, name: str, subscription: Subscribed) -> None:
+        """`recovered:false` stands only where something is missing, or where the log was lost with its numbers."""
+        gone_with_its_numbers = {Fate.VANISHED, Fate.WIPED}
+        log = self._history.log
+        if not self._history.fates_known or any(each.forgotten or each.fate in gone_with_its_numbers for each in log):
+            return
+        last = subscription.last_message_id or ZERO_ID
+        if subscription.recovered is False and not subscription.seen and not self._is_gone(last, None):
+            self._report.note("needless_gaps", f"{name}: the RECEIPT, and nothing after {last} is gone")
+        for frame in subscription.seen:
+            if frame.recovered is False and not self._is_gone(last, frame.id):
+                self._report.note("needless_gaps", f"{name}: {frame.id}, and nothing is missing after {last}")
+            last = frame.id
+
+    def _is_gone(self, after: StreamId, before: StreamId | None) -> bool:
+        """Whether an entry between these two has left the log."""
+        return any(
+            entry.id > after and (before is None or entry.id < before) and entry.fate is not Fate.KEPT
+            for entry in self._history.log
+        )
 
     def _judge_holes(self, name: str, subscription: Subscribed, before: set[str]) -> None:
         """Nothing that a subscription had to get is missing, or it was told so."""

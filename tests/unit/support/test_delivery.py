@@ -123,6 +123,54 @@ def test_a_duplicate_without_its_mark_is_counted() -> None:
     assert (report.duplicated, report.unmarked) == (1, 1)
 
 
+def test_a_duplicate_without_its_mark_is_an_offence_when_redis_knew_before_the_subscribe() -> None:
+    old = Subscribed("phone", seen=seen(1, 2))
+    new = Subscribed("phone", asked_at=5.0, seen=seen(2), open=True)
+    one = history(2, old, new)
+    for noted, offences in (((4.0, at(1)), 0), ((6.0, at(2)), 0), ((4.0, at(2)), 1)):
+        one.noted = [noted]
+        report = judge(one)
+        assert (report.wrongly_unmarked, report.ok) == (offences, not offences)
+    new.seen = seen(2, redelivered=True)
+    assert judge(one).ok
+
+
+def test_what_another_device_has_seen_needs_no_mark() -> None:
+    one = history(1, Subscribed("phone", seen=seen(1)), Subscribed("laptop", asked_at=5.0, seen=seen(1), open=True))
+    one.noted = [(4.0, at(1))]
+    assert judge(one).ok
+
+
+def test_a_gap_that_is_told_where_nothing_is_missing_is_an_offence() -> None:
+    old = Subscribed("phone", seen=seen(1, 2))
+    new = Subscribed("phone", last_message_id=at(2), seen=seen(3, recovered=False), open=True)
+    one = history(3, old, new)
+    assert judge(one).ok, "who knows what was in the log before"
+    one.fates_known = True
+    report = judge(one)
+    assert (report.needless_gaps, report.ok) == (1, False)
+
+
+def test_a_receipt_that_tells_a_gap_where_nothing_is_missing_is_an_offence() -> None:
+    old = Subscribed("phone", seen=seen(1, 2))
+    new = Subscribed("phone", last_message_id=at(2), recovered=False, open=True)
+    one = history(2, old, new)
+    one.fates_known = True
+    assert judge(one).needless_gaps == 1
+
+
+def test_a_gap_that_is_told_where_an_entry_has_left_the_log_is_not_needless() -> None:
+    old = Subscribed("phone", seen=seen(1))
+    new = Subscribed("phone", last_message_id=at(1), seen=seen(3, recovered=False), open=True)
+    for fate in (Fate.LIMITS, Fate.WINDOW):
+        one = history(3, old, new)
+        one.fates_known = True
+        one.log[1].fate = fate
+        assert judge(one).needless_gaps == 0
+    one.log[1].fate, one.log[0].fate = Fate.KEPT, Fate.WINDOW
+    assert judge(one).needless_gaps == 1
+
+
 def test_the_same_message_twice_in_one_subscription_is_out_of_order() -> None:
     assert judge(history(2, Subscribed("phone", seen=seen(1, 2, 1), open=True))).reordered == 1
 
