@@ -35,6 +35,9 @@ FRAME_OVERHEAD_BYTES: Final = _FRAME_BYTES + len(_END)
 UNREADABLE_HEADER: Final = "pc-unreadable"
 """The only header of a delivery whose own properties could not be read; its value says why."""
 
+MAX_WHOLE_BYTES: Final = 1_048_576
+"""Bodies up to this are looked at again with every read until they are there; pika takes larger ones frame by frame."""
+
 INCOMPLETE: Final = -1
 """The rest of the message has not arrived yet."""
 FOREIGN: Final = -2
@@ -103,9 +106,9 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
     if len(data) < header + _CONTENT_BYTES:
         return INCOMPLETE
     kind, channel_too, header_size, class_id, _, missing = _CONTENT.unpack_from(data, header)
-    if kind != spec.FRAME_HEADER or channel_too != channel or class_id != _CLASS:
+    if kind != spec.FRAME_HEADER or channel_too != channel or class_id != _CLASS or missing > MAX_WHOLE_BYTES:
         return FOREIGN
-    body = b""
+    parts: list[tuple[int, int]] = []
     position = header + _FRAME_BYTES + header_size + 1
     while missing > 0:
         if len(data) < position + _FRAME_BYTES:
@@ -114,7 +117,7 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
         if kind != spec.FRAME_BODY or channel_too != channel:
             return FOREIGN
         first = position + _FRAME_BYTES
-        body += data[first : first + part]
+        parts.append((first, first + part))
         position = first + part + 1
         missing -= part
     if len(data) < position:
@@ -130,6 +133,7 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
     except UnicodeDecodeError:
         return FOREIGN
     properties = data[header + _CONTENT_BYTES : header + _FRAME_BYTES + header_size]
+    body = b"".join([data[first:end] for first, end in parts])
     return position, channel, Delivery(delivery_tag, exchange, routing_key, redelivered & 1 == 1, properties, body, tag)
 
 

@@ -1,6 +1,7 @@
 """The short way in and out, held against pika's own encoder and decoder."""
 
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pika.spec import Basic, BasicProperties
 from pushcluster_runtime.amqp_frames import (
     FOREIGN,
     INCOMPLETE,
+    MAX_WHOLE_BYTES,
     UNREADABLE_HEADER,
     Delivery,
     Template,
@@ -115,6 +117,25 @@ def test_a_delivery_is_what_pika_reads(
 def test_every_cut_of_a_delivery_is_incomplete() -> None:
     data = b"".join(deliver(b"x" * 100, properties=BasicProperties(headers={"a": "b"})))
     assert {scan_delivery(data[:end], 0) for end in range(11, len(data))} == {INCOMPLETE}
+
+
+def test_a_delivery_of_just_the_limit_is_read_whole_and_a_larger_one_is_left_to_pika() -> None:
+    for size, whole in ((MAX_WHOLE_BYTES, True), (MAX_WHOLE_BYTES + 1, False)):
+        method = Basic.Deliver("1.queue", 7, False, "push", "alice")
+        body = bytes(size)
+        found = scan_delivery(b"".join(frames_of(3, method, BasicProperties(), body, FRAME_MAX)), 0)
+        assert isinstance(found, tuple) == whole
+        assert found == FOREIGN or (isinstance(found, tuple) and found[2].body == body)
+
+
+def test_what_has_not_wholly_arrived_is_not_copied() -> None:
+    method = Basic.Deliver("1.queue", 7, False, "push", "alice")
+    data = b"".join(frames_of(3, method, BasicProperties(), bytes(MAX_WHOLE_BYTES), FRAME_MAX))[:-1]
+    tracemalloc.start()
+    assert scan_delivery(data, 0) == INCOMPLETE
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10_000
 
 
 @pytest.mark.parametrize(
