@@ -36,7 +36,7 @@ from pushcluster_contract.log import NO_HEADERS, LogEntry
 
 BATCH_TYPE: Final = "pushcluster.copies"
 """AMQP's property `type`."""
-VERSION: Final = 1
+VERSION: Final = 2
 
 _VERSION_BYTE: Final = bytes([VERSION])
 _HEAD: Final = struct.Struct(">BBBBHHIQQQ")
