@@ -122,7 +122,7 @@ def service_addresses(children: Children, component: str) -> dict[str, int]:
 
 def _value(entry: Manifest, pod: PodIdentity, children: Children) -> str:
     if "value" in entry:
-        return str(entry["value"])
+        return _expand(entry["name"], str(entry["value"]))
     match entry["valueFrom"]:
         case {"secretKeyRef": {"name": name, "key": key}}:
             return children.values("Secret", name)[key]
@@ -135,6 +135,13 @@ def _value(entry: Manifest, pod: PodIdentity, children: Children) -> str:
         case {"fieldRef": {"fieldPath": "metadata.namespace"}}:
             return pod.namespace
     raise LocalRunError(f"variable {entry['name']} comes from {entry['valueFrom']}, which a local run does not know")
+
+
+def _expand(name: str, value: str) -> str:
+    """Take `$$` for one `$`, as the kubelet does; it would also fill in `$(OTHER)`, which no child uses."""
+    if "$(" in value.replace("$$", ""):
+        raise LocalRunError(f"variable {name} refers to another one, which a local run does not know")
+    return value.replace("$$", "$")
 
 
 def _volume_files(volume: Manifest, children: Children) -> Mapping[str, str]:

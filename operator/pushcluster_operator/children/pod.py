@@ -59,8 +59,12 @@ def build_spread(inputs: Inputs, component: Component) -> list[Manifest]:
 
 
 def variable(name: str, value: object) -> Manifest:
-    """Return an environment variable with a plain value."""
-    return {"name": name, "value": str(value)}
+    """Return an environment variable with a plain value.
+
+    The kubelet would put another variable, such as an address with its password, in the place of `$(NAME)`; it takes
+    `$$` for one `$`.
+    """
+    return {"name": name, "value": str(value).replace("$", "$$")}
 
 
 def from_field(name: str, path: str) -> Manifest:

@@ -43,6 +43,16 @@ def test_a_variable_is_filled_as_the_kubelet_would_fill_it() -> None:
     ) == {"PLAIN": "1", "NAME": "demo-gateway-0", "UID": "uid-1", "NAMESPACE": "team", "KEY": "secret"}
 
 
+def test_two_dollar_signs_are_one_as_for_the_kubelet() -> None:
+    assert variables({"name": "TEXT", "value": "$$(PLAIN) $5 $$$$ $"}) == {"TEXT": "$(PLAIN) $5 $$ $"}
+
+
+@pytest.mark.parametrize("value", ["$(PLAIN)", "$$$(PLAIN)"])
+def test_a_reference_to_another_variable_is_an_error_and_not_left_as_it_is(value: str) -> None:
+    with pytest.raises(LocalRunError, match="TEXT"):
+        variables({"name": "TEXT", "value": value})
+
+
 def test_a_source_that_is_not_understood_is_an_error_and_not_left_out() -> None:
     with pytest.raises(LocalRunError, match="NODE"):
         variables({"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})

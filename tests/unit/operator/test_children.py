@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from local_run.pods import Children, PodIdentity, read_environment
 from pushcluster_contract import env
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, SESSIONS_PER_USER
 from pushcluster_contract.tokens import KEYS_DIRECTORY
@@ -285,6 +286,20 @@ def test_an_issuers_address_reaches_the_gateways_with_its_authorities() -> None:
     assert auth_sources(chosen) == [
         {"name": "ca", "optional": True, "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
     ]
+
+
+@pytest.mark.parametrize("text", ["$(PUSHCLUSTER_REDIS_URL)", "$$(PUSHCLUSTER_REDIS_URL)", "a$b$"])
+def test_what_the_author_writes_refers_to_no_other_variable(text: str) -> None:
+    jwks = {"url": f"https://issuer.example/{text}"}
+    auth = {"algorithm": "RS256", "jwks": jwks, "issuer": text, "audiences": [text]}
+    gateway = children({"gateway": {"auth": auth}})["Deployment/demo-gateway"]
+    values = environment(gateway)
+    written = text.replace("$", "$$")
+    assert values[env.JWKS_URL] == f"https://issuer.example/{written}"
+    assert values[env.JWT_ISSUER] == values[env.JWT_AUDIENCES] == written
+    plain = {"env": [entry for entry in container(gateway)["env"] if "value" in entry]}
+    read = read_environment(plain, PodIdentity("demo-gateway-0", "uid", "team"), Children(()))
+    assert read[env.JWT_ISSUER] == text
 
 
 def test_public_keys_in_a_secret_are_mounted() -> None:
