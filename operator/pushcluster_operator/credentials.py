@@ -1,8 +1,8 @@
 """The secrets of one PushCluster: made once, read back ever after.
 
 What a Secret holds is the truth: a value that somebody put there is used and rolled out like one of ours, a missing
-one is made anew. So deleting a generated Secret rotates it. The API keys are several and written by people, so they are
-kept even when one of them cannot be read (held.py says what waits for that).
+one is made anew. So deleting a generated Secret rotates it. The API keys and the key of tokens are written by people
+too, so they are kept even when they cannot be used (held.py and referenced.py say so).
 """
 
 import base64
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
-from pushcluster_contract.tokens import HS256_KEY, MIN_HS256_BYTES
+from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_operator.manifest import decode_data
 from pushcluster_operator.names import Names
 
@@ -24,7 +24,6 @@ SECRET_BYTES: Final = 32
 API_KEY: Final = "api-key"
 
 _USABLE: Final = re.compile(r"[!-~]{8,255}", re.ASCII)
-_USABLE_HS256: Final = re.compile(rf"[!-~]{{{MIN_HS256_BYTES},255}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +41,20 @@ class Credentials:
     def recover(cls, names: Names, secrets: Mapping[str, Mapping[str, Any]], entropy: Entropy) -> Self:
         """Return what the live Secrets (by name) hold, and new values for what they do not."""
 
-        def value(secret: str, key: str, is_usable: Callable[[str], object] = _USABLE.fullmatch) -> str:
+        def value(secret: str, key: str) -> str:
             held = decode_data(secrets.get(secret, {})).get(key, "")
-            return held if is_usable(held) else generate_secret(entropy)
+            return held if _USABLE.fullmatch(held) else generate_secret(entropy)
+
+        def written(secret: str, key: str) -> str:
+            return read_as_it_stands(secrets.get(secret, {}), key) or generate_secret(entropy)
 
         return cls(
             erlang_cookie=value(names.rabbitmq, "erlang-cookie"),
             rabbitmq_password=value(names.rabbitmq, "password"),
             producer_password=value(names.rabbitmq, "producer-password"),
             redis_password=value(names.redis, "password"),
-            jwt_key=value(names.jwt, HS256_KEY, _USABLE_HS256.fullmatch),
-            api_key=_read_api_keys(secrets.get(names.api, {})) or generate_secret(entropy),
+            jwt_key=written(names.jwt, HS256_KEY),
+            api_key=written(names.api, API_KEY),
         )
 
     def blank(self, names: Names, secrets: Collection[str]) -> Self:
@@ -68,9 +70,9 @@ class Credentials:
         return replace(self, **dict.fromkeys((each for name in secrets for each in fields.get(name, ())), ""))
 
 
-def _read_api_keys(secret: Mapping[str, Any]) -> str:
-    """Return the API keys as they stand there, "" when there are none; bytes that are no UTF-8 become surrogates."""
-    text = base64.b64decode((secret.get("data") or {}).get(API_KEY) or "").decode(errors="surrogateescape")
+def read_as_it_stands(secret: Mapping[str, Any], key: str) -> str:
+    """Return a value with its line ends, "" when it is absent or blank; bytes that are no UTF-8 become surrogates."""
+    text = base64.b64decode((secret.get("data") or {}).get(key) or "").decode(errors="surrogateescape")
     return text if text.strip() else ""
 
 

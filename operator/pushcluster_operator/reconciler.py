@@ -121,7 +121,7 @@ class Reconciler:
     def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> tuple[Inputs, list[Trouble]]:
         names = Names.of(cluster.identity)
         credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
-        troubles = find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets)
+        troubles = find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets, names.jwt)
         released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
         inputs = Inputs(cluster, credentials, self.images, released)
         return inputs, [*troubles, *find_unreadable(inputs).values()]

@@ -1,10 +1,11 @@
-"""What is wrong with the Secrets that an author refers to: in words, before a gateway misses them."""
+"""What is wrong with the Secrets from which gateways check tokens: in words, before a gateway misses them."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, MIN_HS256_BYTES
+from pushcluster_operator.credentials import read_as_it_stands
 from pushcluster_operator.manifest import decode_data
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.spec_auth import Auth, SecretKey
@@ -13,11 +14,18 @@ Secrets = Mapping[str, Mapping[str, Any]]
 """Secrets by name, as the API server gives them."""
 
 
-def find_auth_troubles(auth: Auth, secrets: Secrets) -> list[Trouble]:
-    """Return what keeps gateways from checking tokens as `spec.gateway.auth` asks."""
+def find_auth_troubles(auth: Auth, secrets: Secrets, generated: str) -> list[Trouble]:
+    """Return what keeps gateways from checking tokens as `spec.gateway.auth` asks.
+
+    `generated` names the Secret of the key that the operator makes where there is none; people write into it too.
+    """
     troubles: list[Trouble | None] = []
     if auth.secret_name is not None:
-        troubles.append(_check_shared_key(auth.secret_name, secrets))
+        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
+        troubles.append(_check_shared_keys(auth.secret_name, secrets, mend))
+    elif auth.generates_key and read_as_it_stands(secrets.get(generated, {}), HS256_KEY):
+        mend = f"write at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
+        troubles.append(_check_shared_keys(generated, secrets, mend))
     if auth.jwks.secret is not None:
         troubles.append(_check_jwks(auth.jwks.secret, secrets))
     if auth.jwks.ca_secret is not None:
@@ -25,8 +33,7 @@ def find_auth_troubles(auth: Auth, secrets: Secrets) -> list[Trouble]:
     return [trouble for trouble in troubles if trouble is not None]
 
 
-def _check_shared_key(name: str, secrets: Secrets) -> Trouble | None:
-    mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
+def _check_shared_keys(name: str, secrets: Secrets, mend: str) -> Trouble | None:
     if name not in secrets:
         return Trouble("SecretMissing", f"Secret {name} does not exist; create it: {mend}")
     data = decode_data(secrets[name])

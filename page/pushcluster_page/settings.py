@@ -40,7 +40,8 @@ class Settings:
         users = tuple(user.strip() for user in environ.get("PAGE_USERS", "alice,bob").split(","))
         if not all(users) or len(set(users)) != len(users):
             raise InvalidSettings("PAGE_USERS must be different user ids parted by commas, such as alice,bob")
-        jwt_key = _required(environ, "PAGE_JWT_KEY")
+        # Gateways leave the line end out too.
+        jwt_key = _required(environ, "PAGE_JWT_KEY").rstrip("\r\n")
         if len(jwt_key.encode()) < MIN_JWT_KEY_BYTES:
             raise InvalidSettings(f"PAGE_JWT_KEY must have at least {MIN_JWT_KEY_BYTES} bytes")
         stompjs_dir = Path(_required(environ, "PAGE_STOMPJS_DIR"))

@@ -10,7 +10,7 @@ import pytest
 from local_run.pods import Children, PodIdentity, read_environment
 from pushcluster_contract import env
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, SESSIONS_PER_USER
-from pushcluster_contract.tokens import KEYS_DIRECTORY
+from pushcluster_contract.tokens import HS256_KEY, KEYS_DIRECTORY
 from pushcluster_gateway.settings import Settings
 from pushcluster_operator import quantities
 from pushcluster_operator.children import build_children
@@ -400,6 +400,25 @@ def test_api_keys_that_no_dispatcher_can_read_stay_byte_for_byte(held: bytes) ->
     built = build_children(cluster(), recovered, IMAGES)
     kept = next(each for each in built if (each["kind"], each["metadata"]["name"]) == ("Secret", names.api))
     assert kept["data"] == secret["data"]
+
+
+@pytest.mark.parametrize(
+    "held", [b"k" * 32 + b"\n", b"k" * 256, b"schl\xc3\xbcssel" * 8, b"\xff" * 32, b"k k" * 20, b"short"]
+)
+def test_a_key_of_tokens_that_somebody_wrote_stays_byte_for_byte(held: bytes) -> None:
+    names = Names.of(cluster().identity)
+    secret = {"data": {HS256_KEY: base64.b64encode(held).decode()}}
+    recovered = Credentials.recover(names, {names.jwt: secret}, entropy)
+    built = build_children(cluster(), recovered, IMAGES)
+    kept = next(each for each in built if (each["kind"], each["metadata"]["name"]) == ("Secret", names.jwt))
+    assert kept["data"] == secret["data"]
+
+
+@pytest.mark.parametrize("data", [{}, {HS256_KEY: ""}, {HS256_KEY: " \n"}, {"another": "k" * 32}])
+def test_a_key_of_tokens_is_made_only_where_there_is_none(data: dict[str, str]) -> None:
+    names = Names.of(cluster().identity)
+    recovered = Credentials.recover(names, {names.jwt: {"data": encode_data(data)}}, entropy)
+    assert recovered.jwt_key == credentials().jwt_key
 
 
 def test_no_secret_shows_in_a_repr() -> None:

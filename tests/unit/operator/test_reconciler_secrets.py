@@ -166,6 +166,43 @@ async def test_a_missing_key_of_the_author_is_named(world: World) -> None:
     assert "Secret mine does not exist" in world.condition("Degraded")["message"]
 
 
+@pytest.mark.parametrize(
+    ("written", "reason"), [(b"x" * 32 + b"\n", None), (b"x" * 300, None), (b"short", "KeyTooShort")]
+)
+async def test_a_key_written_into_the_generated_secret_is_kept_and_what_is_wrong_with_it_is_said(
+    world: World, written: bytes, reason: str | None
+) -> None:
+    await world.settle()
+    data = {"hs256.key": base64.b64encode(written).decode()}
+    world.kube.edit("Secret", "demo-jwt", data=data)
+    await world.look()
+    assert await world.look() == RESYNC_S
+    assert world.kube.at("Secret", "demo-jwt")["data"] == data
+    degraded = world.condition("Degraded")
+    assert degraded["status"] == ("False" if reason is None else "True")
+    if reason is not None:
+        assert degraded["reason"] == reason
+        assert "hs256.key in Secret demo-jwt" in degraded["message"]
+        assert "secretRef" not in degraded["message"]
+
+
+async def test_a_second_key_in_the_generated_secret_is_looked_at_too(world: World) -> None:
+    await world.settle()
+    first = world.secret("demo-jwt")["hs256.key"]
+    world.kube.edit("Secret", "demo-jwt", data=encode_data({"hs256.key": first, "hs256.second.key": "next"}))
+    await world.look()
+    assert "hs256.second.key in Secret demo-jwt" in world.condition("Degraded")["message"]
+
+
+async def test_a_generated_key_that_is_yet_to_be_made_is_no_trouble(world: World) -> None:
+    await world.look()
+    assert world.condition("Degraded")["status"] == "False"
+    world.kube.edit("Secret", "demo-jwt", data=encode_data({"hs256.key": "\n"}))
+    await world.look()
+    assert world.condition("Degraded")["status"] == "False"
+    assert len(world.secret("demo-jwt")["hs256.key"]) == 43
+
+
 async def test_a_changed_key_of_the_author_rolls_nothing(world: World) -> None:
     def key(text: str) -> Manifest:
         data = {"hs256.key": "YWFh" * text.count("x")}

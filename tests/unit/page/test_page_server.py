@@ -168,6 +168,11 @@ def test_a_wrong_setting_is_named(environ: dict[str, str], name: str, value: str
         Settings.load(environ)
 
 
+def test_a_line_end_behind_the_key_does_not_count(environ: dict[str, str]) -> None:
+    environ["PAGE_JWT_KEY"] = JWT_KEY + "\r\n"
+    assert Settings.load(environ).jwt_key == JWT_KEY
+
+
 def test_secrets_stay_out_of_the_repr(environ: dict[str, str]) -> None:
     shown = repr(Settings.load(environ))
     assert "api-secret" not in shown
