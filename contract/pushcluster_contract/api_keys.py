@@ -36,11 +36,14 @@ class ApiKeys:
     @classmethod
     def parse(cls, text: str, *, name: str) -> Self:
         """Read `<key>[ <scope>]…` lines of the setting `name`; raises InvalidInput, which never quotes a key."""
-        keys = [
-            _parse_line(line.split(), f"line {number} of {name}")
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.strip()
-        ]
+        lines: dict[bytes, int] = {}
+        keys: list[tuple[bytes, frozenset[Scope]]] = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                digest, scopes = _parse_line(line.split(), f"line {number} of {name}")
+                if lines.setdefault(digest, number) != number:
+                    raise InvalidInput(f"line {number} of {name} has the key of line {lines[digest]} again")
+                keys.append((digest, scopes))
         if not 1 <= len(keys) <= MAX_KEYS:
             raise InvalidInput(f"{name} has {len(keys)} keys; 1 to {MAX_KEYS} are allowed, one a line")
         return cls(tuple(keys))

@@ -89,6 +89,12 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(wrong: str) -> None:
         parse(f"abcdefgh publish\n\n{wrong}\nijklmnop\n")
 
 
+def test_the_same_key_on_two_lines_is_refused_since_nobody_knows_which_line_bounds_it() -> None:
+    with pytest.raises(InvalidInput, match="line 4 of API_KEY has the key of line 1 again") as error:
+        parse("12345678 publish\nabcdefgh\n\n12345678 manage\n")
+    assert "12345678" not in str(error.value)
+
+
 def test_there_may_be_so_many_keys_and_not_one_more() -> None:
     lines = [f"key-number-{n}" for n in range(MAX_KEYS + 1)]
     parse("\n".join(lines[:-1]))
