@@ -1,7 +1,10 @@
 """Tokens and the keys that check them: what the author, the operator and the gateways agree on."""
 
+import re
 from enum import StrEnum
 from typing import Final
+
+from pushcluster_contract.errors import InvalidInput
 
 
 class Algorithm(StrEnum):
@@ -32,3 +35,23 @@ MIN_HS256_BYTES: Final = 32
 """RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 JWKS_REFRESH_S: Final = 300
 """How often an issuer is asked for its keys, unless the author says otherwise."""
+
+_PUBLIC_OR_PRIVATE: Final = re.compile(rb"----[- ]BEGIN |\A\s*(ssh-|ecdsa-sha2-)")
+
+
+def parse_shared_key(content: bytes, *, name: str) -> bytes:
+    """Return the HS256 key that `content` of this name is; raises InvalidInput, which never quotes it.
+
+    Line ends behind it do not count: `kubectl create secret --from-file` keeps a file's last one. A key in PEM or SSH
+    form is the issuer's for another algorithm. PyJWT would refuse it with every single token.
+    """
+    if _PUBLIC_OR_PRIVATE.search(content):
+        raise InvalidInput(
+            f"{name} is a public or private key, which HS256 does not have: choose random text, or set the algorithm "
+            "to RS256 or ES256"
+        )
+    key = content.rstrip(b"\r\n")
+    size = len(key) if key.strip() else 0
+    if size < MIN_HS256_BYTES:
+        raise InvalidInput(f"{name} has {size} bytes; HS256 needs at least {MIN_HS256_BYTES} (RFC 7518, 3.2)")
+    return key

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, MIN_HS256_BYTES
+from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, parse_shared_key
 
 MAX_KEYS: Final = 32
 """Usable keys of one set: a token that names none of them is checked against each."""
@@ -40,15 +40,8 @@ class Keyring:
 
 
 def parse_shared_keys(files: Mapping[str, bytes]) -> Keyring:
-    """Return the HS256 keys in a mounted Secret, by file name; raises InvalidInput.
-
-    White space around a key does not count: `kubectl create secret --from-file` keeps a file's last line end.
-    """
+    """Return the HS256 keys in a mounted Secret, by file name; raises InvalidInput."""
     names = (HS256_KEY, HS256_SECOND_KEY)
     if HS256_KEY not in files:
         raise InvalidInput(f"the Secret has no key {HS256_KEY}")
-    keys = {name: files[name].strip() for name in names if name in files}
-    for name, key in keys.items():
-        if len(key) < MIN_HS256_BYTES:
-            raise InvalidInput(f"{name} has {len(key)} bytes; HS256 needs at least {MIN_HS256_BYTES} (RFC 7518, 3.2)")
-    return Keyring(tuple(Key(None, key) for key in keys.values()))
+    return Keyring(tuple(Key(None, parse_shared_key(files[name], name=name)) for name in names if name in files))

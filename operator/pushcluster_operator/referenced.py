@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, MIN_HS256_BYTES
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, MIN_HS256_BYTES, parse_shared_key
 from pushcluster_operator.credentials import read_as_it_stands
 from pushcluster_operator.manifest import decode_data
 from pushcluster_operator.pods import Trouble
@@ -21,10 +22,10 @@ def find_auth_troubles(auth: Auth, secrets: Secrets, generated: str) -> list[Tro
     """
     troubles: list[Trouble | None] = []
     if auth.secret_name is not None:
-        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
+        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with a text of at least {MIN_HS256_BYTES} bytes"
         troubles.append(_check_shared_keys(auth.secret_name, secrets, mend))
     elif auth.generates_key and read_as_it_stands(secrets.get(generated, {}), HS256_KEY):
-        mend = f"write at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
+        mend = f"write a text of at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
         troubles.append(_check_shared_keys(generated, secrets, mend))
     if auth.jwks.secret is not None:
         troubles.append(_check_jwks(auth.jwks.secret, secrets))
@@ -36,12 +37,20 @@ def find_auth_troubles(auth: Auth, secrets: Secrets, generated: str) -> list[Tro
 def _check_shared_keys(name: str, secrets: Secrets, mend: str) -> Trouble | None:
     if name not in secrets:
         return Trouble("SecretMissing", f"Secret {name} does not exist; create it: {mend}")
-    data = decode_data(secrets[name])
-    if HS256_KEY not in data:
-        return Trouble("SecretIncomplete", f"Secret {name} has no such text: {mend}")
+    held = secrets[name].get("data") or {}
+    if HS256_KEY not in held:
+        return Trouble("SecretIncomplete", f"Secret {name} has no such key: {mend}")
+    texts = decode_data(secrets[name])
     for key in (HS256_KEY, HS256_SECOND_KEY):
-        if key in data and len(data[key].strip().encode()) < MIN_HS256_BYTES:
-            return Trouble("KeyTooShort", f"{key} in Secret {name} is too short: {mend}")
+        if key not in held:
+            continue
+        where = f"{key} in Secret {name}"
+        if key not in texts:
+            return Trouble("KeyUnusable", f"{where} is no text in UTF-8, so that a line end would not be told: {mend}")
+        try:
+            parse_shared_key(texts[key].encode(), name=where)
+        except InvalidInput as error:
+            return Trouble("KeyUnusable", f"{error}: {mend}")
     return None
 
 

@@ -275,11 +275,15 @@ class TestSharedKeys:
     @pytest.mark.parametrize(
         "files",
         [{}, {"hs256.second.key": SHARED}, {"hs256.key": SHARED[:31]}, {"hs256.key": b" " * 40},
-         {"hs256.key": SHARED, "hs256.second.key": b""}],
+         {"hs256.key": RSA.public_pem}, {"hs256.key": SHARED, "hs256.second.key": b""}],
     )  # fmt: skip
     def test_a_secret_without_keys_that_are_long_enough_is_refused(self, files: dict[str, bytes]) -> None:
         with pytest.raises(InvalidInput, match=r"hs256\."):
             parse_shared_keys(files)
+
+    def test_white_space_that_is_no_line_end_belongs_to_the_key(self) -> None:
+        (key,) = parse_shared_keys({"hs256.key": b" " + SHARED + b"\t\r\n"}).keys
+        assert key.material == b" " + SHARED + b"\t"
 
     def test_keys_do_not_show(self) -> None:
         assert "shared" not in repr(parse_shared_keys({"hs256.key": SHARED}))

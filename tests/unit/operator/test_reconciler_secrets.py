@@ -167,7 +167,7 @@ async def test_a_missing_key_of_the_author_is_named(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "reason"), [(b"x" * 32 + b"\n", None), (b"x" * 300, None), (b"short", "KeyTooShort")]
+    ("written", "reason"), [(b"x" * 32 + b"\n", None), (b"x" * 300, None), (b"short", "KeyUnusable")]
 )
 async def test_a_key_written_into_the_generated_secret_is_kept_and_what_is_wrong_with_it_is_said(
     world: World, written: bytes, reason: str | None
@@ -184,6 +184,17 @@ async def test_a_key_written_into_the_generated_secret_is_kept_and_what_is_wrong
         assert degraded["reason"] == reason
         assert "hs256.key in Secret demo-jwt" in degraded["message"]
         assert "secretRef" not in degraded["message"]
+
+
+async def test_a_key_that_is_no_text_is_told_as_what_it_is(world: World) -> None:
+    await world.settle()
+    data = {"hs256.key": base64.b64encode(b"\xff" * 32).decode()}
+    world.kube.edit("Secret", "demo-jwt", data=data)
+    await world.look()
+    assert world.kube.at("Secret", "demo-jwt")["data"] == data
+    degraded = world.condition("Degraded")
+    assert degraded["reason"] == "KeyUnusable"
+    assert "hs256.key in Secret demo-jwt is no text" in degraded["message"]
 
 
 async def test_a_second_key_in_the_generated_secret_is_looked_at_too(world: World) -> None:
@@ -225,11 +236,23 @@ CA = {"url": "https://issuer.example/keys", "caSecretRef": {"name": "ca", "key":
     ("auth", "secrets", "reason", "says"),
     [
         ({"secretRef": {"name": "mine"}}, {"mine": {}}, "SecretIncomplete", "hs256.key"),
-        ({"secretRef": {"name": "mine"}}, {"mine": {"hs256.key": "x" * 31}}, "KeyTooShort", "hs256.key"),
+        ({"secretRef": {"name": "mine"}}, {"mine": {"hs256.key": "x" * 31}}, "KeyUnusable", "hs256.key"),
         (
             {"secretRef": {"name": "mine"}},
             {"mine": {"hs256.key": "x" * 32, "hs256.second.key": "x" * 31}},
-            "KeyTooShort",
+            "KeyUnusable",
+            "hs256.second.key",
+        ),
+        (
+            {"secretRef": {"name": "mine"}},
+            {"mine": {"hs256.key": "-----BEGIN PUBLIC KEY-----\n" * 2}},
+            "KeyUnusable",
+            "RS256",
+        ),
+        (
+            {"secretRef": {"name": "mine"}},
+            {"mine": {"hs256.key": "x" * 32, "hs256.second.key": "ssh-rsa " + "A" * 32}},
+            "KeyUnusable",
             "hs256.second.key",
         ),
         ({"algorithm": "RS256", "jwks": JWKS}, {}, "SecretMissing", "Secret keys does not exist"),
