@@ -3,6 +3,7 @@
 import re
 from enum import StrEnum
 from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from pushcluster_contract.errors import InvalidInput
 
@@ -55,3 +56,15 @@ def parse_shared_key(content: bytes, *, name: str) -> bytes:
     if size < MIN_HS256_BYTES:
         raise InvalidInput(f"{name} has {size} bytes; HS256 needs at least {MIN_HS256_BYTES} (RFC 7518, 3.2)")
     return key
+
+
+def split_jwks_url(url: str) -> SplitResult:
+    """Return the parts of an issuer's address, http or https; raises InvalidInput without the setting's name."""
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.hostname) and parts.port != 0 and parts.scheme in {"http", "https"}
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise InvalidInput("must be an https:// address with a host and, if any, a port from 1 to 65535")
+    return parts

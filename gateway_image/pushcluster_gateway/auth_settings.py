@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.tokens import JWKS_REFRESH_S, KEYS_DIRECTORY, Algorithm
+from pushcluster_contract.tokens import JWKS_REFRESH_S, KEYS_DIRECTORY, Algorithm, split_jwks_url
 from pushcluster_runtime.settings import Environment
 
 MIN_REFRESH_S: Final = 1
@@ -66,14 +65,11 @@ def _parse_jwks_url(environment: Environment) -> str:
     if not url:
         return ""
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if host and parts.scheme == "https":
-        return url
+        parts = split_jwks_url(url)
+    except InvalidInput as error:
+        raise InvalidInput(f"{env.JWKS_URL} {error}") from None
     allowed = environment.boolean(env.JWKS_ALLOW_HTTP, default=False)
-    if host and parts.scheme == "http" and (allowed or _is_this_machine(host)):
+    if parts.scheme == "https" or allowed or _is_this_machine(parts.hostname or ""):
         return url
     raise InvalidInput(
         f"{env.JWKS_URL} must be an https:// address, since whoever changes the keys on their way can sign tokens; "

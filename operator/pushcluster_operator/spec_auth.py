@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
-from pushcluster_contract.tokens import JWKS_REFRESH_S, Algorithm
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.tokens import JWKS_REFRESH_S, Algorithm, split_jwks_url
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.reading import Reader
 
 _OBJECT_NAME: Final = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _DATA_KEY: Final = r"[-._a-zA-Z0-9]+"
-_URL: Final = r"https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?"
+_URL: Final = r"https?://([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?(/[!-~]*)?"
 _PRINTABLE: Final = r"[!-~]+"
-_THIS_MACHINE: Final = re.compile(r"http://(localhost|127\.0\.0\.1)[:/]")
+_THIS_MACHINE: Final = re.compile(r"http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/|$)")
 
 
 class AuthMode(StrEnum):
@@ -66,6 +67,11 @@ class Jwks:
         reader.finish()
         if jwks.url is not None and jwks.secret is not None:
             raise InvalidSpec(f"{reader.path} takes its keys from url or from secretRef, not from both")
+        if jwks.url is not None:
+            try:
+                split_jwks_url(jwks.url)
+            except InvalidInput as error:
+                raise InvalidSpec(f"{reader.path}.url {error}") from None
         is_https = jwks.url is not None and jwks.url.startswith("https://")
         if jwks.url is not None and not (is_https or jwks.allow_http or _THIS_MACHINE.match(jwks.url)):
             raise InvalidSpec(

@@ -13,8 +13,11 @@ import jsonschema
 import pytest
 import yaml
 
+from pushcluster_contract import env
+from pushcluster_gateway.auth_settings import AuthSettings
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.spec import PushClusterSpec
+from pushcluster_runtime.settings import Environment
 from tests.unit.operator.objects import body
 
 CRD = yaml.safe_load((Path(__file__).parents[3] / "crds" / "pushcluster.yaml").read_text())
@@ -236,6 +239,41 @@ def test_origins_are_accepted_by_both_or_by_neither(origin: str) -> None:
         assert not by_schema
     else:
         assert by_schema
+
+
+@pytest.mark.parametrize(
+    ("url", "is_good"),
+    [
+        ("https://i", True),
+        ("https://issuer_1.example.:8443/keys?a=b", True),
+        ("https://[2001:db8::1]:443/", True),
+        ("http://localhost", True),
+        ("http://127.0.0.1:80", True),
+        ("https://[/", False),
+        ("https://[", False),
+        ("https://i]/", False),
+        ("https://i:99999/", False),
+        ("https://i:0/", False),
+        ("https://i:/", False),
+        ("https://:443/", False),
+        ("https://[:::::]/", False),
+        ("http://127.0.0.1:80.evil.com/", False),
+        ("http://localhost:evil.com/", False),
+        ("http://localhost.evil.com/", False),
+        ("http://issuer.example/", False),
+    ],
+)
+def test_no_address_of_an_issuer_passes_the_operator_and_stops_the_gateways(url: str, is_good: bool) -> None:
+    path = (*JWKS, "url")
+    by_schema = jsonschema.Draft202012Validator(LEAVES[path]).is_valid(url)
+    if not is_good:
+        with pytest.raises(InvalidSpec, match=r"jwks\.url must"):
+            read(with_value(path, url), path)
+        return
+    assert by_schema
+    assert read(with_value(path, url), path) == url
+    environment = Environment({env.JWT_ALGORITHM: "RS256", env.JWKS_URL: url})
+    assert AuthSettings.parse(environment).jwks_url == url
 
 
 def test_an_empty_spec_and_none_at_all_get_every_default_from_the_api_server() -> None:
