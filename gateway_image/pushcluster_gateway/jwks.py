@@ -23,9 +23,10 @@ _KEY_TYPES: Final = {Algorithm.RS256: "RSA", Algorithm.ES256: "EC"}
 
 
 def parse_jwks(data: bytes, algorithm: Algorithm) -> Keyring:
-    """Return the keys of a set that `algorithm` can use; raises InvalidInput when there is none, or it is no set.
+    """Return the keys of a set that `algorithm` can use; raises InvalidInput when it is no set, or has too many.
 
-    An entry that cannot be used is passed over, as RFC 7517, section 5 asks; a set without any usable entry is refused.
+    An entry that cannot be used is passed over, as RFC 7517, section 5 asks. A set without any usable entry makes an
+    empty keyring: whoever serves it has withdrawn all keys.
     """
     if len(data) > MAX_KEY_FILE_BYTES:
         raise InvalidInput(f"a JWK set of more than {MAX_KEY_FILE_BYTES} bytes")
@@ -46,8 +47,7 @@ def parse_jwks(data: bytes, algorithm: Algorithm) -> Keyring:
     if len(keys) > MAX_KEYS:
         raise InvalidInput(f"it has more than {MAX_KEYS} keys for {algorithm}")
     if not keys:
-        why = f" ({'; '.join(ignored[:3])})" if ignored else ""
-        raise InvalidInput(f"it has no key for {algorithm}{why}")
+        ignored.insert(0, f"it has no key for {algorithm}")
     return Keyring(tuple(keys), tuple(ignored))
 
 

@@ -23,12 +23,19 @@ ISSUER_ASK_INTERVAL_S: Final = 30.0
 
 Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
 """
+MAX_UNREADABLE_S: Final = 86_400.0
+"""How long the last keys count while none can be read: who holds up the reads could keep a withdrawn key alive."""
+
+_MAX_REASONS: Final = 4
 
 _log = logging.getLogger(__name__)
 
 
 class KeyKeeper:
-    """`run` reads; the last keys that could be read stay until there are others."""
+    """`run` reads; the last keys that could be read stay until there are others, for MAX_UNREADABLE_S at most.
+
+    A source that was read and has no key has withdrawn them all: then the keyring is empty, and every token refused.
+    """
 
     def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._source = source
@@ -37,6 +44,7 @@ class KeyKeeper:
         self._clock = clock
         self._keyring: Keyring | None = None
         self._read_at = 0.0
+        self._failing_since: float | None = None
         self._trouble = "they are being read for the first time"
         self._reading = False
         self._asked = asyncio.Event()
@@ -49,8 +57,16 @@ class KeyKeeper:
 
     @property
     def trouble(self) -> str:
-        """Why the last read failed; empty when it did not."""
-        return f"{self._source.place}: {self._trouble}" if self._trouble else ""
+        """Why the last read failed, or brought no key; else empty."""
+        why = self._trouble
+        if not why and not self.has_keys and self._keyring is not None:
+            why = "; ".join(self._keyring.ignored[:_MAX_REASONS])
+        return f"{self._source.place}: {why}" if why else ""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is any key that a token could be checked with."""
+        return self._keyring is not None and bool(self._keyring.keys)
 
     @property
     def age_s(self) -> float:
@@ -102,21 +118,28 @@ class KeyKeeper:
     def _succeeded(self, keyring: Keyring) -> float:
         if keyring != self._keyring:
             named = [key.id for key in keyring.keys if key.id is not None]
-            _log.info(
-                "keys of tokens read",
+            _log.log(
+                logging.INFO if keyring.keys else logging.WARNING,
+                "keys of tokens read" if keyring.keys else "all keys of tokens are withdrawn: every token is refused",
                 extra={"keys": len(keyring.keys), "named": named, "ignored": list(keyring.ignored)},
             )
         elif self._trouble:
             _log.info("keys of tokens can be read again")
-        self._keyring, self._read_at, self._trouble = keyring, self._clock(), ""
+        self._keyring, self._read_at, self._trouble, self._failing_since = keyring, self._clock(), "", None
         self._metrics.key_reads["ok"] += 1
-        return self._schedule.succeed()
+        return self._schedule.succeed() if keyring.keys else self._schedule.fail()
 
     def _failed(self, why: str) -> float:
         if why != self._trouble:
             kept = 0 if self._keyring is None else len(self._keyring.keys)
             _log.warning("keys of tokens cannot be read", extra={"cause": why, "kept": kept})
         self._trouble = why
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._keyring is not None and now - self._failing_since >= MAX_UNREADABLE_S:
+            _log.error("keys of tokens could not be read for too long: those there were do not count any more")
+            self._keyring = None
         self._metrics.key_reads["failed"] += 1
         return self._schedule.fail()
 

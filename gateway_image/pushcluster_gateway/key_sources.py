@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import CA_FILE, HS256_KEY, HS256_SECOND_KEY, JWKS_FILE, Algorithm
 from pushcluster_gateway.jwks import parse_jwks
 from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, Keyring, parse_shared_keys
@@ -48,8 +48,12 @@ class SecretSource:
             return parse_shared_keys(await asyncio.to_thread(self._read_files, (HS256_KEY, HS256_SECOND_KEY)))
         files = await asyncio.to_thread(self._read_files, (JWKS_FILE,))
         if JWKS_FILE not in files:
-            raise Unavailable("the Secret, or its key with the JWK set, is not there")
-        return parse_jwks(files[JWKS_FILE], self._algorithm)
+            return Keyring((), (f"the Secret, or its key {JWKS_FILE}, is not there",))
+        try:
+            return parse_jwks(files[JWKS_FILE], self._algorithm)
+        except InvalidInput as error:
+            # Its author has replaced what was there: unlike an issuer's answer, no proxy can have made this.
+            return Keyring((), (f"{JWKS_FILE}: {error}",))
 
     def _read_files(self, names: tuple[str, ...]) -> Mapping[str, bytes]:
         found = {name: _read_file(self._directory / name) for name in names}

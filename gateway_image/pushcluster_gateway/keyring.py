@@ -26,7 +26,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Keys of one algorithm, at most MAX_KEYS."""
+    """Keys of one algorithm, at most MAX_KEYS. Without any, all were withdrawn: every token is refused."""
 
     keys: tuple[Key, ...]
     ignored: tuple[str, ...] = ()
@@ -40,8 +40,20 @@ class Keyring:
 
 
 def parse_shared_keys(files: Mapping[str, bytes]) -> Keyring:
-    """Return the HS256 keys in a mounted Secret, by file name; raises InvalidInput."""
-    names = (HS256_KEY, HS256_SECOND_KEY)
+    """Return the HS256 keys in a mounted Secret, by file name; without a usable first one there are none.
+
+    A key that is not there any more, or was replaced by one that is none, has been withdrawn.
+    """
     if HS256_KEY not in files:
-        raise InvalidInput(f"the Secret has no key {HS256_KEY}")
-    return Keyring(tuple(Key(None, parse_shared_key(files[name], name=name)) for name in names if name in files))
+        return Keyring((), (f"the Secret, or its key {HS256_KEY}, is not there",))
+    try:
+        keys = [Key(None, parse_shared_key(files[HS256_KEY], name=HS256_KEY))]
+    except InvalidInput as error:
+        return Keyring((), (str(error),))
+    ignored: list[str] = []
+    if HS256_SECOND_KEY in files:
+        try:
+            keys.append(Key(None, parse_shared_key(files[HS256_SECOND_KEY], name=HS256_SECOND_KEY)))
+        except InvalidInput as error:
+            ignored.append(str(error))
+    return Keyring(tuple(keys), tuple(ignored))

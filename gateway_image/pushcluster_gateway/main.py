@@ -230,7 +230,7 @@ class Program:
         )
 
     def _readiness(self) -> tuple[bool, str]:
-        no_keys = self._keys is not None and self._keys.keyring is None
+        no_keys = self._keys is not None and not self._keys.has_keys
         checks = (
             (self._server.draining, "draining"),
             (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.trouble}"),

@@ -114,6 +114,25 @@ async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
             assert int(refusal["retry-after-ms"]) > 0
 
 
+async def test_an_issuer_that_withdraws_its_only_key_is_obeyed(
+    plane: Any, back: Backend, issuer: Issuer, authority: Authority
+) -> None:
+    key = SigningKey.make("one")
+    issuer.serve_keys(key)
+    async with running_gateway(plane, JWKS_REFRESH_SECONDS="1", **variables(issuer, authority)) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        issuer.serve(b'{"keys": []}')
+
+        async def is_not_ready() -> bool:
+            status, text = await gateway.admin("/readyz")
+            return status == 503 and "it has no key for RS256" in text
+
+        await eventually(is_not_ready, within_s=10)
+        assert (await refused(gateway, token(key)))["message"] == closes.NOT_AUTHENTICATED.reason
+        issuer.serve_keys(key)
+        await eventually(gateway.is_ready, within_s=20)
+
+
 async def failed_reads(gateway: RunningGateway, at_least: int) -> bool:
     return await gateway.metric('auth_key_reads_total{outcome="failed"}') >= at_least
 
@@ -230,9 +249,16 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
 
             await eventually(former_is_refused, within_s=5)
             assert await is_let_in(following)
-            secret("short")
-            await eventually(lambda: failed_reads(gateway, 1), within_s=5)
-            assert await is_let_in(following), "a key that is none does not take the last one away"
+            secret(former, "short")
+
+            async def following_is_refused() -> bool:
+                return not await is_let_in(following)
+
+            await eventually(following_is_refused, within_s=5)
+            assert await is_let_in(former), "a second key that is none does not keep the first from counting"
+            (tmp_path / "hs256.key").unlink()
+            await eventually(former_is_refused, within_s=5)
+            assert not await gateway.is_ready(), "without any key it takes no new clients"
             assert not stays.closed
 
 

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway import key_sources
-from pushcluster_gateway.key_keeper import KeyKeeper
+from pushcluster_gateway.key_keeper import MAX_UNREADABLE_S, KeyKeeper
 from pushcluster_gateway.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
 from pushcluster_gateway.key_sources import IssuerSource, SecretSource
 from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, Keyring, parse_shared_keys
@@ -145,7 +146,7 @@ class TestIssuer:
                 await source(issuer, authority).read()
             assert elsewhere.requests == []
 
-    @pytest.mark.parametrize("body", [b"", b"<html>sign in</html>", b"{}", b'{"keys": []}', b"\x00" * 100])
+    @pytest.mark.parametrize("body", [b"", b"<html>sign in</html>", b"{}", b"\x00" * 100])
     async def test_an_answer_that_is_no_set_is_refused(self, issuer: Issuer, authority: Authority, body: bytes) -> None:
         issuer.serve(body)
         with pytest.raises(InvalidInput):
@@ -219,8 +220,7 @@ class TestIssuer:
 class TestSecret:
     async def test_shared_keys_are_read_as_they_are_now(self, tmp_path: Path) -> None:
         secret = SecretSource(tmp_path, Algorithm.HS256)
-        with pytest.raises(InvalidInput, match=r"no key hs256\.key"):
-            await secret.read()
+        assert (await secret.read()).keys == ()
         (tmp_path / "hs256.key").write_bytes(b"1" * 32)
         assert [key.material for key in (await secret.read()).keys] == [b"1" * 32]
         (tmp_path / "hs256.second.key").write_bytes(b"2" * 32)
@@ -228,10 +228,11 @@ class TestSecret:
 
     async def test_a_set_in_a_secret_is_read_like_one_of_an_issuer(self, tmp_path: Path) -> None:
         secret = SecretSource(tmp_path, Algorithm.RS256)
-        with pytest.raises(Unavailable, match="not there"):
-            await secret.read()
+        assert await secret.read() == Keyring((), ("the Secret, or its key jwks.json, is not there",))
         (tmp_path / "jwks.json").write_bytes(jwks(KEY))
         assert ids(await secret.read()) == ["one"]
+        (tmp_path / "jwks.json").write_bytes(b"none")
+        assert ids(await secret.read()) == []
 
     async def test_a_file_of_one_byte_too_many_is_refused(self, tmp_path: Path) -> None:
         secret = SecretSource(tmp_path, Algorithm.HS256)
@@ -312,6 +313,10 @@ class keeping:  # noqa: N801 - a context manager
             await self.task
 
 
+def failed_reads(kept: Kept, number: int) -> bool:
+    return kept.metrics.key_reads["failed"] == number
+
+
 class TestKeeper:
     async def test_before_the_first_keys_it_says_why_there_are_none(self, kept: Kept) -> None:
         assert kept.keeper.keyring is None
@@ -336,6 +341,24 @@ class TestKeeper:
             kept.source.answers.put_nowait(SECOND)
             await eventually(lambda: kept.keeper.keyring is SECOND, within_s=5)
             assert kept.keeper.age_s == 0
+
+    async def test_keys_that_were_withdrawn_do_not_stay(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            await eventually(lambda: kept.keeper.has_keys, within_s=5)
+            kept.source.answers.put_nowait(Keyring((), ("it has no key for RS256",)))
+            await eventually(lambda: not kept.keeper.has_keys, within_s=5)
+            assert kept.keeper.trouble == "a test: it has no key for RS256"
+
+    async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            await eventually(lambda: kept.keeper.keyring, within_s=5)
+            for failures, (waited_s, stays) in enumerate(((0, True), (MAX_UNREADABLE_S - 1, True), (1, False)), 1):
+                kept.now[0] += waited_s
+                kept.source.answers.put_nowait(Unavailable("down"))
+                await eventually(partial(failed_reads, kept, failures), within_s=5)
+                assert (kept.keeper.keyring is FIRST) is stays
 
     async def test_all_who_meet_an_unknown_key_share_one_question(self, kept: Kept) -> None:
         kept.source.answers.put_nowait(FIRST)
