@@ -240,7 +240,9 @@ class _Judge:
             elif index < newest_index and not any(each.forgotten for each in self._entries.get(frame.body, ())):
                 report.note("reordered", f"{name}: {frame.body!r} came after a later message")
             known.add(frame.body)
-            newest_index = max(newest_index, index)
+            if entry is None or entry.fate is not Fate.VANISHED:
+                # What Redis lost is appended anew: whoever saw some of it before gets it all again, from its beginning.
+                newest_index = max(newest_index, index)
 
     def _judge_marks(self, name: str, subscription: Subscribed, known: set[StreamId]) -> None:
         """What comes again says so; `known` are the ids that its device has seen so far."""

@@ -203,6 +203,15 @@ def test_a_message_may_come_under_another_id_when_redis_lost_the_first_one() -> 
     assert (report.duplicated, report.renumbered) == (1, 1)
 
 
+def test_what_was_seen_of_a_log_that_redis_lost_comes_before_all_that_is_appended_anew() -> None:
+    frames = [Seen(at(2), "m2"), Seen(at(3), "m1", recovered=False), Seen(at(4), "m2")]
+    one = history(2, Subscribed("phone", seen=frames, open=True))
+    one.log = [Entry(at(1), "m1"), Entry(at(2), "m2"), Entry(at(3), "m1"), Entry(at(4), "m2")]
+    assert judge(one).reordered == 1, "nothing was lost"
+    one.log[0].fate = one.log[1].fate = Fate.VANISHED
+    assert judge(one).reordered == 0
+
+
 def test_a_trimmed_message_is_a_gap_that_has_to_be_told() -> None:
     phone = Subscribed("phone", seen=seen(1, 3), open=True)
     one = history(3, phone)
