@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -43,7 +43,7 @@ class Handshake:
     """What a handler has to know of the HTTP request."""
 
     subprotocol: Version | None
-    token: str
+    token: str = field(repr=False)
     """From the Authorization header, or `access_token` in the query; else empty."""
 
 
@@ -145,10 +145,14 @@ class WebSocketServer:
         """Accept or refuse a WebSocket handshake."""
         if request.path.partition("?")[0] != PATH:
             return protocol.reject(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}\n")
+        # First, so that what is no handshake, or comes from a foreign page, takes nothing from the rate.
+        accepted = protocol.accept(request)
+        if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return accepted
         # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
         refusal = self._admission.refuse(self.clock(), connections=self._admitted, draining=self.draining)
         if refusal is None:
-            return protocol.accept(request)
+            return accepted
         self._metrics.admissions_refused[refusal.cause] += 1
         response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again\n")
         response.headers["Retry-After"] = str(refusal.retry_after_s)
@@ -160,9 +164,10 @@ class WebSocketServer:
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> Handler:
         """Return what speaks over a socket that has just opened."""
-        self._admitted += 1
         version = None if subprotocol is None else SUBPROTOCOLS[subprotocol]
-        return self._handler_factory(connection, Handshake(version, _token(request)))
+        handler = self._handler_factory(connection, Handshake(version, _token(request)))
+        self._admitted += 1  # not before: `forget` gives back the place of a connection that has a handler
+        return handler
 
     def plan_flush(self, connection: WebSocketConnection) -> None:
         """Have the connection flushed at the end of this tick of the event loop, together with all others."""

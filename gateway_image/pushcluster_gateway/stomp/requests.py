@@ -1,7 +1,7 @@
 """What a client asks for, read from its frames: behind this edge nothing looks into headers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
@@ -22,7 +22,7 @@ class Connect:
     version: Version
     heart_beat: HeartBeat
     login: str
-    token: str
+    token: str = field(repr=False)
     """From `Authorization: Bearer …`; empty without one."""
 
 

@@ -7,6 +7,8 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from pushcluster_gateway.admission import (
     DRAINING_RETRY_AFTER_S,
@@ -17,6 +19,13 @@ from pushcluster_gateway.admission import (
     HandshakeRate,
     Refusal,
 )
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.ports import Handler
+from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.stomp.frames import HeartBeat, Version
+from pushcluster_gateway.stomp.requests import Connect
+from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import running_server
 from tests.support.stomp_client import StompClient
 from tests.support.waiting import eventually
@@ -33,6 +42,52 @@ def rate(per_s: float, random: float = 0.5) -> HandshakeRate:
 
 def admission(max_connections: int = 10, handshakes_per_s: float = 0, random: float = 0.0) -> Admission:
     return Admission(max_connections=max_connections, handshakes_per_s=handshakes_per_s, now=0.0, random=lambda: random)
+
+
+def test_a_request_that_is_no_handshake_takes_nothing_from_the_rate() -> None:
+    server = WebSocketServer(
+        limits=Limits(),
+        admission=admission(handshakes_per_s=1),
+        allowed_origins=("https://ours.example",),
+        metrics=Metrics(),
+        clock=lambda: 0.0,
+        handler_factory=failing_factory,
+    )
+
+    def status(without: str = "", **headers: str) -> int:
+        lines = REQUEST.decode().split("\r\n")[1:-2]
+        pairs = [line.split(": ") for line in lines if line != without]
+        request = Request("/ws", Headers([*((name, value) for name, value in pairs), *headers.items()]))
+        return server.answer_handshake(server.new_protocol(), request).status_code
+
+    assert [status(without="Upgrade: websocket"), status(Origin="https://evil.example")] == [426, 403]
+    assert [status(), status()] == [101, 503]
+
+
+def test_a_connection_whose_handler_cannot_be_made_takes_nobodys_place() -> None:
+    server = WebSocketServer(
+        limits=Limits(),
+        admission=admission(max_connections=1),
+        allowed_origins=(),
+        metrics=Metrics(),
+        clock=lambda: 0.0,
+        handler_factory=failing_factory,
+    )
+    request = Request("/ws", Headers(dict(line.split(": ") for line in REQUEST.decode().split("\r\n")[1:-2])))
+    connection = WebSocketConnection(server)
+    with pytest.raises(RuntimeError):
+        server.open_handler(connection, request, None)
+    server.forget(connection)
+    assert server.answer_handshake(server.new_protocol(), request).status_code == 101
+
+
+def failing_factory(_: WebSocketConnection, __: Handshake) -> Handler:
+    raise RuntimeError("no handler")
+
+
+def test_the_token_of_a_handshake_does_not_show() -> None:
+    assert "secret" not in repr(Handshake(None, "secret"))
+    assert "secret" not in repr(Connect(Version.V1_2, HeartBeat(), "alice", "secret"))
 
 
 class TestRate:
