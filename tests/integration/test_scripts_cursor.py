@@ -39,9 +39,10 @@ class Bench:
             await pipeline.execute()
         return ids
 
-    async def append(self, sessions: str) -> str:
-        args: list[str | int] = ["new", "", "", "", 0, 100_000, DAY_MS, DAY_MS, DAY_MS]
-        reply = await self.scripts.run(Script.APPEND, [self.meta, self.log, sessions], args)
+    async def append(self, keys: Keys) -> str:
+        args: list[str | int] = ["new", "", "", "", 0, 100_000, DAY_MS, DAY_MS, DAY_MS, str(DEMO)]
+        others = [keys.sessions("alice"), keys.destinations("alice")]
+        reply = await self.scripts.run(Script.APPEND, [self.meta, self.log, *others], args)
         return str(reply[0].decode())
 
     async def advance(self, cursor: str, sent: str = "0-0", *, kept_ms: int = 60_000) -> int:
@@ -83,7 +84,7 @@ async def test_what_was_delivered_long_ago_leaves_and_what_waits_stays(bench: Be
 
 async def test_what_was_delivered_just_now_stays_for_resume(bench: Bench, plane: Plane) -> None:
     (old,) = await bench.fill(1)
-    new = await bench.append(Keys(plane.cluster).sessions("alice"))
+    new = await bench.append(Keys(plane.cluster))
     await bench.advance(new)
     assert await bench.left() == [new]
 
@@ -102,7 +103,7 @@ async def test_a_log_in_which_nothing_waits_ends_by_itself_until_something_does(
     assert await bench.redis.pttl(bench.log) == -1, "the second one waits"
     await bench.advance(ids[1], kept_ms=60_000)
     assert 0 < await bench.redis.pttl(bench.log) <= 60_000
-    assert await bench.append(Keys(plane.cluster).sessions("alice")) > ids[1]
+    assert await bench.append(Keys(plane.cluster)) > ids[1]
     assert await bench.redis.pttl(bench.log) > DAY_MS - 60_000
 
 
@@ -110,7 +111,7 @@ async def test_a_log_that_ended_goes_on_with_the_next_number(bench: Bench, plane
     ids = await bench.fill(2)
     await bench.advance(ids[1], kept_ms=0)
     assert await bench.redis.exists(bench.log) == 0
-    assert (await bench.append(Keys(plane.cluster).sessions("alice"))).endswith("-3")
+    assert (await bench.append(Keys(plane.cluster))).endswith("-3")
     assert await bench.redis.hget(bench.meta, "accounted") is None, "nothing that waited was dropped"
 
 
