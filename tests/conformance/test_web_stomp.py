@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,6 +18,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "stomp.md"
 TABLE_HEAD = "| said | here | web_stomp | why |"
 AT_ONCE = 8
 """Cases under way at the same time, with one server."""
+ATTEMPTS = 3
+"""A broker sends again what was refused by itself, at times only after it has answered the next frame."""
 
 
 ENDS_BY_THE_LETTER = re.compile(r"((?!ERROR|closed).)*(ERROR( for '[^']*')?; closed|open)|.*RECEIPT 'd'; closed")
@@ -46,7 +48,7 @@ def web_stomp() -> Iterator[WebStomp]:
         yield running
 
 
-async def answers_of(server: Server) -> dict[str, str]:
+async def answers_of(server: Server, cases: Sequence[Case], first_number: int) -> dict[str, str]:
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def hold(number: int, case: Case) -> str:
@@ -54,8 +56,21 @@ async def answers_of(server: Server) -> dict[str, str]:
             return await Dialogue(server, number, case).hold()
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(hold(number, case)) for number, case in enumerate(CASES)]
-    return {case.name: task.result() for case, task in zip(CASES, tasks, strict=True)}
+        tasks = [group.create_task(hold(number, case)) for number, case in enumerate(cases, first_number)]
+    return {case.name: task.result() for case, task in zip(cases, tasks, strict=True)}
+
+
+async def differences_between(
+    here: Server, there: Server, cases: Sequence[Case], first_number: int
+) -> dict[str, tuple[str, str]]:
+    """Return case → what both answer from the first difference on, for those cases that differ."""
+    async with asyncio.TaskGroup() as group:
+        said_here, said_there = (group.create_task(answers_of(each, cases, first_number)) for each in (here, there))
+    ours, theirs = said_here.result(), said_there.result()
+    for case in cases:
+        assert ENDS_BY_THE_LETTER.fullmatch(ours[case.name]), f"{case.name}: {ours[case.name]}"
+    pairs = {case.name: (essence(case, ours[case.name]), essence(case, theirs[case.name])) for case in cases}
+    return {name: from_first_difference(*pair) for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def listed_differences() -> dict[str, tuple[str, str]]:
@@ -92,12 +107,14 @@ async def test_every_difference_from_web_stomp_is_listed_with_its_reason(
             destination=lambda number: f"/queue/case{number}",
             push=lambda number, body: publisher.publish(f"case{number}", body),
         )
-        async with asyncio.TaskGroup() as group:
-            said_here, said_there = (group.create_task(answers_of(server)) for server in (here, there))
-    ours, theirs = said_here.result(), said_there.result()
-    for case in CASES:
-        assert ENDS_BY_THE_LETTER.fullmatch(ours[case.name]), f"{case.name}: {ours[case.name]}"
-    pairs = {case.name: (essence(case, ours[case.name]), essence(case, theirs[case.name])) for case in CASES}
-    differences = {name: from_first_difference(*pair) for name, pair in pairs.items() if pair[0] != pair[1]}
-    report.note(f"web_stomp: {len(CASES)} cases, {len(CASES) - len(differences)} with the same answers")
-    assert differences == listed_differences()
+        listed, suspects = listed_differences(), list(CASES)
+        found: dict[str, tuple[str, str]] = {}
+        for attempt in range(ATTEMPTS):
+            found = await differences_between(here, there, suspects, attempt * len(CASES))
+            suspects = [case for case in suspects if found.get(case.name) != listed.get(case.name)]
+            if not suspects:
+                break
+    report.note(f"web_stomp: {len(CASES)} cases, {len(CASES) - len(listed)} with the same answers")
+    unlisted = {case.name: found.get(case.name) for case in suspects}
+    assert not unlisted, "these differ from docs/stomp.md (None: there is no difference any more)"
+    assert listed.keys() <= {case.name for case in CASES}, "docs/stomp.md lists cases that nobody asks"

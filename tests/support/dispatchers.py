@@ -244,5 +244,6 @@ async def all_acknowledged(plane: PlaneLike, dispatcher: RunningDispatcher, coun
         return True
 
     await eventually(acknowledged, within_s=30)
-    await dispatcher.kill()
+    # Not by kill -9: the last acknowledgements may be on their way to the broker still.
+    await dispatcher.terminate()
     assert await count_ready(plane) == 0
