@@ -23,7 +23,6 @@ SESSIONS: Final = 10_000
 GATEWAYS: Final = 2
 AIM: Final = 2.5
 CLIENT_PROCESSES: Final = 2
-SETTLED_WITHIN_S: Final = 30.0
 KEYS_AT_ONCE: Final = 500
 
 

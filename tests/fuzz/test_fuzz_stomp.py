@@ -25,12 +25,11 @@ from pushcluster_gateway import closes
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.stomp.errors import ProtocolViolation
 from pushcluster_gateway.stomp.frames import Frame, Version
-from pushcluster_gateway.stomp.parser import FrameParser
 from tests.support.conversations import Conversation, converse, cut, mutate
 from tests.support.fake_services import JWT_KEY, FakeServices
 from tests.support.fake_socket import FakeSocket
+from tests.support.parsing import parse_pieces
 from tests.support.stomp_client import ServerFrame, decode_frame
 
 LIMITS: Final = Limits(
@@ -124,18 +123,8 @@ def fuzz_parser(seed: int) -> None:
 
 
 def _parse(pieces: list[bytes], version: Version | None) -> tuple[list[Frame], str]:
-    parser = FrameParser(LIMITS)
-    parser.version = version
-    frames: list[Frame] = []
-    try:
-        for piece in pieces:
-            parser.receive(piece)
-            while (frame := parser.next_frame()) is not None:
-                frames.append(frame)
-            assert parser.held_bytes <= LIMITS.max_frame_bytes
-    except ProtocolViolation as violation:
-        return frames, type(violation).__name__
-    return frames, ""
+    frames, violation = parse_pieces(pieces, version, LIMITS, most_held=LIMITS.max_frame_bytes)
+    return frames, "" if violation is None else type(violation).__name__
 
 
 @pytest.mark.parametrize("seeds", ["client"], indirect=True)

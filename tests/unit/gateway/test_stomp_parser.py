@@ -4,6 +4,7 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.errors import FrameTooLarge, MalformedFrame, ProtocolViolation, TooManyHeaders
 from pushcluster_gateway.stomp.frames import Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
+from tests.support.parsing import parse_pieces
 
 LIMITS = Limits(max_frame_bytes=200, max_head_bytes=100, max_headers=5)
 
@@ -12,17 +13,8 @@ def parse(
     *pieces: bytes, version: Version | None = Version.V1_2, limits: Limits = LIMITS
 ) -> tuple[list[Frame], str | None]:
     """Return the frames, and the name of the error that ended them."""
-    parser = FrameParser(limits)
-    parser.version = version
-    frames: list[Frame] = []
-    try:
-        for piece in pieces:
-            parser.receive(piece)
-            while (frame := parser.next_frame()) is not None:
-                frames.append(frame)
-    except ProtocolViolation as violation:
-        return frames, type(violation).__name__
-    return frames, None
+    frames, violation = parse_pieces(pieces, version, limits)
+    return frames, None if violation is None else type(violation).__name__
 
 
 def parse_one(data: bytes, version: Version | None = Version.V1_2) -> Frame:

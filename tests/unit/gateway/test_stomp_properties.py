@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.errors import ProtocolViolation
 from pushcluster_gateway.stomp.frames import Frame, Version
-from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.requests import Connect, Request
 from pushcluster_gateway.stomp.serializer import encode_frame
 from pushcluster_gateway.stomp.session import StompSession
+from tests.support.parsing import parse_pieces
 
 LIMITS = Limits(max_frame_bytes=400, max_head_bytes=400, max_headers=5, max_transactions=2, max_transaction_frames=3)
 VERSIONS = [None, *Version]
@@ -22,20 +22,10 @@ VERSIONS = [None, *Version]
 
 def parse(pieces: list[bytes], version: Version | None) -> tuple[list[Frame], ProtocolViolation | None]:
     """Return the frames, and what ended them; nothing else may be raised, and no more held than the limits allow."""
-    parser = FrameParser(LIMITS)
-    parser.version = version
-    frames: list[Frame] = []
-    try:
-        for piece in pieces:
-            parser.receive(piece)
-            while (frame := parser.next_frame()) is not None:
-                frames.append(frame)
-                assert len(frame.body) <= LIMITS.max_frame_bytes
-                assert len(frame.headers) <= LIMITS.max_headers
-            assert parser.held_bytes <= LIMITS.max_frame_bytes + len(b"\n\r\n")
-    except ProtocolViolation as violation:
-        return frames, violation
-    return frames, None
+    frames, violation = parse_pieces(pieces, version, LIMITS, most_held=LIMITS.max_frame_bytes + len(b"\n\r\n"))
+    assert all(len(frame.body) <= LIMITS.max_frame_bytes for frame in frames)
+    assert all(len(frame.headers) <= LIMITS.max_headers for frame in frames)
+    return frames, violation
 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
