@@ -1,7 +1,8 @@
-"""Flushing cursors to the registry: at most once a second a subscription, many in one round trip (step G7)."""
+"""Flushing cursors to the registry: once a second, many in one round trip, and before a SUBSCRIBE (step G7)."""
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
@@ -17,6 +18,10 @@ MAX_MOVES: Final = 500
 
 _log = logging.getLogger(__name__)
 
+_Key = tuple[str, Destination]
+_Ids = tuple[StreamId, StreamId]
+"""Cursor and `sent`."""
+
 
 class CursorFlusher:
     """What the registry has not been told yet: at most one entry a user's destination, also while Redis is away."""
@@ -25,7 +30,9 @@ class CursorFlusher:
         self._registry = registry
         self._metrics = metrics
         self._moved: dict[ClientSubscription, None] = {}  # a set that keeps its order
-        self._pending: dict[tuple[str, Destination], tuple[StreamId, StreamId]] = {}
+        self._pending: dict[_Key, _Ids] = {}
+        self._under_way: dict[_Key, _Ids] = {}
+        """What the round trip that is under way tells."""
         self._lock = asyncio.Lock()
 
     def mark(self, subscription: ClientSubscription) -> None:
@@ -46,29 +53,53 @@ class CursorFlusher:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             for subscription in list(self._moved):
-                self.collect(subscription)
-                if subscription.has_unflushed and not subscription.ended:
-                    self.mark(subscription)
+                self._collect_again(subscription)
             try:
                 await self.flush()
             except Unavailable as error:
                 self._metrics.redis_errors += 1
                 _log.warning("cursors wait for Redis", extra={"cause": str(error), "cursors": len(self._pending)})
-            except Exception:
-                _log.exception("cursors were not flushed")
 
     async def flush(self) -> None:
         """Tell the registry everything that was collected. Raises Unavailable; then it is kept."""
         async with self._lock:
             while self._pending:
-                batch = [(key, self._pending.pop(key)) for key in list(self._pending)[:MAX_MOVES]]
-                moves = [CursorMove(user, destination, *ids) for (user, destination), ids in batch]
+                self._under_way = {key: self._pending.pop(key) for key in list(self._pending)[:MAX_MOVES]}
                 try:
-                    await self._registry.advance_cursors(moves)
+                    await self._registry.advance_cursors(
+                        [CursorMove(*key, *ids) for key, ids in self._under_way.items()]
+                    )
                 except Unavailable:
-                    for move in moves:
-                        self._keep(move.user, move.destination, move.cursor, move.sent)
+                    for key, ids in self._under_way.items():
+                        self._keep(*key, *ids)
                     raise
+                except Exception:
+                    _log.exception("cursors were not flushed")
+                finally:
+                    self._under_way = {}
+
+    async def flush_destination(
+        self, user: str, destination: Destination, standing: Iterable[ClientSubscription]
+    ) -> None:
+        """Tell the registry what is known of one destination, at once: a subscription is about to begin behind it.
+
+        Else it would begin with what was written in the last second, and not say that it comes again. `standing` are
+        the subscriptions to it. Raises Unavailable.
+        """
+        for subscription in standing:
+            if subscription.marked:
+                self._collect_again(subscription)
+        key = user, destination
+        known = [moves[key] for moves in (self._pending, self._under_way) if key in moves]
+        if known:
+            # It stays where it is, and is told again: no harm, as neither goes back.
+            cursor, sent = (max(ids) for ids in zip(*known, strict=True))
+            await self._registry.advance_cursor(CursorMove(user, destination, cursor, sent))
+
+    def _collect_again(self, subscription: ClientSubscription) -> None:
+        self.collect(subscription)
+        if subscription.has_unflushed and not subscription.ended:
+            self.mark(subscription)
 
     def _keep(self, user: str, destination: Destination, cursor: StreamId, sent: StreamId) -> None:
         known_cursor, known_sent = self._pending.get((user, destination), (cursor, sent))

@@ -286,6 +286,8 @@ class Gateway:
         try:
             # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
             await self.queues.open(subscription)
+            standing = self.hub.addressed(subscription.address)
+            await self.cursors.flush_destination(client.user, subscription.destination, standing)
             if subscription.ended:
                 return  # its session may have left the registry meanwhile, and must not come back
             with self._writing(client):

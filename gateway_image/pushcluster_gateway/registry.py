@@ -88,7 +88,13 @@ class Registry:
         self._max_sessions = max_sessions_per_user
         self._calls = {
             script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
-            for script in (Script.REGISTER, Script.SUBSCRIBE, Script.UNSUBSCRIBE, Script.REMOVE_SESSION)
+            for script in (
+                Script.REGISTER,
+                Script.SUBSCRIBE,
+                Script.UNSUBSCRIBE,
+                Script.REMOVE_SESSION,
+                Script.ADVANCE_CURSOR,
+            )
         }
         self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
         self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
@@ -146,6 +152,10 @@ class Registry:
         with translated():
             items = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
         return _parse_entries(items)[0] if items else None
+
+    async def advance_cursor(self, move: CursorMove) -> None:
+        """Step G7, for a subscription that cannot wait for the next `advance_cursors`."""
+        await self._calls[Script.ADVANCE_CURSOR].run(self._build_advance(move))
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
         """Step G7, for many subscriptions in one round trip."""

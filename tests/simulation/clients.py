@@ -159,7 +159,8 @@ class Device:
             self._subscriptions_made += 1
             key = f"s{self._subscriptions_made}"
             last = self._last_ids.get(destination) if self.resumes else None
-            record = Subscribed(self.name, self.ack != "auto", last, asked_at=self._world.loop.time(), open=True)
+            record = Subscribed(self.name, self.ack != "auto", last, str(session.socket.number), open=True)
+            record.asked_at = self._world.loop.time()
             session.subs[key] = _Sub(destination, record)
             self._world.history(self.user, destination).subscriptions.append(record)
             self._world.trace("{} subscribes to {} after {}", self.name, destination, last)

@@ -133,6 +133,7 @@ class Faults:
         user, destination = producer.user, Destination.parse(producer.destination)
         self.trace("{} {} is forgotten", user, destination)
         keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.destinations(user)]
+        self.redis.lossless = False
         self.redis.keyspace.run(Script.FORGET, keys, [str(destination)], self.redis.now_ms)
 
     def _disconnect(self) -> None:

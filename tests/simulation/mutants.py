@@ -15,6 +15,7 @@ from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.partition import PartitionSession
 from pushcluster_gateway.acks import AckWindow
 from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.gateway import Gateway
 from pushcluster_gateway.keeper import Keeper
 from pushcluster_gateway.lease import Lease
@@ -142,6 +143,13 @@ def _forget_what_was_sent() -> AbstractContextManager[Any]:
     return patch.object(ClientSubscription, "cursor_to_flush", cursor_to_flush)
 
 
+def _subscribe_before_the_cursor_is_flushed() -> AbstractContextManager[Any]:
+    async def flush_destination(self: CursorFlusher, *_: Any) -> None:
+        return
+
+    return patch.object(CursorFlusher, "flush_destination", flush_destination)
+
+
 def _ignore_a_lost_lease() -> AbstractContextManager[Any]:
     original = Lease.renewed
 
@@ -187,6 +195,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "every resume is told a gap": _cry_wolf,
     "duplicates are not marked": partial(_change_heads, "redelivered", lambda told: False),
     "nobody notes what was sent": _forget_what_was_sent,
+    "a subscription begins before the cursor is flushed": _subscribe_before_the_cursor_is_flushed,
     "no resync after a lost lease": _ignore_a_lost_lease,
     "no resync after any doubt about the lease": _ignore_a_restarted_redis,
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,

@@ -26,6 +26,8 @@ class Server:
         self.keyspace = Keyspace()
         self.run_id = "life1"
         self.up = True
+        self.lossless = True
+        """Whether everything that it was told is there, or went by its own rules."""
         self._world = world
         self._always = always
         self._life = 1
@@ -73,6 +75,7 @@ class Server:
         self.up = False
         lost = round(self.keyspace.unsynced * lose)
         self._world.trace("redis crashes, loses {} commands", lost)
+        self.lossless = self.lossless and not lost
         self.keyspace.lose(lost)
         self.keyspace.synced(self.keyspace.unsynced)
         self._life += 1
@@ -87,6 +90,7 @@ class Server:
     def flush(self) -> None:
         """FLUSHALL by somebody's hand."""
         self._world.trace("redis is emptied")
+        self.lossless = False
         self.keyspace.wipe()
 
     def add_wire(self, wire: "Wire") -> None:

@@ -178,6 +178,7 @@ class World(Faults):
             parsed, keyspace = Destination.parse(destination), self.redis.keyspace
             history.log = keyspace.history.get(self.keys.log(user, parsed), [])
             history.fates_known = True
+            history.lossless = self.redis.lossless
             noted = keyspace.noted.get(self.keys.meta(user, parsed), ())
             history.noted = [((at_ms - EPOCH_MS) / 1_000, sent) for at_ms, sent in noted]
         for body in self.broker.rejected:

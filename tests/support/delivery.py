@@ -74,6 +74,8 @@ class Subscribed:
     acknowledges: bool = False
     """Ack modes `client` and `client-individual`."""
     last_message_id: StreamId | None = None
+    session: str = ""
+    """Its connection; empty: nobody knows."""
     asked_at: float = 0.0
     """When SUBSCRIBE was sent."""
     subscribed_at: float | None = None
@@ -105,6 +107,8 @@ class History:
     """Bodies that went to `push.rejected`."""
     noted: list[tuple[float, StreamId]] = field(default_factory=list)
     """From when on Redis knew, without a break to the end, that everything up to this id was sent to somebody."""
+    lossless: bool = False
+    """Redis lost nothing that it was told: then a session's next subscription knows what the one before has got."""
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ class Report:
     unmarked: int = 0
     """Of those, without `redelivered:true`."""
     wrongly_unmarked: int = 0
-    """Of those, under a message-id that Redis knew as sent when SUBSCRIBE came (`History.noted`)."""
+    """Of those, under a message-id that Redis knew as sent, or had to know, when SUBSCRIBE came (`History.noted`)."""
     renumbered: int = 0
     """Of those, under another message-id."""
     reordered: int = 0
@@ -183,13 +187,14 @@ class _Judge:
     def judge(self) -> None:
         self._judge_log()
         known: dict[str, set[str]] = {}
-        known_ids: dict[str, set[StreamId]] = {}
+        known_ids: dict[tuple[str, str], set[StreamId]] = {}
         for number, subscription in enumerate(self._history.subscriptions):
             name = f"{self._name} subscription {number} of {subscription.device}"
             of_device = known.setdefault(subscription.device, set())
             before = set(of_device)
             self._judge_frames(name, subscription, of_device)
-            self._judge_marks(name, subscription, known_ids.setdefault(subscription.device, set()))
+            of_session = known_ids.setdefault((subscription.device, subscription.session), set())
+            self._judge_marks(name, subscription, known_ids.setdefault((subscription.device, ""), set()), of_session)
             self._judge_signals(name, subscription)
             self._judge_holes(name, subscription, before)
         self._judge_user()
@@ -244,14 +249,19 @@ class _Judge:
                 # What Redis lost is appended anew: whoever saw some of it before gets it all again, from its beginning.
                 newest_index = max(newest_index, index)
 
-    def _judge_marks(self, name: str, subscription: Subscribed, known: set[StreamId]) -> None:
-        """What comes again says so; `known` are the ids that its device has seen so far."""
+    def _judge_marks(
+        self, name: str, subscription: Subscribed, known: set[StreamId], of_session: set[StreamId]
+    ) -> None:
+        """What comes again says so; the sets are the ids that its device and its session have seen so far."""
         for frame in subscription.seen:
             if frame.id in known and not frame.redelivered:
                 noted_at = min((at for at, sent in self._history.noted if sent >= frame.id), default=None)
                 if noted_at is not None and noted_at < subscription.asked_at:
                     self._report.note("wrongly_unmarked", f"{name}: {frame.id} {frame.body!r}, noted at {noted_at:.2f}")
+                elif subscription.session and frame.id in of_session and self._history.lossless:
+                    self._report.note("wrongly_unmarked", f"{name}: {frame.id} {frame.body!r}, in the same session")
             known.add(frame.id)
+            of_session.add(frame.id)
 
     def _judge_signals(self, name: str, subscription: Subscribed) -> None:
         """`recovered:false` stands only where something is missing, or where the log was lost with its numbers."""

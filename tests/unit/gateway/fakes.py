@@ -40,6 +40,7 @@ class FakeSubscription:
         self.destination = destination
         self.address = Address.of(client.user, destination).data
         self.ended = False
+        self.marked = False
         self.moves: list[tuple[StreamId, StreamId]] = []
         self.has_unflushed = False
 
@@ -58,14 +59,21 @@ def as_subscription(fake: FakeSubscription) -> ClientSubscription:
 class FakeRegistry:
     def __init__(self) -> None:
         self.away = False
+        self.broken = False
         self.moves: list[CursorMove] = []
         self.renewals: list[Renewal] = []
         self.renewed = 0
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
+        await asyncio.sleep(0)
         if self.away:
             raise Unavailable("away")
+        if self.broken:
+            raise ValueError("broken")
         self.moves += moves
+
+    async def advance_cursor(self, move: CursorMove) -> None:
+        await self.advance_cursors([move])
 
     async def renew_lease(self) -> Renewal:
         await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """The parts between clients and shells: who gets a copy, and what the registry is told of those who got it."""
 
+import asyncio
 from typing import cast
 
 import pytest
@@ -66,5 +67,49 @@ class TestCursors:
     async def test_nothing_new_is_not_told(self) -> None:
         cursors, registry = self.flusher()
         cursors.collect(as_subscription(FakeClient("alice", "a").subscribe("0")))
+        await cursors.flush()
+        assert registry.moves == []
+
+    async def test_a_destination_that_is_subscribed_anew_is_told_of_at_once_and_no_other(self) -> None:
+        cursors, registry = self.flusher()
+        alice, bob = FakeClient("alice", "a"), FakeClient("bob", "b")
+        left, standing, other = alice.subscribe("0"), alice.subscribe("1"), bob.subscribe("0")
+        for n, each in enumerate((left, standing, other), start=1):
+            each.moves.append((StreamId(1, n), StreamId(1, n)))
+            cursors.mark(as_subscription(each))
+        cursors.collect(as_subscription(left))
+        await cursors.flush_destination("alice", DEMO, [as_subscription(standing)])
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 2), StreamId(1, 2))]
+        await cursors.flush_destination("alice", Destination("topic", "demo"), [])
+        assert len(registry.moves) == 1
+
+    async def test_what_is_on_its_way_already_is_told_first_by_whoever_subscribes(self) -> None:
+        """The other round trip may be answered after the SUBSCRIBE."""
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        flushing = asyncio.ensure_future(cursors.flush())
+        await asyncio.sleep(0)
+        await cursors.flush_destination("alice", DEMO, [])
+        await flushing
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))] * 2
+
+    async def test_what_waits_for_its_socket_goes_on_being_looked_at(self) -> None:
+        cursors, _ = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.has_unflushed = True
+        cursors.mark(as_subscription(alice))
+        await cursors.flush_destination("alice", DEMO, [as_subscription(alice)])
+        assert alice.marked
+
+    async def test_a_cursor_that_redis_refuses_keeps_nobody_from_leaving(self) -> None:
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        registry.broken = True
+        await cursors.flush()
+        registry.broken = False
         await cursors.flush()
         assert registry.moves == []

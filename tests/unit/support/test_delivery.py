@@ -135,6 +135,15 @@ def test_a_duplicate_without_its_mark_is_an_offence_when_redis_knew_before_the_s
     assert judge(one).ok
 
 
+def test_what_its_own_session_has_seen_needs_a_mark_unless_redis_lost_something() -> None:
+    one = history(1, Subscribed("phone", session="c1", seen=seen(1)), Subscribed("phone", session="c1", seen=seen(1)))
+    assert judge(one).ok
+    one.lossless = True
+    assert judge(one).wrongly_unmarked == 1
+    one.subscriptions[1].session = "c2"
+    assert judge(one).ok, "another connection may stand before the first one's gateway has told Redis"
+
+
 def test_what_another_device_has_seen_needs_no_mark() -> None:
     one = history(1, Subscribed("phone", seen=seen(1)), Subscribed("laptop", asked_at=5.0, seen=seen(1), open=True))
     one.noted = [(4.0, at(1))]
