@@ -91,3 +91,6 @@ META_EXTRA_TTL_MS: Final = 7 * 86_400_000
 
 REMOVAL_BATCH_SESSIONS: Final = 200
 """Sessions that one round trip of a clean-up removes."""
+
+ENDPOINTS_S: Final = 2.0
+"""How long load balancers may take to see that a pod is not ready: so long one that stops still serves who comes."""

@@ -8,6 +8,7 @@ import uuid
 from typing import Final
 
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import ENDPOINTS_S
 from pushcluster_contract.topology import build_topology
 from pushcluster_dispatcher.amqp import Ingress, Services
 from pushcluster_dispatcher.api.app import build_server
@@ -100,7 +101,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 async def _serve_api(
     settings: Settings, api: ApiSettings, broker: ApiBroker, replies: Replies, metrics: Metrics, stop: asyncio.Event
 ) -> None:
-    """Serve the API until `stop`; requests that have begun are answered."""
+    """Serve the API until `stop` and a little longer: producers come until load balancers have seen it.
+
+    Requests that have begun are answered.
+    """
     redis = connect(settings.redis_url, name=f"dispatcher:{settings.pod_name}:api")
     services = ApiServices(broker, Users(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
     publishing = asyncio.create_task(broker.run())
@@ -108,6 +112,7 @@ async def _serve_api(
     try:
         _log.info("API server", extra={"port": await server.start(settings.listen_host, api.port)})
         await stop.wait()
+        await asyncio.sleep(ENDPOINTS_S)
     finally:
         replies.lost()  # whoever waits for outcomes is answered now: they are pending
         await server.close()

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pushcluster_contract.limits import ENDPOINTS_S
 from pushcluster_gateway import closes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.server import WebSocketServer
 
-ENDPOINTS_S: Final = 2.0
-"""How long load balancers may take to see that this pod is not ready."""
 AT_ONCE: Final = 50
 """So few connections are closed without pacing."""
 CLOSES_PER_S: Final = 200

@@ -16,6 +16,7 @@ from demo.publish import publish_http
 from demo.story import connect, connect_elsewhere
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.sessions import SessionEntry
+from tests.e2e.metrics import read_metric
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
 from tests.e2e.report import record_clean_up
 from tests.support.stomp_client import StompClient
@@ -233,10 +234,7 @@ def _removal_events(pc: PushCluster) -> int:
 def _removal_metric(pc: PushCluster) -> float:
     operator = pc.host.kubectl(OPERATOR_NAMESPACE)
     pod = next(p["metadata"]["name"] for p in operator.items("pods") if not p["metadata"].get("deletionTimestamp"))
-    text = operator("get", "--raw", f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics")
-    namespace = f'namespace="{pc.kubectl.namespace}"'
-    lines = [line for line in text.splitlines() if line.startswith("pushcluster_sessions_removed_total{")]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if namespace in line)
+    return read_metric(operator, pod, "pushcluster_sessions_removed_total", namespace=pc.kubectl.namespace)
 
 
 def _removed_total(pc: PushCluster) -> int:

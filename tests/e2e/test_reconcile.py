@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from demo.install import OPERATOR, OPERATOR_NAMESPACE
 from demo.kubectl import CommandFailed
+from tests.e2e.metrics import read_metric
 from tests.e2e.push_cluster import NAME, PushCluster, build_push_cluster, eventually, get_condition, wait_ready
 
 KINDS = "statefulsets,deployments,services,configmaps,secrets,serviceaccounts,poddisruptionbudgets"
@@ -98,12 +98,9 @@ def count_looks(pc: PushCluster) -> int:
     """Return how often the operator has looked at PushClusters since its start, by its own metric."""
     operator = pc.host.kubectl(OPERATOR_NAMESPACE)
     (pod,) = (item["metadata"]["name"] for item in operator.items("pods", "--selector", f"{NAME_LABEL}={OPERATOR}"))
-    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics"
-    for family in text_string_to_metric_families(operator("get", "--raw", path)):
-        for sample in family.samples:
-            if sample.name == "pushcluster_operator_reconciles_total":
-                return int(sample.value)
-    raise AssertionError("the operator does not count its looks")
+    looks = int(read_metric(operator, pod, "pushcluster_operator_reconciles_total"))
+    assert looks, "the operator does not count its looks"
+    return looks
 
 
 def _with_managed_fields(pc: PushCluster) -> dict[str, Any]:

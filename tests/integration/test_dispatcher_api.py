@@ -64,6 +64,23 @@ async def test_an_accepted_message_survives_all_that_follows(plane: Plane, logs:
         assert await logs.bodies("bob") == ["kept"]
 
 
+async def test_a_dispatcher_that_stops_takes_messages_until_load_balancers_have_seen_it(
+    plane: Plane, logs: Logs
+) -> None:
+    async with running_dispatcher(plane) as dispatcher:
+        await wait_answer(dispatcher, 202)
+        dispatcher.process.terminate()
+
+        async def is_stopping() -> bool:
+            return await dispatcher.ready() == (False, "stopping")
+
+        await eventually(is_stopping, WITHIN_S)
+        assert (await post(dispatcher, "late", "bob"))[0] == 202
+        assert await asyncio.wait_for(dispatcher.process.wait(), WITHIN_S) == 0
+    async with running_dispatcher(plane):
+        await eventually(lambda: logs.length("bob"), WITHIN_S)
+
+
 async def test_a_full_ingress_is_answered_503_and_not_with_a_promise(
     plane: Plane, dispatcher: RunningDispatcher, services: Services
 ) -> None:
