@@ -73,6 +73,11 @@ DISPATCHER_PREFETCH_MESSAGES: Final = 500
 
 LEASE_MS: Final = 8_000
 LEASE_RENEW_MS: Final = 2_000
+LOST_GATEWAY_MS: Final = 60_000
+"""A gateway whose lease ran out this long ago is taken for lost where its sessions hold places that their user needs.
+
+As long as the operator waits for a pod that is not ready. Should it come back after all, it resyncs."""
+
 WALK_ROUND_MS: Final = 120_000
 """A gateway looks at each of its sessions once in about this time (step G1)."""
 

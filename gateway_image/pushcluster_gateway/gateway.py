@@ -270,9 +270,27 @@ class Gateway:
     async def _register(self, client: Client) -> None:
         with self._writing(client):
             await self.keeper.ensure_lease()
-            await self.registry.register(client.user, client.sid)
+            try:
+                await self.registry.register(client.user, client.sid)
+            except TooManySessions:
+                await self._make_room(client.user)
+                if client.ended:
+                    return
+                await self.registry.register(client.user, client.sid)
         if not client.ended:
             client.registered()
+
+    async def _make_room(self, user: str) -> None:
+        """Give up the user's sessions at lost gateways; without any, wait for one that is just leaving."""
+        removed = 0
+        # Only while Redis has answered can it tell of a gateway that it was not able to renew its lease.
+        if self.keeper.steady_s >= self.limits.lost_gateway_s:
+            removed = await self.registry.remove_lost(user)
+        if removed:
+            self.metrics.lost_sessions_removed += removed
+            _log.warning("removed sessions of lost gateways", extra={"sessions": removed})
+        else:
+            await asyncio.sleep(self.limits.leaving_session_s)
 
     async def _leave(self, client: Client) -> None:
         await asyncio.gather(

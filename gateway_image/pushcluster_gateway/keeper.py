@@ -62,6 +62,11 @@ class Keeper:
         return self._lease.held(self._clock())
 
     @property
+    def steady_s(self) -> float:
+        """For how long Redis has answered: as long as that, whoever did not renew a lease could have."""
+        return self._lease.steady_for_s(self._clock())
+
+    @property
     def alive(self) -> bool:
         """Whether renewals are at least attempted."""
         return self._clock() - self._attempted_at < DEAF_AFTER_S

@@ -10,7 +10,7 @@ class Cause(StrEnum):
     """Why a resync is needed: a label in metrics and logs."""
 
     LEASE_LOST = "lease_lost"
-    """It was removed: somebody took this gateway for dead and may have removed its sessions."""
+    """It was removed, or ran out long ago: somebody took this gateway for dead and may have removed its sessions."""
     REDIS_RESTARTED = "redis_restarted"
     """Another process answers: what it did not have on disk is gone."""
     LEASE_UNCERTAIN = "lease_uncertain"
@@ -31,10 +31,16 @@ class Lease:
     """The Redis process that answered it."""
     uncertain: bool = False
     """Whether a renewal since then got no answer."""
+    steady_since_s: float = 0.0
+    """From when on this Redis process has renewed it before it ran out."""
 
     def held(self, now_s: float) -> bool:
         """Whether the lease is certainly still there, unless somebody removed it."""
         return self.renewed_s is not None and (now_s - self.renewed_s) * 1_000 < LEASE_MS
+
+    def steady_for_s(self, now_s: float) -> float:
+        """Return for how long the same Redis has answered well enough for anybody to keep a lease."""
+        return now_s - self.steady_since_s if self.held(now_s) else 0.0
 
     def failed(self) -> "Lease":
         """Note a renewal without an answer."""
@@ -50,4 +56,6 @@ class Lease:
                 cause = Cause.REDIS_RESTARTED
             elif self.uncertain:
                 cause = Cause.LEASE_UNCERTAIN
-        return Lease(renewed_s=sent_s, run_id=run_id), cause
+        steady = self.held(sent_s) and existed and run_id == self.run_id
+        steady_since_s = self.steady_since_s if steady else sent_s
+        return Lease(renewed_s=sent_s, run_id=run_id, steady_since_s=steady_since_s), cause

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pushcluster_contract.limits import (
     LOG_PAGE_ENTRIES,
+    LOST_GATEWAY_MS,
     MAX_SUBSCRIPTIONS_PER_SESSION,
     MIN_KEPT_DELIVERED_MS,
     WALK_ROUND_MS,
@@ -82,6 +83,12 @@ class Limits:
 
     min_kept_delivered_s: float = MIN_KEPT_DELIVERED_MS / 1_000
     """Log entries that some session has got are kept this long, or for the resume window if that is longer."""
+
+    lost_gateway_s: float = LOST_GATEWAY_MS / 1_000
+    """For how long a gateway's lease must have run out, and Redis have answered us, before we take it for lost."""
+
+    leaving_session_s: float = 1.0
+    """A CONNECT of a user who has all sessions that one may have waits this long for one that is just leaving."""
 
     server_heart_beat_ms: int = 10_000
     """The gateway can send a heart-beat this often."""

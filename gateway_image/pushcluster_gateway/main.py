@@ -182,6 +182,7 @@ class Program:
             self._incarnation,
             kept_delivered_ms=round(kept_delivered_s * 1_000),
             max_sessions_per_user=settings.max_sessions_per_user,
+            lost_gateway_ms=round(self._limits.lost_gateway_s * 1_000),
         )
         broker = Broker(
             url=settings.amqp_url,

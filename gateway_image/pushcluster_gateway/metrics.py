@@ -30,6 +30,8 @@ class Metrics:
     outcomes_dropped: int = 0
     """That could not be sent, or not be noted any more."""
     lease_renewals: int = 0
+    lost_sessions_removed: int = 0
+    """Of users who had no place left, at gateways whose lease ran out long ago."""
     calls_failed: int = 0
     """CONNECT, SUBSCRIBE and NACK frames that were answered with "try again"."""
     redis_errors: int = 0
@@ -83,6 +85,7 @@ class GatewayCollector(Collector):
         yield _counter("outcomes_sent", "Outcomes sent to producers who asked.", counts.outcomes_sent)
         yield _counter("outcomes_dropped", "Outcomes that could not be sent.", counts.outcomes_dropped)
         yield _counter("lease_renewals", "Lease renewals that succeeded.", counts.lease_renewals)
+        yield _counter("lost_sessions_removed", "Sessions that lost gateways left.", counts.lost_sessions_removed)
         yield _counter("calls_failed", "Requests of clients answered with: try again.", counts.calls_failed)
         yield _counter("redis_errors", "Redis calls that failed.", counts.redis_errors)
         yield _counter("amqp_errors", "Connections to RabbitMQ that failed or were lost.", counts.amqp_errors)

@@ -3,6 +3,7 @@
 Every method raises Unavailable when time can mend it.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +26,17 @@ from pushcluster_contract.log import LogEntry
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_gateway.batching import Batcher
+from pushcluster_gateway.lost_sessions import LostSession, parse_holders, plan_lost
 from pushcluster_gateway.subscription import LogState
 from pushcluster_runtime.removal import remove_incarnation
-from pushcluster_runtime.store import Call, ScriptRunner, translate, translated
+from pushcluster_runtime.store import Argument, Call, ScriptRunner, translate, translated
 
 MAX_BATCH: Final = 200
 """Calls in one pipeline."""
 MAX_PAGES: Final = 16
 """Pages of the log in one pipeline, and in memory at once."""
+MAX_LOOKS: Final = 16
+"""Users whose sessions are looked through at once, for some that a lost gateway left."""
 
 
 class TooManySessions(PushClusterError):
@@ -78,14 +82,19 @@ class Registry:
         *,
         kept_delivered_ms: int,
         max_sessions_per_user: int,
+        lost_gateway_ms: int,
     ) -> None:
-        """`kept_delivered_ms`: how long a log entry stays after it was delivered."""
+        """`kept_delivered_ms`: how long a log entry stays after it was delivered.
+
+        `lost_gateway_ms`: how long after the end of its lease a gateway's sessions may be removed.
+        """
         self._client = client
         self._scripts = scripts
         self._keys = keys
         self._incarnation = incarnation
         self._kept_delivered_ms = kept_delivered_ms
         self._max_sessions = max_sessions_per_user
+        self._lost_gateway_ms = lost_gateway_ms
         self._calls = {
             script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
             for script in (
@@ -99,6 +108,7 @@ class Registry:
         self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
         self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
         self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
+        self._looks = Batcher[str](self._remove_lost, max_batch=MAX_LOOKS)
 
     async def register(self, user: str, sid: str) -> None:
         """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
@@ -107,6 +117,10 @@ class Registry:
         call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
         if not await self._calls[Script.REGISTER].run(call):
             raise TooManySessions(self._max_sessions)
+
+    async def remove_lost(self, user: str) -> int:
+        """Remove the user's sessions at gateways that are lost; return their number."""
+        return int(await self._looks.run(user))
 
     async def leave(self, user: str, sid: str) -> None:
         """Undo `register`, in the other order, so that whatever is left behind can still be found."""
@@ -172,7 +186,8 @@ class Registry:
 
     async def renew_lease(self) -> Renewal:
         """Step G1: extend the lease, and learn which Redis answered."""
-        existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], [str(self._incarnation), LEASE_MS])
+        arguments: list[Argument] = [str(self._incarnation), LEASE_MS, self._lost_gateway_ms]
+        existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], arguments)
         with translated():
             info = await self._client.info("server")
         return Renewal(existed=bool(existed), run_id=str(info["run_id"]))
@@ -194,6 +209,7 @@ class Registry:
 
     async def close(self) -> None:
         """Return when no call is under way any more; those that wait are given up."""
+        await self._looks.close()  # which needs the others
         for scripts in self._calls.values():
             await scripts.close()
         for members in (self._members, self._left):
@@ -209,6 +225,46 @@ class Registry:
         with translated():
             await self._client.srem(self._keys.gateway(self._incarnation), *members)
         return [None] * len(members)
+
+    async def _remove_lost(self, users: Sequence[str]) -> list[int]:
+        """Look at each user once, however many ask; return a number for each of `users`."""
+        removed = dict.fromkeys(users, 0)
+        lost = await self._find_lost(list(removed))
+        calls = [
+            (user, Call([self._keys.sessions(user)], [session.sid, str(session.incarnation)]))
+            for user, sessions in lost.items()
+            for session in sessions
+        ]
+        if calls:
+            script = self._calls[Script.REMOVE_SESSION]
+            replies = await asyncio.gather(*(script.run(call) for _, call in calls))
+            for (user, _), reply in zip(calls, replies, strict=True):
+                removed[user] += reply
+            # A gateway that came back while this went on may have written back what was then removed: it finds its
+            # lease run out long ago at its next renewal, and resyncs.
+            incarnations = {session.incarnation for sessions in lost.values() for session in sessions}
+            with translated():
+                await self._client.zadd(self._keys.gateways, {str(each): 0 for each in incarnations}, xx=True)
+        return [removed[user] for user in users]
+
+    async def _find_lost(self, users: Sequence[str]) -> dict[str, tuple[LostSession, ...]]:
+        # Sessions before leases: see `plan_lost`.
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for user in users:
+                pipeline.hgetall(self._keys.sessions(user))
+            with translated():
+                holders = [parse_holders(entries) for entries in await pipeline.execute()]
+        incarnations = list({incarnation for each in holders for incarnation in each.values()})
+        if not incarnations:
+            return {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.zmscore(self._keys.gateways, list(map(str, incarnations)))
+            with translated():
+                (seconds, microseconds), expiries = await pipeline.execute()
+        leases, now_ms = dict(zip(incarnations, expiries, strict=True)), seconds * 1_000 + microseconds // 1_000
+        plan = partial(plan_lost, leases=leases, now_ms=now_ms, lost_ms=self._lost_gateway_ms, own=self._incarnation)
+        return {user: plan(each) for user, each in zip(users, holders, strict=True)}
 
     async def _read_pages(self, pages: Sequence[_PageKey]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -1,15 +1,27 @@
 """Limits that hold over the whole cluster, and a storm of clients against a real gateway."""
 
 import asyncio
+import secrets
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
+import pytest
 from websockets.exceptions import InvalidStatus
 
+from pushcluster_contract.ids import Incarnation, session_id
+from pushcluster_contract.keys import encode_member
+from pushcluster_contract.limits import LEASE_MS, SESSIONS_TTL_MS
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.sessions import SessionEntry
 from pushcluster_gateway import closes
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.registry import Registry
 from tests.support.gateways import Backend, RunningGateway, running_gateway, token
 from tests.support.stomp_client import StompClient, StompError
 from tests.support.waiting import eventually
+
+LOST: Final = Incarnation("pod-of-a-lost-node", "a" * 16)
+LOST_GATEWAY_S: Final = 1.0
 
 
 async def try_to_connect(gateway: RunningGateway, user: str) -> StompClient | StompError | InvalidStatus:
@@ -84,3 +96,115 @@ async def test_handshakes_past_the_rate_are_refused_and_counted(plane: Any, back
         assert await gateway.metric('admissions_refused_total{cause="rate"}') == 60 - len(clients)
         for client in clients:
             await client.close()
+
+
+async def hold(back: Backend, incarnation: Incarnation, *, expires_ms: int) -> str:
+    """Write a session of alice as a gateway does, and the gateway's lease."""
+    sid, key = session_id(secrets.token_bytes(17)), back.keys.sessions("alice")
+    await back.redis.zadd(back.keys.gateways, {str(incarnation): expires_ms})
+    await back.redis.sadd(back.keys.gateway(incarnation), encode_member("alice", sid))
+    await back.scripts.run(Script.REGISTER, [key], [sid, SessionEntry(incarnation).encode(), SESSIONS_TTL_MS, 256])
+    return sid
+
+
+async def now_ms(back: Backend) -> int:
+    seconds, _ = await back.redis.time()
+    return seconds * 1_000
+
+
+async def test_sessions_of_a_lost_gateway_give_their_places_to_the_users_next_ones(plane: Any, back: Backend) -> None:
+    """Nobody else removes them here: no operator runs."""
+    limits = Limits(lost_gateway_s=LOST_GATEWAY_S, leaving_session_s=0.1)
+    async with running_gateway(plane, limits=limits, MAX_SESSIONS_PER_USER="4") as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        at_ms = await now_ms(back)
+        for _ in range(2):
+            await hold(back, LOST, expires_ms=at_ms - 60_000)
+        cut_off = Incarnation("pod-that-is-cut-off", "b" * 16)
+        kept = await hold(back, cut_off, expires_ms=at_ms + 600_000)
+        first = await StompClient.connect(gateway.url, token=token("alice"))
+
+        async def second_comes_in() -> StompClient | None:
+            answer = await try_to_connect(gateway, "alice")
+            return answer if isinstance(answer, StompClient) else None
+
+        second = await eventually(second_comes_in, within_s=10)
+        assert second is not None
+        assert set(await back.sessions("alice")) == {kept, first.session, second.session}
+        assert await gateway.metric("lost_sessions_removed_total") == 2
+        third = await StompClient.connect(gateway.url, token=token("alice"))
+        with pytest.raises(StompError, match="maxSessionsPerUser"):
+            await StompClient.connect(gateway.url, token=token("alice"))
+        for client in (first, second, third):
+            assert not client.closed, "the older ones stay"
+            await client.close()
+
+
+async def test_a_gateway_that_was_taken_for_lost_writes_its_sessions_back(plane: Any, back: Backend) -> None:
+    """As after a long freeze, of which it knows nothing: every renewal of its lease was answered."""
+    limits = Limits(lost_gateway_s=LOST_GATEWAY_S, walk_round_s=3_600)
+    async with running_gateway(plane, limits=limits) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        alice = await StompClient.connect(gateway.url, token=token("alice"))
+        await alice.subscribe("/user/queue/demo")
+        before = await back.sessions("alice")
+        await back.redis.zadd(back.keys.gateways, {str(gateway.incarnation): 0})
+        await back.redis.delete(back.keys.sessions("alice"))
+
+        async def is_back() -> bool:
+            return await back.sessions("alice") == before
+
+        await eventually(is_back, within_s=10)
+        assert await gateway.metric('resyncs_total{cause="lease_lost"}') == 1
+        assert not alice.closed
+        await alice.close()
+
+
+async def test_a_gateway_that_comes_back_while_its_sessions_are_removed_is_told_so(
+    plane: Any, back: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(
+        back.redis,
+        back.scripts,
+        back.keys,
+        Incarnation("pod-that-removes", "c" * 16),
+        kept_delivered_ms=1_000,
+        max_sessions_per_user=1,
+        lost_gateway_ms=60_000,
+    )
+    sid = await hold(back, LOST, expires_ms=0)
+    renewal: list[str | int] = [str(LOST), LEASE_MS, 60_000]
+    find = registry._find_lost
+
+    async def find_just_before_it_comes_back(users: Any) -> Any:
+        found = await find(users)
+        assert await back.scripts.run(Script.RENEW_LEASE, [back.keys.gateways], renewal) == 0, "it resyncs"
+        return found
+
+    monkeypatch.setattr(registry, "_find_lost", find_just_before_it_comes_back)
+    assert await asyncio.gather(*(registry.remove_lost(user) for user in ("alice", "alice", "bob"))) == [1, 1, 0]
+    assert sid not in await back.sessions("alice")
+    assert await back.scripts.run(Script.RENEW_LEASE, [back.keys.gateways], renewal) == 0, "it resyncs once more"
+    await registry.close()
+
+
+async def test_a_page_that_is_loaded_again_takes_the_only_place_over_from_itself(plane: Any, back: Backend) -> None:
+    """Its new connection may come, at another gateway, before the old one has left the registry."""
+    limits = Limits(leaving_session_s=3.0)
+    async with (
+        running_gateway(plane, limits=limits, MAX_SESSIONS_PER_USER="1") as first,
+        running_gateway(plane, limits=limits, MAX_SESSIONS_PER_USER="1") as second,
+    ):
+        for gateway in (first, second):
+            await eventually(gateway.is_ready, within_s=10)
+        old = await StompClient.connect(first.url, token=token("alice"))
+        connecting = asyncio.create_task(StompClient.connect(second.url, token=token("alice")))
+
+        async def the_new_one_asks() -> bool:
+            return await second.metric("sessions") == 1
+
+        await eventually(the_new_one_asks, within_s=5)
+        await old.close()
+        new = await connecting
+        assert set(await back.sessions("alice")) == {new.session}
+        await new.close()

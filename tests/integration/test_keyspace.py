@@ -87,7 +87,7 @@ class Caller:
         return names, [cursor, sent, self._window_ms, 1_000]
 
     def _renew_lease(self) -> tuple[list[str], list[Any]]:
-        return [self._keys.gateways], [self._rng.choice(self._incarnations), 8_000]
+        return [self._keys.gateways], [self._rng.choice(self._incarnations), 8_000, 3_000]
 
     def _forget(self) -> tuple[list[str], list[Any]]:
         destination = self._rng.choice(self._destinations)

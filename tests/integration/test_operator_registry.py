@@ -26,7 +26,7 @@ class Gateway:
         self.keys = Keys(plane.cluster)
 
     async def hold(self, incarnation: Incarnation, user: str, sid: str) -> None:
-        await self.scripts.run(Script.RENEW_LEASE, [self.keys.gateways], [str(incarnation), 8_000])
+        await self.scripts.run(Script.RENEW_LEASE, [self.keys.gateways], [str(incarnation), 8_000, 60_000])
         await self.client.sadd(self.keys.gateway(incarnation), encode_member(user, sid))
         entry = SessionEntry(incarnation).encode()
         await self.scripts.run(Script.REGISTER, [self.keys.sessions(user)], [sid, entry, 600_000, 64])

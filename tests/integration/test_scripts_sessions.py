@@ -127,7 +127,7 @@ async def test_the_sessions_of_a_user_end_by_themselves(bench: Bench) -> None:
 
 async def test_a_missing_lease_is_made_and_told(bench: Bench) -> None:
     async def renew() -> int:
-        return int(await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000))
+        return int(await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000, 60_000))
 
     assert [await renew(), await renew()] == [0, 1]
     await bench.redis.zrem(bench.keys.gateways, str(HERE))
@@ -135,6 +135,15 @@ async def test_a_missing_lease_is_made_and_told(bench: Bench) -> None:
     seconds, _ = await bench.redis.time()
     expiry = await bench.redis.zscore(bench.keys.gateways, str(HERE))
     assert (seconds + 5) * 1_000 < expiry < (seconds + 10) * 1_000
+
+
+async def test_a_lease_that_ran_out_long_ago_is_as_good_as_missing(bench: Bench) -> None:
+    """Others may have taken the gateway for lost, and removed sessions of it."""
+    seconds, _ = await bench.redis.time()
+    for expired_s, answer in ((50, 1), (70, 0)):
+        await bench.redis.zadd(bench.keys.gateways, {str(HERE): (seconds - expired_s) * 1_000})
+        assert await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000, 60_000) == answer
+        assert await bench.redis.zscore(bench.keys.gateways, str(HERE)) > seconds * 1_000
 
 
 async def test_removing_a_gateway_takes_all_of_its_sessions_and_none_of_another(bench: Bench) -> None:
@@ -191,7 +200,7 @@ async def test_a_full_redis_still_renews_leases_and_lets_sessions_go(bench: Benc
     try:
         with pytest.raises((ResponseError, Unavailable), match="maxmemory"):
             await bench.register(session_id(b"1" * 17), str(HERE))
-        assert await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000) == 0
+        assert await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000, 60_000) == 0
         assert await bench.run(Script.UNSUBSCRIBE, [bench.keys.sessions("alice")], sid, str(DEMO)) == 1
         assert await bench.run(Script.REMOVE_SESSION, [bench.keys.sessions("alice")], sid, str(HERE)) == 1
     finally:

@@ -203,9 +203,9 @@ class Keyspace:
 
     def _renew_lease(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
         gateways: dict[bytes, int] = self._touch(keys[0], {})
-        existed = args[0].encode() in gateways
+        before = gateways.get(args[0].encode())
         gateways[args[0].encode()] = now + int(args[1])
-        return int(existed)
+        return int(before is not None and before + int(args[2]) > now)
 
     def _forget(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
         found = 0

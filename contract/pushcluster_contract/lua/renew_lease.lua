@@ -3,10 +3,16 @@
 --
 -- KEYS[1]  gateways
 -- ARGV[1]  incarnation   ARGV[2]  ms from now until the lease expires
+-- ARGV[3]  ms after its expiry from which the gateway was taken for lost
 --
--- Returns 1 if the lease was there, 0 if it was missing and has been made: then the gateway was removed and must resync.
+-- Returns 1 if the lease was there, 0 if it was missing or had expired so long ago that sessions of the gateway may have
+-- been removed: then it must resync.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local added = redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
-return 1 - added
+local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+if before and tonumber(before) + tonumber(ARGV[3]) > now then
+  return 1
+end
+return 0

@@ -1,4 +1,4 @@
-"""What becomes of a SUBSCRIBE that is answered after the client has left."""
+"""What becomes of a SUBSCRIBE that is answered after the client has left, and of a CONNECT of too many."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID
 from pushcluster_contract.routing import RoutingMode
+from pushcluster_gateway import closes
 from pushcluster_gateway.auth import Trusted
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client import Client
@@ -22,12 +23,13 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.outside import Outside
-from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.registry import Registry, TooManySessions
 from pushcluster_gateway.subscription import LogState
 from pushcluster_runtime.amqp import Delivery
 from tests.support.waiting import eventually
 
-LIMITS = Limits()
+LIMITS = Limits(leaving_session_s=0.05)
+CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\nlogin:alice\n\n\0"
 
 
 class FakeSocket:
@@ -37,9 +39,12 @@ class FakeSocket:
         self.outbox = Outbox(LIMITS)
         self.written_at = 0.0
         self.cause_name = "lost"
+        self.closed: Close | None = None
 
     def send(self, data: bytes) -> None: ...
-    def close(self, close: Close) -> None: ...
+    def close(self, close: Close) -> None:
+        self.closed = close
+
     def hold_input(self) -> None: ...
     def release_input(self) -> None: ...
     def wake_at(self, due: float) -> None: ...
@@ -54,6 +59,11 @@ class World:
     held_at: str
     asked: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: int = 0
+    """How many REGISTER are refused, because the user has too many sessions."""
+    lost: int = 0
+    """Sessions of the user at lost gateways."""
+    steady_s: float = 3_600
 
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -77,6 +87,13 @@ class World:
 
     async def register(self, *_: str) -> None:
         await self._ask("register")
+        if self.refuses:
+            self.refuses -= 1
+            raise TooManySessions(5)
+
+    async def remove_lost(self, user: str) -> int:
+        await self._ask(f"remove {user}")
+        return self.lost
 
     async def subscribe(self, *_: str | Destination) -> tuple[LogState, int]:
         await self._ask("script")
@@ -113,7 +130,7 @@ def build_client(world: World) -> tuple[Gateway, Client]:
 async def connect_and_subscribe(world: World) -> tuple[Gateway, Client]:
     """Return once the SUBSCRIBE waits where it is held."""
     gateway, client = build_client(world)
-    client.received(b"CONNECT\naccept-version:1.2\nhost:x\nlogin:alice\n\n\0")
+    client.received(CONNECT)
     await eventually(lambda: world.asked == ["register"], within_s=2)
     client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
     await eventually(lambda: any(each.startswith(world.held_at) for each in world.asked), within_s=2)
@@ -167,3 +184,45 @@ async def test_a_session_ends_when_a_dispatcher_says_so_and_names_its_user(
     assert client.ended is ends
     world.release.set()
     await gateway.settle(within_s=2)
+
+
+async def connect(world: World) -> tuple[Gateway, Client, FakeSocket]:
+    gateway, client = build_client(world)
+    client.received(CONNECT)
+    return gateway, client, cast(FakeSocket, client.socket)
+
+
+async def test_a_user_without_a_place_gets_one_that_a_lost_gateway_holds() -> None:
+    world = World("", refuses=1, lost=2)
+    gateway, _, socket = await connect(world)
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "remove alice", "register"]
+    assert socket.closed is None
+    assert gateway.metrics.lost_sessions_removed == 2
+
+
+async def test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_lost() -> None:
+    """After an outage every lease has run out, and each gateway renews its own when its turn comes."""
+    world = World("", refuses=2, lost=2, steady_s=LIMITS.lost_gateway_s - 1)
+    gateway, _, socket = await connect(world)
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "register"]
+    assert socket.closed is closes.TOO_MANY_SESSIONS
+
+
+async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() -> None:
+    world = World("", refuses=9)
+    gateway, client, socket = await connect(world)
+    asyncio.get_running_loop().call_later(LIMITS.leaving_session_s / 5, setattr, world, "refuses", 0)
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "remove alice", "register"]
+    assert (socket.closed, client.ended) == (None, False)
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_place_is_not_registered() -> None:
+    world = World("", refuses=1)
+    gateway, client, _ = await connect(world)
+    await eventually(lambda: "remove alice" in world.asked, within_s=2)
+    client.lost()
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "remove alice", "leave"]

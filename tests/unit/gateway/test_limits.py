@@ -31,6 +31,8 @@ JUDGED_BY = {
     "page_entries": "test_it_reads_page_by_page_until_a_short_one_and_then_is_live",
     "walk_round_s": "test_one_session_is_not_looked_at_more_often_than_once_a_round",
     "min_kept_delivered_s": "test_a_redis_full_of_delivered_messages_frees_itself_and_loses_nothing_that_waits",
+    "lost_gateway_s": "test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_lost",
+    "leaving_session_s": "test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave",
     "server_heart_beat_ms": "test_a_heart_beat_is_sent_in_time_unless_something_was_written",
     "client_heart_beat_ms": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
     "heart_beat_grace": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",

@@ -153,7 +153,25 @@ class TestLease:
         lease, _ = Lease().renewed(existed=False, run_id="a", sent_s=5)
         renewed, why = lease.renewed(existed=existed, run_id=run_id, sent_s=7)
         assert why is cause
-        assert renewed == Lease(7, run_id)
+        assert renewed == Lease(7, run_id, steady_since_s=7 if why else 5)
+
+    def test_redis_is_steady_from_when_on_no_lease_could_run_out(self) -> None:
+        lease = Lease()
+        assert lease.steady_for_s(100) == 0
+        for sent_s in (10, 16, 22):
+            lease = lease.failed().renewed(existed=True, run_id="a", sent_s=sent_s)[0]
+        assert lease.steady_for_s(25) == 15
+        assert lease.steady_for_s(30) == 0, "it may have stopped answering everybody"
+
+    @pytest.mark.parametrize(
+        ("sent_s", "existed", "run_id"),
+        [(22 + LEASE_MS / 1_000, True, "a"), (24, False, "a"), (24, True, "b")],
+        ids=["it had run out", "it was missing", "another Redis"],
+    )
+    def test_what_took_leases_away_begins_a_new_steady_time(self, sent_s: float, existed: bool, run_id: str) -> None:
+        lease = Lease(renewed_s=22, run_id="a", steady_since_s=5)
+        lease, _ = lease.renewed(existed=existed, run_id=run_id, sent_s=sent_s)
+        assert lease.steady_for_s(sent_s + 1) == 1
 
     def test_after_a_renewal_without_an_answer_the_next_one_asks_for_a_resync(self) -> None:
         lease, _ = Lease().renewed(existed=False, run_id="a", sent_s=5)
