@@ -120,40 +120,6 @@ def test_kubectl_scale_changes_the_number_of_gateways(shared: PushCluster) -> No
     shared.wait_ready()
 
 
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        ({"routing": {"mode": "Multicast"}}, "Unsupported value"),
-        ({"gateway": {"replicas": -1}}, "greater than or equal to"),
-        ({"gateway": {"auth": {"mode": "Trusted", "secretRef": {"name": "x"}}}}, "secretRef"),
-        ({"delivery": {"offline": {"ttlSeconds": 60}, "resume": {"windowSeconds": 61}}}, "windowSeconds"),
-        ({"gateway": {"replica": 3}}, "unknown field"),
-        ({"gateway": {"auth": {"algorithm": "RS256"}}}, "needs the issuer's public keys"),
-        ({"gateway": {"auth": {"jwks": {"url": "https://i.example.com/k"}}}}, "which HS256 does not have"),
-        (
-            {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"url": "http://i.example.com/k"}}}},
-            "must begin with https://",
-        ),
-    ],
-    ids=["enum", "minimum", "combination", "window", "typo", "no public keys", "keys of HS256", "keys in the clear"],
-)
-def test_a_bad_spec_is_refused_at_apply_with_a_sentence(shared: PushCluster, spec: dict[str, Any], reason: str) -> None:
-    with pytest.raises(CommandFailed, match=reason):
-        shared.kubectl(
-            "apply", "--dry-run=server", "--validate=strict", "--filename", "-",
-            stdin=json.dumps(build_push_cluster(spec, "refused")),
-        )  # fmt: skip
-
-
-def test_tokens_of_an_identity_provider_can_be_asked_for(shared: PushCluster) -> None:
-    jwks = {"url": "https://issuer.example.com/.well-known/jwks.json"}
-    auth = {"algorithm": "RS256", "jwks": jwks, "issuer": "https://issuer.example.com", "audiences": ["push"]}
-    shared.kubectl(
-        "apply", "--dry-run=server", "--validate=strict", "--filename", "-",
-        stdin=json.dumps(build_push_cluster({"gateway": {"auth": auth}}, "accepted")),
-    )  # fmt: skip
-
-
 def test_explain_teaches(shared: PushCluster) -> None:
     text = shared.kubectl("explain", "pc.spec.gateway")
     for field in ("replicas", "maxConnections", "drain", "auth", "allowedOrigins"):
