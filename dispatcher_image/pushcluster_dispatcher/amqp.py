@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from pushcluster_dispatcher.partition import PartitionSession, Steps
 from pushcluster_dispatcher.redis_link import RedisLink
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
 from pushcluster_runtime.amqp import Amqp, AmqpChannel
+from pushcluster_runtime.amqp_outlet import Outlet
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import RedisWire
 from pushcluster_runtime.tasks import cancel, first_error, unless
@@ -34,6 +35,7 @@ class Services:
     keys: Keys
     link: RedisLink
     barrier: Barrier
+    outlet: Outlet
     steps: Steps
     new_backoff: Callable[[], Backoff]
 
@@ -111,9 +113,11 @@ class Ingress:
     async def _run_session(self, amqp: Amqp, number: int, prefetch: int, stop: asyncio.Event) -> int:
         """Run one session to its end, and return the prefetch of the next one."""
         services = self._services
-        # Without Redis there is no consumer here: a dispatcher that reaches Redis takes the partition meanwhile.
+        # Without Redis, or without a connection for copies, there is no consumer here: a dispatcher that has both takes
+        # the partition meanwhile.
+        outlet = await unless(stop, services.outlet.connection())
         wire = await unless(stop, services.link.wire())
-        if wire is None:
+        if wire is None or outlet is None:
             return prefetch
         channel = await amqp.channel(prefetch=prefetch)
         try:
@@ -125,7 +129,8 @@ class Ingress:
                 priority=consumer_priority(services.settings.pod_name, number),
             )
             self._set_consuming(number, consuming=True)
-            await _run_until_broken(session, channel, wire, stop)
+            lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": outlet.lost, "Redis": wire.lost}
+            await _run_until_broken(session, lost, stop)
             if session.wanted_prefetch is None:
                 return prefetch
             services.steps.metrics.restarts.inc()
@@ -163,21 +168,23 @@ async def _raise_when_lost(amqp: Amqp) -> None:
 
 
 async def _run_until_broken(
-    session: PartitionSession, channel: AmqpChannel, wire: RedisWire, stop: asyncio.Event
+    session: PartitionSession, lost: Mapping[str, asyncio.Future[str]], stop: asyncio.Event
 ) -> None:
-    """Run a session to its end after `stop`; raises Unavailable when it, its channel or its Redis connection breaks."""
+    """Run a session to its end after `stop`; raises Unavailable when it breaks, or a connection that it stands on.
+
+    What a life of Redis has answered and no barrier has covered may be gone with it; what a connection for copies has
+    not confirmed may not have arrived.
+    """
     running = asyncio.create_task(session.run())
     stopping = asyncio.create_task(stop.wait())
-    ends: tuple[asyncio.Future[Any], ...] = (running, channel.lost, wire.lost)
+    ends: tuple[asyncio.Future[Any], ...] = (running, *lost.values())
     try:
         await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
         session.finish()
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=DRAIN_TIMEOUT_S)
-        if channel.lost.done():
-            raise Unavailable(f"RabbitMQ: {channel.lost.result()}")
-        if wire.lost.done():
-            # What this life of Redis has answered and no barrier has covered may be gone.
-            raise Unavailable(f"Redis: {wire.lost.result()}")
+        for name, each in lost.items():
+            if each.done():
+                raise Unavailable(f"{name}: {each.result()}")
         if not running.done():
             raise Unavailable(f"unfinished after {DRAIN_TIMEOUT_S:g} s")
         error = running.exception()

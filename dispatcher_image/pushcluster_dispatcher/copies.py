@@ -1,8 +1,10 @@
 """Copies of appended messages for the gateways (step D4). The log has every message; a copy only makes it fast.
 
 What all partitions have for one routing key in one tick of the event loop is joined into one AMQP message. No step
-waits for a broker that takes nothing: then copies are left out, so that ingress is drained all the same, and once the
-broker takes messages again every gateway is told to look at its users' logs.
+waits for a broker that takes nothing (memory or disk alarm): then copies are left out, so that ingress is drained all
+the same, and once the broker takes messages again every gateway is told to look at its users' logs. A dispatcher that
+ends before it has told them leaves that to the gateways' walk. Without a connection for copies nothing is left out:
+the partition that has some begins again, and its messages come back.
 """
 
 import asyncio
@@ -48,6 +50,10 @@ class Outlet(Protocol):
     def channel(self) -> Publisher | None:
         """The channel to publish on; None while the broker takes nothing."""
 
+    @property
+    def blocked(self) -> bool:
+        """Whether there is a connection, and the broker does not read from it."""
+
 
 class _Parcel:
     """Copies that travel together."""
@@ -62,7 +68,7 @@ class _Parcel:
         self.size = 0
         self.body = b""
         self.settled = settled
-        """Resolves once nothing more has to be waited for, whatever became of it."""
+        """Resolves once nothing more has to be waited for, whatever became of it; fails when it has to come again."""
         self.fell_back = False
 
 
@@ -84,7 +90,8 @@ class Copies:
     async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
         """Hand over the copies of a batch in the order of the log; waits only for room.
 
-        Returns futures that resolve when the broker has answered for them, or takes nothing any more.
+        Returns futures that resolve when the broker has answered for them, or takes nothing any more; they fail with
+        Unavailable when the connection is lost, and then all of it has to be sent again.
         """
         settled: dict[asyncio.Future[None], None] = {}
         for message, entry in appended:
@@ -117,7 +124,7 @@ class Copies:
     def closed(self) -> None:
         """The outlet takes nothing any more: what is under way may arrive late or never, and nobody waits for it."""
         for parcel in self._in_flight:
-            _resolve(parcel)
+            self._end(parcel)
         self._room.set()
 
     def _make_plan(self, destination: Destination, sessions: RawSessions) -> tuple[Copy, ...]:
@@ -154,7 +161,7 @@ class Copies:
             self._lose(parcel)
             return
         if outcome is None:
-            self._leave_out(parcel)
+            self._not_sent(parcel)
             return
         self._metrics.batches_sent.inc()
         self._in_flight.add(parcel)
@@ -172,7 +179,7 @@ class Copies:
     def _on_outcome(self, parcel: _Parcel, outcome: asyncio.Future[Outcome]) -> None:
         self._in_flight.discard(parcel)
         if outcome.cancelled() or outcome.exception() is not None:
-            self._leave_out(parcel)
+            self._not_sent(parcel)
             return
         first = not parcel.fell_back
         if first:
@@ -194,21 +201,27 @@ class Copies:
         self._metrics.copies_lost.inc(parcel.count)
         self._release(parcel)
 
-    def _leave_out(self, parcel: _Parcel) -> None:
-        self._left_out = True
-        self._metrics.copies_left_out.inc(parcel.count)
-        self._release(parcel)
+    def _not_sent(self, parcel: _Parcel) -> None:
+        if self._outlet.blocked or parcel.settled.done() or not parcel.count:
+            self._left_out = True
+            self._metrics.copies_left_out.inc(parcel.count)
+        self._release(parcel, sent=False)
 
-    def _release(self, parcel: _Parcel) -> None:
+    def _release(self, parcel: _Parcel, *, sent: bool = True) -> None:
         self._held_bytes -= parcel.size
         if self._held_bytes < MAX_COPY_BYTES_IN_FLIGHT:
             self._room.set()
-        _resolve(parcel)
+        self._end(parcel, sent=sent)
 
-
-def _resolve(parcel: _Parcel) -> None:
-    if not parcel.settled.done():
-        parcel.settled.set_result(None)
+    def _end(self, parcel: _Parcel, *, sent: bool = False) -> None:
+        """Let nobody wait for it any more; what was not sent has to come again, unless the broker takes nothing."""
+        if parcel.settled.done():
+            return
+        if sent or self._outlet.blocked:
+            parcel.settled.set_result(None)
+        else:
+            parcel.settled.set_exception(Unavailable("RabbitMQ: the connection for copies is lost"))
+            parcel.settled.exception()  # several batches may share it, or none may have come to wait for it
 
 
 def _encode(message: Message, entry: Appended) -> bytes:

@@ -59,7 +59,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     outlet.on_open, outlet.on_closed = copies.opened, copies.closed
     reports = Reports(outlet, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
     steps = Steps(copies, Rejects(outlet), reports, metrics, lambda: time.time_ns() // 1_000_000)
-    ingress = Ingress(Services(settings, keys, link, barrier, steps, new_backoff))
+    ingress = Ingress(Services(settings, keys, link, barrier, outlet, steps, new_backoff))
 
     replies = Replies(new_id)
     broker = ApiBroker(

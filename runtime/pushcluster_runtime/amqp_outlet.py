@@ -32,6 +32,7 @@ class Outlet:
         self._backoff = backoff
         self._amqp: Amqp | None = None
         self._channel: AmqpChannel | None = None
+        self._connected = asyncio.Event()
         self._opened = asyncio.Event()
         self.on_open = self.on_closed = lambda: None
         self.trouble = "not connected to RabbitMQ yet"
@@ -40,9 +41,18 @@ class Outlet:
     @property
     def channel(self) -> AmqpChannel | None:
         """The channel to publish on; None while the broker takes nothing."""
-        channel = self._channel
-        if channel is None or channel.lost.done() or self._amqp is None or self._amqp.blocked:
-            return None
+        return None if self._amqp is None or self._amqp.blocked else self._connected_channel
+
+    @property
+    def blocked(self) -> bool:
+        """Whether there is a connection, and the broker does not read from it (memory or disk alarm)."""
+        return self._connected_channel is not None and self._amqp is not None and self._amqp.blocked
+
+    async def connection(self) -> AmqpChannel:
+        """Return the channel, waiting for it if need be, even if the broker takes nothing; its `lost` tells its end."""
+        while (channel := self._connected_channel) is None:
+            self._connected.clear()
+            await self._connected.wait()
         return channel
 
     async def open_channel(self) -> AmqpChannel:
@@ -69,6 +79,7 @@ class Outlet:
             self._amqp, self._channel = amqp, channel
             amqp.on_blocked = self._on_blocked
             self._backoff.reset()
+            self._connected.set()
             self._on_blocked(amqp.blocked)
             raise Unavailable(f"RabbitMQ: {await asyncio.shield(channel.lost)}")
         finally:
@@ -76,6 +87,11 @@ class Outlet:
             if was_there:
                 self.on_closed()
             await amqp.close()
+
+    @property
+    def _connected_channel(self) -> AmqpChannel | None:
+        channel = self._channel
+        return None if channel is None or channel.lost.done() else channel
 
     def _on_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - Amqp.on_blocked
         if blocked:

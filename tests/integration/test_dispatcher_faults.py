@@ -8,7 +8,15 @@ from typing import Final
 import pytest
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
-from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused, restart
+from tests.support.containers import (
+    Services,
+    close_amqp_connection,
+    close_amqp_connections,
+    down,
+    kill_and_start,
+    paused,
+    restart,
+)
 from tests.support.dispatchers import (
     API_KEY,
     Logs,
@@ -19,7 +27,9 @@ from tests.support.dispatchers import (
     running_dispatcher,
     started_dispatcher,
 )
+from tests.support.gateways import running_gateway, token
 from tests.support.planes import Plane
+from tests.support.stomp_client import connected
 from tests.support.traffic import traffic
 from tests.support.waiting import eventually
 
@@ -280,3 +290,23 @@ async def test_sigterm_while_redis_is_frozen_ends_within_its_bound(
         assert await dispatcher.terminate() == 0
     async with running_dispatcher(plane):
         await wait_log(logs)
+
+
+async def test_a_lost_connection_for_copies_brings_back_what_was_not_sent(plane: Plane, services: Services) -> None:
+    """Over the other connection it could be acknowledged, and nobody would know that its copies are missing."""
+    async with (
+        running_gateway(plane) as gateway,
+        running_dispatcher(plane) as dispatcher,
+        connected(gateway.url, token=token("alice")) as alice,
+    ):
+        await alice.subscribe("/user/queue/demo")
+        with traffic(plane.amqp_url, "alice") as running:
+            await eventually(lambda: len(running.confirmed) > 50, WITHIN_S)
+            await close_amqp_connection(services, f"dispatcher {dispatcher.pod_name} copies")
+            before = len(running.confirmed)
+            await eventually(lambda: len(running.confirmed) > before + 50, WITHIN_S)
+            confirmed = running.stop()
+        assert [message.text for message in await alice.next_messages(len(confirmed), WITHIN_S)] == confirmed
+        assert await dispatcher.metric("partition_resets_total") >= INGRESS_PARTITIONS
+        assert await dispatcher.metric("copies_left_out_total") == 0
+        await dispatcher.wait_ready()

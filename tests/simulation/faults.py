@@ -64,15 +64,11 @@ class Faults:
         self._restart(gateway)
 
     def _kill_dispatcher(self) -> None:
-        if not self.walks:
-            return  # what it leaves out before it has a connection for copies, the walk alone may find
         dispatcher = self._rng.choice(self.dispatchers)
         dispatcher.kill()
         self._restart(dispatcher)
 
     def _stop_dispatcher(self) -> None:
-        if not self.walks:
-            return  # what it leaves out before it has a connection for copies, the walk alone may find
         dispatcher = self._rng.choice(self.dispatchers)
         dispatcher.stop()
         self._restart(dispatcher)
@@ -119,8 +115,7 @@ class Faults:
     def _change_mode(self) -> None:
         self.mode = self._rng.choice([mode for mode in RoutingMode if mode is not self.mode])
         self.trace("the mode becomes {}", self.mode.value)
-        dispatchers = self.dispatchers if self.walks else ()
-        for n, process in enumerate((*self.gateways, *dispatchers)):
+        for n, process in enumerate((*self.gateways, *self.dispatchers)):
             self.loop.call_later(n * 0.3, process.stop)
             self.loop.call_later(n * 0.3 + 1.5, process.kill)
             self.loop.call_later(n * 0.3 + 1.6, lambda process=process: process.start(self.mode))

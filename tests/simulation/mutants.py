@@ -1,14 +1,16 @@
 """The product, broken on purpose: each of these the simulation must find, or it proves nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_dispatcher.barrier import Barrier
+from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.locations import Locations
 from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.parse import Message
@@ -21,6 +23,7 @@ from pushcluster_gateway.keeper import Keeper
 from pushcluster_gateway.lease import Lease
 from pushcluster_gateway.stomp.serializer import MessageEncoder
 from pushcluster_gateway.subscription import Phase, Ready, Subscription, Write
+from pushcluster_runtime.amqp_outlet import Outlet
 from tests.simulation.keyspace import Keyspace
 
 
@@ -59,6 +62,31 @@ def _acknowledge_before_append() -> AbstractContextManager[Any]:
         return await original(self, batch)
 
     return patch.object(PartitionSession, "_process", process)
+
+
+@contextmanager
+def _work_without_a_connection_for_copies() -> Iterator[None]:
+    """Which comes late, so that a few schedules show it."""
+    original = Outlet._hold_connection
+
+    async def hold_connection(self: Outlet) -> None:
+        await asyncio.sleep(1.0)
+        await original(self)
+
+    async def connection(self: Outlet) -> Any:
+        return SimpleNamespace(lost=asyncio.get_running_loop().create_future())
+
+    def end(self: Copies, parcel: Any, *, sent: bool = False) -> None:
+        self._left_out = self._left_out or not sent
+        if not parcel.settled.done():
+            parcel.settled.set_result(None)
+
+    with (
+        patch.object(Outlet, "_hold_connection", hold_connection),
+        patch.object(Outlet, "connection", connection),
+        patch.object(Copies, "_end", end),
+    ):
+        yield
 
 
 def _forget_message_ids() -> AbstractContextManager[Any]:
@@ -185,6 +213,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "CATCHUP is skipped": _skip_catchup,
     "acknowledged before the barrier": _acknowledge_before_barrier,
     "acknowledged before the append": _acknowledge_before_append,
+    "copies are left out without a connection for them": _work_without_a_connection_for_copies,
     "message ids are forgotten": _forget_message_ids,
     "the cursor moves back": _move_cursor_back,
     "the cursor moves before the socket write": _move_cursor_before_the_socket,

@@ -121,6 +121,14 @@ async def close_amqp_connections(services: Services, vhost: str) -> None:
     await asyncio.to_thread(services.rabbitmq.exec, *command)
 
 
+async def close_amqp_connection(services: Services, name: str) -> None:
+    """Do the same to the one connection that has given itself this name."""
+    listing = ("rabbitmqctl", "--quiet", "list_connections", "pid", "client_properties")
+    listed = await asyncio.to_thread(services.rabbitmq.exec, *listing)
+    (pid,) = [line.split()[0] for line in listed.splitlines() if f'"{name}"' in line]
+    await asyncio.to_thread(services.rabbitmq.exec, "rabbitmqctl", "close_connection", pid, "a test asked for it")
+
+
 async def restart(container: Container) -> None:
     """Stop it politely, start it again on its data, and return when it is ready."""
     await asyncio.to_thread(container.stop)

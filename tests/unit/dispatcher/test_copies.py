@@ -48,6 +48,10 @@ class PlayedOutlet:
     def channel(self) -> "PlayedOutlet | None":
         return self if self.takes else None
 
+    @property
+    def blocked(self) -> bool:
+        return not self.takes
+
     def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
     ) -> asyncio.Future[Outcome]:
@@ -235,16 +239,52 @@ async def test_who_waits_for_room_goes_on_when_the_broker_takes_nothing(monkeypa
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_copies_that_went_with_the_connection_are_looked_for_after_the_next(when: str) -> None:
+async def test_what_went_with_the_connection_is_not_acknowledged_and_so_comes_again(when: str) -> None:
     played = bench({})
     played.outlet.gone = when == "before"
     sending = asyncio.create_task(played.send((message(), entry(SID_1))))
     if when == "after":
         await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
         played.outlet.open[0].set_exception(Unavailable("gone"))
-    await asyncio.wait_for(sending, 2)
-    assert played.count("copies_left_out") == 1
-    played.outlet.gone = False
+    with pytest.raises(Unavailable, match="connection for copies"):
+        await asyncio.wait_for(sending, 2)
+    assert (played.count("copies_left_out"), played.copies._held_bytes) == (0, 0)
+    published = len(played.outlet.published)
+    played.copies.opened()
+    assert len(played.outlet.published) == published, "nobody has to be told"
+
+
+async def test_who_waits_for_confirms_hears_that_the_connection_is_lost() -> None:
+    played = bench({})
+    sending = asyncio.create_task(played.send((message(), entry(SID_1))))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    played.copies.closed()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(sending, 2)
+
+
+async def test_what_was_left_out_is_told_again_after_the_connection_went_with_the_telling() -> None:
+    played = bench({})
+    played.outlet.takes = False
+    await played.send((message(), entry(SID_1)))
+    played.outlet.takes = True
+    played.copies.opened()
+    played.outlet.open[-1].set_exception(Unavailable("gone"))
+    await asyncio.sleep(0)
+    played.copies.opened()
+    assert played.outlet.published == [("push.broadcast", "", [])] * 2
+
+
+async def test_what_was_under_way_when_the_broker_stopped_is_looked_for_if_it_went_with_the_connection() -> None:
+    played = bench({})
+    sending = asyncio.create_task(played.send((message(), entry(SID_1))))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    played.outlet.takes = False
+    played.copies.closed()
+    await sending
+    played.outlet.takes = True
+    played.outlet.open[0].set_exception(Unavailable("gone"))
+    await asyncio.sleep(0)
     played.copies.opened()
     assert played.outlet.published[-1] == ("push.broadcast", "", [])
 
