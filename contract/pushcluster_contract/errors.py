@@ -18,6 +18,11 @@ class InvalidInput(PushClusterError, ValueError):
 class Unavailable(PushClusterError):
     """A service cannot answer now (down, full, loading); repeating later is right."""
 
+    def __init__(self, message: str = "", *, retry_after_ms: int | None = None) -> None:
+        """`retry_after_ms`: when that is, where it is known."""
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
 
 class TooOld(Unavailable):
     """A service is older than what is needed; repeating finds out when it was upgraded."""

@@ -1,6 +1,6 @@
 """Who a client is: the user of a JSON Web Token (RFC 7519), or in mode Trusted whatever it says. No I/O."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -10,7 +10,7 @@ from jwt.types import Options
 from pushcluster_contract.errors import PushClusterError
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway.claims import ClaimRules, Identity, check_identity
-from pushcluster_gateway.keyring import MAX_KEY_ID_CHARS, Key, Keyring
+from pushcluster_gateway.keyring import MAX_KEY_ID_CHARS, MAX_TRIED_KEYS, Key, Keyring
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.requests import Connect
 
@@ -30,6 +30,22 @@ _SIGNATURE_ONLY: Final[Options] = {
 class KeyUnknown(PushClusterError):
     """No key that is here fits: newer ones may have to be read before it is certain that the token is none of ours."""
 
+    def __init__(self, message: str, tried: Keyring | None) -> None:
+        """`tried` are the keys that were here."""
+        super().__init__(message)
+        self.tried = tried
+
+
+class Keys(Protocol):
+    """What keeps the keys of tokens."""
+
+    @property
+    def keyring(self) -> Keyring | None:
+        """The keys as they are now, the same object until they change; None before any were read."""
+
+    async def ask(self) -> bool:
+        """Return once there may be newer ones; True when they were read after this call. Raises Unavailable."""
+
 
 class Authenticator(Protocol):
     """Decides who a client is."""
@@ -37,8 +53,8 @@ class Authenticator(Protocol):
     def identify(self, connect: Connect, handshake_token: str) -> Identity:
         """`handshake_token` came with the WebSocket handshake, or is empty. Raises Unauthenticated or KeyUnknown."""
 
-    async def refresh(self) -> None:
-        """After KeyUnknown: return once the keys are as new as they can be. Raises Unavailable."""
+    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> Identity:
+        """After KeyUnknown: the same with keys that were read since. Raises Unauthenticated or Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +67,9 @@ class Trusted:
             raise Unauthenticated("in auth mode Trusted, CONNECT needs the header login: it names the user")
         return Identity(check_identity(connect.login, "header login"), None)
 
-    async def refresh(self) -> None:
-        """There are no keys."""
+    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> Identity:  # noqa: ARG002
+        """There are no keys: see `identify`."""
+        return self.identify(connect, handshake_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +78,22 @@ class JwtAuthenticator:
 
     algorithm: Algorithm
     rules: ClaimRules
-    keyring: Callable[[], Keyring | None]
-    """Returns the keys as they are now; None before any were read."""
-    refresh_keys: Callable[[], Awaitable[None]]
-    """Returns once the keys are as new as they can be."""
+    keys: Keys
     clock: Callable[[], float]
     """Seconds since the epoch."""
 
-    async def refresh(self) -> None:
-        """See Authenticator."""
-        await self.refresh_keys()
+    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> Identity:
+        """See Authenticator: the issuer has the last word, and it must have been asked after the token came."""
+        is_last_word = False
+        while not is_last_word:
+            is_last_word = await self.keys.ask()
+            if self.keys.keyring is unknown.tried:
+                continue
+            try:
+                return self.identify(connect, handshake_token)
+            except KeyUnknown as error:
+                unknown = error
+        raise Unauthenticated(str(unknown))
 
     def identify(self, connect: Connect, handshake_token: str) -> Identity:
         """Return the user of the token; CONNECT's own goes before the handshake's."""
@@ -81,19 +104,28 @@ class JwtAuthenticator:
                 "or as access_token in the URL"
             )
         key_id = self._read_key_id(token)
-        keyring = self.keyring()
+        keyring = self.keys.keyring
         if keyring is None:
-            raise KeyUnknown("there are no keys yet that tokens could be checked with")
+            raise KeyUnknown("there are no keys yet that tokens could be checked with", None)
         candidates = keyring.candidates(key_id)
+        if len(candidates) > MAX_TRIED_KEYS:
+            raise Unauthenticated(
+                f"the issuer has {len(candidates)} keys that may have signed the token, and at most {MAX_TRIED_KEYS} "
+                "are tried: it must give its keys names of their own (kid)"
+            )
         for key in candidates:
             claims = self._decode(token, key)
             if claims is not None:
                 return self.rules.identify(claims, self.clock())
+        if not candidates and key_id is None and keyring.keys:
+            raise Unauthenticated(
+                f"the token names no key (kid), and the issuer has more than {MAX_TRIED_KEYS}, which are not all tried"
+            )
         if not candidates:
-            raise KeyUnknown(f"the token's key {str(key_id)[:100]!r} is not among those of the issuer")
+            raise KeyUnknown(f"the token's key {str(key_id)[:100]!r} is not among those of the issuer", keyring)
         if any(key.id is not None and key.id == key_id for key in candidates):
             raise Unauthenticated("the token's signature does not fit")
-        raise KeyUnknown("the token's signature does not fit")
+        raise KeyUnknown("the token's signature does not fit", keyring)
 
     def _read_key_id(self, token: str) -> str | None:
         try:

@@ -293,6 +293,7 @@ class Client:
 
     def _connect(self, request: Connect) -> None:
         token, self._token = self._token, ""
+        self.deadlines.connect_came()
         self.socket.hold_input()
         self.services.authenticate(self, request, token)
 

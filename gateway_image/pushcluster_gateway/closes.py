@@ -4,7 +4,7 @@ Codes below 3000 are those of RFC 6455, section 7.4. Of ours, 4000 to 4499 mean 
 4500 to 4999 that repeating the same will fail the same way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_REASON_BYTES: Final = 123
@@ -50,5 +50,11 @@ DISCONNECTED: Final = Close("disconnected", 4510, "disconnected by the back end"
 WEBSOCKET_ERROR: Final = Close("websocket_error", 1002, "the client's WebSocket broke the protocol")
 CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost")
 """Never sent: the socket went away without a word."""
+
+
+def unavailable(retry_after_ms: int | None) -> Close:
+    """Return UNAVAILABLE, with the time that is known for this very case."""
+    return UNAVAILABLE if retry_after_ms is None else replace(UNAVAILABLE, retry_after_ms=retry_after_ms)
+
 
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Close))

@@ -26,20 +26,25 @@ class Verdict:
 class Deadlines:
     """Of one client. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_connect_by", "_expects_s", "_limits", "_sends_s", "expires_at", "received_at")
+    __slots__ = ("_connect_by", "_expects_s", "_limits", "_sends_s", "_unconnected", "expires_at", "received_at")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.received_at = now
         """When the client last sent STOMP, be it a heart-beat."""
         self._limits = limits
         self._connect_by = now + limits.connect_timeout_s
+        self._unconnected = closes.CONNECT_TIMEOUT
         self.expires_at = NEVER
         """When the client's token ends."""
         self._expects_s = 0.0
         self._sends_s = 0.0
 
+    def connect_came(self) -> None:
+        """CONNECT came: if nothing is decided in time, that is no fault of the client."""
+        self._unconnected = closes.UNAVAILABLE
+
     def connected(self, *, ours: HeartBeat, theirs: HeartBeat, expires_at: float) -> None:
-        """CONNECT came in time; the token lasts until `expires_at`."""
+        """CONNECT was decided in time; the token lasts until `expires_at`."""
         self._connect_by = NEVER
         self.expires_at = expires_at
         self._expects_s = negotiate_interval_ms(theirs.can_ms, ours.wants_ms) / 1_000
@@ -58,7 +63,7 @@ class Deadlines:
         """Decide what is due; `written_at` is when data was last written to the client."""
         silent_until = self.received_at + self._expects_s * self._limits.heart_beat_grace if self._expects_s else NEVER
         for deadline, close in (
-            (self._connect_by, closes.CONNECT_TIMEOUT),
+            (self._connect_by, self._unconnected),
             (self.expires_at, closes.TOKEN_EXPIRED),
             (silent_until, closes.NO_HEART_BEAT),
         ):

@@ -35,7 +35,7 @@ from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.registry import Registry, TooManySessions
 from pushcluster_gateway.session_queues import SessionQueues
-from pushcluster_gateway.stomp.errors import ProtocolViolation, Unauthenticated
+from pushcluster_gateway.stomp.errors import ProtocolViolation
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
@@ -110,8 +110,8 @@ class Gateway:
         """Before step G2: say who the client is, at once when the keys for that are here."""
         try:
             identity = self._authenticator.identify(request, handshake_token)
-        except KeyUnknown:
-            self._spawn(partial(self._authenticate_again, client, request, handshake_token), client)
+        except KeyUnknown as unknown:
+            self._spawn(partial(self._authenticate_anew, client, request, handshake_token, unknown), client)
         else:
             client.authenticated(request, identity)
 
@@ -236,7 +236,7 @@ class Gateway:
             await work()
         except Unavailable as error:
             self.metrics.calls_failed += 1
-            client.fail(closes.UNAVAILABLE, str(error), receipt)
+            client.fail(closes.unavailable(error.retry_after_ms), str(error), receipt)
         except TooManySessions as error:
             client.fail(closes.TOO_MANY_SESSIONS, str(error), receipt)
         except ProtocolViolation as violation:
@@ -256,16 +256,13 @@ class Gateway:
             if client.gone and not client.calls:
                 self._spawn(partial(self._leave, client), client)
 
-    async def _authenticate_again(self, client: Client, request: Connect, handshake_token: str) -> None:
+    async def _authenticate_anew(
+        self, client: Client, request: Connect, handshake_token: str, unknown: KeyUnknown
+    ) -> None:
         """The keys may be older than the token: have them read once more, and decide."""
-        await self._authenticator.refresh()
-        if client.ended:
-            return
-        try:
-            identity = self._authenticator.identify(request, handshake_token)
-        except KeyUnknown as error:
-            raise Unauthenticated(str(error)) from None
-        client.authenticated(request, identity)
+        identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
+        if not client.ended:
+            client.authenticated(request, identity)
 
     async def _register(self, client: Client) -> None:
         with self._writing(client):

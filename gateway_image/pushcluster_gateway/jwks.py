@@ -10,7 +10,14 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.tokens import Algorithm
-from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, MAX_KEY_ID_CHARS, MAX_KEYS, Key, Keyring
+from pushcluster_gateway.keyring import (
+    MAX_IGNORED,
+    MAX_KEY_FILE_BYTES,
+    MAX_KEY_ID_CHARS,
+    MAX_KEYS,
+    Key,
+    Keyring,
+)
 
 MIN_RSA_BITS: Final = 2_048
 """RFC 7518, 3.3."""
@@ -43,7 +50,11 @@ def parse_jwks(data: bytes, algorithm: Algorithm) -> Keyring:
         try:
             keys.append(_parse_key(entry, algorithm))
         except InvalidInput as error:
-            ignored.append(f"keys[{index}]: {error}")
+            if index - len(keys) < MAX_IGNORED:
+                ignored.append(f"keys[{index}]: {error}")
+    more = len(entries) - len(keys) - len(ignored)
+    if more:
+        ignored.append(f"and {more} more")
     if len(keys) > MAX_KEYS:
         raise InvalidInput(f"it has more than {MAX_KEYS} keys for {algorithm}")
     if not keys:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
@@ -23,6 +23,13 @@ ISSUER_ASK_INTERVAL_S: Final = 30.0
 
 Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
 """
+MAX_ASK_WAIT_S: Final = 5.0
+"""Who asks waits for a read that begins within this time; where it begins later, they are told when to come again.
+
+With key_sources.JWKS_TIMEOUT_S it is what a client has for its CONNECT: to hold one costs no more than to miss one.
+"""
+MAX_ASKING: Final = 2_000
+"""Tokens whose keys are waited for at the same time: whoever comes above that is told to come again."""
 MAX_UNREADABLE_S: Final = 86_400.0
 """How long the last keys count while none can be read: who holds up the reads could keep a withdrawn key alive."""
 
@@ -37,16 +44,19 @@ class KeyKeeper:
     A source that was read and has no key has withdrawn them all: then the keyring is empty, and every token refused.
     """
 
-    def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, outside: Outside) -> None:
         self._source = source
         self._schedule = schedule
         self._metrics = metrics
-        self._clock = clock
+        self._clock = outside.clock
+        self._random = outside.random
         self._keyring: Keyring | None = None
         self._read_at = 0.0
         self._failing_since: float | None = None
         self._trouble = "they are being read for the first time"
         self._reading = False
+        self._due_at = 0.0
+        self._asking = 0
         self._asked = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -76,23 +86,52 @@ class KeyKeeper:
     async def run(self) -> None:
         """Read, again and again."""
         while True:
-            self._asked.clear()
             delay_s = await self._read()
-            try:
+            self._due_at = self._clock() + delay_s
+            self._asked.clear()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._asked.wait()
-            except TimeoutError:
-                pass
+                    await asyncio.sleep(self._schedule.may_ask_in_s(self._clock()))
 
-    async def ask(self) -> None:
-        """A token names an unknown key: return once the keys were read again, or at once if that was just done.
+    async def ask(self) -> bool:
+        """A token names an unknown key: wait until the keys were read again, together with all who ask meanwhile.
 
-        Shared by all who ask meanwhile. Raises Unavailable when they cannot be read.
+        Returns True after a read that began after this call: who is still unknown then is unknown to the source. False
+        when a read that was under way brought other keys. Raises Unavailable when the keys cannot be read, or not soon.
         """
-        if self._reading or self._schedule.may_ask(self._clock()):
-            if not self._reading:
-                self._asked.set()
+        if self._asking >= MAX_ASKING:
+            raise Unavailable("too many tokens wait for new keys")
+        self._asking += 1
+        try:
+            return await self._ask()
+        finally:
+            self._asking -= 1
+
+    async def _ask(self) -> bool:
+        if self._reading:
+            # Its question may have left before the key was published.
+            before = self._keyring
             await self._ended.wait()
+            self._require_readable()
+            if self._keyring is not before:
+                return False
+        wait_s = self._schedule.may_ask_in_s(self._clock())
+        if wait_s:
+            self._require_readable()
+            wait_s = min(wait_s, max(0.0, self._due_at - self._clock()))
+        if wait_s > MAX_ASK_WAIT_S:
+            retry_after_s = wait_s - MAX_ASK_WAIT_S * self._random()
+            raise Unavailable(
+                f"the token's key is not known yet; keys are read again in {wait_s:.0f} s",
+                retry_after_ms=round(retry_after_s * 1_000),
+            )
+        self._asked.set()
+        await self._ended.wait()
+        self._require_readable()
+        return True
+
+    def _require_readable(self) -> None:
         if self._trouble:
             raise Unavailable("the keys that tokens are checked with cannot be read now")
 
@@ -117,6 +156,7 @@ class KeyKeeper:
 
     def _succeeded(self, keyring: Keyring) -> float:
         if keyring != self._keyring:
+            self._keyring = keyring  # an equal one leaves the object: whoever tried it sees that nothing is new
             named = [key.id for key in keyring.keys if key.id is not None]
             _log.log(
                 logging.INFO if keyring.keys else logging.WARNING,
@@ -125,7 +165,7 @@ class KeyKeeper:
             )
         elif self._trouble:
             _log.info("keys of tokens can be read again")
-        self._keyring, self._read_at, self._trouble, self._failing_since = keyring, self._clock(), "", None
+        self._read_at, self._trouble, self._failing_since = self._clock(), "", None
         self._metrics.key_reads["ok"] += 1
         return self._schedule.succeed() if keyring.keys else self._schedule.fail()
 
@@ -155,4 +195,4 @@ def build_key_keeper(settings: AuthSettings, metrics: Metrics, outside: Outside)
         source = IssuerSource(settings.jwks_url, settings.algorithm, ca_file)
         refresh_s, ask_interval_s = settings.jwks_refresh_s, ISSUER_ASK_INTERVAL_S
     schedule = KeySchedule(refresh_s=refresh_s, ask_interval_s=ask_interval_s, random=outside.random)
-    return KeyKeeper(source, schedule, metrics, outside.clock)
+    return KeyKeeper(source, schedule, metrics, outside)

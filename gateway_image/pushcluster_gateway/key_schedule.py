@@ -27,9 +27,9 @@ class KeySchedule:
         """A read begins."""
         self._began_at = now
 
-    def may_ask(self, now: float) -> bool:
-        """Tell whether an unknown key is a reason to read once more."""
-        return now - self._began_at >= self._ask_interval_s
+    def may_ask_in_s(self, now: float) -> float:
+        """Return after how many seconds an unknown key is a reason to read once more; 0: at once."""
+        return max(0.0, self._began_at + self._ask_interval_s - now)
 
     def succeed(self) -> float:
         """A read succeeded: return after how many seconds the next one is due."""

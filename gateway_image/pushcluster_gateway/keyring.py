@@ -8,7 +8,11 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, parse_shared_key
 
 MAX_KEYS: Final = 32
-"""Usable keys of one set: a token that names none of them is checked against each."""
+"""Usable keys of one set."""
+MAX_TRIED_KEYS: Final = 4
+"""Keys that one token is checked against, which bounds what a stranger's may cost: past it, it must name its own."""
+MAX_IGNORED: Final = 16
+"""Entries of one set of which it is kept why they are no keys; the others are counted."""
 MAX_KEY_ID_CHARS: Final = 256
 MAX_KEY_FILE_BYTES: Final = 65_536
 """One file of a mounted Secret, and one answer of an issuer."""
@@ -30,13 +34,17 @@ class Keyring:
 
     keys: tuple[Key, ...]
     ignored: tuple[str, ...] = ()
-    """Why entries of a set are not among them, in words."""
+    """Why entries of a set are not among them, in words: of MAX_IGNORED entries, then how many more there are."""
 
     def candidates(self, key_id: str | None) -> tuple[Key, ...]:
-        """Return the keys that may have signed a token: those it names, else those that have no name or all."""
-        if key_id is None:
+        """Return the keys that may have signed a token: those it names, else those that have no name.
+
+        A token without a name may be of any key, where there are few of them. There may be more than MAX_TRIED_KEYS.
+        """
+        if key_id is None and len(self.keys) <= MAX_TRIED_KEYS:
             return self.keys
-        return tuple(key for key in self.keys if key.id == key_id) or tuple(key for key in self.keys if key.id is None)
+        named = tuple(key for key in self.keys if key.id == key_id)
+        return named or tuple(key for key in self.keys if key.id is None)
 
 
 def parse_shared_keys(files: Mapping[str, bytes]) -> Keyring:

@@ -209,7 +209,7 @@ class Program:
         if keys is None:
             return Trusted()
         rules = ClaimRules(auth.user_claim, auth.issuer, auth.audiences)
-        return JwtAuthenticator(auth.algorithm, rules, lambda: keys.keyring, keys.ask, self._outside.wall_clock)
+        return JwtAuthenticator(auth.algorithm, rules, keys, self._outside.wall_clock)
 
     def _build_admin(self, metrics: Metrics) -> AdminServer:
         hub, server, keys = self._gateway.hub, self._server, self._keys

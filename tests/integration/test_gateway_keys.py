@@ -133,6 +133,40 @@ async def test_an_issuer_that_withdraws_its_only_key_is_obeyed(
         await eventually(gateway.is_ready, within_s=20)
 
 
+async def test_a_key_that_is_new_just_after_a_read_is_no_reason_to_give_up(
+    plane: Any, back: Backend, issuer: Issuer, authority: Authority
+) -> None:
+    key, new = SigningKey.make("one"), SigningKey.make("two")
+    issuer.serve_keys(key)
+    async with running_gateway(plane, **variables(issuer, authority)) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        issuer.serve_keys(key, new)
+        refusal = await refused(gateway, token(new))
+        assert refusal["message"] == closes.UNAVAILABLE.reason
+        assert "the token's key is not known yet" in refusal.text
+        until_ms = int(refusal["retry-after-ms"])
+        assert 0 < until_ms <= key_keeper.ISSUER_ASK_INTERVAL_S * 1_000
+        assert len(issuer.requests) == 1, "strangers can send such tokens too"
+        async with connected(gateway.url, token=token(key)) as alice:
+            assert alice.user_name == "alice"
+
+
+async def test_a_token_of_a_new_key_is_held_until_the_issuer_may_be_asked(
+    plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 3.0)
+    key, new = SigningKey.make("one"), SigningKey.make("two")
+    issuer.serve_keys(key)
+    async with running_gateway(plane, **variables(issuer, authority)) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        issuer.serve_keys(key, new)
+        async with connected(gateway.url, token=token(new)) as alice:
+            assert alice.user_name == "alice"
+        assert len(issuer.requests) == 2
+        assert (await refused(gateway, token(SigningKey.make("three"))))["message"] == closes.NOT_AUTHENTICATED.reason
+        assert len(issuer.requests) == 3, "nobody is refused for good before the issuer was asked about this very key"
+
+
 async def failed_reads(gateway: RunningGateway, at_least: int) -> bool:
     return await gateway.metric('auth_key_reads_total{outcome="failed"}') >= at_least
 

@@ -19,7 +19,7 @@ from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, KeyUnknown
 from pushcluster_gateway.claims import ClaimRules
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.keyring import parse_shared_keys
+from pushcluster_gateway.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outcomes import Outcomes
@@ -35,14 +35,20 @@ QUEUE: Final = Destination("queue", "demo")
 JWT_KEY: Final = "a key of the tests that is long enough"
 
 
-async def no_newer_keys() -> None:
+@dataclass
+class FixedKeys:
     """Keys that never change."""
+
+    keyring: Keyring | None
+
+    async def ask(self) -> bool:
+        return True
 
 
 def shared_key_authenticator() -> JwtAuthenticator:
     """Return what a gateway makes of a Secret with JWT_KEY."""
     keyring = parse_shared_keys({HS256_KEY: JWT_KEY.encode()})
-    return JwtAuthenticator(Algorithm.HS256, ClaimRules("sub"), lambda: keyring, no_newer_keys, time.time)
+    return JwtAuthenticator(Algorithm.HS256, ClaimRules("sub"), FixedKeys(keyring), time.time)
 
 
 class FakeServices:

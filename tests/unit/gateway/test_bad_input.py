@@ -171,6 +171,17 @@ async def test_a_client_that_never_connects_is_closed(server: RunningServer) -> 
     assert client.close_code == closes.CONNECT_TIMEOUT.code
 
 
+async def test_a_connect_that_nobody_decides_is_answered_with_come_again() -> None:
+    async with running_server(LIMITS) as server:
+        server.services.authenticate = lambda *_: None  # type: ignore[method-assign]
+        client = await StompClient.open(server.url)
+        await client.send_raw(f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode())
+        error = await client.expect_error()
+        assert error["message"] == closes.UNAVAILABLE.reason
+        assert int(error["retry-after-ms"]) > 0
+        assert client.close_code == closes.UNAVAILABLE.code
+
+
 async def test_bytes_that_pile_up_before_connected_are_refused(server: RunningServer) -> None:
     server.services.grant = False
     client = await StompClient.open(server.url)

@@ -198,6 +198,12 @@ class TestDeadlines:
         deadlines.connected(ours=HeartBeat(), theirs=HeartBeat(), expires_at=NEVER)
         assert deadlines.check(1_000, written_at=0).close is None
 
+    def test_a_connect_that_is_not_decided_in_time_is_no_fault_of_the_client(self) -> None:
+        deadlines = Deadlines(self.limits, 0)
+        deadlines.connect_came()
+        assert deadlines.check(9.9, written_at=0).look_again_at == 10
+        assert deadlines.check(10, written_at=0).close is closes.UNAVAILABLE
+
     def test_a_token_ends_the_connection_when_it_expires(self) -> None:
         deadlines = self.connected(HeartBeat(), HeartBeat(), expires_at=50)
         assert deadlines.check(49, written_at=0).look_again_at == 50

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import jwt
 import pytest
@@ -16,11 +16,20 @@ from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway.auth import JwtAuthenticator, KeyUnknown
 from pushcluster_gateway.claims import CLOCK_SKEW_S, MAX_TIME_S, ClaimRules, Identity
 from pushcluster_gateway.jwks import MAX_RSA_BITS, parse_jwks
-from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, MAX_KEY_ID_CHARS, MAX_KEYS, Keyring, parse_shared_keys
+from pushcluster_gateway.keyring import (
+    MAX_IGNORED,
+    MAX_KEY_FILE_BYTES,
+    MAX_KEY_ID_CHARS,
+    MAX_KEYS,
+    MAX_TRIED_KEYS,
+    Key,
+    Keyring,
+    parse_shared_keys,
+)
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
-from tests.support.fake_services import no_newer_keys
+from tests.support.fake_services import FixedKeys
 from tests.support.issuer import SigningKey, jwks
 
 RSA, OTHER_RSA = SigningKey.make("one"), SigningKey.make("two")
@@ -32,12 +41,17 @@ NOW = 1_000_000.0
 
 def check(token: str, keyring: Keyring | None, algorithm: Algorithm = Algorithm.RS256, **rules: Any) -> Identity:
     claims = ClaimRules(**{"user_claim": "sub", **rules})
-    authenticator = JwtAuthenticator(algorithm, claims, lambda: keyring, no_newer_keys, lambda: NOW)
+    authenticator = JwtAuthenticator(algorithm, claims, FixedKeys(keyring), lambda: NOW)
     return authenticator.identify(Connect(Version.V1_2, HeartBeat(), "", token), "")
 
 
 def public(*keys: SigningKey | dict[str, Any], algorithm: Algorithm = Algorithm.RS256) -> Keyring:
     return parse_jwks(jwks(*keys), algorithm)
+
+
+def renamed(number: int) -> list[SigningKey]:
+    """Return keys that did not sign what RSA did."""
+    return [SigningKey(f"other {n}", Algorithm.RS256, OTHER_RSA.private) for n in range(number)]
 
 
 def unsigned(header: dict[str, Any], claims: object, signature: bytes = b"") -> str:
@@ -63,6 +77,23 @@ class TestSignatures:
 
     def test_a_token_without_a_key_id_is_checked_against_all(self) -> None:
         assert check(NAMELESS.token(), public(OTHER_RSA, RSA)).user == "alice"
+        assert check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS - 1), RSA)).user == "alice"
+
+    def test_a_token_without_a_key_id_must_have_one_where_there_are_more_keys_than_are_tried(self) -> None:
+        with pytest.raises(Unauthenticated, match=r"names no key \(kid\), and the issuer has more than 4"):
+            check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS), RSA))
+        assert check(RSA.token(), public(*renamed(MAX_TRIED_KEYS), RSA)).user == "alice"
+        assert check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS), NAMELESS)).user == "alice"
+
+    def test_no_token_is_checked_against_more_keys_than_are_tried(self) -> None:
+        for key, copies, token in (
+            (NAMELESS, [NAMELESS] * MAX_TRIED_KEYS, NAMELESS.token()),
+            (NAMELESS, [NAMELESS] * MAX_TRIED_KEYS, RSA.token()),
+            (RSA, [RSA] * MAX_TRIED_KEYS, RSA.token()),
+        ):
+            assert check(token, public(*copies)).user == "alice"
+            with pytest.raises(Unauthenticated, match="5 keys that may have signed the token"):
+                check(token, public(*copies, key))
 
     def test_a_key_without_a_name_checks_tokens_of_any_name(self) -> None:
         assert check(RSA.token(), public(NAMELESS)).user == "alice"
@@ -88,6 +119,55 @@ class TestSignatures:
             assert check(jwt.encode({"sub": "alice"}, key), keyring, Algorithm.HS256).user == "alice"
         with pytest.raises(KeyUnknown):
             check(jwt.encode({"sub": "alice"}, b"3" * 32), keyring, Algorithm.HS256)
+
+
+class NewerKeys:
+    """Other keys after each question; the last one is asked after the token came."""
+
+    def __init__(self, first: Keyring | None, *later: Keyring) -> None:
+        self.keyring = first
+        self.later = list(later)
+
+    async def ask(self) -> bool:
+        self.keyring = self.later.pop(0)
+        return not self.later
+
+
+class CountedKeyring(Keyring):
+    """Notes what it was asked for."""
+
+    asked: ClassVar[list[str | None]] = []
+
+    def candidates(self, key_id: str | None) -> tuple[Key, ...]:
+        self.asked.append(key_id)
+        return super().candidates(key_id)
+
+
+class TestNewerKeys:
+    async def identify_anew(self, token: str, *keyrings: Keyring | None) -> Identity:
+        first, *later = keyrings
+        keys = NewerKeys(first, *(keyring for keyring in later if keyring is not None))
+        authenticator = JwtAuthenticator(Algorithm.RS256, ClaimRules("sub"), keys, lambda: NOW)
+        connect = Connect(Version.V1_2, HeartBeat(), "", token)
+        with pytest.raises(KeyUnknown) as unknown:
+            authenticator.identify(connect, "")
+        return await authenticator.identify_anew(connect, "", unknown.value)
+
+    async def test_a_key_that_was_read_since_lets_its_tokens_in(self) -> None:
+        for before in (public(RSA), None):
+            assert (await self.identify_anew(OTHER_RSA.token(), before, public(RSA, OTHER_RSA))).user == "alice"
+        assert (await self.identify_anew(OTHER_RSA.token(), None, public(RSA), public(OTHER_RSA))).user == "alice"
+
+    async def test_what_the_issuer_said_before_the_token_came_is_not_its_last_word(self) -> None:
+        with pytest.raises(Unauthenticated, match="'two' is not among those of the issuer"):
+            await self.identify_anew(OTHER_RSA.token(), public(), public(RSA), public(EC))
+
+    async def test_keys_that_did_not_change_are_not_tried_twice(self) -> None:
+        keyring = CountedKeyring(public(RSA).keys)
+        CountedKeyring.asked.clear()
+        with pytest.raises(Unauthenticated, match="signature"):
+            await self.identify_anew(SigningKey(None, Algorithm.RS256, OTHER_RSA.private).token(), keyring, keyring)
+        assert CountedKeyring.asked == [None]
 
 
 class TestAttacks:
@@ -266,6 +346,14 @@ class TestJwks:
         keyring = parse_jwks(data, Algorithm.RS256)
         assert keyring.keys == ()
         assert keyring.ignored[0] == "it has no key for RS256"
+
+    def test_of_one_entry_more_than_are_kept_only_the_number_is(self) -> None:
+        keyring = public(RSA, *[{}] * MAX_IGNORED)
+        assert len(keyring.ignored) == MAX_IGNORED
+        assert keyring.ignored[-1] == f"keys[{MAX_IGNORED}]: it is no JWK"
+        keyring = public({}, RSA, *[{}] * MAX_IGNORED)
+        assert keyring.ignored[-2:] == (f"keys[{MAX_IGNORED}]: it is no JWK", "and 1 more")
+        assert len(public(*[{}] * 9_000).ignored) == MAX_IGNORED + 2
 
     def test_one_byte_and_one_key_more_than_a_set_may_have_are_refused(self) -> None:
         whole = jwks(RSA)

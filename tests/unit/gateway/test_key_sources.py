@@ -1,40 +1,27 @@
-"""Keeping keys: a real issuer over HTTPS that is honest, slow, down or lying, and a mounted Secret that changes."""
+"""Where keys come from: a real issuer over HTTPS that is honest, slow, down or lying, and a mounted Secret."""
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway import key_sources
-from pushcluster_gateway.key_keeper import MAX_UNREADABLE_S, KeyKeeper
-from pushcluster_gateway.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
 from pushcluster_gateway.key_sources import IssuerSource, SecretSource
-from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, Keyring, parse_shared_keys
-from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.keyring import MAX_KEY_FILE_BYTES, Keyring
 from tests.support.issuer import Authority, Issuer, SigningKey, jwks, running_issuer
 from tests.support.waiting import eventually
 
-KEY, NEXT_KEY = SigningKey.make("one"), SigningKey.make("two")
+KEY = SigningKey.make("one")
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "authority")
-
-
-@pytest.fixture
-async def issuer(authority: Authority) -> AsyncIterator[Issuer]:
-    async with running_issuer(authority.server_context()) as running:
-        running.serve_keys(KEY)
-        yield running
+def issuer(issuer: Issuer) -> Issuer:
+    issuer.serve_keys(KEY)
+    return issuer
 
 
 def source(issuer: Issuer, authority: Authority | None) -> IssuerSource:
@@ -43,33 +30,6 @@ def source(issuer: Issuer, authority: Authority | None) -> IssuerSource:
 
 def ids(keyring: Keyring | None) -> list[str | None]:
     return [] if keyring is None else [key.id for key in keyring.keys]
-
-
-class TestSchedule:
-    def schedule(self, random: float = 0.5, refresh_s: float = 300) -> KeySchedule:
-        return KeySchedule(refresh_s=refresh_s, ask_interval_s=30, random=lambda: random)
-
-    def test_reads_are_regular_and_pods_spread(self) -> None:
-        assert [self.schedule(random).succeed() for random in (0.0, 0.5, 1.0)] == pytest.approx([270, 300, 330])
-
-    def test_failures_are_repeated_ever_less_often_up_to_a_minute(self) -> None:
-        schedule = self.schedule(random=1.0)
-        delays = [schedule.fail() for _ in range(100)]
-        assert delays[:3] == [FIRST_RETRY_S, 2 * FIRST_RETRY_S, 4 * FIRST_RETRY_S]
-        assert delays[-1] == MAX_RETRY_S
-        schedule.succeed()
-        assert schedule.fail() == FIRST_RETRY_S
-
-    def test_a_failure_never_waits_longer_than_a_success(self) -> None:
-        schedule = self.schedule(random=1.0, refresh_s=5)
-        assert max(schedule.fail() for _ in range(10)) == 5
-
-    def test_an_unknown_key_is_a_reason_once_in_the_interval(self) -> None:
-        schedule = self.schedule()
-        assert schedule.may_ask(0.0)
-        schedule.begin(100.0)
-        assert not schedule.may_ask(129.9)
-        assert schedule.may_ask(130.0)
 
 
 class TestIssuer:
@@ -259,151 +219,3 @@ class TestSecret:
         (tmp_path / "..data_tmp").symlink_to("second")
         (tmp_path / "..data_tmp").rename(tmp_path / "..data")
         assert (await secret.read()).keys[0].material == b"2" * 32
-
-
-class ScriptedSource:
-    """Answers with what the test puts in."""
-
-    place = "a test"
-
-    def __init__(self) -> None:
-        self.answers: asyncio.Queue[Keyring | Exception] = asyncio.Queue()
-        self.reads = 0
-
-    async def read(self) -> Keyring:
-        self.reads += 1
-        answer = await self.answers.get()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@dataclass
-class Kept:
-    keeper: KeyKeeper
-    source: ScriptedSource
-    metrics: Metrics
-    now: list[float]
-
-
-FIRST, SECOND = (parse_shared_keys({"hs256.key": key * 32}) for key in (b"1", b"2"))
-
-
-@pytest.fixture
-async def kept() -> AsyncIterator[Kept]:
-    async with keeping(ScriptedSource(), refresh_s=3_600) as running:
-        yield running
-
-
-@dataclass
-class keeping:  # noqa: N801 - a context manager
-    source: Any
-    refresh_s: float
-
-    async def __aenter__(self) -> Kept:
-        now, metrics = [1_000.0], Metrics()
-        schedule = KeySchedule(refresh_s=self.refresh_s, ask_interval_s=30, random=lambda: 0.0)
-        keeper = KeyKeeper(self.source, schedule, metrics, lambda: now[0])
-        self.task = asyncio.create_task(keeper.run())
-        return Kept(keeper, self.source, metrics, now)
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
-
-
-def failed_reads(kept: Kept, number: int) -> bool:
-    return kept.metrics.key_reads["failed"] == number
-
-
-class TestKeeper:
-    async def test_before_the_first_keys_it_says_why_there_are_none(self, kept: Kept) -> None:
-        assert kept.keeper.keyring is None
-        assert "for the first time" in kept.keeper.trouble
-        kept.source.answers.put_nowait(Unavailable("nobody there"))
-        await eventually(lambda: kept.keeper.trouble == "a test: nobody there", within_s=2)
-        kept.source.answers.put_nowait(FIRST)
-        await eventually(lambda: kept.keeper.keyring is FIRST, within_s=5)
-        assert kept.keeper.trouble == ""
-        assert kept.metrics.key_reads == {"failed": 1, "ok": 1}
-
-    async def test_the_last_keys_stay_while_others_cannot_be_read(self) -> None:
-        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
-            kept.source.answers.put_nowait(FIRST)
-            for error in (Unavailable("down"), InvalidInput("lies"), RuntimeError("nobody thought of this")):
-                kept.source.answers.put_nowait(error)
-                await eventually(kept.source.answers.empty, within_s=5)
-                await eventually(lambda: kept.metrics.key_reads["failed"] >= 1, within_s=5)
-                assert kept.keeper.keyring is FIRST
-            kept.now[0] += 100
-            assert kept.keeper.age_s == 100
-            kept.source.answers.put_nowait(SECOND)
-            await eventually(lambda: kept.keeper.keyring is SECOND, within_s=5)
-            assert kept.keeper.age_s == 0
-
-    async def test_keys_that_were_withdrawn_do_not_stay(self) -> None:
-        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
-            kept.source.answers.put_nowait(FIRST)
-            await eventually(lambda: kept.keeper.has_keys, within_s=5)
-            kept.source.answers.put_nowait(Keyring((), ("it has no key for RS256",)))
-            await eventually(lambda: not kept.keeper.has_keys, within_s=5)
-            assert kept.keeper.trouble == "a test: it has no key for RS256"
-
-    async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
-        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
-            kept.source.answers.put_nowait(FIRST)
-            await eventually(lambda: kept.keeper.keyring, within_s=5)
-            for failures, (waited_s, stays) in enumerate(((0, True), (MAX_UNREADABLE_S - 1, True), (1, False)), 1):
-                kept.now[0] += waited_s
-                kept.source.answers.put_nowait(Unavailable("down"))
-                await eventually(partial(failed_reads, kept, failures), within_s=5)
-                assert (kept.keeper.keyring is FIRST) is stays
-
-    async def test_all_who_meet_an_unknown_key_share_one_question(self, kept: Kept) -> None:
-        kept.source.answers.put_nowait(FIRST)
-        await eventually(lambda: kept.keeper.keyring, within_s=2)
-        kept.now[0] += 30
-        asking = [asyncio.create_task(kept.keeper.ask()) for _ in range(1_000)]
-        await eventually(lambda: kept.source.reads == 2, within_s=2)
-        assert not any(task.done() for task in asking)
-        kept.source.answers.put_nowait(SECOND)
-        await asyncio.gather(*asking)
-        assert kept.keeper.keyring is SECOND
-        assert kept.source.reads == 2
-
-    async def test_strangers_cannot_make_it_ask_more_often(self, kept: Kept) -> None:
-        kept.source.answers.put_nowait(FIRST)
-        await eventually(lambda: kept.keeper.keyring, within_s=2)
-        for _ in range(29):
-            kept.now[0] += 1
-            await kept.keeper.ask()
-        assert kept.source.reads == 1
-
-    async def test_who_asks_and_leaves_disturbs_nobody(self, kept: Kept) -> None:
-        leaves, stays = (asyncio.create_task(kept.keeper.ask()) for _ in range(2))
-        await asyncio.sleep(0)
-        leaves.cancel()
-        kept.source.answers.put_nowait(FIRST)
-        await stays
-        assert kept.keeper.keyring is FIRST
-
-    async def test_when_keys_cannot_be_read_who_asks_is_told_to_try_again(self, kept: Kept) -> None:
-        asking = asyncio.create_task(kept.keeper.ask())
-        kept.source.answers.put_nowait(Unavailable("secret-host: nobody there"))
-        with pytest.raises(Unavailable, match="cannot be read now") as caught:
-            await asking
-        assert "secret-host" not in str(caught.value), "strangers need not know where the issuer is"
-        with pytest.raises(Unavailable):
-            await kept.keeper.ask()
-
-    async def test_a_real_issuer_is_asked_again_and_again(self, issuer: Issuer, authority: Authority) -> None:
-        async with keeping(source(issuer, authority), refresh_s=0.05) as kept:
-            await eventually(lambda: ids(kept.keeper.keyring) == ["one"], within_s=5)
-            issuer.serve_keys(KEY, NEXT_KEY)
-            await eventually(lambda: ids(kept.keeper.keyring) == ["one", "two"], within_s=5)
-            issuer.serve_keys(NEXT_KEY)
-            await eventually(lambda: ids(kept.keeper.keyring) == ["two"], within_s=5)
-            issuer.serve(b"lies")
-            await eventually(lambda: "no JSON" in kept.keeper.trouble, within_s=5)
-            assert ids(kept.keeper.keyring) == ["two"]
