@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.measure import Latencies, ProcessTimes, rate
-from benchmarks.plane import USER, WEB_STOMP_PORT, Services, running_plane
+from benchmarks.plane import Services, running_plane
 from benchmarks.processes import Child, sample, started
 from benchmarks.report import Section, Table
+from local_run.stores import USER, WEB_STOMP_PORT
 from pushcluster_contract.routing import RoutingMode
 
 CLIENTS: Final = 1_000

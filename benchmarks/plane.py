@@ -9,59 +9,34 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Final
 
 from benchmarks.measure import ProcessTimes
 from benchmarks.processes import sample
-from local_run.containers import (
-    Container,
-    ContainerSpec,
-    free_port,
-    rabbitmq_is_ready,
-    redis_is_ready,
-    remove_orphans,
-)
+from local_run.containers import Container, free_port
 from local_run.docker import docker
-from local_run.images import find_image
-from local_run.reaper import Reaper
+from local_run.stores import (
+    MANAGEMENT_PORT,
+    NO_BUSY_WAITING,
+    READY_WITHIN_S,
+    USER,
+    build_rabbitmq,
+    build_redis,
+    running,
+)
 from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
+from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT
+from pushcluster_operator.children.redis_config import REDIS_PORT
 from pushcluster_runtime.store import connect
 
-READY_WITHIN_S: Final = 60.0
 POLL_S: Final = 0.05
-USER: Final = "bench"
-AMQP_PORT: Final = 5672
-MANAGEMENT_PORT: Final = 15672
-WEB_STOMP_PORT: Final = 15674
-METRICS_PORT: Final = 15692
 BROKER_COUNTERS: Final = {
     "received": "rabbitmq_global_messages_received_total",
     "delivered": "rabbitmq_global_messages_delivered_total",
 }
-
-_RABBITMQ_CONF: Final = """
-log.console = true
-log.console.level = warning
-log.file = false
-listeners.tcp.default = {amqp}
-default_user = {user}
-default_pass = {password}
-loopback_users = none
-default_queue_type = quorum
-total_memory_available_override_value = 3GB
-vm_memory_high_watermark.relative = 0.6
-disk_free_limit.absolute = 100MB
-raft.wal_max_size_bytes = 67108864
-management_agent.disable_metrics_collector = true
-web_stomp.tcp.port = {web_stomp}
-prometheus.tcp.port = {metrics}
-"""
-_ERLANG: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
-"""No busy waiting: it would count as processor time of work that nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +54,7 @@ class Services:
     @property
     def redis_url(self) -> str:
         """With the password."""
-        return f"redis://:{self.password}@{self.redis_host}:6379/0"
+        return f"redis://:{self.password}@{self.redis_host}:{REDIS_PORT}/0"
 
     def amqp_url(self, vhost: str) -> str:
         """With the password."""
@@ -133,23 +108,17 @@ class Services:
 @contextmanager
 def running_services() -> Iterator[Services]:
     """Start both and remove both at the end."""
-    remove_orphans()
-    reaper, password = Reaper(), secrets.token_hex(16)
-    try:
-        with ThreadPoolExecutor() as pool:
-            redis, rabbitmq = pool.map(
-                lambda spec: _start(spec, reaper), (_redis_spec(password), _rabbitmq_spec(password))
-            )
-        yield Services(
-            redis,
-            rabbitmq,
-            _address(redis),
-            _address(rabbitmq),
-            {"redis": _pid(redis), "rabbitmq": _pid(rabbitmq)},
-            password,
-        )
-    finally:
-        reaper.close()
+    password = secrets.token_hex(16)
+    broker = build_rabbitmq(
+        password,
+        memory="3GB",
+        plugins=("rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_web_stomp"),
+        published=(),
+        erlang=(NO_BUSY_WAITING,),
+    )
+    with running(build_redis(password, max_memory="2gb"), broker, run_id="benchmarks") as (redis, rabbitmq):
+        pids = {"redis": _pid(redis), "rabbitmq": _pid(rabbitmq)}
+        yield Services(redis, rabbitmq, _address(redis), _address(rabbitmq), pids, password)
 
 
 @dataclass
@@ -249,7 +218,7 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
         env.WS_PORT: str(ws_port),
         env.MAX_CONNECTIONS: "20000",
         env.AUTH_MODE: "Trusted",
-        "PUSHCLUSTER_HANDSHAKES_PER_SECOND": "0",
+        env.HANDSHAKES_PER_SECOND: "0",
         env.DRAIN_SECONDS: "0",
     }
     async with _running(plane, f"gateway-{number}", "pushcluster_gateway", variables, ws_port) as program:
@@ -291,47 +260,6 @@ async def _running(
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-
-
-def _redis_spec(password: str) -> ContainerSpec:
-    return ContainerSpec(
-        name="redis",
-        image=find_image("redis"),
-        ports=(6379,),
-        is_ready=lambda port: redis_is_ready(port, password),
-        command=(
-            *("redis-server", "--requirepass", password, "--dir", "/data"),
-            *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
-            *("--maxmemory", "2gb", "--maxmemory-policy", "noeviction"),
-        ),
-        volumes=("/data",),
-    )
-
-
-def _rabbitmq_spec(password: str) -> ContainerSpec:
-    configuration = _RABBITMQ_CONF.format(
-        amqp=AMQP_PORT, user=USER, password=password, web_stomp=WEB_STOMP_PORT, metrics=METRICS_PORT
-    )
-    return ContainerSpec(
-        name="rabbitmq",
-        image=find_image("rabbitmq"),
-        ports=(AMQP_PORT,),
-        is_ready=rabbitmq_is_ready,
-        command=("rabbitmq-server",),
-        env={"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG},
-        files={
-            "/etc/rabbitmq/rabbitmq.conf": configuration.encode(),
-            "/etc/rabbitmq/enabled_plugins": b"[rabbitmq_management,rabbitmq_prometheus,rabbitmq_web_stomp].\n",
-        },
-        volumes=("/var/lib/rabbitmq",),
-        hostname="rabbitmq",
-    )
-
-
-def _start(spec: ContainerSpec, reaper: Reaper) -> Container:
-    container = Container.run(spec, reaper, run_id="benchmarks")
-    container.wait_ready(READY_WITHIN_S)
-    return container
 
 
 def _address(container: Container) -> str:

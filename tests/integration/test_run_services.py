@@ -14,8 +14,9 @@ from local_run.docker import docker
 from local_run.errors import ImageMissing
 from local_run.owner import Owner
 from local_run.reaper import Reaper
+from local_run.stores import build_redis
 from tests.support.amqp_admin import AmqpAdmin
-from tests.support.containers import Services, close_amqp_connections, kill_and_start, paused, redis_spec
+from tests.support.containers import Services, close_amqp_connections, kill_and_start, paused
 from tests.support.planes import Plane
 from tests.support.waiting import eventually, eventually_sync
 
@@ -23,8 +24,8 @@ OWNER_PROGRAM = """
 import sys
 from local_run.containers import Container
 from local_run.reaper import Reaper
-from tests.support.containers import redis_spec
-Container.run(redis_spec("secret"), Reaper(), sys.argv[1])
+from local_run.stores import build_redis
+Container.run(build_redis("secret", max_memory="16mb"), Reaper(), sys.argv[1])
 print("started", flush=True)
 sys.stdin.read()
 """
@@ -89,17 +90,17 @@ def test_containers_are_gone_after_kill_9_of_their_owner() -> None:
 def test_a_start_removes_what_a_lost_owner_left_and_nothing_else(reaper: Reaper) -> None:
     owner = Owner.current()
     lost = Owner(owner.space, owner.pid, owner.started + 1)
-    image = redis_spec("secret").image
+    image = build_redis("secret", max_memory="16mb").image
     left = docker("create", f"--label={OWNER_LABEL}={lost}", image)
     reaper.will_remove("container", left)
-    mine = Container.run(redis_spec("secret"), reaper, run_id="test-alive-owner")
+    mine = Container.run(build_redis("secret", max_memory="16mb"), reaper, run_id="test-alive-owner")
     removed = remove_orphans()
     assert [left.startswith(short) for short in removed] == [True]
     assert mine.is_running()
 
 
 def test_a_missing_image_is_a_sentence_that_says_what_to_do(reaper: Reaper) -> None:
-    spec = redis_spec("secret")
+    spec = build_redis("secret", max_memory="16mb")
     missing = type(spec)(name="redis", image="redis:never-built", ports=(6379,), is_ready=spec.is_ready)
     with pytest.raises(ImageMissing, match="python3 -m local_cluster images"):
         Container.run(missing, reaper, run_id="test-missing")

@@ -2,71 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
 
-from local_run.containers import Container, ContainerSpec, rabbitmq_is_ready, redis_is_ready, remove_orphans
-from local_run.images import find_image
-from local_run.reaper import Reaper
-from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
-
-READY_WITHIN_S: Final = 60.0
-USER: Final = "test"
-MANAGEMENT_PORT: Final = 15672
-
-_RABBITMQ_CONF: Final = """
-log.console = true
-log.console.level = warning
-log.file = false
-listeners.tcp.default = 5672
-default_user = {user}
-default_pass = {password}
-loopback_users = none
-default_queue_type = quorum
-total_memory_available_override_value = 512MB
-vm_memory_high_watermark.relative = 0.6
-disk_free_limit.absolute = 100MB
-management_agent.disable_metrics_collector = true
-max_message_size = {max_message_size}
-"""
-
-
-def redis_spec(password: str) -> ContainerSpec:
-    """Return Redis as production has it: nothing answered is lost, nothing is evicted."""
-    return ContainerSpec(
-        name="redis",
-        image=find_image("redis"),
-        ports=(6379,),
-        is_ready=lambda port: redis_is_ready(port, password),
-        command=(
-            *("redis-server", "--requirepass", password, "--dir", "/data"),
-            *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
-            *("--maxmemory", "200mb", "--maxmemory-policy", "noeviction"),
-        ),
-        volumes=("/data",),
-    )
-
-
-def rabbitmq_spec(password: str) -> ContainerSpec:
-    """Return one broker with the management API, which makes a vhost in milliseconds; `rabbitmqctl` takes seconds."""
-    return ContainerSpec(
-        name="rabbitmq",
-        image=find_image("rabbitmq"),
-        ports=(5672, MANAGEMENT_PORT),
-        is_ready=rabbitmq_is_ready,
-        command=("rabbitmq-server",),
-        env={"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"},
-        files={
-            "/etc/rabbitmq/rabbitmq.conf": _RABBITMQ_CONF.format(
-                user=USER, password=password, max_message_size=BROKER_MAX_MESSAGE_BYTES
-            ).encode(),
-            "/etc/rabbitmq/enabled_plugins": b"[rabbitmq_management].\n",
-        },
-        volumes=("/var/lib/rabbitmq",),
-        hostname="rabbitmq",
-    )
+from local_run.containers import Container
+from local_run.stores import MANAGEMENT_PORT, READY_WITHIN_S, USER, build_rabbitmq, build_redis, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +32,9 @@ class Services:
 @contextmanager
 def running_services(password: str) -> Iterator[Services]:
     """Start both at once and remove both at the end; raises LocalRunError with what is missing."""
-    remove_orphans()
-    reaper = Reaper()
-    try:
-        specs = (redis_spec(password), rabbitmq_spec(password))
-        with ThreadPoolExecutor() as pool:
-            redis, rabbitmq = pool.map(lambda spec: _start(spec, reaper), specs)
+    specs = build_redis(password, max_memory="200mb"), build_rabbitmq(password, memory="512MB")
+    with running(*specs, run_id="tests") as (redis, rabbitmq):
         yield Services(redis, rabbitmq, password)
-    finally:
-        reaper.close()
-
-
-def _start(spec: ContainerSpec, reaper: Reaper) -> Container:
-    container = Container.run(spec, reaper, run_id="tests")
-    container.wait_ready(READY_WITHIN_S)
-    return container
 
 
 async def kill_and_start(container: Container) -> None:

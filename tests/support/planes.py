@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from local_run.stores import USER
 from tests.support.amqp_admin import AmqpAdmin
-from tests.support.containers import USER, Services, running_services
+from tests.support.containers import Services, running_services
 from tests.support.dispatchers import (
     Logs,
     Producer,

@@ -9,13 +9,11 @@ from typing import Final
 
 from pika.spec import BasicProperties
 
-from local_run.containers import Container, remove_orphans
-from local_run.reaper import Reaper
+from local_run.containers import Container
+from local_run.stores import READY_WITHIN_S, USER, WEB_STOMP_PORT, build_rabbitmq, running
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
-from tests.support.containers import MANAGEMENT_PORT, READY_WITHIN_S, USER, rabbitmq_spec
+from tests.support.waiting import eventually_sync
 
-WEB_STOMP_PORT: Final = 15674
-PLUGINS_FILE: Final = "/etc/rabbitmq/enabled_plugins"
 PROBE_TIMEOUT_S: Final = 2.0
 
 
@@ -28,11 +26,11 @@ class WebStomp:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.container.host_port}/ws"
+        return f"ws://127.0.0.1:{self.container.host_ports[WEB_STOMP_PORT]}/ws"
 
     @property
     def amqp_url(self) -> str:
-        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.container.host_ports[5672]}/%2f"
+        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.container.host_port}/%2f"
 
     @property
     def credentials(self) -> str:
@@ -43,28 +41,23 @@ class WebStomp:
 def running_web_stomp() -> Iterator[WebStomp]:
     """Start the broker with the plugin, and remove it at the end of the block."""
     password = secrets.token_hex(16)
-    spec = rabbitmq_spec(password)
-    plugins = b"[rabbitmq_management,rabbitmq_web_stomp].\n"
     # A queue that SUBSCRIBE declares is there sooner as a classic one, and behaves the same to STOMP.
-    conf = {path: data.replace(b"= quorum", b"= classic") for path, data in spec.files.items()}
-    remove_orphans()
-    reaper = Reaper()
-    try:
-        container = Container.run(
-            replace(
-                spec,
-                name="web-stomp",
-                ports=(WEB_STOMP_PORT, 5672, MANAGEMENT_PORT),
-                is_ready=_answers_http,
-                files={**conf, PLUGINS_FILE: plugins},
-            ),
-            reaper,
-            run_id="tests",
-        )
-        container.wait_ready(READY_WITHIN_S)
+    spec = build_rabbitmq(
+        password,
+        memory="512MB",
+        plugins=("rabbitmq_management", "rabbitmq_web_stomp"),
+        published=(WEB_STOMP_PORT,),
+        default_queue_type="classic",
+    )
+    with running(replace(spec, name="web-stomp"), run_id="tests") as (container,):
+        _wait_web_stomp(container)
         yield WebStomp(container, password)
-    finally:
-        reaper.close()
+
+
+def _wait_web_stomp(container: Container) -> None:
+    """The plugin listens later than AMQP does."""
+    port = container.host_ports[WEB_STOMP_PORT]
+    eventually_sync(lambda: _answers_http(port), READY_WITHIN_S, what="web_stomp answers", not_yet=OSError)
 
 
 def _answers_http(port: int) -> bool:
