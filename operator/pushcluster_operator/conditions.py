@@ -8,7 +8,6 @@ from pushcluster_contract.errors import TooOld
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import ObjectKey
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec_auth import AuthMode
 from pushcluster_operator.workloads import Workload
 
 _MAX_MESSAGE_CHARS: Final = 1_500
@@ -33,7 +32,8 @@ class Observed:
     redis: Workload
     gateway: Workload
     dispatcher: Workload
-    auth_mode: AuthMode
+    warnings: tuple[Condition, ...] = ()
+    """What the spec lets happen, and its author may not want."""
     paused: bool = False
     conflicts: tuple[ObjectKey, ...] = ()
     """Names that other objects have taken."""
@@ -56,9 +56,8 @@ def build_conditions(observed: Observed) -> tuple[Condition, ...]:
     degraded = build_degraded(observed)
     ready = build_ready(observed, parts, degraded)
     progressing = build_progressing(observed, parts)
-    trusted = (build_auth_trusted(),) if observed.auth_mode is AuthMode.TRUSTED else ()
     reduced = (build_durability_reduced(),) if observed.durability_reduced else ()
-    return (ready, progressing, degraded, *parts, *trusted, *reduced)
+    return (ready, progressing, degraded, *parts, *observed.warnings, *reduced)
 
 
 def build_part(type_: str, name: str, workload: Workload, waits_for: str = "") -> Condition:
@@ -129,17 +128,6 @@ def build_progressing(observed: Observed, parts: Sequence[Condition]) -> Conditi
     if any(part.status != "True" for part in parts):
         return Condition("Progressing", "False", "Blocked", "nothing moves until what Degraded speaks of is mended")
     return Condition("Progressing", "False", "AtRest", "nothing is being changed")
-
-
-def build_auth_trusted() -> Condition:
-    """Return the warning of mode Trusted."""
-    return Condition(
-        "AuthTrusted",
-        "True",
-        "NoProof",
-        "clients are believed to be whom they say they are (gateway.auth.mode Trusted): anybody who reaches a gateway "
-        "can read anybody's messages. Set the mode to JWT outside development",
-    )
 
 
 def build_durability_reduced() -> Condition:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pushcluster_operator import labels
+from pushcluster_operator.auth_warnings import build_auth_warnings
 from pushcluster_operator.cluster import Identity, PushCluster
 from pushcluster_operator.conditions import Observed
 from pushcluster_operator.kube import Kube
@@ -63,7 +64,7 @@ class Snapshot:
             redis=await observe_store(names.redis, Component.REDIS),
             gateway=self._workload("Deployment", names.gateway, spec.gateway.replicas, Component.GATEWAY),
             dispatcher=self._workload("Deployment", names.dispatcher, spec.dispatcher.replicas, Component.DISPATCHER),
-            auth_mode=spec.gateway.auth.mode,
+            warnings=build_auth_warnings(spec.gateway),
             paused=cluster.identity.paused,
             conflicts=conflicts,
             troubles=troubles,

@@ -95,6 +95,16 @@ async def test_trusted_clients_are_warned_of(world: World) -> None:
     assert world.condition("AuthTrusted") == {}
 
 
+async def test_an_issuer_whose_tokens_need_not_be_for_this_service_is_warned_of(world: World) -> None:
+    auth = {"algorithm": "RS256", "jwks": {"url": "https://issuer.example/jwks.json"}}
+    world.spec({"gateway": {"auth": auth}})
+    await world.look()
+    assert world.condition("AudiencesUnchecked")["status"] == "True"
+    world.spec({"gateway": {"auth": {**auth, "audiences": ["push"]}}}, generation=4)
+    await world.look()
+    assert world.condition("AudiencesUnchecked") == {}
+
+
 async def test_counts_survive_a_new_operator(world: World) -> None:
     world.kube.edit(KIND, NAME, status={"sessions": {"removedTotal": 41, "lastRemovalTime": "2026-01-01T00:00:00Z"}})
     await world.look()

@@ -10,7 +10,6 @@ from pushcluster_operator.conditions import Condition, Observed, build_condition
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.manifest import Manifest, ObjectKey
 from pushcluster_operator.pods import Trouble
-from pushcluster_operator.spec_auth import AuthMode
 from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
 from pushcluster_operator.workloads import Workload
 from tests.unit.operator.objects import body
@@ -18,7 +17,7 @@ from tests.unit.operator.objects import body
 DONE = Workload(1, 1, 1, rolled_out=True, troubles=())
 STARTING = Workload(2, 2, 1, rolled_out=False, troubles=())
 BROKEN = replace(STARTING, troubles=(Trouble("OOMKilled", "pod p used too much"),))
-WELL = Observed(DONE, DONE, DONE, DONE, AuthMode.JWT)
+WELL = Observed(DONE, DONE, DONE, DONE)
 IDENTITY = Identity.from_body(body())
 
 
@@ -75,7 +74,7 @@ def test_no_gateways_asked_for_is_as_asked() -> None:
 
 
 def test_every_condition_has_a_camel_case_reason_and_a_message() -> None:
-    observed = replace(WELL, gateway=BROKEN, redis=STARTING, auth_mode=AuthMode.TRUSTED)
+    observed = replace(WELL, gateway=BROKEN, redis=STARTING, durability_reduced=True)
     for condition in (
         *build_conditions(observed),
         *build_conditions(WELL),
