@@ -28,6 +28,15 @@ class Cause(StrEnum):
     RATE = "rate"
 
 
+class Cut(StrEnum):
+    """Why a socket is cut before its WebSocket is open, without an answer: the label in metrics."""
+
+    CROWDED = "crowded"
+    """It was the oldest that had sent no whole request when there were too many sockets."""
+    FULL = "full"
+    """There were too many sockets, and all others belong to clients that are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An answer with HTTP status 503."""
@@ -75,7 +84,7 @@ class Admission:
         self._random = random
 
     def refuse(self, now: float, *, connections: int, draining: bool) -> Refusal | None:
-        """Return why a handshake is refused, or None; `connections` are those that got through theirs."""
+        """Return why a handshake is refused, or None; `connections` are those that got through theirs and stay."""
         if draining:
             return Refusal(Cause.DRAINING, "this gateway stops", self._between(DRAINING_RETRY_AFTER_S))
         if connections >= self.max_connections:

@@ -126,6 +126,7 @@ class Client:
 
     def authenticated(self, request: Connect, identity: Identity) -> None:
         """The client has proved who it is."""
+        self.socket.keep_place()
         self.user = identity.user
         self.sid = self.services.new_session_id()
         expires_at = NEVER

@@ -36,6 +36,7 @@ NO_HEART_BEAT: Final = Close("no_heart_beat", 4002, "no heart-beat from the clie
 TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired")
 NO_PONG: Final = Close("no_pong", 4004, "no pong from the client")
 TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4005, "too many sessions of this user", retry_after_ms=10_000)
+GAVE_WAY: Final = Close("gave_way", 4006, "this gateway is full, and CONNECT took too long", retry_after_ms=5_000)
 
 BAD_FRAME: Final = Close("bad_frame", 4500, "malformed frame")
 NOT_AUTHENTICATED: Final = Close("not_authenticated", 4501, "not authenticated")

@@ -27,6 +27,9 @@ class Limits:
     connect_timeout_s: float = 10.0
     """From the open WebSocket to a valid CONNECT frame."""
 
+    min_connect_s: float = 1.0
+    """From the open WebSocket: so long a client has for its CONNECT although a full gateway has others who wait."""
+
     close_timeout_s: float = 5.0
     """From our close frame to the client's; then the socket is cut."""
 

@@ -42,6 +42,8 @@ class Metrics:
     """By `lease.Cause`."""
     handshakes_refused: Counter[str] = field(default_factory=Counter)
     """By HTTP status."""
+    handshakes_cut: Counter[str] = field(default_factory=Counter)
+    """By `admission.Cut`: sockets that ended before their WebSocket was open, and got no answer."""
     admissions_refused: Counter[str] = field(default_factory=Counter)
     """By `admission.Cause`: those of status 503."""
     key_reads: Counter[str] = field(default_factory=Counter)
@@ -92,6 +94,7 @@ class GatewayCollector(Collector):
         yield _labelled("closes", "Connections closed.", "cause", counts.closes)
         yield _labelled("resyncs", "Times that all sessions were written back.", "cause", counts.resyncs)
         yield _labelled("handshakes_refused", "WebSocket handshakes refused.", "status", counts.handshakes_refused)
+        yield _labelled("handshakes_cut", "Sockets cut without an answer.", "cause", counts.handshakes_cut)
         yield _labelled("admissions_refused", "Those refused with 503, by why.", "cause", counts.admissions_refused)
         yield _labelled("auth_key_reads", "Times that keys were read.", "outcome", counts.key_reads)
 

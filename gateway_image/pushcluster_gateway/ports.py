@@ -53,6 +53,9 @@ class Socket(Protocol):
     def sample_accepted(self) -> int:
         """Return how many bytes of `outbox.written_bytes` the kernel has certainly taken."""
 
+    def keep_place(self) -> None:
+        """Give way to nobody from now on: the client has proved who it is."""
+
     def wake_at(self, due: float) -> None:
         """Have deadlines checked at this time, seconds of `Services.clock`."""
 
@@ -96,6 +99,9 @@ class Host(Protocol):
 
     def admit(self, connection: "WebSocketConnection") -> bool:
         """Note a new socket; False when it must be cut at once."""
+
+    def keep_place(self, connection: "WebSocketConnection") -> None:
+        """The connection's client has proved who it is: it does not give way to others any more."""
 
     def forget(self, connection: "WebSocketConnection") -> None:
         """The socket is gone."""

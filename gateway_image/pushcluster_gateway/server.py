@@ -14,9 +14,10 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
-from pushcluster_gateway.admission import Admission
+from pushcluster_gateway.admission import Admission, Cut
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.places import Places
 from pushcluster_gateway.ports import Handler
 from pushcluster_gateway.protocols import ProtocolPool
 from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
@@ -28,7 +29,7 @@ WHEEL_TICK_S: Final = 0.25
 WHEEL_SLOTS: Final = 512
 """A turn takes 128 s: longer than any heart-beat."""
 MAX_HANDSHAKES: Final = 1_000
-"""Sockets beyond the connections that a pod may have: they wait for, or get, their refusal."""
+"""Sockets beyond the connections that a pod may have: in their handshake, or about to get a refusal."""
 ABORT_S: Final = 1.0
 """How long the event loop may take to tell of sockets that were cut."""
 BACKLOG: Final = 1_024
@@ -72,7 +73,7 @@ class WebSocketServer:
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
         """Every socket, also those in their handshake or refused."""
-        self._admitted = 0
+        self._places: Places[WebSocketConnection] = Places()
         self._admission = admission
         # A request without Origin comes from no browser, so no foreign page can have made it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
@@ -125,16 +126,25 @@ class WebSocketServer:
         )
 
     def admit(self, connection: WebSocketConnection) -> bool:
-        """Note a new socket; False when there are more than can even be refused politely."""
+        """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
         if len(self.connections) >= self._admission.max_connections + MAX_HANDSHAKES:
-            return False
+            oldest = self._places.oldest_handshake() or self._oldest_unproven()
+            if oldest is None:
+                self._metrics.handshakes_cut[Cut.FULL] += 1
+                return False
+            self._give_up(oldest)
         self.connections.add(connection)
+        self._places.arrive(connection)
         return True
+
+    def keep_place(self, connection: WebSocketConnection) -> None:
+        """The connection's client has proved who it is."""
+        self._places.prove(connection)
 
     def forget(self, connection: WebSocketConnection) -> None:
         """The socket is gone."""
         self.connections.discard(connection)
-        self._admitted -= connection.handler is not None
+        self._places.leave(connection)
         self.wheel.cancel(connection)
         if self._emptied is not None and not self.connections:
             self._emptied.set()
@@ -150,7 +160,8 @@ class WebSocketServer:
         if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return accepted
         # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
-        refusal = self._admission.refuse(self.clock(), connections=self._admitted, draining=self.draining)
+        taken = self._places.connections - (self._oldest_unproven() is not None)
+        refusal = self._admission.refuse(self.clock(), connections=taken, draining=self.draining)
         if refusal is None:
             return accepted
         self._metrics.admissions_refused[refusal.cause] += 1
@@ -166,7 +177,11 @@ class WebSocketServer:
         """Return what speaks over a socket that has just opened."""
         version = None if subprotocol is None else SUBPROTOCOLS[subprotocol]
         handler = self._handler_factory(connection, Handshake(version, _token(request)))
-        self._admitted += 1  # not before: `forget` gives back the place of a connection that has a handler
+        if self._places.connections >= self._admission.max_connections:
+            oldest = self._oldest_unproven()
+            if oldest is not None:
+                self._give_up(oldest)
+        self._places.open(connection, self.clock())
         return handler
 
     def plan_flush(self, connection: WebSocketConnection) -> None:
@@ -174,6 +189,14 @@ class WebSocketServer:
         self._to_flush.append(connection)
         if len(self._to_flush) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _oldest_unproven(self) -> WebSocketConnection | None:
+        return self._places.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
+
+    def _give_up(self, connection: WebSocketConnection) -> None:
+        self._metrics.handshakes_cut[Cut.CROWDED] += connection.handler is None
+        self._places.leave(connection)  # at once: the event loop tells of its end later, and many may come until then
+        connection.give_way()
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []

@@ -20,6 +20,7 @@ from pushcluster_gateway import closes
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.framing import encode_message, encode_parts
 from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.places import Stage
 from pushcluster_gateway.ports import Handler, Host
 from pushcluster_gateway.wheel import NOT_SCHEDULED
 
@@ -61,6 +62,7 @@ class WebSocketConnection(asyncio.Protocol):
         "cause",
         "handler",
         "outbox",
+        "stage",
         "wheel_slot",
         "written_at",
     )
@@ -69,6 +71,7 @@ class WebSocketConnection(asyncio.Protocol):
         self.handler: Handler | None = None
         self.outbox = Outbox(server.limits)
         self.wheel_slot = NOT_SCHEDULED
+        self.stage = Stage.NONE
         self.written_at = 0.0
         """When data was last written. Pings and pongs do not count: what speaks over the client's socket sees none."""
         self.accepted_bytes = 0
@@ -140,6 +143,10 @@ class WebSocketConnection(asyncio.Protocol):
     def cause_name(self) -> str:
         """Why it closed, as in `closes`; empty while it is open."""
         return self.cause.name if self.cause is not None else ""
+
+    def keep_place(self) -> None:
+        """Give way to nobody from now on: the client has proved who it is."""
+        self._server.keep_place(self)
 
     def wake_at(self, due: float) -> None:
         """Have deadlines checked at this time."""
@@ -256,6 +263,16 @@ class WebSocketConnection(asyncio.Protocol):
             due = min(due, self._ping(now, handler))
         if self._phase is _Phase.OPEN:
             self.wake_at(due)
+
+    def give_way(self) -> None:
+        """Go at once, whatever the client does; if its WebSocket is open, with a word why."""
+        if self.handler is not None:
+            self.handler.refuse(closes.GAVE_WAY)
+            self.flush(self._server.clock())
+        if self._transport_bytes():
+            self.abort()
+        elif self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Cut the socket."""

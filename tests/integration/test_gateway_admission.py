@@ -66,7 +66,7 @@ async def test_a_user_has_no_more_sessions_than_allowed_in_all_gateways_together
 async def test_after_a_storm_the_pod_is_full_and_not_one_over_and_everybody_else_knows_when_to_come_again(
     plane: Any, back: Backend
 ) -> None:
-    async with running_gateway(plane, MAX_CONNECTIONS="30") as gateway:
+    async with running_gateway(plane, limits=Limits(min_connect_s=60), MAX_CONNECTIONS="30") as gateway:
         await eventually(gateway.is_ready, within_s=10)
         answers = await asyncio.gather(*(try_to_connect(gateway, f"user{n}") for n in range(120)))
         kinds = Counter(type(answer) for answer in answers)

@@ -67,6 +67,8 @@ class Socket:
             while self._input and not self._holds and self.open:
                 self.handler.received(self._input.pop(0))
 
+    def keep_place(self) -> None: ...
+
     def sample_accepted(self) -> int:
         if self.open:
             self._accepted = self.outbox.written_bytes - len(self._transport)

@@ -45,6 +45,9 @@ class FakeSocket:
     def release_input(self) -> None:
         self.holds = max(0, self.holds - 1)
 
+    def keep_place(self) -> None:
+        """Nobody asks for its place."""
+
     def sample_accepted(self) -> int:
         return self.outbox.written_bytes
 

@@ -35,6 +35,9 @@ REQUEST: Final = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
+PATIENT: Final = Limits(min_connect_s=60)
+"""However slow the machine is, nobody gives way."""
+
 
 def rate(per_s: float, random: float = 0.5) -> HandshakeRate:
     return HandshakeRate(per_s, 0.0, lambda: random)
@@ -194,7 +197,7 @@ async def test_one_handshake_more_than_the_rate_gets_503_and_a_time_to_come_agai
 
 async def test_a_storm_of_more_sockets_than_connections_fills_every_place_and_not_one_more() -> None:
     """All sockets are there before the first handshake: those that will be refused take nobody's place."""
-    async with running_server(max_connections=20) as server:
+    async with running_server(PATIENT, max_connections=20) as server:
         pairs = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(60)]
         await eventually(lambda: len(server.server.connections) == 60, within_s=5)
         for _, writer in pairs:
@@ -211,7 +214,7 @@ async def test_a_storm_of_more_sockets_than_connections_fills_every_place_and_no
 
 
 async def test_a_full_pod_refuses_before_it_reads_a_token() -> None:
-    async with running_server(max_connections=1) as server:
+    async with running_server(PATIENT, max_connections=1) as server:
         first = await StompClient.open(server.url)
         status, _, writer = await ask(server.port)
         assert status == 503

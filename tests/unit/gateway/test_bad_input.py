@@ -257,20 +257,6 @@ class TestHandshake:
             await client.close()
         await eventually(lambda: not server.server.connections, within_s=2)
 
-    async def test_one_socket_too_many_is_cut_unheard(
-        self, server: RunningServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("pushcluster_gateway.server.MAX_HANDSHAKES", 1)
-        clients = [await StompClient.connect(server.url, token=token()) for _ in range(3)]
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        assert await server.http(self.request()) == b""
-        writer.write(self.request())
-        assert (await reader.readline()).startswith(b"HTTP/1.1 503"), "the last one to get an answer"
-        writer.close()
-        for client in clients:
-            await client.close()
-        await eventually(lambda: not server.server.connections, within_s=2)
-
     async def test_a_draining_server_takes_nobody(self, server: RunningServer) -> None:
         server.server.draining = True
         assert (await server.http(self.request())).startswith(b"HTTP/1.1 503")

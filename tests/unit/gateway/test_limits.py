@@ -13,6 +13,7 @@ JUDGED_BY = {
     "max_handshake_bytes": "test_a_large_request_is_refused",
     "handshake_timeout_s": "test_a_request_that_never_ends_is_cut",
     "connect_timeout_s": "test_a_client_that_never_connects_is_closed",
+    "min_connect_s": "test_a_full_pod_gives_a_silent_client_time_for_its_connect_and_refuses_the_newcomer",
     "close_timeout_s": "test_a_client_that_does_not_answer_the_close_is_cut",
     "max_frame_bytes": "test_a_message_in_many_fragments_has_the_same_limit",
     "max_read_bytes": "test_what_waits_is_bounded_by_one_read_and_what_was_unfinished_before_it",
