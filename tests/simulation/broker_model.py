@@ -3,50 +3,23 @@
 What it takes from RabbitMQ: an ingress queue has one active consumer, the one with the highest priority; what a
 channel held comes back in order and before all that is newer; a confirm comes after the message is safe; exclusive
 queues go with their connection; a return comes before its confirm. Copies may be lost, doubled, late and returned at
-any time, which is more than RabbitMQ does.
+any time, which is more than RabbitMQ does. Under an alarm (memory, disk) it stops reading from a connection once that
+has published, and tells it so.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pika.spec import BasicProperties
 
-from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE
-from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding, Queue, Topology
-from pushcluster_runtime.amqp import Delivery, Outcome, Template
+from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding
+from pushcluster_runtime.amqp import Delivery, Outcome
+from tests.simulation.ingress_model import Ingress, OnMessage
 
 if TYPE_CHECKING:
-    from tests.simulation.loop import Owner
-
-SAFE_S: Final = 0.002
-"""From a message's arrival to its being safe on disk."""
-
-OnMessage = Callable[[Delivery], None]
-
-
-@dataclass(slots=True)
-class Message:
-    """One message in ingress."""
-
-    number: int
-    user: str
-    properties: BasicProperties
-    body: bytes
-    redelivered: bool = False
-
-
-@dataclass(slots=True)
-class _Consumer:
-    channel: "Channel"
-    on_message: OnMessage
-    priority: int
-    unacked: dict[int, Message] = field(default_factory=dict)
-    tag: int = 0
+    from tests.simulation.amqp_model import Connection
 
 
 @dataclass(slots=True)
@@ -71,84 +44,34 @@ class Server:
 
     def __init__(self, world: Any, faults: CopyFaults) -> None:
         self.up = True
+        self.alarm = False
         self.rejected: list[bytes] = []
         self.connections: list[Connection] = []
         self.faults = faults
+        self.ingress = Ingress(world)
         self._world = world
-        self._life = 1
-        self._ready: deque[Message] = deque()
-        self._numbers = 0
-        self._consumers: list[_Consumer] = []
-        self._active: _Consumer | None = None
         self._queues: dict[str, _CopyQueue] = {}
         self._bindings: dict[tuple[str, str], list[str]] = {}
-
-    @property
-    def idle(self) -> bool:
-        """Whether ingress is empty and everything is acknowledged."""
-        return not self._ready and not any(consumer.unacked for consumer in self._consumers)
-
-    # Ingress
 
     def publish(self, user: str, properties: BasicProperties, body: bytes, confirm: Callable[[], None]) -> None:
         """Take a producer's message; `confirm` is called once it is safe, unless the broker ends before."""
         if self.up:
-            self._world.loop.call_later(SAFE_S, self._accept, self._life, user, properties, body, confirm)
+            self.ingress.publish(user, properties, body, confirm, reads=not self.alarm)
 
-    def _accept(
-        self, life: int, user: str, properties: BasicProperties, body: bytes, confirm: Callable[[], None]
-    ) -> None:
-        if life != self._life:
-            return
-        self._numbers += 1
-        self._ready.append(Message(self._numbers, user, properties, body))
-        self._world.loop.call_later(self._world.latency(), self._confirm, life, confirm)
-        self._feed()
+    def raise_alarm(self) -> None:
+        """It is short of memory."""
+        if self.up:
+            self._world.trace("rabbitmq takes no messages")
+            self.alarm = True
 
-    def _confirm(self, life: int, confirm: Callable[[], None]) -> None:
-        if life == self._life:
-            confirm()
-
-    def _feed(self) -> None:
-        consumer = self._active
-        best = max(self._consumers, key=lambda each: each.priority, default=None)
-        if consumer is None or (best is not consumer and not consumer.unacked):
-            consumer = self._active = best
-        if consumer is None or best is not consumer:
-            return  # the one that has to give way gets nothing more
-        while self._ready:
-            message = self._ready.popleft()
-            consumer.tag += 1
-            consumer.unacked[consumer.tag] = message
-            delivery = Delivery(
-                consumer.tag, "push", message.user, message.redelivered, message.properties, message.body, "c"
-            )
-            message.redelivered = True
-            consumer.channel.connection.down(consumer.on_message, delivery, channel=consumer.channel)
-
-    def consume_ingress(self, channel: "Channel", on_message: OnMessage, priority: int) -> None:
-        self._consumers.append(_Consumer(channel, on_message, priority))
-        self._feed()
-
-    def acknowledge(self, channel: "Channel", tag: int) -> None:
-        for consumer in self._consumers:
-            if consumer.channel is channel:
-                for each in [each for each in consumer.unacked if each <= tag]:
-                    del consumer.unacked[each]
-                self._feed()
-
-    def forget_channel(self, channel: "Channel") -> None:
-        """The channel is closed: what it held comes back in order."""
-        for consumer in [each for each in self._consumers if each.channel is channel]:
-            self._consumers.remove(consumer)
-            if self._active is consumer:
-                self._active = None
-            self._requeue(consumer)
-        self._feed()
-
-    def _requeue(self, consumer: _Consumer) -> None:
-        returned = [*consumer.unacked.values(), *self._ready]
-        self._ready = deque(sorted(returned, key=lambda message: message.number))
+    def end_alarm(self) -> None:
+        """There is memory again."""
+        if self.alarm:
+            self._world.trace("rabbitmq takes messages again")
+            self.alarm = False
+            for connection in list(self.connections):
+                connection.read_again()
+            self.ingress.read_again()
 
     # Copies
 
@@ -223,8 +146,8 @@ class Server:
         if not self.up:
             return
         self._world.trace("rabbitmq crashes")
-        self.up = False
-        self._life += 1
+        self.up = self.alarm = False
+        self.ingress.restart()
         for connection in list(self.connections):
             self.drop(connection)
         self._world.loop.call_later(down_s, self._start)
@@ -232,7 +155,6 @@ class Server:
     def _start(self) -> None:
         self.up = True
         self._world.trace("rabbitmq is up")
-        self._feed()
 
     def drop(self, connection: "Connection") -> None:
         """The broker ends a connection; its program hears of it a little later."""
@@ -243,167 +165,5 @@ class Server:
         for name in [name for name, queue in self._queues.items() if queue.connection is connection]:
             self.delete(name)
         for channel in connection.channels:
-            self.forget_channel(channel)
+            self.ingress.forget_channel(channel)
         self._world.loop.call_later(self._world.random() * 0.5, connection.tell_lost)
-
-
-class Connection:
-    """Stands for `Amqp`."""
-
-    def __init__(self, world: Any) -> None:
-        self.world = world
-        self.server: Server = world.broker
-        self.owner: Owner = world.loop.owner
-        self.lost: asyncio.Future[str] = world.loop.create_future()
-        self.alive = True
-        """At the broker."""
-        self.blocked = False
-        self.on_blocked: Callable[[bool], None] = lambda _: None
-        self.channels: list[Channel] = []
-        self._up_at = 0.0
-        self._down_at = 0.0
-
-    @classmethod
-    async def connect(cls, url: str, *, name: str) -> "Connection":
-        world = asyncio.get_running_loop().world  # type: ignore[attr-defined]
-        connection = cls(world)
-        heals = world.cut_until(connection.owner, "rabbitmq")
-        await asyncio.sleep(max(world.latency(), heals - world.loop.time()))
-        if not connection.server.up:
-            raise Unavailable("RabbitMQ: connection refused")
-        connection.server.connections.append(connection)
-        return connection
-
-    async def channel(self, *, confirm: bool = False, prefetch: int = 0) -> "Channel":
-        channel = Channel(self)
-        self.channels.append(channel)
-        await channel.call(lambda: None)
-        return channel
-
-    async def close(self) -> None:
-        if not self.owner.dead:
-            self.server.drop(self)
-            self.tell_lost()
-
-    def tell_lost(self) -> None:
-        if not self.lost.done():
-            self.lost.set_result("connection closed")
-        for channel in self.channels:
-            channel.tell_lost("connection closed")
-
-    def up(self, work: Callable[..., Any], *args: Any) -> None:
-        """Run something at the broker once it has arrived there, in order; never when the connection has gone."""
-        loop = self.world.loop
-        heals = self.world.cut_until(self.owner, "rabbitmq")
-        self._up_at = max(self._up_at, loop.time() + self.world.latency(), heals)
-        if not self.owner.dead:
-            loop.call_at(self._up_at, self._if_alive, work, args)
-
-    def down(self, work: Callable[..., Any], *args: Any, channel: "Channel | None" = None, late_s: float = 0.0) -> None:
-        """Tell the program something, in order unless it is late."""
-        loop = self.world.loop
-        heals = self.world.cut_until(self.owner, "rabbitmq")
-        at = max(self._down_at, loop.time() + self.world.latency(), heals)
-        if not late_s:
-            self._down_at = at
-        self.world.loop.run_as(self.owner, loop.call_at, at + late_s, self._if_heard, channel, work, args)
-
-    def _if_alive(self, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if self.alive:
-            work(*args)
-
-    def _if_heard(self, channel: "Channel | None", work: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if not self.lost.done() and not self.owner.dead and (channel is None or not channel.lost.done()):
-            work(*args)
-
-
-class Channel:
-    """Stands for `AmqpChannel`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.lost: asyncio.Future[str] = connection.world.loop.create_future()
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._calls = 0
-
-    async def declare(self, topology: Topology) -> None:
-        await self.call(lambda: None)
-
-    async def declare_queue(self, queue: Queue) -> None:
-        await self.call(partial(self.connection.server.declare, self.connection, queue.name))
-
-    async def bind(self, binding: Binding) -> None:
-        await self.call(partial(self.connection.server.bind, binding))
-
-    async def delete_queue(self, name: str) -> None:
-        await self.call(partial(self.connection.server.delete, name))
-
-    async def consume(
-        self,
-        queue: str,
-        on_message: OnMessage,
-        *,
-        no_ack: bool,
-        priority: int | None = None,
-        on_cancel: Callable[[], None] | None = None,
-    ) -> str:
-        server = self.connection.server
-        if no_ack:
-            await self.call(partial(server.consume_copies, queue, on_message, on_cancel))
-        else:
-            await self.call(partial(server.consume_ingress, self, on_message, priority or 0))
-        return queue
-
-    def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
-    ) -> asyncio.Future[Outcome]:
-        sent = properties.encode(1) if isinstance(properties, Template) else properties
-        if self.lost.done() and not self.connection.owner.dead:
-            raise Unavailable("RabbitMQ: channel closed")
-        return self.call(partial(self.connection.server.route, exchange, routing_key, sent, body))
-
-    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        assert multiple
-        if self.lost.done():
-            raise Unavailable("RabbitMQ: channel closed")
-        self.connection.up(self.connection.server.acknowledge, self, delivery_tag)
-
-    async def close(self) -> None:
-        if not self.connection.owner.dead and not self.lost.done():
-            # What the broker has sent on the way is not heard any more, and comes back with the rest.
-            self.connection.up(self.connection.server.forget_channel, self)
-            self.tell_lost("closed")
-
-    def call(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Run at the broker; the future has the result, or Unavailable when the connection goes meanwhile."""
-        answer: asyncio.Future[Any] = self.connection.world.loop.create_future()
-        if self.connection.owner.dead:
-            answer.cancel()
-        elif self.lost.done() or self.connection.lost.done():
-            _fail(answer)
-        else:
-            self._calls += 1
-            self._waiting[self._calls] = answer
-            self.connection.up(self._run, self._calls, work)
-        return answer
-
-    def tell_lost(self, reason: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
-        waiting, self._waiting = self._waiting, {}
-        for answer in waiting.values():
-            _fail(answer)
-
-    def _run(self, number: int, work: Callable[[], Any]) -> None:
-        self.connection.down(self._answer, number, work(), channel=self)
-
-    def _answer(self, number: int, result: Any) -> None:
-        answer = self._waiting.pop(number, None)
-        if answer is not None and not answer.done():
-            answer.set_result(result)
-
-
-def _fail(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(Unavailable("RabbitMQ: connection closed"))
-        answer.exception()

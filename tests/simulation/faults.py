@@ -32,6 +32,8 @@ class Faults:
     _full_until: float
     walks: bool
     """Whether gateways look at their sessions all the time."""
+    alarms: bool
+    """Whether the broker is short of memory for a while."""
     random: Callable[[], float]
     loop: SimulatedLoop
     keys: Keys
@@ -63,12 +65,21 @@ class Faults:
         gateway.stop()
         self._restart(gateway)
 
+    @property
+    def _mortal_dispatchers(self) -> list[Dispatcher]:
+        """Whoever leaves copies out under an alarm takes along which, and then the walk alone finds them."""
+        return self.dispatchers if self.walks or not self.alarms else []
+
     def _kill_dispatcher(self) -> None:
+        if not self._mortal_dispatchers:
+            return
         dispatcher = self._rng.choice(self.dispatchers)
         dispatcher.kill()
         self._restart(dispatcher)
 
     def _stop_dispatcher(self) -> None:
+        if not self._mortal_dispatchers:
+            return
         dispatcher = self._rng.choice(self.dispatchers)
         dispatcher.stop()
         self._restart(dispatcher)
@@ -87,6 +98,10 @@ class Faults:
         for producer in self.producers:
             producer.lose_connection()
         self.broker.crash(0.1 + self.random() * 1.5)
+
+    def _alarm(self, for_s: float) -> None:
+        self.broker.raise_alarm()
+        self.loop.call_later(for_s, self.broker.end_alarm)
 
     def _drop_amqp(self) -> None:
         if self.broker.connections:
@@ -115,7 +130,7 @@ class Faults:
     def _change_mode(self) -> None:
         self.mode = self._rng.choice([mode for mode in RoutingMode if mode is not self.mode])
         self.trace("the mode becomes {}", self.mode.value)
-        for n, process in enumerate((*self.gateways, *self.dispatchers)):
+        for n, process in enumerate((*self.gateways, *self._mortal_dispatchers)):
             self.loop.call_later(n * 0.3, process.stop)
             self.loop.call_later(n * 0.3 + 1.5, process.kill)
             self.loop.call_later(n * 0.3 + 1.6, lambda process=process: process.start(self.mode))

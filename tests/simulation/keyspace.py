@@ -193,9 +193,10 @@ class Keyspace:
             return moved
         if cursor == meta["newest"]:
             self._expire_at(keys[1], now + keep_ms, Fate.WINDOW)
-        old = max(now - keep_ms, 0)  # no log here is as long as ARGV[4], past which Redis trims whole nodes alone
+        old = max(now - keep_ms, 0)
         first_kept = StreamId(cursor.ms, cursor.seq + 1) if cursor.ms < old else StreamId(old, 0)
         log: list[Item] = self._touch(keys[1], [])
+        assert len(log) <= int(args[3]), "past ARGV[4] Redis trims whole nodes (XTRIM … ~ … LIMIT): not modelled"
         kept = [item for item in log if item.id >= first_kept]
         self._forget_trimmed(keys[1], kept, lambda entry: Fate.WINDOW)
         log[:] = kept

@@ -89,6 +89,10 @@ def _work_without_a_connection_for_copies() -> Iterator[None]:
         yield
 
 
+def _tell_nobody_what_was_left_out() -> AbstractContextManager[Any]:
+    return patch.object(Copies, "opened", lambda self: None)
+
+
 def _forget_message_ids() -> AbstractContextManager[Any]:
     original = Locations._build_call
 
@@ -214,6 +218,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "acknowledged before the barrier": _acknowledge_before_barrier,
     "acknowledged before the append": _acknowledge_before_append,
     "copies are left out without a connection for them": _work_without_a_connection_for_copies,
+    "nobody is told that copies were left out under an alarm": _tell_nobody_what_was_left_out,
     "message ids are forgotten": _forget_message_ids,
     "the cursor moves back": _move_cursor_back,
     "the cursor moves before the socket write": _move_cursor_before_the_socket,

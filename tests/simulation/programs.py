@@ -28,7 +28,7 @@ from pushcluster_gateway.settings import Settings as GatewaySettings
 from pushcluster_gateway.stomp.frames import Version
 from pushcluster_runtime import amqp_outlet
 from pushcluster_runtime.settings import Environment
-from tests.simulation import broker_model, redis_model
+from tests.simulation import amqp_model, redis_model
 
 if TYPE_CHECKING:
     from pushcluster_contract.ids import Incarnation
@@ -105,15 +105,15 @@ def installed() -> Iterator[None]:
             (gateway_main, "AdminServer", _Admin),
             (gateway_main, "CollectorRegistry", _Nothing),
             (gateway_drain, "ENDPOINTS_S", 0.3),
-            (gateway_broker, "Amqp", broker_model.Connection),
+            (gateway_broker, "Amqp", amqp_model.Connection),
             (gateway_broker, "CHANNELS", CHANNELS),
             (dispatcher_main, "AdminServer", _Admin),
             (dispatcher_main, "random", _Random),
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
-            (dispatcher_amqp, "Amqp", broker_model.Connection),
+            (dispatcher_amqp, "Amqp", amqp_model.Connection),
             (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
-            (amqp_outlet, "Amqp", broker_model.Connection),
+            (amqp_outlet, "Amqp", amqp_model.Connection),
             (redis_link, "RedisWire", redis_model.Wire),
         ):
             stack.enter_context(patch.object(module, name, stand_in))

@@ -57,6 +57,10 @@ class World(Faults):
         self.keys = Keys(CLUSTER)
         # A walk that never comes leaves the repair of everything to copies, holes and resyncs.
         self.walks = rng.random() < 0.6
+        self._apart = random.Random(
+            f"alarm of {seed}"
+        )  # drawn apart: a seed without one stays the schedule that it was
+        self.alarms = self._apart.random() < 0.15
         self.limits = LIMITS if self.walks else replace(LIMITS, walk_round_s=1e6)
         self._say = say
         self._numbers = 0
@@ -122,9 +126,20 @@ class World(Faults):
 
     def run(self) -> None:
         """Start everything, let trouble come, heal, and see it to the end."""
+        self._start_all()
+        self._plan_traffic()
+        self._plan_trouble()
+        self.loop.run(TROUBLE_S)
+        self._heal()
+        self._wait(self._has_healed, "delivered")
+        for producer in self.producers:
+            producer.publish()
+        self._wait(self._has_healed, "delivered at the end")
+        if self.random() < 0.2:
+            self._come_again()
+
+    def _plan_traffic(self) -> None:
         rng = self._rng
-        for process in (*self.gateways, *self.dispatchers):
-            process.start(self.mode)
         for device in self.devices:
             self.loop.call_later(0.2 + rng.random(), self.come, device)
         for producer in self.producers:
@@ -133,18 +148,16 @@ class World(Faults):
                 for n in range(burst):
                     ttl_ms = rng.choice((1, 500, 60_000)) if rng.random() < 0.05 else 0
                     self.loop.call_later(at + n * rng.choice((0.0, 0.001, 0.1)), producer.publish, ttl_ms)
+
+    def _plan_trouble(self) -> None:
+        rng = self._rng
         for _ in range(rng.randint(0, 5)):
             self.loop.call_later(0.5 + rng.random() * (TROUBLE_S - 0.5), getattr(self, f"_{rng.choice(FAULTS)}"))
         if rng.random() < 0.05:
             self.loop.call_later(1.0 + rng.random() * (TROUBLE_S - 1.0), self.redis.flush)
-        self.loop.run(TROUBLE_S)
-        self._heal()
-        self._wait(self._has_healed, "delivered")
-        for producer in self.producers:
-            producer.publish()
-        self._wait(self._has_healed, "delivered at the end")
-        if rng.random() < 0.2:
-            self._come_again()
+        if self.alarms:
+            at_s, for_s = 0.5 + self._apart.random() * (TROUBLE_S - 0.5), self._apart.random() * 2.0
+            self.loop.call_later(at_s, self._alarm, for_s)
 
     def _come_again(self) -> None:
         """Promise 3: what was delivered is not replayed to who does not ask for it."""
@@ -225,6 +238,7 @@ class World(Faults):
         self._cuts.clear()
         self._full_until = 0.0
         self.broker.faults = broker_model.CopyFaults()
+        self.broker.end_alarm()
         self._start_all()
         for device in self.devices:
             device.slow = False
@@ -234,7 +248,7 @@ class World(Faults):
         return (
             self.redis.up
             and self.broker.up
-            and self.broker.idle
+            and self.broker.ingress.idle
             and all(producer.settled for producer in self.producers)
             and all(device.settled for device in self.devices)
             and all(process.alive for process in (*self.gateways, *self.dispatchers))
@@ -265,7 +279,7 @@ class World(Faults):
         facts = [
             ("redis up", self.redis.up),
             ("broker up", self.broker.up),
-            ("ingress idle", self.broker.idle),
+            ("ingress idle", self.broker.ingress.idle),
             ("confirmed", all(producer.settled for producer in self.producers)),
             *((device.name, device.settled) for device in self.devices),
             *((process.name, process.alive) for process in (*self.gateways, *self.dispatchers)),

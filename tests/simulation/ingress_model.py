@@ -1,0 +1,132 @@
+"""A model of the ingress partition: one active consumer, acknowledgements, and what comes back in order."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pika.spec import BasicProperties
+
+from pushcluster_runtime.amqp import Delivery
+
+if TYPE_CHECKING:
+    from tests.simulation.amqp_model import Channel
+
+SAFE_S: Final = 0.002
+"""From a message's arrival to its being safe on disk."""
+
+OnMessage = Callable[[Delivery], None]
+
+
+@dataclass(slots=True)
+class Message:
+    """One message in ingress."""
+
+    number: int
+    user: str
+    properties: BasicProperties
+    body: bytes
+    redelivered: bool = False
+
+
+@dataclass(slots=True)
+class _Consumer:
+    channel: "Channel"
+    on_message: OnMessage
+    priority: int
+    unacked: dict[int, Message] = field(default_factory=dict)
+    tag: int = 0
+
+
+class Ingress:
+    """One quorum queue."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self._life = 1
+        self._unread: list[tuple[str, BasicProperties, bytes, Callable[[], None]]] = []
+        self._ready: deque[Message] = deque()
+        self._numbers = 0
+        self._consumers: list[_Consumer] = []
+        self._active: _Consumer | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is empty and everything is acknowledged."""
+        return not self._ready and not any(consumer.unacked for consumer in self._consumers)
+
+    def publish(
+        self, user: str, properties: BasicProperties, body: bytes, confirm: Callable[[], None], *, reads: bool
+    ) -> None:
+        """See `Server.publish`; `reads`: unless it is short of memory. Then it still takes some connections' first."""
+        publish = user, properties, body, confirm
+        if reads or (not self._unread and self._world.random() < 0.7):
+            self._world.loop.call_later(SAFE_S, self._accept, self._life, *publish)
+        else:
+            self._unread.append(publish)
+
+    def read_again(self) -> None:
+        """There is memory again."""
+        unread, self._unread = self._unread, []
+        for publish in unread:
+            self.publish(*publish, reads=True)
+
+    def restart(self) -> None:
+        """The broker is killed: what was not safe yet is gone."""
+        self._life += 1
+        self._unread.clear()
+
+    def _accept(
+        self, life: int, user: str, properties: BasicProperties, body: bytes, confirm: Callable[[], None]
+    ) -> None:
+        if life != self._life:
+            return
+        self._numbers += 1
+        self._ready.append(Message(self._numbers, user, properties, body))
+        self._world.loop.call_later(self._world.latency(), self._confirm, life, confirm)
+        self._feed()
+
+    def _confirm(self, life: int, confirm: Callable[[], None]) -> None:
+        if life == self._life:
+            confirm()
+
+    def _feed(self) -> None:
+        consumer = self._active
+        best = max(self._consumers, key=lambda each: each.priority, default=None)
+        if consumer is None or (best is not consumer and not consumer.unacked):
+            consumer = self._active = best
+        if consumer is None or best is not consumer:
+            return  # the one that has to give way gets nothing more
+        while self._ready:
+            message = self._ready.popleft()
+            consumer.tag += 1
+            consumer.unacked[consumer.tag] = message
+            delivery = Delivery(
+                consumer.tag, "push", message.user, message.redelivered, message.properties, message.body, "c"
+            )
+            message.redelivered = True
+            consumer.channel.connection.down(consumer.on_message, delivery, channel=consumer.channel)
+
+    def consume(self, channel: "Channel", on_message: OnMessage, priority: int) -> None:
+        self._consumers.append(_Consumer(channel, on_message, priority))
+        self._feed()
+
+    def acknowledge(self, channel: "Channel", tag: int) -> None:
+        for consumer in self._consumers:
+            if consumer.channel is channel:
+                for each in [each for each in consumer.unacked if each <= tag]:
+                    del consumer.unacked[each]
+                self._feed()
+
+    def forget_channel(self, channel: "Channel") -> None:
+        """The channel is closed: what it held comes back in order."""
+        for consumer in [each for each in self._consumers if each.channel is channel]:
+            self._consumers.remove(consumer)
+            if self._active is consumer:
+                self._active = None
+            self._requeue(consumer)
+        self._feed()
+
+    def _requeue(self, consumer: _Consumer) -> None:
+        returned = [*consumer.unacked.values(), *self._ready]
+        self._ready = deque(sorted(returned, key=lambda message: message.number))
