@@ -45,6 +45,8 @@ JWT_ISSUER: Final = "PUSHCLUSTER_JWT_ISSUER"
 JWT_AUDIENCES: Final = "PUSHCLUSTER_JWT_AUDIENCES"
 """Audiences parted by spaces; empty: any."""
 JWT_USER_CLAIM: Final = "PUSHCLUSTER_JWT_USER_CLAIM"
+JWT_REQUIRE_EXPIRY: Final = "PUSHCLUSTER_JWT_REQUIRE_EXPIRY"
+"""true (default) or false."""
 ALLOWED_ORIGINS: Final = "PUSHCLUSTER_ALLOWED_ORIGINS"
 """Origins parted by spaces; empty: any."""
 

@@ -40,6 +40,7 @@ class AuthSettings:
     audiences: frozenset[str]
     """Empty: any."""
     user_claim: str
+    require_expiry: bool
 
     @classmethod
     def parse(cls, environment: Environment) -> Self:
@@ -57,6 +58,7 @@ class AuthSettings:
             issuer=environment.variables.get(env.JWT_ISSUER, ""),
             audiences=frozenset(environment.variables.get(env.JWT_AUDIENCES, "").split()),
             user_claim=environment.text(env.JWT_USER_CLAIM, "sub"),
+            require_expiry=environment.boolean(env.JWT_REQUIRE_EXPIRY, default=True),
         )
 
 

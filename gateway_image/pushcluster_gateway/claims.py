@@ -32,6 +32,8 @@ class ClaimRules:
     """What `iss` must be; empty: anything."""
     audiences: frozenset[str] = frozenset()
     """One of which `aud` must name; empty: `aud` is not looked at."""
+    require_expiry: bool = True
+    """Whether a token without `exp`, which would prove its user for ever, is none."""
 
     def identify(self, claims: Mapping[str, object], now: float) -> Identity:
         """Return who the token's user is at `now`, seconds since the epoch; raises Unauthenticated."""
@@ -42,6 +44,8 @@ class ClaimRules:
         begins, expires = _time(claims, "nbf"), _time(claims, "exp")
         if begins is not None and begins > now + CLOCK_SKEW_S:
             raise Unauthenticated("the token is not valid yet")
+        if expires is None and self.require_expiry:
+            raise Unauthenticated("the token has no claim 'exp': one that never ends is not accepted here")
         if expires is not None and expires <= now:
             raise Unauthenticated("the token has expired")
         return Identity(self._user(claims), expires)

@@ -208,7 +208,7 @@ class Program:
         keys, auth = self._keys, self._settings.auth
         if keys is None:
             return Trusted()
-        rules = ClaimRules(auth.user_claim, auth.issuer, auth.audiences)
+        rules = ClaimRules(auth.user_claim, auth.issuer, auth.audiences, auth.require_expiry)
         return JwtAuthenticator(auth.algorithm, rules, keys, self._outside.wall_clock)
 
     def _build_admin(self, metrics: Metrics) -> AdminServer:

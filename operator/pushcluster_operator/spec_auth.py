@@ -100,6 +100,7 @@ class Auth:
     issuer: str | None
     audiences: tuple[str, ...]
     user_claim: str
+    require_expiry: bool
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
@@ -121,6 +122,7 @@ class Auth:
             user_claim=reader.text(
                 "userClaim", "sub", pattern=r"[A-Za-z0-9_.:/-]+", maximum=128, rule="the name of a claim"
             ),
+            require_expiry=reader.boolean("requireExpiry", default=True),
         )
         reader.finish()
         auth._check(reader.path)

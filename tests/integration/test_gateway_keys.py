@@ -11,6 +11,7 @@ import pytest
 
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway import closes, key_keeper
+from tests.support.fake_services import JWT_KEY
 from tests.support.gateways import Backend, RunningGateway, in_s, running_gateway
 from tests.support.gateways import token as shared_token
 from tests.support.issuer import Authority, Issuer, SigningKey, jwks, running_issuer
@@ -43,7 +44,7 @@ def variables(issuer: Issuer, authority: Authority, algorithm: Algorithm = Algor
 
 
 def token(key: SigningKey, user: str = "alice", **claims: Any) -> str:
-    return key.token(user, **{"iss": ISSUER, "aud": AUDIENCE, **claims})
+    return key.token(user, **{"iss": ISSUER, "aud": AUDIENCE, "exp": in_s(3_600), **claims})
 
 
 async def refused(gateway: RunningGateway, token: str) -> ServerFrame:
@@ -255,7 +256,7 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
             (tmp_path / "hs256.second.key").write_text(second)
 
     def signed(key: str) -> str:
-        return jwt.encode({"sub": "alice"}, key)
+        return jwt.encode({"sub": "alice", "exp": in_s(3_600)}, key)
 
     async def is_let_in(key: str) -> bool:
         try:
@@ -305,8 +306,21 @@ async def test_public_keys_in_a_secret_are_reread_too(
     async with running_gateway(plane, AUTH_KEYS_DIRECTORY=str(tmp_path), JWT_ALGORITHM="RS256") as gateway:
         await eventually(gateway.is_ready, within_s=10)
         (tmp_path / "jwks.json").write_bytes(jwks(new))
-        async with connected(gateway.url, token=new.token("alice")) as alice:
+        async with connected(gateway.url, token=new.token("alice", exp=in_s(3_600))) as alice:
             assert alice.user_name == "alice"
+
+
+async def test_a_token_without_an_end_is_accepted_where_the_author_asks_for_it_alone(plane: Any, back: Backend) -> None:
+    endless = jwt.encode({"sub": "alice"}, JWT_KEY)
+    async with running_gateway(plane) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        refusal = await refused(gateway, endless)
+        assert refusal["message"] == closes.NOT_AUTHENTICATED.reason
+        assert "no claim 'exp'" in refusal.text
+    async with running_gateway(plane, JWT_REQUIRE_EXPIRY="false") as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        async with connected(gateway.url, token=endless) as alice:
+            assert "token-expires-in-ms" not in alice.connected.headers
 
 
 async def test_connected_says_when_the_token_ends_and_then_the_connection_ends(plane: Any, back: Backend) -> None:
@@ -314,8 +328,6 @@ async def test_connected_says_when_the_token_ends_and_then_the_connection_ends(p
         await eventually(gateway.is_ready, within_s=10)
         async with connected(gateway.url, token=shared_token("alice", exp=in_s(3_600))) as long:
             assert 3_590_000 < int(long.connected["token-expires-in-ms"]) <= 3_600_000
-        async with connected(gateway.url, token=shared_token("alice")) as endless:
-            assert "token-expires-in-ms" not in endless.connected.headers
         client = await StompClient.connect(gateway.url, token=shared_token("alice", exp=time.time() + 2))
         said_ms = int(client.connected["token-expires-in-ms"])
         began = time.monotonic()

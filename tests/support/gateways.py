@@ -39,8 +39,8 @@ from tests.support.fake_services import JWT_KEY, QUEUE
 
 
 def token(user: str, **claims: object) -> str:
-    """Return a token that `running_gateway` accepts."""
-    return jwt.encode({"sub": user, **claims}, JWT_KEY, algorithm="HS256")
+    """Return a token that `running_gateway` accepts, for a day unless `exp` says otherwise."""
+    return jwt.encode({"sub": user, "exp": in_s(86_400), **claims}, JWT_KEY, algorithm="HS256")
 
 
 @dataclass

@@ -62,6 +62,7 @@ def build_auth_environment(auth: Auth) -> list[Manifest]:
             env.JWT_USER_CLAIM: auth.user_claim,
             env.JWT_ISSUER: auth.issuer or "",
             env.JWT_AUDIENCES: " ".join(auth.audiences),
+            env.JWT_REQUIRE_EXPIRY: str(auth.require_expiry).lower(),
         }
         if auth.jwks.url is not None:
             variables |= {

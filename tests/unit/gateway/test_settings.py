@@ -45,6 +45,10 @@ class TestSettings:
     def test_audiences_are_parted_by_spaces(self) -> None:
         assert settings(JWT_AUDIENCES=" a  b ").auth.audiences == {"a", "b"}
 
+    def test_tokens_must_end_unless_the_author_says_otherwise(self) -> None:
+        assert settings().auth.require_expiry
+        assert not settings(JWT_REQUIRE_EXPIRY="false").auth.require_expiry
+
     @pytest.mark.parametrize(
         "url", ["https://issuer.example/keys", "http://127.0.0.1:1/k", "http://[::1]:1/k", "http://localhost/k"]
     )

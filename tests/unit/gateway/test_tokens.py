@@ -40,7 +40,7 @@ NOW = 1_000_000.0
 
 
 def check(token: str, keyring: Keyring | None, algorithm: Algorithm = Algorithm.RS256, **rules: Any) -> Identity:
-    claims = ClaimRules(**{"user_claim": "sub", **rules})
+    claims = ClaimRules(**{"user_claim": "sub", "require_expiry": False, **rules})
     authenticator = JwtAuthenticator(algorithm, claims, FixedKeys(keyring), lambda: NOW)
     return authenticator.identify(Connect(Version.V1_2, HeartBeat(), "", token), "")
 
@@ -147,7 +147,8 @@ class TestNewerKeys:
     async def identify_anew(self, token: str, *keyrings: Keyring | None) -> Identity:
         first, *later = keyrings
         keys = NewerKeys(first, *(keyring for keyring in later if keyring is not None))
-        authenticator = JwtAuthenticator(Algorithm.RS256, ClaimRules("sub"), keys, lambda: NOW)
+        rules = ClaimRules("sub", require_expiry=False)
+        authenticator = JwtAuthenticator(Algorithm.RS256, rules, keys, lambda: NOW)
         connect = Connect(Version.V1_2, HeartBeat(), "", token)
         with pytest.raises(KeyUnknown) as unknown:
             authenticator.identify(connect, "")
@@ -235,7 +236,8 @@ class TestAttacks:
 
 class TestClaims:
     def identify(self, claims: dict[str, object], **rules: Any) -> Identity:
-        return ClaimRules(**{"user_claim": "sub", **rules}).identify({"sub": "alice", **claims}, NOW)
+        rules = {"user_claim": "sub", "require_expiry": False, **rules}
+        return ClaimRules(**rules).identify({"sub": "alice", **claims}, NOW)
 
     def test_the_issuer_is_compared_letter_for_letter(self) -> None:
         issuer = "https://issuer.example"
@@ -264,6 +266,13 @@ class TestClaims:
         for ended in (NOW, NOW - 1, 0, -5):
             with pytest.raises(Unauthenticated, match="expired"):
                 self.identify({"exp": ended})
+
+    def test_a_token_must_end_unless_the_author_lets_it_last_for_ever(self) -> None:
+        assert ClaimRules("sub").identify({"sub": "alice", "exp": NOW + 1}, NOW).expires_s == NOW + 1
+        for endless in ({}, {"exp": None}):
+            with pytest.raises(Unauthenticated, match="no claim 'exp'"):
+                ClaimRules("sub").identify({"sub": "alice", **endless}, NOW)
+            assert ClaimRules("sub", require_expiry=False).identify({"sub": "alice", **endless}, NOW).expires_s is None
 
     def test_a_clock_that_is_a_little_ahead_is_no_reason_to_refuse(self) -> None:
         assert self.identify({"nbf": NOW + CLOCK_SKEW_S}).user == "alice"

@@ -283,6 +283,9 @@ def test_an_issuers_address_reaches_the_gateways_with_its_authorities() -> None:
     assert values[env.JWKS_OWN_CA] == "true"
     assert values[env.JWT_ISSUER] == "https://issuer.example"
     assert values[env.JWT_AUDIENCES] == "push web"
+    assert values[env.JWT_REQUIRE_EXPIRY] == "true"
+    endless = children({"gateway": {"auth": {"requireExpiry": False}}})
+    assert environment(endless["Deployment/demo-gateway"])[env.JWT_REQUIRE_EXPIRY] == "false"
     assert auth_sources(chosen) == [
         {"name": "ca", "optional": True, "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
     ]

@@ -81,6 +81,7 @@ FIELD_OF: dict[Path_, str] = {
     ("gateway", "auth", "issuer"): "gateway.auth.issuer",
     ("gateway", "auth", "audiences"): "gateway.auth.audiences",
     ("gateway", "auth", "userClaim"): "gateway.auth.user_claim",
+    ("gateway", "auth", "requireExpiry"): "gateway.auth.require_expiry",
     ("gateway", "allowedOrigins"): "gateway.allowed_origins",
     ("gateway", "image"): "gateway.image",
     ("gateway", "resources", "requests", "cpu"): "gateway.resources.cpu_request",
