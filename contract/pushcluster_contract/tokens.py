@@ -43,7 +43,8 @@ _PUBLIC_OR_PRIVATE: Final = re.compile(rb"----[- ]BEGIN |\A\s*(ssh-|ecdsa-sha2-)
 def parse_shared_key(content: bytes, *, name: str) -> bytes:
     """Return the HS256 key that `content` of this name is; raises InvalidInput, which never quotes it.
 
-    Line ends behind it do not count: `kubectl create secret --from-file` keeps a file's last one. A key in PEM or SSH
+    Line ends behind a text do not count: `kubectl create secret --from-file` keeps a file's last one. Bytes that are no
+    text in UTF-8, as `openssl rand` makes them, count to the last: a line end is there by chance. A key in PEM or SSH
     form is the issuer's for another algorithm. PyJWT would refuse it with every single token.
     """
     if _PUBLIC_OR_PRIVATE.search(content):
@@ -51,11 +52,19 @@ def parse_shared_key(content: bytes, *, name: str) -> bytes:
             f"{name} is a public or private key, which HS256 does not have: choose random text, or set the algorithm "
             "to RS256 or ES256"
         )
-    key = content.rstrip(b"\r\n")
+    key = content.rstrip(b"\r\n") if _is_text(content) else content
     size = len(key) if key.strip() else 0
     if size < MIN_HS256_BYTES:
         raise InvalidInput(f"{name} has {size} bytes; HS256 needs at least {MIN_HS256_BYTES} (RFC 7518, 3.2)")
     return key
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def split_jwks_url(url: str) -> SplitResult:

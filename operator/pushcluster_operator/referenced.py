@@ -1,5 +1,6 @@
 """What is wrong with the Secrets from which gateways check tokens: in words, before a gateway misses them."""
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +23,10 @@ def find_auth_troubles(auth: Auth, secrets: Secrets, generated: str) -> list[Tro
     """
     troubles: list[Trouble | None] = []
     if auth.secret_name is not None:
-        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with a text of at least {MIN_HS256_BYTES} bytes"
+        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
         troubles.append(_check_shared_keys(auth.secret_name, secrets, mend))
     elif auth.generates_key and read_as_it_stands(secrets.get(generated, {}), HS256_KEY):
-        mend = f"write a text of at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
+        mend = f"write at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
         troubles.append(_check_shared_keys(generated, secrets, mend))
     if auth.jwks.secret is not None:
         troubles.append(_check_jwks(auth.jwks.secret, secrets))
@@ -40,15 +41,11 @@ def _check_shared_keys(name: str, secrets: Secrets, mend: str) -> Trouble | None
     held = secrets[name].get("data") or {}
     if HS256_KEY not in held:
         return Trouble("SecretIncomplete", f"Secret {name} has no such key: {mend}")
-    texts = decode_data(secrets[name])
     for key in (HS256_KEY, HS256_SECOND_KEY):
         if key not in held:
             continue
-        where = f"{key} in Secret {name}"
-        if key not in texts:
-            return Trouble("KeyUnusable", f"{where} is no text in UTF-8, so that a line end would not be told: {mend}")
         try:
-            parse_shared_key(texts[key].encode(), name=where)
+            parse_shared_key(base64.b64decode(held[key]), name=f"{key} in Secret {name}")
         except InvalidInput as error:
             return Trouble("KeyUnusable", f"{error}: {mend}")
     return None

@@ -15,7 +15,10 @@ def test_line_ends_behind_a_key_do_not_count(end: bytes) -> None:
     assert parse_shared_key(b"k" * 32 + end, name="hs256.key") == b"k" * 32
 
 
-@pytest.mark.parametrize("key", [b" " + b"k" * 32 + b"\t", b"\n" + b"k" * 32, b"\x0b" + b"\xff" * 31])
+@pytest.mark.parametrize(
+    "key",
+    [b" " + b"k" * 32 + b"\t", b"\n" + b"k" * 32, b"\x0b" + b"\xff" * 31, b"\xff" * 31 + b"\n", b"\xff" * 40 + b"\r\n"],
+)
 def test_every_other_octet_is_part_of_the_key(key: bytes) -> None:
     assert parse_shared_key(key, name="hs256.key") == key
     assert jwt.decode(jwt.encode({"sub": "alice"}, key), key, algorithms=["HS256"]) == {"sub": "alice"}
