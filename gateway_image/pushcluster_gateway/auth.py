@@ -101,7 +101,7 @@ class JwtAuthenticator:
         if not token:
             raise Unauthenticated(
                 "no token: give it as header Authorization: Bearer <token> of CONNECT or of the WebSocket handshake, "
-                "or as access_token in the URL"
+                "or, where nobody logs URLs, as access_token in the URL"
             )
         key_id = self._read_key_id(token)
         keyring = self.keys.keyring

@@ -292,6 +292,12 @@ class TestClaims:
         with pytest.raises(Unauthenticated, match="'email'"):
             self.identify({}, user_claim="email")
 
+    def test_the_name_of_that_claim_is_one_name_and_no_path(self) -> None:
+        for name in ("app.user", "https://app.example/user"):
+            assert self.identify({name: "bob"}, user_claim=name).user == "bob"
+        with pytest.raises(Unauthenticated, match=r"'app\.user'"):
+            self.identify({"app": {"user": "bob"}}, user_claim="app.user")
+
 
 class TestJwks:
     def test_keys_for_other_uses_are_passed_over(self) -> None:
