@@ -21,12 +21,13 @@ from pushcluster_gateway.auth import Trusted
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.copies import CopyReader
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.ports import Rejected
-from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import LogState, ReadPage

@@ -35,6 +35,8 @@ class Cut(StrEnum):
     """It was the oldest that had sent no whole request when there were too many sockets."""
     FULL = "full"
     """There were too many sockets, and all others belong to clients that are known."""
+    SILENT = "silent"
+    """It sent nothing at all in time."""
 
 
 @dataclass(frozen=True, slots=True)

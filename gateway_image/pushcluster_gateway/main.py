@@ -23,13 +23,14 @@ from pushcluster_gateway.client import Client
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.drain import drain
 from pushcluster_gateway.gateway import Gateway
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.keeper import Keeper
 from pushcluster_gateway.key_keeper import build_key_keeper
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry
-from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.settings import Settings
 from pushcluster_gateway.websocket import WebSocketConnection
 from pushcluster_runtime.admin import AdminServer

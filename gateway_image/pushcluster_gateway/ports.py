@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 
 from pushcluster_contract.ids import StreamId
+from pushcluster_gateway.admission import Cut
 from pushcluster_gateway.closes import Close
+from pushcluster_gateway.handshake import Opening
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
@@ -94,8 +95,8 @@ class Host(Protocol):
     wheel: "Wheel[WebSocketConnection]"
     protocols: ProtocolPool
 
-    def new_protocol(self) -> ServerProtocol:
-        """Return the protocol for one socket until its handshake is over."""
+    def new_opening(self) -> Opening:
+        """Return what takes one request to open a WebSocket."""
 
     def admit(self, connection: "WebSocketConnection") -> bool:
         """Note a new socket; False when it must be cut at once."""
@@ -106,11 +107,14 @@ class Host(Protocol):
     def forget(self, connection: "WebSocketConnection") -> None:
         """The socket is gone."""
 
-    def answer_handshake(self, protocol: ServerProtocol, request: Request) -> Response:
+    def answer_handshake(self, opening: Opening, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
 
     def count_refusal(self, response: Response) -> None:
-        """A handshake was refused."""
+        """A request was refused."""
+
+    def count_cut(self, cut: Cut) -> None:
+        """A socket ended without an answer."""
 
     def open_handler(self, connection: "WebSocketConnection", request: Request, subprotocol: str | None) -> Handler:
         """Return what speaks over a socket that has just opened."""

@@ -2,29 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
-from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Origin
 
 from pushcluster_gateway.admission import Admission, Cut
+from pushcluster_gateway.handshake import Handshake, Opening
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.places import Places
 from pushcluster_gateway.ports import Handler
 from pushcluster_gateway.protocols import ProtocolPool
-from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
 from pushcluster_gateway.websocket import WebSocketConnection
 from pushcluster_gateway.wheel import Wheel
 
-PATH: Final = "/ws"
 WHEEL_TICK_S: Final = 0.25
 WHEEL_SLOTS: Final = 512
 """A turn takes 128 s: longer than any heart-beat."""
@@ -37,15 +32,6 @@ BACKLOG: Final = 1_024
 # websockets tells of every connection that opens and closes.
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What a handler has to know of the HTTP request."""
-
-    subprotocol: Version | None
-    token: str = field(repr=False)
-    """From the Authorization header, or `access_token` in the query; else empty."""
 
 
 HandlerFactory = Callable[[WebSocketConnection, Handshake], Handler]
@@ -116,21 +102,16 @@ class WebSocketServer:
 
     # What connections call
 
-    def new_protocol(self) -> ServerProtocol:
-        """Return a protocol for one handshake. No extension: permessage-deflate would cost memory for each."""
-        return ServerProtocol(
-            origins=self._origins,
-            select_subprotocol=_select_subprotocol,
-            max_size=self.limits.max_frame_bytes,
-            logger=_log,
-        )
+    def new_opening(self) -> Opening:
+        """Return what takes one request to open a WebSocket."""
+        return Opening(self.limits, self._origins, _log)
 
     def admit(self, connection: WebSocketConnection) -> bool:
         """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
         if len(self.connections) >= self._admission.max_connections + MAX_HANDSHAKES:
             oldest = self._places.oldest_handshake() or self._oldest_unproven()
             if oldest is None:
-                self._metrics.handshakes_cut[Cut.FULL] += 1
+                self.count_cut(Cut.FULL)
                 return False
             self._give_up(oldest)
         self.connections.add(connection)
@@ -151,12 +132,10 @@ class WebSocketServer:
         if connection.cause is not None:
             self._metrics.closes[connection.cause.name] += 1
 
-    def answer_handshake(self, protocol: ServerProtocol, request: Request) -> Response:
+    def answer_handshake(self, opening: Opening, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
-        if request.path.partition("?")[0] != PATH:
-            return protocol.reject(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}\n")
         # First, so that what is no handshake, or comes from a foreign page, takes nothing from the rate.
-        accepted = protocol.accept(request)
+        accepted = opening.accept(request)
         if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return accepted
         # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
@@ -165,18 +144,21 @@ class WebSocketServer:
         if refusal is None:
             return accepted
         self._metrics.admissions_refused[refusal.cause] += 1
-        response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again\n")
+        response = opening.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again")
         response.headers["Retry-After"] = str(refusal.retry_after_s)
         return response
 
     def count_refusal(self, response: Response) -> None:
-        """A handshake was refused."""
+        """A request was refused."""
         self._metrics.handshakes_refused[str(response.status_code)] += 1
+
+    def count_cut(self, cut: Cut) -> None:
+        """A socket ended without an answer."""
+        self._metrics.handshakes_cut[cut] += 1
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> Handler:
         """Return what speaks over a socket that has just opened."""
-        version = None if subprotocol is None else SUBPROTOCOLS[subprotocol]
-        handler = self._handler_factory(connection, Handshake(version, _token(request)))
+        handler = self._handler_factory(connection, Handshake.of(request, subprotocol))
         if self._places.connections >= self._admission.max_connections:
             oldest = self._oldest_unproven()
             if oldest is not None:
@@ -194,7 +176,8 @@ class WebSocketServer:
         return self._places.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
 
     def _give_up(self, connection: WebSocketConnection) -> None:
-        self._metrics.handshakes_cut[Cut.CROWDED] += connection.handler is None
+        if connection.handler is None:
+            self.count_cut(Cut.CROWDED)
         self._places.leave(connection)  # at once: the event loop tells of its end later, and many may come until then
         connection.give_way()
 
@@ -214,24 +197,3 @@ class WebSocketServer:
             except Exception:
                 _log.exception("a connection's deadlines cannot be checked")
                 connection.abort()
-
-
-def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Return the newest of ours that the client offers; a client that offers none may still speak STOMP."""
-    if not offered:
-        return None
-    for ours in SUBPROTOCOLS:
-        if ours in offered:
-            return Subprotocol(ours)
-    raise NegotiationError(f"no subprotocol in common; supported are {', '.join(SUBPROTOCOLS)}")
-
-
-def _token(request: Request) -> str:
-    values = request.headers.get_all("Authorization")
-    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    try:
-        return parse_qs(urlsplit(request.path).query).get("access_token", [""])[0]
-    except ValueError:
-        return ""

@@ -6,6 +6,7 @@ all connections. Knows nothing of STOMP; a `Handler` does.
 
 import asyncio
 import codecs
+import logging
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, cast
@@ -14,11 +15,12 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
-from websockets.server import ServerProtocol
 
 from pushcluster_gateway import closes
+from pushcluster_gateway.admission import Cut
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.framing import encode_message, encode_parts
+from pushcluster_gateway.handshake import Opening
 from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.places import Stage
 from pushcluster_gateway.ports import Handler, Host
@@ -26,6 +28,8 @@ from pushcluster_gateway.wheel import NOT_SCHEDULED
 
 STALL_CHECK_S: Final = 1.0
 """How often a socket that takes nothing is looked at."""
+_log = logging.getLogger(__name__)
+
 _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
 
@@ -47,10 +51,10 @@ class WebSocketConnection(asyncio.Protocol):
         "_close_after_flush",
         "_deadline",
         "_decoder",
-        "_handshake_bytes",
         "_held_for_room",
         "_input_holds",
         "_opcode",
+        "_opening",
         "_phase",
         "_pinged_at",
         "_protocol",
@@ -80,10 +84,11 @@ class WebSocketConnection(asyncio.Protocol):
         """Why it closes; the first reason stays."""
         self._server = server
         self._phase = _Phase.HANDSHAKE
-        self._protocol: Protocol | None = server.new_protocol()
-        """None between two messages of the client: see `protocols`."""
+        self._opening: Opening | None = None
+        """From the first byte of the request to its answer."""
+        self._protocol: Protocol | None = None
+        """None until then, and between two messages of the client: see `protocols`."""
         self._transport: asyncio.Transport | None = None
-        self._handshake_bytes = 0
         self._deadline = 0.0
         self._received_at = 0.0
         self._pinged_at = 0.0
@@ -170,27 +175,21 @@ class WebSocketConnection(asyncio.Protocol):
         """See asyncio."""
         self._received_at = self._server.clock()
         self.sample_accepted()
-        protocol = self._borrow_protocol()
-        if self._phase is _Phase.HANDSHAKE and isinstance(protocol, ServerProtocol):
-            self._handshake_bytes += len(data)
-            if self._handshake_bytes > self._server.limits.max_handshake_bytes:
-                refusal = protocol.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request too large\n")
-                self._answer(protocol, refusal)
-                return
-        protocol.receive_data(data)
-        if protocol.writes and protocol.state is State.OPEN:
-            # Pongs go before what the handler answers to the same bytes: whoever pings measures this gateway by them.
-            self._queue_protocol_writes(protocol)
-        for event in protocol.events_received():
-            if isinstance(event, Frame):
-                self._receive_frame(protocol, event)
-            elif isinstance(event, Request) and isinstance(protocol, ServerProtocol):
-                self._handshake(protocol, event)
-        self._finish_receiving(protocol)
+        if self._phase is _Phase.HANDSHAKE:
+            self._receive_request(data)
+        elif self.handler is not None:
+            protocol = self._borrow_protocol()
+            protocol.receive_data(data)
+            self._take_events(protocol)
 
     def eof_received(self) -> None:
         """See asyncio; the transport then closes itself."""
         self.sample_accepted()
+        if self._phase is _Phase.HANDSHAKE:
+            refusal = self._opening.receive_eof() if self._opening is not None else None
+            if refusal is not None:
+                self._refuse_request(refusal)
+            return
         self._borrow_protocol().receive_eof()
         if self._phase is _Phase.OPEN:
             # Bytes that the client has not taken keep the transport open; nothing more may be sent over it.
@@ -249,7 +248,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         if self._phase is not _Phase.OPEN:
             if now >= self._deadline:
-                self._transport.abort()
+                self._run_out_of_time()
             else:
                 self.wake_at(self._deadline)
             return
@@ -309,22 +308,60 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is _OPEN and self._server.protocols.give_back(protocol):
             self._protocol = None
 
-    def _handshake(self, protocol: ServerProtocol, request: Request) -> None:
-        response = self._server.answer_handshake(protocol, request)
-        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            protocol.send_response(response)
-            self._queue_protocol_writes(protocol)
-            self._phase = _Phase.OPEN
-            self.handler = self._server.open_handler(self, request, protocol.subprotocol)
-            self.wake_at(self._server.clock())
+    def _receive_request(self, data: bytes) -> None:
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = self._server.new_opening()
+        refusal = opening.receive(data)
+        if refusal is not None:
+            self._refuse_request(refusal)
         else:
-            self._answer(protocol, response)
+            self._take_events(opening.protocol)
 
-    def _answer(self, protocol: ServerProtocol, response: Response) -> None:
-        self._server.count_refusal(response)
-        self._phase = _Phase.CLOSING
+    def _take_events(self, protocol: Protocol) -> None:
+        if protocol.writes and protocol.state is State.OPEN:
+            # Pongs go before what the handler answers to the same bytes: whoever pings measures this gateway by them.
+            self._queue_protocol_writes(protocol)
+        for event in protocol.events_received():
+            if isinstance(event, Frame):
+                self._receive_frame(protocol, event)
+            elif isinstance(event, Request) and self._opening is not None:
+                self._answer_request(self._opening, event)
+        if self.handler is not None:
+            self._finish_receiving(protocol)
+
+    def _answer_request(self, opening: Opening, request: Request) -> None:
+        response = self._server.answer_handshake(opening, request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse_request(response)
+            return
+        protocol = opening.protocol
+        try:
+            self.handler = self._server.open_handler(self, request, protocol.subprotocol)
+        except Exception:
+            _log.exception("a connection cannot be served")
+            self._refuse_request(opening.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected, see the gateway's log"))
+            return
+        self._opening, self._protocol, self._phase = None, protocol, _Phase.OPEN
         protocol.send_response(response)
         self._queue_protocol_writes(protocol)
+        self.wake_at(self._server.clock())
+
+    def _refuse_request(self, response: Response) -> None:
+        self._server.count_refusal(response)
+        self._opening = None
+        self._phase = _Phase.CLOSING
+        self.outbox.add(response.serialize())
+        self._close_after_flush = True
+        self.flush(self._server.clock())
+
+    def _run_out_of_time(self) -> None:
+        if self._opening is not None:
+            self._refuse_request(self._opening.time_out())
+            return
+        if self._phase is _Phase.HANDSHAKE:
+            self._server.count_cut(Cut.SILENT)
+        self.abort()
 
     def _receive_frame(self, protocol: Protocol, frame: Frame) -> None:
         opcode = frame.opcode

@@ -21,9 +21,9 @@ from pushcluster_dispatcher.settings import Settings as DispatcherSettings
 from pushcluster_gateway import broker as gateway_broker
 from pushcluster_gateway import drain as gateway_drain
 from pushcluster_gateway import main as gateway_main
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.outside import Outside
-from pushcluster_gateway.server import Handshake
 from pushcluster_gateway.settings import Settings as GatewaySettings
 from pushcluster_gateway.stomp.frames import Version
 from pushcluster_runtime import amqp_outlet

@@ -12,9 +12,10 @@ from websockets.protocol import Protocol
 from pushcluster_gateway.admission import Admission
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.deadlines import NEVER
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.websocket import WebSocketConnection
 
 LIMITS: Final = Limits(max_frame_bytes=64 << 20, max_outbox_bytes=64 << 20, slow_consumer_s=120)

@@ -19,12 +19,13 @@ from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, KeyUnknown
 from pushcluster_gateway.claims import ClaimRules
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.ports import Rejected
-from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder

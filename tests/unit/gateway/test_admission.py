@@ -19,21 +19,18 @@ from pushcluster_gateway.admission import (
     HandshakeRate,
     Refusal,
 )
+from pushcluster_gateway.handshake import Handshake
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.ports import Handler
-from pushcluster_gateway.server import Handshake, WebSocketServer
+from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import running_server
+from tests.support.handshakes import REQUEST
 from tests.support.stomp_client import StompClient
 from tests.support.waiting import eventually
-
-REQUEST: Final = (
-    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 PATIENT: Final = Limits(min_connect_s=60)
 """However slow the machine is, nobody gives way."""
@@ -61,7 +58,7 @@ def test_a_request_that_is_no_handshake_takes_nothing_from_the_rate() -> None:
         lines = REQUEST.decode().split("\r\n")[1:-2]
         pairs = [line.split(": ") for line in lines if line != without]
         request = Request("/ws", Headers([*((name, value) for name, value in pairs), *headers.items()]))
-        return server.answer_handshake(server.new_protocol(), request).status_code
+        return server.answer_handshake(server.new_opening(), request).status_code
 
     assert [status(without="Upgrade: websocket"), status(Origin="https://evil.example")] == [426, 403]
     assert [status(), status()] == [101, 503]
@@ -81,7 +78,7 @@ def test_a_connection_whose_handler_cannot_be_made_takes_nobodys_place() -> None
     with pytest.raises(RuntimeError):
         server.open_handler(connection, request, None)
     server.forget(connection)
-    assert server.answer_handshake(server.new_protocol(), request).status_code == 101
+    assert server.answer_handshake(server.new_opening(), request).status_code == 101
 
 
 def failing_factory(_: WebSocketConnection, __: Handshake) -> Handler:

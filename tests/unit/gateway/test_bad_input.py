@@ -1,4 +1,4 @@
-"""Bad input ends as an ERROR with a reason and a close, or as a refused handshake; the server stays up."""
+"""Bad input ends as an ERROR with a reason and a close; the server stays up."""
 
 import asyncio
 import time
@@ -6,19 +6,17 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from pushcluster_gateway import closes
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
+from tests.support.handshakes import REQUEST
 from tests.support.stomp_client import StompClient, StompError, connected
 from tests.support.waiting import eventually
 
 LIMITS = Limits(
-    max_handshake_bytes=2_000,
-    handshake_timeout_s=0.3,
     connect_timeout_s=0.3,
     close_timeout_s=0.5,
     max_frame_bytes=4_000,
@@ -196,81 +194,6 @@ async def test_bytes_that_pile_up_before_connected_are_refused(server: RunningSe
         await client.close()
 
 
-class TestHandshake:
-    @staticmethod
-    def request(path: str = "/ws", **headers: str) -> bytes:
-        chosen = {
-            "Host": "test",
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-            **headers,
-        }
-        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in chosen.items())
-        return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
-
-    @pytest.mark.parametrize("path", ["/", "/wss", "/ws/", "/healthz", "/../ws"])
-    async def test_another_path_is_not_found(self, server: RunningServer, path: str) -> None:
-        assert (await server.http(self.request(path))).startswith(b"HTTP/1.1 404")
-
-    async def test_a_plain_request_is_told_to_upgrade(self, server: RunningServer) -> None:
-        assert (await server.http(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 426")
-
-    async def test_a_large_request_is_refused(self, server: RunningServer) -> None:
-        assert (await server.http(self.request(X_Large="x" * 2_000))).startswith(b"HTTP/1.1 431")
-
-    async def test_a_request_of_the_limit_is_taken(self, server: RunningServer) -> None:
-        padding = 2_000 - len(self.request(X_Large=""))
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(self.request(X_Large="x" * padding))
-        assert (await reader.readline()).startswith(b"HTTP/1.1 101")
-        writer.close()
-
-    async def test_garbage_is_cut(self, server: RunningServer) -> None:
-        assert await server.http(b"\x16\x03\x01 no http\r\n\r\n") == b""
-
-    async def test_a_request_that_never_ends_is_cut(self, server: RunningServer) -> None:
-        assert await server.http(b"GET /ws HTTP/1.1\r\n") == b""
-
-    async def test_an_unknown_subprotocol_is_refused(self, server: RunningServer) -> None:
-        answer = await server.http(self.request(Sec_WebSocket_Protocol="mqtt"))
-        assert answer.startswith(b"HTTP/1.1 400")
-        assert b"v12.stomp" in answer
-
-    async def test_no_extension_is_agreed_on(self, server: RunningServer) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(self.request(Sec_WebSocket_Extensions="permessage-deflate"))
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert b"101" in head
-        assert b"Extensions" not in head
-        writer.close()
-
-    async def test_one_connection_too_many_is_told_when_to_come_back(self, server: RunningServer) -> None:
-        clients = [await StompClient.connect(server.url, token=token()) for _ in range(3)]
-        with pytest.raises(InvalidStatus) as caught:
-            await StompClient.open(server.url)
-        assert caught.value.response.status_code == 503
-        assert int(caught.value.response.headers["Retry-After"]) > 0
-        assert server.services.metrics.handshakes_refused["503"] == 1
-        for client in clients:
-            await client.close()
-        await eventually(lambda: not server.server.connections, within_s=2)
-
-    async def test_a_draining_server_takes_nobody(self, server: RunningServer) -> None:
-        server.server.draining = True
-        assert (await server.http(self.request())).startswith(b"HTTP/1.1 503")
-        server.server.draining = False
-
-    async def test_foreign_origins_are_refused_and_none_is_no_browser(self) -> None:
-        async with running_server(allowed_origins=("https://app.example.com",)) as server:
-            answer = await server.http(self.request(Origin="https://evil.example.com"))
-            assert answer.startswith(b"HTTP/1.1 403")
-            for origin in ("https://app.example.com", None):
-                client = await StompClient.open(server.url, origin=origin)
-                await client.close()
-
-
 ONE_READ_BYTES = 262_144
 """What asyncio and uvloop read from a socket at once."""
 
@@ -304,7 +227,7 @@ class TestWebSocket:
 
     async def test_an_unmasked_frame_is_refused(self, server: RunningServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(TestHandshake.request())
+        writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\x81\x01a")
         assert (await reader.read())[:1] == b"\x88", "a close frame"
@@ -314,7 +237,7 @@ class TestWebSocket:
     async def test_frames_sent_before_the_handshakes_answer_cut_the_connection_when_they_are_bad(
         self, server: RunningServer
     ) -> None:
-        answer = await server.http(TestHandshake.request() + b"\x81\x01a")
+        answer = await server.http(REQUEST + b"\x81\x01a")
         assert answer.startswith(b"HTTP/1.1 101")
 
     async def test_a_connection_whose_deadlines_fail_ends_alone(
@@ -339,7 +262,7 @@ class TestWebSocket:
         ping = (b"\x89\xfd" + bytes(4) + b"x" * 125) * 1_000
         async with running_server(Limits(connect_timeout_s=600, slow_consumer_s=600)) as server:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(TestHandshake.request())
+            writer.write(REQUEST)
 
             async def flood() -> None:
                 while True:
@@ -358,5 +281,5 @@ class TestWebSocket:
             writer.transport.abort()
 
     async def test_a_client_that_does_not_answer_the_close_is_cut(self, server: RunningServer) -> None:
-        answer = await server.http(TestHandshake.request())
+        answer = await server.http(REQUEST)
         assert b"no CONNECT frame" in answer

@@ -14,6 +14,7 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import RunningServer, running_server
 from tests.support.gateways import token
+from tests.support.handshakes import REQUEST
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
 
@@ -22,10 +23,6 @@ MAX_HANDSHAKES: Final = 10
 SOCKETS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES
 PATIENT: Final = Limits(handshake_timeout_s=60, connect_timeout_s=60, close_timeout_s=60)
 """Nothing ends by itself while a test looks."""
-REQUEST: Final = (
-    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 @pytest.fixture(autouse=True)

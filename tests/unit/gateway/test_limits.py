@@ -10,8 +10,8 @@ from pushcluster_gateway.limits import Limits
 TESTS = Path(__file__).parents[2]
 
 JUDGED_BY = {
-    "max_handshake_bytes": "test_a_large_request_is_refused",
-    "handshake_timeout_s": "test_a_request_that_never_ends_is_cut",
+    "max_handshake_bytes": "test_a_request_that_opens_no_websocket_is_told_why_and_counted",
+    "handshake_timeout_s": "test_a_request_that_opens_no_websocket_is_told_why_and_counted",
     "connect_timeout_s": "test_a_client_that_never_connects_is_closed",
     "min_connect_s": "test_a_full_pod_gives_a_silent_client_time_for_its_connect_and_refuses_the_newcomer",
     "close_timeout_s": "test_a_client_that_does_not_answer_the_close_is_cut",
