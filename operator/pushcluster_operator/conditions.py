@@ -10,6 +10,8 @@ from pushcluster_operator.manifest import ObjectKey
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.workloads import Workload
 
+PASSING: Final = frozenset({"Starting", "RollingOut", "Waiting"})
+"""Reasons of a part that is not ready and has no trouble of its own."""
 _MAX_MESSAGE_CHARS: Final = 1_500
 
 
@@ -37,8 +39,10 @@ class Observed:
     paused: bool = False
     conflicts: tuple[ObjectKey, ...] = ()
     """Names that other objects have taken."""
+    key_troubles: tuple[Trouble, ...] = ()
+    """What keeps gateways from checking tokens."""
     troubles: tuple[Trouble, ...] = ()
-    """What is wrong besides the workloads: a missing Secret, a refused request."""
+    """What else is wrong besides the workloads, such as a refused request."""
     sweep_trouble: Trouble | None = None
     durability_reduced: bool = False
     """Redis keeps no append-only file."""
@@ -47,11 +51,12 @@ class Observed:
 def build_conditions(observed: Observed) -> tuple[Condition, ...]:
     """Return all conditions, the most telling first."""
     stores = (("RabbitMQ", observed.rabbitmq), ("Redis", observed.redis))
-    broken = " and ".join(name for name, store in stores if store.troubles)
+    broken = [name for name, store in stores if store.troubles]
+    missing = [*broken, "keys to check tokens with"] if observed.key_troubles else broken
     parts = (
         *(build_part(f"{name}Ready", name, store) for name, store in stores),
-        build_part("GatewaysReady", "gateways", observed.gateway, waits_for=broken),
-        build_part("DispatchersReady", "dispatchers", observed.dispatcher, waits_for=broken),
+        build_part("GatewaysReady", "gateways", observed.gateway, waits_for=" and ".join(missing)),
+        build_part("DispatchersReady", "dispatchers", observed.dispatcher, waits_for=" and ".join(broken)),
     )
     degraded = build_degraded(observed)
     ready = build_ready(observed, parts, degraded)
@@ -81,6 +86,7 @@ def build_degraded(observed: Observed) -> Condition:
     """Return whether something is wrong that does not pass by itself."""
     troubles = [
         *(Trouble("NameTaken", _taken(key)) for key in observed.conflicts),
+        *observed.key_troubles,
         *observed.troubles,
         *observed.rabbitmq.troubles,
         *observed.redis.troubles,

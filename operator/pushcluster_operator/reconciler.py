@@ -23,6 +23,7 @@ from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, digest, key_of
 from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.names import Names
+from pushcluster_operator.news import plan_news
 from pushcluster_operator.plan import Applied, Apply, Delete, plan_children
 from pushcluster_operator.pods import Trouble
 from pushcluster_operator.referenced import find_auth_troubles
@@ -90,7 +91,8 @@ class Reconciler:
             await self._write_status(identity, body, memory, build_refusal(error), None)
             return RESYNC_S
         snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_names)
-        inputs, troubles = self._build_inputs(cluster, snapshot)
+        inputs = self._build_inputs(cluster, snapshot)
+        troubles = list(find_unreadable(inputs).values())
         again = False
         conflicts: tuple[ObjectKey, ...] = ()
         if not identity.paused:
@@ -104,7 +106,12 @@ class Reconciler:
             troubles += refused
             conflicts = plan.conflicts
         await self._watch_sessions(identity, body, snapshot)
-        observed = await snapshot.observe(self.kube, cluster, conflicts, tuple(troubles))
+        observed = replace(
+            await snapshot.observe(self.kube, cluster),
+            key_troubles=tuple(find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets, inputs.names.jwt)),
+            troubles=tuple(troubles),
+            conflicts=conflicts,
+        )
         observed = await self._ask_stores(observed, identity, snapshot)
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
         memory.next_look_s = min(memory.next_look_s * 2, RESYNC_S) if again else SOON_S / 2
@@ -118,13 +125,11 @@ class Reconciler:
         self.versions.forget(uid)
         await self.sweeper.forget(key)
 
-    def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> tuple[Inputs, list[Trouble]]:
+    def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> Inputs:
         names = Names.of(cluster.identity)
         credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
-        troubles = find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets, names.jwt)
         released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
-        inputs = Inputs(cluster, credentials, self.images, released)
-        return inputs, [*troubles, *find_unreadable(inputs).values()]
+        return Inputs(cluster, credentials, self.images, released)
 
     async def _complete(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: Identity) -> None:
         """Add live objects that have the name of a child but not its labels: edited ones, or somebody else's."""
@@ -280,19 +285,5 @@ class Reconciler:
 
     async def _tell(self, identity: Identity, former: Mapping[str, object], conditions: tuple[Condition, ...]) -> None:
         """Write the Events that follow from a changed status."""
-        before = _find(former, "Ready")
-        ready = next(condition for condition in conditions if condition.type == "Ready")
-        if not former.get("conditions"):
-            await self.recorder.record(identity, "Created", "RabbitMQ, Redis, gateways and dispatchers are being made")
-        if ready.status == "True" and before.get("status") != "True":
-            await self.recorder.record(identity, "Ready", ready.message)
-        degraded = next(condition for condition in conditions if condition.type == "Degraded")
-        if degraded.status == "True" and degraded.reason != _find(former, "Degraded").get("reason"):
-            await self.recorder.record(identity, degraded.reason, degraded.message, warning=True)
-
-
-def _find(status: Mapping[str, object], type_: str) -> Mapping[str, str]:
-    conditions = status.get("conditions")
-    if not isinstance(conditions, list):
-        return {}
-    return next((condition for condition in conditions if condition["type"] == type_), {})
+        for news in plan_news(former, conditions):
+            await self.recorder.record(identity, news.reason, news.message, warning=news.warning)

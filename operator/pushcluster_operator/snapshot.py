@@ -14,7 +14,6 @@ from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, key_of
 from pushcluster_operator.names import Names
 from pushcluster_operator.plan import is_controlled
-from pushcluster_operator.pods import Trouble
 from pushcluster_operator.workloads import Workload, observe
 
 LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")
@@ -45,9 +44,7 @@ class Snapshot:
         statuses = (pod.get("status", {}).get("containerStatuses") or [] for pod in self.pods.get(component.value, []))
         return frozenset(status["containerID"] for each in statuses for status in each if status.get("ready"))
 
-    async def observe(
-        self, kube: Kube, cluster: PushCluster, conflicts: tuple[ObjectKey, ...], troubles: tuple[Trouble, ...]
-    ) -> Observed:
+    async def observe(self, kube: Kube, cluster: PushCluster) -> Observed:
         """Return how far every component has come; looks at volume claims only while a store is not ready."""
         names, spec = Names.of(cluster.identity), cluster.spec
 
@@ -66,8 +63,6 @@ class Snapshot:
             dispatcher=self._workload("Deployment", names.dispatcher, spec.dispatcher.replicas, Component.DISPATCHER),
             warnings=build_auth_warnings(spec.gateway),
             paused=cluster.identity.paused,
-            conflicts=conflicts,
-            troubles=troubles,
         )
 
     def _workload(

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import jwt
-import pytest
 
 from demo.kubectl import Cluster, CommandFailed, run
 from demo.story import ENV_FILE, NAME, NAMESPACE
@@ -44,8 +43,3 @@ def _exists(cluster: Cluster) -> bool:
 def _read(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines)}
-
-
-@pytest.mark.parametrize("target", ["demo", "test", "run", "demo-down", "demo-token", "test-unit"])
-def test_help_names_every_command(target: str) -> None:
-    assert f"make {target} " in run(["make", "help"], within_s=20)

@@ -51,7 +51,7 @@ async def test_an_edited_child_is_put_right_and_that_is_told(world: World) -> No
     world.kube.edit("Deployment", "demo-gateway", spec={"replicas": 7})
     await world.look()
     assert world.kube.at("Deployment", "demo-gateway")["spec"]["replicas"] == 2
-    assert world.kube.reasons == ["ChildRestored"]
+    assert world.kube.reasons == ["ChildRestored", "GatewaysNotReady"]
 
 
 async def test_a_child_without_its_labels_is_found_by_its_name(world: World) -> None:

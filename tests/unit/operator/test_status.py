@@ -64,6 +64,15 @@ def test_what_cannot_be_ready_without_a_broken_store_waits_for_it_and_nothing_mo
     assert found["Progressing"].reason == "Blocked"
 
 
+def test_gateways_wait_for_the_keys_that_they_check_tokens_with_and_not_for_time() -> None:
+    missing = (Trouble("SecretMissing", "Secret mine does not exist; create it"),)
+    found = conditions(replace(WELL, gateway=STARTING, key_troubles=missing))
+    assert found["GatewaysReady"].message == "gateways: 1 of 2 ready; waiting for keys to check tokens with"
+    assert found["Progressing"].reason == "Blocked"
+    assert found["Degraded"].message == missing[0].message
+    assert conditions(replace(WELL, key_troubles=missing))["GatewaysReady"].status == "True", "the last keys count"
+
+
 def test_no_gateways_asked_for_is_as_asked() -> None:
     none = Workload(0, 0, 0, rolled_out=True, troubles=())
     assert conditions(replace(WELL, gateway=none))["GatewaysReady"].reason == "ScaledToZero"
