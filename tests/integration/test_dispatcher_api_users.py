@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 import pytest
 
 from pushcluster_contract.destinations import Destination
+from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.users import FORGET_BATCH, Users
 from pushcluster_gateway import closes
+from pushcluster_runtime.store import Call, ScriptRunner
 from tests.support.containers import Services, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher
 from tests.support.gateways import Backend, RunningGateway, token
@@ -147,6 +151,25 @@ async def test_forgetting_leaves_no_message_no_session_and_no_message_id(
     await publish(dispatcher, "old again", **{"Idempotency-Key": "k1"})
     await eventually(lambda: logs.length("alice"), WITHIN_S)
     assert await logs.bodies("alice") == ["old again"]
+
+
+async def test_one_destination_more_than_a_round_trip_forgets_is_forgotten_too(
+    back: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round_trips: list[int] = []
+    run_many = ScriptRunner.run_many
+
+    async def count(self: ScriptRunner, script: Script, calls: Sequence[Call]) -> list[Any]:
+        round_trips.append(len(calls))
+        return await run_many(self, script, calls)
+
+    for n in range(FORGET_BATCH + 1):
+        await back.push("alice", "m", destination=Destination("queue", f"d{n}"))
+    monkeypatch.setattr(ScriptRunner, "run_many", count)
+    assert await Users(back.redis, back.keys).forget("alice") == FORGET_BATCH + 1
+    assert max(round_trips) == FORGET_BATCH
+    assert sum(round_trips) == FORGET_BATCH + 1
+    assert not await back.redis.exists(back.keys.log("alice", Destination("queue", "d100")))
 
 
 async def test_a_client_that_comes_back_after_its_user_was_forgotten_is_told_of_the_gap(

@@ -301,7 +301,7 @@ class _Judge:
                 self._report.note("lost", f"{name}: {entry.id} {entry.body!r} is in the log and was never seen")
             elif entry.fate is Fate.VANISHED:
                 continue  # it comes again under another id, or `_judge_user` finds it lost
-            elif entry.fate is Fate.WIPED and not _had_begun(subscription, entry.id):
+            elif self._went_with_its_log(subscription, entry) and not _had_begun(subscription, entry.id):
                 continue  # an emptied Redis looks like a log that has just begun, unless one knows better
             elif not _is_signalled(subscription, entry.id):
                 self._report.note("unsignalled_gaps", f"{name}: {entry.id} {entry.body!r} ({entry.fate.name.lower()})")
@@ -328,6 +328,14 @@ class _Judge:
         Sequence numbers begin anew as well, so they may happen to go on where the session stood.
         """
         return any(each.fate is Fate.WIPED and each.id < entry.id for each in self._history.log)
+
+    def _went_with_its_log(self, subscription: Subscribed, entry: Entry) -> bool:
+        """Whether the log began anew before the subscription got anything that follows the entry."""
+        following = min((frame.id for frame in subscription.seen if frame.id > entry.id), default=None)
+        return any(
+            each.fate is Fate.WIPED and each.id >= entry.id and (following is None or each.id < following)
+            for each in self._history.log
+        )
 
     def _missed_before(self, subscription: Subscribed, entry: Entry) -> bool:
         attempt = self._attempt(entry)

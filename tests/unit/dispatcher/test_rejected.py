@@ -8,7 +8,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
 from pushcluster_dispatcher.parse import RejectClass, Rejection
-from pushcluster_dispatcher.rejected import MAX_HEADER_BYTES, Rejects, build_rejected
+from pushcluster_dispatcher.rejected import MAX_HEADER_BYTES, MAX_REASON_CHARS, Rejects, build_rejected
 from pushcluster_runtime.amqp import Delivery, Outcome, Template
 
 FRAME_MAX = 131_072
@@ -50,6 +50,11 @@ def test_what_is_kept_always_fits_into_one_frame(value: Any) -> None:
     old = delivery("u" * 255, headers={"h": value, "i": "y" * 5_000}, message_id="m" * 255, content_type="c" * 255)
     built = build_rejected(old, Rejection(RejectClass.SCRIPT, "é" * 10_000))
     assert encoded_size(built) < FRAME_MAX - 100
+
+
+def test_one_character_more_of_a_reason_is_cut() -> None:
+    built = build_rejected(delivery(), Rejection(RejectClass.SCRIPT, "r" * MAX_REASON_CHARS + "!"))
+    assert (built.headers or {})[REJECT_REASON] == "r" * MAX_REASON_CHARS
 
 
 def test_a_user_and_properties_that_are_not_utf8_can_be_published() -> None:

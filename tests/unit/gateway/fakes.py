@@ -61,6 +61,8 @@ class FakeRegistry:
         self.away = False
         self.broken = False
         self.moves: list[CursorMove] = []
+        self.round_trips: list[int] = []
+        """Cursors in each."""
         self.renewals: list[Renewal] = []
         self.renewed = 0
 
@@ -71,6 +73,7 @@ class FakeRegistry:
         if self.broken:
             raise ValueError("broken")
         self.moves += moves
+        self.round_trips.append(len(moves))
 
     async def advance_cursor(self, move: CursorMove) -> None:
         await self.advance_cursors([move])

@@ -9,7 +9,7 @@ from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
-from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.cursors import MAX_MOVES, CursorFlusher
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry import CursorMove, Registry
@@ -63,6 +63,15 @@ class TestCursors:
         assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 3), StreamId(1, 8))]
         await cursors.flush()
         assert len(registry.moves) == 1
+
+    async def test_one_cursor_more_than_a_round_trip_takes_goes_with_the_next(self) -> None:
+        cursors, registry = self.flusher()
+        for n in range(MAX_MOVES + 1):
+            subscription = FakeClient(f"user{n}", "a").subscribe("0")
+            subscription.moves.append((StreamId(1, 1), StreamId(1, 1)))
+            cursors.collect(as_subscription(subscription))
+        await cursors.flush()
+        assert registry.round_trips == [MAX_MOVES, 1]
 
     async def test_nothing_new_is_not_told(self) -> None:
         cursors, registry = self.flusher()

@@ -10,7 +10,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import LEASE_MS
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.hub import Hub
-from pushcluster_gateway.keeper import DEAF_AFTER_S, Keeper
+from pushcluster_gateway.keeper import DEAF_AFTER_S, RESYNC_BATCH_SESSIONS, Keeper
 from pushcluster_gateway.lease import Cause
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outside import Outside
@@ -90,6 +90,26 @@ class TestKeeper:
         walk = asyncio.create_task(keeper.run_walk())
         await keeper.renew()
         await eventually(lambda: refreshed == ["a", "b"], within_s=2)
+        walk.cancel()
+
+    async def test_one_session_more_than_a_batch_is_written_back_after_it(self) -> None:
+        begun, release = 0, asyncio.Event()
+
+        async def refresh(client: Client, resync: bool) -> None:
+            nonlocal begun
+            begun += 1
+            await release.wait()
+
+        keeper, _, hub, _ = self.keeper(refresh)
+        for n in range(RESYNC_BATCH_SESSIONS + 1):
+            hub.add(as_client(FakeClient("alice", f"s{n}")))
+        keeper.request_resync(Cause.REDIS_RESTARTED)
+        walk = asyncio.create_task(keeper.run_walk())
+        await eventually(lambda: begun == RESYNC_BATCH_SESSIONS, within_s=2)
+        await asyncio.sleep(0)
+        assert begun == RESYNC_BATCH_SESSIONS
+        release.set()
+        await eventually(lambda: begun == RESYNC_BATCH_SESSIONS + 1, within_s=2)
         walk.cancel()
 
     async def test_a_resync_that_redis_cut_short_is_repeated(self) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any, cast
 
+import pytest
 from pika.spec import BasicProperties
 
+from pushcluster_runtime import amqp_channel
 from pushcluster_runtime.amqp import Amqp
 from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S, AmqpChannel
 
@@ -33,6 +35,9 @@ class PlayedChannel:
 
     def basic_cancel(self) -> None:
         """Is not called."""
+
+    def close(self) -> None:
+        """Take it, and never answer it."""
 
     def queue_delete(self, queue: str, callback: object) -> None:
         """Take a call, and never answer it."""
@@ -63,6 +68,13 @@ class Bench:
         self.now += for_s
         assert self.find_silence() == "", "a broker that does not read has nothing to answer"
         self.amqp._set_blocked(blocked=False)
+
+
+async def test_a_polite_close_waits_no_longer_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amqp_channel, "CLOSE_TIMEOUT_S", 0.01)
+    channel = AmqpChannel(cast(Any, PlayedChannel()))
+    await asyncio.wait_for(channel.close(), 2)
+    assert not channel.lost.done(), "the broker has not answered"
 
 
 async def test_a_broker_that_read_nothing_for_long_has_its_full_time_for_confirms_afterwards() -> None:

@@ -232,6 +232,17 @@ def test_a_trimmed_message_is_a_gap_that_has_to_be_told() -> None:
     assert (report.signalled_gaps, report.dropped) == (1, 1)
 
 
+def test_what_the_limits_took_from_a_log_that_was_then_emptied_is_no_silent_gap_for_who_saw_nothing_of_it() -> None:
+    phone = Subscribed("phone", subscribed_at=0.0, seen=seen(3), open=True)
+    one = history(3, phone)
+    one.log[0].fate, one.log[1].fate = Fate.LIMITS, Fate.WIPED
+    assert judge(one).ok
+    phone.seen = seen(2, 3)
+    assert judge(one).unsignalled_gaps == 1, "it had got what followed, and was told nothing"
+    one.log[1].fate, phone.seen = Fate.KEPT, seen(3)
+    assert judge(one).unsignalled_gaps == 1
+
+
 def test_the_receipt_may_tell_of_a_gap_before_the_first_message() -> None:
     new = Subscribed("phone", last_message_id=at(1), recovered=False, seen=seen(3, recovered=False), open=True)
     one = history(3, Subscribed("phone", seen=seen(1)), new)

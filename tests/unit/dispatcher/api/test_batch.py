@@ -11,9 +11,10 @@ from hypothesis import given as with_any
 from hypothesis import strategies as st
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
-from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_NAME_CHARS, MAX_USER_BYTES
 from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, parse_batch
-from pushcluster_dispatcher.api.publication import Publication
+from pushcluster_dispatcher.api.publication import MAX_CONTENT_TYPE_BYTES, Publication
+from pushcluster_dispatcher.api.requests import MAX_WAIT_MS
 from pushcluster_dispatcher.api.routes import MAX_BATCHES
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import Bench, problem
@@ -78,6 +79,13 @@ async def test_one_message_more_is_refused(bench: Bench) -> None:
     assert bench.broker.published == []
 
 
+async def test_one_millisecond_more_is_not_waited_for_a_batch(bench: Bench) -> None:
+    response = await bench.batch(message(), query=f"?wait={MAX_WAIT_MS + 1}")
+    assert response.status == 400
+    assert f"from 1 to {MAX_WAIT_MS}" in await problem(response)
+    assert bench.broker.published == []
+
+
 async def test_one_byte_more_is_refused(bench: Bench) -> None:
     document = json.dumps({"messages": [PLAIN]}).encode().ljust(MAX_BATCH_BYTES)
     json_header = {"Content-Type": "application/json"}
@@ -126,6 +134,9 @@ def parse_one(fields: object) -> Publication | InvalidInput:
         ({"user": "alice", "destination": "/queue/demo", "bodyBase64": "e*=="}, "base64"),
         ({"user": "alice", "destination": "/queue/demo", "bodyBase64": "ä"}, "base64"),
         ({**PLAIN, "contentType": "a\nb"}, "content type"),
+        ({**PLAIN, "contentType": "t" * (MAX_CONTENT_TYPE_BYTES + 1)}, "longer than 255 bytes"),
+        ({**PLAIN, "destination": "/queue/" + "x" * (MAX_NAME_CHARS + 1)}, "1 to 64"),
+        ({**PLAIN, "user": "u" * (MAX_USER_BYTES + 1)}, "256 bytes"),
         ({**PLAIN, "messageId": "k" * 256}, "message id"),
         ({**PLAIN, "expiration": "5"}, "milliseconds"),
         ({**PLAIN, "expiration": True}, "milliseconds"),

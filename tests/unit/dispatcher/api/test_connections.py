@@ -10,7 +10,7 @@ from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.api import connections
 from pushcluster_dispatcher.api.app import build_server
-from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES
+from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from pushcluster_dispatcher.api.routes import Services
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.replies import Replies
@@ -105,6 +105,22 @@ async def test_the_largest_head_is_read_and_one_byte_more_is_not(port: int) -> N
 
     assert (await exchange(port, head(MAX_HEAD_BYTES))).startswith(b"HTTP/1.1 200 ")
     assert is_problem(await exchange(port, head(MAX_HEAD_BYTES + 1)), 431)
+
+
+async def test_the_longest_line_is_read_and_one_byte_more_is_not(port: int) -> None:
+    def head(size: int) -> bytes:
+        return b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n" + b"x-a: ".ljust(size, b"y") + b"\r\n\r\n"
+
+    assert (await exchange(port, head(MAX_LINE_BYTES))).startswith(b"HTTP/1.1 200 ")
+    assert is_problem(await exchange(port, head(MAX_LINE_BYTES + 100)), 400)
+
+
+async def test_so_many_headers_and_not_one_more(port: int) -> None:
+    def head(count: int) -> bytes:
+        return b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n" + b"x: y\r\n" * (count - 1) + b"\r\n"
+
+    assert (await exchange(port, head(MAX_HEADERS))).startswith(b"HTTP/1.1 200 ")
+    assert is_problem(await exchange(port, head(MAX_HEADERS + 1)), 400)
 
 
 async def test_a_head_without_an_end_is_given_up(port: int) -> None:
