@@ -85,15 +85,15 @@ class JwtAuthenticator:
     async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> Identity:
         """See Authenticator: the issuer has the last word, and it must have been asked after the token came."""
         is_last_word = False
-        while not is_last_word:
+        while True:
+            if self.keys.keyring is not unknown.tried:
+                try:
+                    return self.identify(connect, handshake_token)
+                except KeyUnknown as error:
+                    unknown = error
+            if is_last_word:
+                raise Unauthenticated(str(unknown))
             is_last_word = await self.keys.ask()
-            if self.keys.keyring is unknown.tried:
-                continue
-            try:
-                return self.identify(connect, handshake_token)
-            except KeyUnknown as error:
-                unknown = error
-        raise Unauthenticated(str(unknown))
 
     def identify(self, connect: Connect, handshake_token: str) -> Identity:
         """Return the user of the token; CONNECT's own goes before the handshake's."""

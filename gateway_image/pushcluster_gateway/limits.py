@@ -25,7 +25,7 @@ class Limits:
     """From the TCP connection to the end of the HTTP request."""
 
     connect_timeout_s: float = 10.0
-    """From the open WebSocket to a valid CONNECT frame."""
+    """From the open WebSocket to a valid CONNECT frame, and to the decision on it where a token's key is waited for."""
 
     min_connect_s: float = 1.0
     """From the open WebSocket: so long a client has for its CONNECT although a full gateway has others who wait."""

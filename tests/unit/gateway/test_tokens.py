@@ -159,6 +159,15 @@ class TestNewerKeys:
             assert (await self.identify_anew(OTHER_RSA.token(), before, public(RSA, OTHER_RSA))).user == "alice"
         assert (await self.identify_anew(OTHER_RSA.token(), None, public(RSA), public(OTHER_RSA))).user == "alice"
 
+    async def test_keys_that_changed_meanwhile_are_tried_without_a_question(self) -> None:
+        keys = NewerKeys(public(RSA))
+        authenticator = JwtAuthenticator(Algorithm.RS256, ClaimRules("sub", require_expiry=False), keys, lambda: NOW)
+        connect = Connect(Version.V1_2, HeartBeat(), "", OTHER_RSA.token())
+        with pytest.raises(KeyUnknown) as unknown:
+            authenticator.identify(connect, "")
+        keys.keyring = public(RSA, OTHER_RSA)
+        assert (await authenticator.identify_anew(connect, "", unknown.value)).user == "alice"
+
     async def test_what_the_issuer_said_before_the_token_came_is_not_its_last_word(self) -> None:
         with pytest.raises(Unauthenticated, match="'two' is not among those of the issuer"):
             await self.identify_anew(OTHER_RSA.token(), public(), public(RSA), public(EC))
