@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from pushcluster_contract.tokens import CA_FILE, Algorithm
+from pushcluster_gateway.jwks import parse_jwks
+from pushcluster_gateway.keyring import Keyring
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """What the server does with one request."""
@@ -65,6 +67,11 @@ class SigningKey:
 def jwks(*keys: SigningKey | dict[str, Any]) -> bytes:
     """Return a JWK set."""
     return json.dumps({"keys": [key.jwk if isinstance(key, SigningKey) else key for key in keys]}).encode()
+
+
+def public(*keys: SigningKey | dict[str, Any], algorithm: Algorithm = Algorithm.RS256) -> Keyring:
+    """Return what a gateway makes of that set."""
+    return parse_jwks(jwks(*keys), algorithm)
 
 
 class Authority:
