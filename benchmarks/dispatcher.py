@@ -25,6 +25,8 @@ from pushcluster_runtime.store import connect
 DEMO: Final = Destination("queue", "demo")
 AIM_PER_CPU_S: Final = 15_000
 USERS: Final = 1_000
+CROWD: Final = 20_000
+"""Users who are all active in turn: more than a dispatcher remembers anything of (`copies.CACHED_ROUTES`, …)."""
 GATEWAYS: Final = 2
 ACKNOWLEDGED_WITHIN_S: Final = 120.0
 REST_S: Final = 1.0
@@ -69,21 +71,22 @@ class Cost:
 async def run(services: Services, messages: int) -> Section:
     """Measure every mode, and mode Gateway with each way of safety."""
     always = SAFETIES[0]
+    crowd = await measure(services, RoutingMode.GATEWAY, always, messages, users=CROWD)
     modes = [await measure(services, mode, always, messages) for mode in RoutingMode]
     gateway = next(cost for cost in modes if cost.mode is RoutingMode.GATEWAY)
     others = [await measure(services, RoutingMode.GATEWAY, safety, messages) for safety in SAFETIES[1:]]
-    return build_section(modes, list(zip(SAFETIES, (gateway, *others), strict=True)))
+    return build_section(modes, list(zip(SAFETIES, (gateway, *others), strict=True)), crowd)
 
 
-async def measure(services: Services, mode: RoutingMode, safety: Safety, messages: int) -> Cost:
+async def measure(services: Services, mode: RoutingMode, safety: Safety, messages: int, users: int = USERS) -> Cost:
     """Run the load through a dispatcher with Redis set like this; afterwards Redis is as it was."""
     plane = Plane(services, await services.create_vhost(), mode)
     try:
         await services.configure_redis(safety.settings)
         raw_cpu_s = await raw_pika.measure(plane.amqp_url, messages=messages, body_bytes=BODY_BYTES)
-        async with _gateways(plane):
+        async with _gateways(plane, users):
             at_rest_s = await _cost_of_start(plane)
-            await _fill(plane, messages)
+            await _fill(plane, messages, users)
             begin = time.monotonic()
             async with running_dispatcher(plane, 0) as dispatcher:
                 await dispatcher.wait_ready()
@@ -97,7 +100,7 @@ async def measure(services: Services, mode: RoutingMode, safety: Safety, message
 
 
 @asynccontextmanager
-async def _gateways(plane: Plane) -> AsyncIterator[None]:
+async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
     """Register every user with one of two gateways that throw away what they get, until the end of the block."""
     incarnations = [Incarnation(f"gateway-{n}", secrets.token_hex(8)) for n in range(GATEWAYS)]
     amqp = await Amqp.connect(plane.amqp_url, name="benchmark", heartbeat_s=60)
@@ -111,7 +114,7 @@ async def _gateways(plane: Plane) -> AsyncIterator[None]:
             await channel.bind(binding)
             await channel.consume(queue.name, lambda _: None, no_ack=True)
         async with client.pipeline(transaction=False) as pipeline:
-            for n, user in enumerate(_users()):
+            for n, user in enumerate(_users(users)):
                 entry = SessionEntry(incarnations[n % GATEWAYS], (DEMO,)).encode()
                 pipeline.hset(keys.sessions(user), session_id(n.to_bytes(17, "little")), entry)
             await pipeline.execute()
@@ -128,9 +131,9 @@ async def _cost_of_start(plane: Plane) -> float:
         return cpu_of(idle.pid)
 
 
-async def _fill(plane: Plane, messages: int) -> None:
+async def _fill(plane: Plane, messages: int, users: int) -> None:
     async with started("benchmarks.publisher", "publisher") as publisher:
-        await publisher.call("open", url=plane.amqp_url, users=list(_users()), body_bytes=BODY_BYTES)
+        await publisher.call("open", url=plane.amqp_url, users=list(_users(users)), body_bytes=BODY_BYTES)
         await publisher.call("burst", count=messages)
         await publisher.call("wait_confirmed")
 
@@ -145,12 +148,12 @@ async def _all_acknowledged(dispatcher: Program, messages: int) -> None:
         await asyncio.sleep(0.05)
 
 
-def _users() -> Iterator[str]:
-    return (f"user-{n}" for n in range(USERS))
+def _users(count: int) -> Iterator[str]:
+    return (f"user-{n}" for n in range(count))
 
 
-def build_section(modes: Sequence[Cost], safeties: Sequence[tuple[Safety, Cost]]) -> Section:
-    """Return both figures' part of the document."""
+def build_section(modes: Sequence[Cost], safeties: Sequence[tuple[Safety, Cost]], crowd: Cost) -> Section:
+    """Return all figures' part of the document."""
     gateway = next(cost for cost in modes if cost.mode is RoutingMode.GATEWAY)
     always = safeties[0][1]
     return Section(
@@ -176,6 +179,13 @@ def build_section(modes: Sequence[Cost], safeties: Sequence[tuple[Safety, Cost]]
                         cost.batches / cost.messages,
                     )
                     for cost in modes
+                ],
+            ),
+            Table(
+                ("mode Gateway, active users", "messages / CPU-s", f"÷ {USERS:,} users", "messages / s"),
+                [
+                    (f"{users:,}", cost.per_cpu_s, cost.per_cpu_s / gateway.per_cpu_s, cost.messages / cost.wall_s)
+                    for users, cost in ((USERS, gateway), (CROWD, crowd))
                 ],
             ),
             Table(

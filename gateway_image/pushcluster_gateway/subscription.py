@@ -309,7 +309,7 @@ class Subscription:
         self._recovered = False
         self._asked = False
         if self.window is not None:
-            self.window.reset(position)
+            self.window.cut(position)
 
     def _pass(self, message_id: StreamId) -> None:
         self.position = message_id

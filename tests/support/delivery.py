@@ -139,7 +139,7 @@ class Report:
     needless_gaps: int = 0
     """`recovered:false` where nothing is missing: a client fetches everything again for nothing."""
     outrun: int = 0
-    """Signalled gaps of an open subscription behind a faster session of the same user (see `Fate.WINDOW`)."""
+    """Gaps of an open subscription behind a faster session of the same user (see `Fate.WINDOW`), told or to be told."""
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -303,10 +303,16 @@ class _Judge:
                 continue  # it comes again under another id, or `_judge_user` finds it lost
             elif self._went_with_its_log(subscription, entry) and not _had_begun(subscription, entry.id):
                 continue  # an emptied Redis looks like a log that has just begun, unless one knows better
-            elif not _is_signalled(subscription, entry.id):
-                self._report.note("unsignalled_gaps", f"{name}: {entry.id} {entry.body!r} ({entry.fate.name.lower()})")
-            elif entry.fate is Fate.WINDOW and subscription.open and not self._missed_before(subscription, entry):
-                self._report.outrun += 1
+            else:
+                self._judge_gap(name, subscription, entry)
+
+    def _judge_gap(self, name: str, subscription: Subscribed, entry: Entry) -> None:
+        outrun = entry.fate is Fate.WINDOW and subscription.open
+        told_later = outrun and not any(frame.id > entry.id for frame in subscription.seen)
+        if not told_later and not _is_signalled(subscription, entry.id):
+            self._report.note("unsignalled_gaps", f"{name}: {entry.id} {entry.body!r} ({entry.fate.name.lower()})")
+        elif outrun and not self._missed_before(subscription, entry):
+            self._report.outrun += 1
 
     def _expected(self, subscription: Subscribed) -> Iterable[Entry]:
         seen, since = subscription.seen, subscription.subscribed_at

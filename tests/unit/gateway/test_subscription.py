@@ -348,6 +348,19 @@ class TestAcks:
         sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM)
         assert sub.covered(at(5)) == []
 
+    def test_a_log_that_lost_its_end_forgets_nothing_that_is_there_and_was_not_acknowledged(self) -> None:
+        """Its cursor would pass what nobody has, and nobody would get it again."""
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        for seq in (5, 6, 7):
+            sub.copy(entry(seq), ROOM, NOW_MS)
+        sub.refreshed(log(6), sub.position, resync=True, room_bytes=ROOM)
+        assert sub.window is not None
+        assert sub.window.cursor == at(4)
+        sub.settle(sub.covered(at(6)), ROOM)
+        assert (sub.window.cursor, sub.covered(at(7))) == (at(4), [])
+        sub.settle(sub.covered(at(5)), ROOM)
+        assert sub.window.cursor == at(6)
+
     def test_in_mode_auto_there_is_nothing_to_acknowledge(self) -> None:
         sub = live(4)
         sub.copy(entry(5), ROOM, NOW_MS)

@@ -266,6 +266,16 @@ def test_an_open_session_that_another_one_has_outrun_is_counted() -> None:
     assert report.outrun == 1
 
 
+def test_an_open_session_that_was_outrun_at_its_very_end_is_told_with_the_next_message() -> None:
+    laptop = Subscribed("laptop", subscribed_at=0.0, seen=seen(1), open=True)
+    one = history(3, Subscribed("phone", subscribed_at=0.0, seen=seen(1, 2, 3), open=True), laptop)
+    one.log[1].fate = one.log[2].fate = Fate.WINDOW
+    report = judge(one)
+    assert (report.ok, report.outrun) == (True, 2)
+    laptop.seen = seen(1, 3)
+    assert judge(one).unsignalled_gaps == 1
+
+
 def test_an_expired_message_is_no_gap() -> None:
     one = history(3, Subscribed("phone", seen=seen(1, 3), open=True))
     one.attempts[1].expires = True
