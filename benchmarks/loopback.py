@@ -89,7 +89,7 @@ class InstantServices:
         asyncio.get_running_loop().call_soon(self._subscribed, subscription)
 
     def _subscribed(self, subscription: ClientSubscription) -> None:
-        subscription.client.subscribed(subscription, LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1))
+        subscription.subscribed(LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1))
         subscription.client.call_ended()
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
@@ -98,7 +98,7 @@ class InstantServices:
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         """See ports.Services."""
-        asyncio.get_running_loop().call_soon(subscription.client.page_read, subscription, asked, [])
+        asyncio.get_running_loop().call_soon(subscription.page_read, asked, [])
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         """See ports.Services."""
@@ -176,7 +176,7 @@ class Loopback:
         addressed = self._services.hub.addressed
         for address, entry in copies:
             for subscription in addressed(address):
-                subscription.client.copy_arrived(subscription, entry)
+                subscription.copy_arrived(entry)
 
     def _build_batches(self, users: list[str], joined: int, body: bytes) -> list[bytes]:
         """Return what a dispatcher would send for `joined` messages to each user, each user's in order."""

@@ -1,13 +1,12 @@
 """One client: its STOMP session, its subscriptions, and what they owe its socket. No I/O of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_gateway import closes
 from pushcluster_gateway.claims import Identity
-from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.client_subscription import ClientSubscription, find_acknowledged
 from pushcluster_gateway.closes import Close
 from pushcluster_gateway.deadlines import NEVER, Deadlines
 from pushcluster_gateway.ports import Rejected, Services, Socket
@@ -26,7 +25,6 @@ from pushcluster_gateway.stomp.requests import (
 )
 from pushcluster_gateway.stomp.serializer import HEART_BEAT, encode_frame
 from pushcluster_gateway.stomp.session import StompSession
-from pushcluster_gateway.subscription import Expired, LogState, Output, Phase, ReadPage, Ready, Write
 
 
 class Client:
@@ -37,7 +35,6 @@ class Client:
         "_leaving",
         "_subscriptions_made",
         "_token",
-        "_waiting",
         "calls",
         "deadlines",
         "ended",
@@ -48,6 +45,7 @@ class Client:
         "stomp",
         "subscriptions",
         "user",
+        "waits_for_room",
     )
 
     def __init__(self, services: Services, socket: Socket, subprotocol: Version | None, token: str) -> None:
@@ -68,7 +66,8 @@ class Client:
         self._calls_in_flight = 0
         self._leaving: Disconnect | None = None
         self._subscriptions_made = 0
-        self._waiting = False
+        self.waits_for_room = False
+        """Whether a subscription waits for the socket to take something."""
         self.deadlines = Deadlines(services.limits, services.clock())
 
     # websocket.Handler
@@ -84,11 +83,11 @@ class Client:
 
     def room_freed(self) -> None:
         """The socket has taken what waited: subscriptions that waited for it go on."""
-        if not self._waiting or self.ended:
+        if not self.waits_for_room or self.ended:
             return
-        self._waiting = False
+        self.waits_for_room = False
         for subscription in list(self.subscriptions.values()):
-            self.apply(subscription, subscription.machine.proceed(self.socket.outbox.room_bytes))
+            subscription.proceed()
 
     def refuse(self, close: Close) -> None:
         """End the connection for a reason that needs no more words."""
@@ -152,30 +151,10 @@ class Client:
         self.socket.release_input()
         self._handle_requests()
 
-    def subscribed(self, subscription: ClientSubscription, log: LogState) -> None:
-        """Step G3 is done."""
-        if not subscription.ended:
-            subscription.registered(log)
-            self.apply(subscription, subscription.machine.registered(log))
-
-    def refreshed(self, subscription: ClientSubscription, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
-        """The registry was written again; `asked_at` was the subscription's position when that was asked for."""
-        if not subscription.ended:
-            room = self.socket.outbox.room_bytes
-            self.apply(subscription, subscription.machine.refreshed(log, asked_at, resync=resync, room_bytes=room))
-
-    def page_read(self, subscription: ClientSubscription, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
-        """A page of the log is there."""
-        if not subscription.ended:
-            room = self.socket.outbox.room_bytes
-            self.apply(subscription, subscription.machine.page(asked, entries, room, self.services.redis_now_ms()))
-
     def settled(self, subscription: ClientSubscription, message_ids: list[StreamId], receipt: str | None) -> None:
         """Messages were acknowledged, or put aside after a NACK; `receipt` is due once the last of them is."""
-        if not subscription.ended:
-            self.apply(subscription, subscription.machine.settle(message_ids, self.socket.outbox.room_bytes))
-            self.services.cursor_moved(subscription)
-        self._receipt(receipt)
+        subscription.settle(message_ids)
+        self.send_receipt(receipt)
 
     def call_ended(self) -> None:
         """The services are done with a SUBSCRIBE, UNSUBSCRIBE or NACK, whatever came of it."""
@@ -185,59 +164,6 @@ class Client:
             self._handle_requests()
         if self._leaving is not None and not self._calls_in_flight:
             self._leave(self._leaving)
-
-    def copy_arrived(self, subscription: ClientSubscription, entry: LogEntry) -> None:
-        """A copy of a message for this subscription came over AMQP."""
-        if subscription.ended:
-            return
-        machine = subscription.machine
-        if machine.follow(entry, self.socket.outbox.room_bytes):
-            self._write(subscription, entry, subscription.encoder.encode_head(entry.id))
-            self._note_progress(subscription)
-            return
-        if entry.reply and entry.id <= machine.position:
-            self.services.outcomes.repeated(subscription, entry)
-        was_live = machine.phase is Phase.LIVE
-        outputs = machine.copy(entry, self.socket.outbox.room_bytes, self.services.redis_now_ms())
-        if not outputs and machine.position != entry.id:
-            self.services.metrics.copies_dropped += 1
-        if was_live and machine.phase is not Phase.LIVE:
-            self.services.metrics.holes += 1
-        self.apply(subscription, outputs)
-
-    def apply(self, subscription: ClientSubscription, outputs: Sequence[Output]) -> None:
-        """Do what a subscription's state machine decided, in order."""
-        metrics = self.services.metrics
-        for output in outputs:
-            if isinstance(output, Write):
-                head = subscription.encoder.encode_head(
-                    output.entry.id, redelivered=output.redelivered, recovered=output.recovered
-                )
-                self._write(subscription, output.entry, head)
-                metrics.messages_redelivered += output.redelivered
-            elif isinstance(output, ReadPage):
-                self.services.read_page(subscription, output)
-            elif isinstance(output, Ready):
-                self._ready(subscription, recovered=output.recovered)
-            elif isinstance(output, Expired):
-                self.services.outcomes.expired(subscription, output.entry)
-            else:
-                metrics.gaps += 1
-        if subscription.machine.waits:
-            self._waiting = True
-        self._note_progress(subscription)
-
-    def _write(self, subscription: ClientSubscription, entry: LogEntry, head: bytes) -> None:
-        services = self.services
-        self.socket.send_message(head, services.tails.encode(entry, subscription.encoder.version))
-        services.metrics.messages_written += 1
-        if entry.reply:
-            services.outcomes.wrote(subscription, entry)
-
-    def _note_progress(self, subscription: ClientSubscription) -> None:
-        moved = subscription.progress.wrote(subscription.machine.position, self.socket.outbox.end_offset)
-        if moved and not subscription.marked:
-            self.services.cursor_moved(subscription)
 
     # Ends
 
@@ -284,7 +210,7 @@ class Client:
             case Unsubscribe():
                 self._unsubscribe(request)
             case Done():
-                self._receipt(request.receipt)
+                self.send_receipt(request.receipt)
             case Connect():
                 self._connect(request)
             case Disconnect() if self._calls_in_flight:
@@ -322,13 +248,14 @@ class Client:
         subscription.ended = True
         self._call_begins()
         self.services.unsubscribe(subscription)
-        self._ready(subscription)
-        self._receipt(request.receipt)
+        subscription.send_receipt()
+        self.send_receipt(request.receipt)
 
     def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
         """Do what ACK and NACK frames ask for; RECEIPT comes when all of it is done."""
         # All are found before the first one counts: a transaction takes effect as a whole or not at all.
-        found = [(self._find_subscription(each), each) for each in acknowledges]
+        known, made = self.subscriptions, self._subscriptions_made
+        found = [(find_acknowledged(each, known, made=made), each) for each in acknowledges]
         rejected: list[Rejected] = []
         for subscription, each in found:
             message_ids = [] if subscription is None else subscription.machine.covered(each.message_id)
@@ -344,14 +271,14 @@ class Client:
             self._call_begins()
             self.services.reject(self, rejected, receipt)
         else:
-            self._receipt(receipt)
+            self.send_receipt(receipt)
 
     def _leave(self, request: Disconnect) -> None:
         """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
         self._leaving = None
         for subscription in self.subscriptions.values():
-            self._ready(subscription)
-        self._receipt(request.receipt)
+            subscription.send_receipt()
+        self.send_receipt(request.receipt)
         self.close(closes.CLIENT_DISCONNECTED)
 
     def _call_begins(self) -> None:
@@ -359,28 +286,10 @@ class Client:
         if self._calls_in_flight == self.services.limits.max_calls_in_flight:
             self.socket.hold_input()
 
-    def _find_subscription(self, request: Acknowledge) -> ClientSubscription | None:
-        """1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all."""
-        if request.key is not None:
-            return self.subscriptions.get(request.key)
-        for subscription in self.subscriptions.values():
-            if request.number == subscription.number:
-                return subscription
-            if request.number is None and subscription.machine.covered(request.message_id):
-                return subscription
-        if request.number is not None and not 0 < request.number <= self._subscriptions_made:
-            command, rule = "ACK" if request.accepted else "NACK", "it is no `ack` header of a MESSAGE of this session"
-            raise InvalidHeader(command, "id", f"{request.number}/{request.message_id}", rule)
-        return None
-
     def _send(self, frame: Frame) -> None:
         self.socket.send(encode_frame(frame, self.stomp.version))
 
-    def _ready(self, subscription: ClientSubscription, *, recovered: bool | None = None) -> None:
-        """Send SUBSCRIBE's RECEIPT, once: at the latest when the subscription ends."""
-        receipt, subscription.receipt = subscription.receipt, None
-        self._receipt(receipt, {} if recovered is None else {"recovered": str(recovered).lower()})
-
-    def _receipt(self, receipt: str | None, headers: dict[str, str] | None = None) -> None:
+    def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
+        """Send a RECEIPT, if one was asked for."""
         if receipt is not None and not self.ended:
             self._send(Frame("RECEIPT", {"receipt-id": receipt, **(headers or {})}))

@@ -56,4 +56,4 @@ class CopyReader:
             _log.warning("a copy cannot be read", extra={"cause": str(error)})
             return
         for subscription in subscriptions:
-            subscription.client.copy_arrived(subscription, entry)
+            subscription.copy_arrived(entry)

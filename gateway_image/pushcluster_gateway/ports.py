@@ -160,13 +160,13 @@ class Services(Protocol):
         """Take the session out of everything."""
 
     def subscribe(self, subscription: "ClientSubscription") -> None:
-        """Do step G3; answers by `Client.subscribed` or `Client.fail`, and `Client.call_ended`."""
+        """Do step G3; answers by `ClientSubscription.subscribed` or `Client.fail`, and `Client.call_ended`."""
 
     def unsubscribe(self, subscription: "ClientSubscription") -> None:
         """Undo step G3; answers by `Client.call_ended`."""
 
     def read_page(self, subscription: "ClientSubscription", asked: ReadPage) -> None:
-        """Read the log; answers by `Client.page_read`."""
+        """Read the log; answers by `ClientSubscription.page_read`."""
 
     def reject(self, client: "Client", rejected: "Sequence[Rejected]", receipt: str | None) -> None:
         """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.fail`, and `Client.call_ended`."""

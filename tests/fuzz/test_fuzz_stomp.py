@@ -165,7 +165,7 @@ class UnreliableServices(FakeServices):
     def _send_copy(self, subscription: ClientSubscription, entry: LogEntry) -> None:
         """Copies are late, doubled and lost."""
         for _ in range(self._random.choice([0, 1, 1, 2])):
-            self.copies.append(partial(subscription.client.copy_arrived, subscription, entry))
+            self.copies.append(partial(subscription.copy_arrived, entry))
 
     def _is_away(self) -> bool:
         return self.fails and self._random.random() < 0.05

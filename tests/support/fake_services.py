@@ -113,7 +113,7 @@ class FakeServices:
 
     def _grant_subscribe(self, subscription: ClientSubscription) -> None:
         newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
-        subscription.client.subscribed(subscription, LogState(0, newest, ZERO_ID, ZERO_ID, 1))
+        subscription.subscribed(LogState(0, newest, ZERO_ID, ZERO_ID, 1))
         subscription.client.call_ended()
 
     def unsubscribe(self, subscription: ClientSubscription) -> None:
@@ -122,7 +122,7 @@ class FakeServices:
 
     def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
-        self._later(partial(subscription.client.page_read, subscription, asked, page))
+        self._later(partial(subscription.page_read, asked, page))
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         self._later(partial(self._reject, client, rejected, receipt))
@@ -156,7 +156,7 @@ class FakeServices:
         return entry.id
 
     def _send_copy(self, subscription: ClientSubscription, entry: LogEntry) -> None:
-        subscription.client.copy_arrived(subscription, entry)
+        subscription.copy_arrived(entry)
 
     def _log(self, subscription: ClientSubscription) -> list[LogEntry]:
         return self.logs.get((subscription.client.user, subscription.destination), [])

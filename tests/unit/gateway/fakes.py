@@ -30,9 +30,6 @@ class FakeClient:
         self.subscriptions[key] = FakeSubscription(self, destination)
         return cast(FakeSubscription, self.subscriptions[key])
 
-    def copy_arrived(self, _: "FakeSubscription", entry: LogEntry) -> None:
-        self.got.append(entry)
-
 
 class FakeSubscription:
     def __init__(self, client: FakeClient, destination: Destination) -> None:
@@ -43,6 +40,9 @@ class FakeSubscription:
         self.marked = False
         self.moves: list[tuple[StreamId, StreamId]] = []
         self.has_unflushed = False
+
+    def copy_arrived(self, entry: LogEntry) -> None:
+        self.client.got.append(entry)
 
     def cursor_to_flush(self) -> tuple[StreamId, StreamId] | None:
         return self.moves.pop(0) if self.moves else None

@@ -192,10 +192,10 @@ async def test_a_message_that_is_published_again_tells_its_new_asker(server: Run
     message = await alice.next_message()
     again = ReplyAddress("replies", "c2")
     copy = LogEntry(StreamId.parse(message["message-id"]), b"hi", reply=ReplyRequest(again, (alice.session,)).encode())
-    server.services.clients[0].copy_arrived(server.services.subscriptions[0], copy)
+    server.services.subscriptions[0].copy_arrived(copy)
     await alice.ack(message, receipt=True)
     assert [address for address, _ in server.services.reports] == [again]
-    server.services.clients[0].copy_arrived(server.services.subscriptions[0], copy)
+    server.services.subscriptions[0].copy_arrived(copy)
     assert told(server) == [MessageOutcome.ACKED], "of what is settled nobody knows any more how"
     assert not server.services.subscriptions[0].asked
 
