@@ -57,3 +57,8 @@ def pod_spec(workload: Manifest) -> Any:
 def container(workload: Manifest) -> Any:
     (only,) = pod_spec(workload)["containers"]
     return only
+
+
+def environment(workload: Manifest) -> dict[str, Any]:
+    """Return the variables of a workload's container."""
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(workload)["env"]}
