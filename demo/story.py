@@ -26,6 +26,7 @@ ENV_FILE: Final = BUILD / "demo.env"
 READY_WITHIN_S: Final = 180
 ELSEWHERE_WITHIN_S: Final = 30
 CLEANUP_WITHIN_S: Final = 30
+ARRIVES_WITHIN_S: Final = 30
 
 
 async def tell(cluster: Cluster) -> None:
@@ -57,7 +58,7 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
     narrator.step("A PushCluster is applied and becomes Ready")
     narrator.command("kubectl apply -f manifests/samples/demo.yaml")
     kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "demo.yaml"))
-    kubectl("wait", f"pc/{NAME}", "--for=condition=Ready", f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
+    _wait_ready(cluster, kubectl)
     seconds = narrator.seconds
     narrator.command("kubectl get pc")
     narrator.say(kubectl("get", "pc"))
@@ -67,6 +68,20 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
     write_env(cluster, access)
     narrator.say(f"the sample page runs at {access.page_url}")
     return access
+
+
+def _wait_ready(cluster: Cluster, kubectl: Kubectl) -> None:
+    """Return when the PushCluster is Ready, in a demo that was run before with the programs as they are now."""
+
+    def wait(resource: str, condition: str) -> None:
+        kubectl("wait", resource, f"--for={condition}", f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
+
+    wait(f"pc/{NAME}", "condition=Ready")
+    for part in ("gateway", "dispatcher"):
+        deployment = f"deployment/{NAME}-{part}"
+        wait(deployment, f"jsonpath={{.spec.template.spec.containers[0].image}}={cluster.images[part]}")
+        kubectl("rollout", "status", deployment, f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
+    wait(f"pc/{NAME}", "condition=Ready")
 
 
 def apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
@@ -158,13 +173,13 @@ async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: 
     narrator.step("A message for alice reaches alice; bob's next message is the first thing bob gets")
     narrator.say("AMQP: publish to exchange `push`, routing key `alice`, header destination=/queue/demo")
     await asyncio.to_thread(publish_amqp, access.producer_amqp_url, "alice", DESTINATION, "for alice alone")
-    message = await alice.next_message(within_s=10)
+    message = await alice.next_message(within_s=ARRIVES_WITHIN_S)
     _expect(message.body, b"for alice alone")
     last = message["message-id"]
     narrator.say(f"alice got {message.text!r}, message-id {last}")
     narrator.command("curl -X POST -H 'Authorization: Bearer …' …/v1/users/bob/messages?destination=/queue/demo")
     narrator.say(await publish_http(access, "bob", DESTINATION, "for bob alone"))
-    message = await bob.next_message(within_s=10)
+    message = await bob.next_message(within_s=ARRIVES_WITHIN_S)
     _expect(message.body, b"for bob alone")
     narrator.say(f"bob got {message.text!r} first: alice's message never came to him")
     return last
@@ -210,7 +225,7 @@ async def _come_back(access: Access, last: str, narrator: Narrator) -> None:
     narrator.step("alice reconnects and gets what was sent while she was away")
     again = await connect(access, "alice")
     await again.subscribe(f"/user{DESTINATION}", id="sub-0", last_message_id=last)
-    message = await again.next_message(within_s=10)
+    message = await again.next_message(within_s=ARRIVES_WITHIN_S)
     _expect(message.body, b"sent while alice was away")
     narrator.say(f"alice, now on gateway {again.gateway}, resumed after message-id {last}")
     narrator.say(f"alice got {message.text!r} (recovered:{message.headers.get('recovered')})")

@@ -22,7 +22,7 @@ FAULT_AFTER: Final = 0.3
 """Share of the messages that is confirmed when the fault comes."""
 AFTERWARDS: Final = 0.3
 """Share that is published after the fault."""
-SUBSCRIBED_WITHIN_S: Final = 20.0
+SUBSCRIBED_WITHIN_S: Final = 60.0
 DELIVERED_WITHIN_S: Final = 60.0
 
 KINDS: Final = (Kind("auto", resumes=True), Kind("client", resumes=True), Kind("client-individual", resumes=True))

@@ -2,7 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from demo.kubectl import Kubectl
+from demo.install import OPERATOR_NAMESPACE
+from demo.kubectl import Cluster, Kubectl
 
 ADMIN_PORT = 9090
 
@@ -16,3 +17,10 @@ def read_metric(kubectl: Kubectl, pod: str, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def read_operator_metric(cluster: Cluster, name: str, **labels: str) -> float:
+    """Return the same of the operator; while one is replaced, of the one that stays."""
+    kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
+    pods = [pod["metadata"] for pod in kubectl.items("pods") if "deletionTimestamp" not in pod["metadata"]]
+    return read_metric(kubectl, pods[0]["name"], name, **labels)

@@ -14,7 +14,7 @@ from demo.story import connect, connect_apart
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import session_key
 from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE
-from tests.e2e.push_cluster import NAME, PushCluster
+from tests.e2e.push_cluster import NAME, PushCluster, eventually
 
 USER_QUEUE = "/user/queue/demo"
 
@@ -27,8 +27,8 @@ async def test_a_message_reaches_the_named_user_and_nobody_else(shared: PushClus
     await asyncio.to_thread(publish_amqp, shared.access.producer_amqp_url, "alice-1", "/queue/demo", "for alice")
     await publish_http(shared.access, "bob-1", "/queue/demo", "for bob")
 
-    assert (await alice.next_message(within_s=10)).body == b"for alice"
-    assert (await bob.next_message(within_s=10)).body == b"for bob"
+    assert (await alice.next_message(within_s=30)).body == b"for alice"
+    assert (await bob.next_message(within_s=30)).body == b"for bob"
     await alice.disconnect()
     await bob.disconnect()
 
@@ -55,7 +55,7 @@ async def test_messages_for_an_offline_user_wait_and_come_in_order_once(shared: 
 
     carol = await connect(shared.access, "carol")
     await carol.subscribe(USER_QUEUE, id="0")
-    assert [(await carol.next_message(within_s=10)).body for _ in range(5)] == [
+    assert [(await carol.next_message(within_s=30)).body for _ in range(5)] == [
         f"message {n}".encode() for n in range(5)
     ]
     await carol.disconnect()
@@ -63,7 +63,7 @@ async def test_messages_for_an_offline_user_wait_and_come_in_order_once(shared: 
     carol = await connect(shared.access, "carol")
     await carol.subscribe(USER_QUEUE, id="0")
     await publish_http(shared.access, "carol", "/queue/demo", "new")
-    assert (await carol.next_message(within_s=10)).body == b"new"
+    assert (await carol.next_message(within_s=30)).body == b"new"
     await carol.disconnect()
 
 
@@ -79,11 +79,7 @@ async def test_a_malformed_message_is_kept_with_the_reason(shared: PushCluster) 
         finally:
             connection.close()
 
-    for _ in range(50):
-        taken = await asyncio.to_thread(take)
-        if taken:
-            break
-        await asyncio.sleep(0.2)
+    taken = await asyncio.to_thread(eventually, take, within_s=30, what="the message is in push.rejected")
     assert taken is not None
     body, headers = taken
     assert body == b"malformed"
@@ -112,14 +108,9 @@ async def test_the_status_counts_the_sessions_that_are_online(shared: PushCluste
     assert await store.hlen(Keys(shared.access.cluster).sessions("counted-0")) == 1
     await store.aclose()
 
-    async def online() -> int:
-        pc = await asyncio.to_thread(shared.kubectl.get, "pc", NAME)
-        return int(pc["status"]["sessions"]["online"])
+    def all_are_counted() -> bool:
+        return int(shared.kubectl.get("pc", NAME)["status"]["sessions"]["online"]) >= len(clients)
 
-    for _ in range(120):
-        if await online() >= 3:
-            break
-        await asyncio.sleep(0.5)
-    assert await online() >= 3
+    await asyncio.to_thread(eventually, all_are_counted, within_s=90, what="the status counts the sessions")
     for client in clients:
         await client.disconnect()

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 FLAGS: Final = (
@@ -19,8 +19,12 @@ FLAGS: Final = (
     "--no-first-run",
     "--disable-quic",
 )
+SHOWS_WITHIN_MS: Final = 30_000
+"""A page needs much less; a busy machine needs more than Playwright's 5 s."""
 WIDTH_PX: Final = 1120
 HEIGHT_PX: Final = 920
+
+expect.set_options(timeout=SHOWS_WITHIN_MS)
 
 
 class BrowserMissing(Exception):
