@@ -83,6 +83,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (auth(audiences=["a", "a"]), "spec.gateway.auth.audiences[1]", "Duplicate value"),
     (auth(audiences=[f"a{n}" for n in range(17)]), "spec.gateway.auth.audiences", "at most 16 items"),
     (auth(audiences="push"), "spec.gateway.auth.audiences", "must be of type array"),
+    (auth(requireExpiry="no"), "spec.gateway.auth.requireExpiry", "must be of type boolean"),
     (auth(userClaim="a b"), "spec.gateway.auth.userClaim", "should match"),
     (
         jwks(url="http://issuer.example.com/keys"),
@@ -133,6 +134,7 @@ TAKEN: list[dict[str, Any]] = [
     gateway(allowedOrigins=["https://app.example.com", "http://[::1]:8080"]),
     limits(cpu=2, memory="1.5Gi"),
     auth(mode="Trusted"),
+    auth(requireExpiry=False),
     auth(secretRef={"name": "tokens"}, issuer="https://issuer.example.com", audiences=["push"], userClaim="user_id"),
     auth(algorithm="ES256", jwks={"secretRef": KEY}),
     jwks(url=URL, caSecretRef=KEY, refreshSeconds=30),
