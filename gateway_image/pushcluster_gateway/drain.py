@@ -43,7 +43,7 @@ def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]
 async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, random: Callable[[], float]) -> None:
     """Close every connection; returns when all sockets are gone."""
     server.draining = True
-    if server.connections:
+    if server.sockets:
         await asyncio.sleep(ENDPOINTS_S)
     open_ones = list(server.connections)
     _log.info("draining", extra={"connections": len(open_ones), "max_seconds": max_seconds})

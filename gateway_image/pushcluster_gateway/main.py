@@ -216,7 +216,7 @@ class Program:
         hub, server, keys = self._gateway.hub, self._server, self._keys
         collectors = CollectorRegistry()
         gauges = Gauges(
-            connections=lambda: len(server.connections),
+            connections=lambda: server.sockets,
             sessions=lambda: len(hub),
             subscriptions=lambda: hub.subscriptions_count,
             keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,

@@ -18,6 +18,7 @@ from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.subscription import ReadPage
 
 if TYPE_CHECKING:
+    from pushcluster_gateway.arrival import Arrival
     from pushcluster_gateway.client import Client
     from pushcluster_gateway.client_subscription import ClientSubscription
     from pushcluster_gateway.outcomes import Outcomes
@@ -92,20 +93,23 @@ class Host(Protocol):
 
     limits: Limits
     clock: Callable[[], float]
-    wheel: "Wheel[WebSocketConnection]"
+    wheel: "Wheel[Arrival | WebSocketConnection]"
     protocols: ProtocolPool
 
     def new_opening(self) -> Opening:
         """Return what takes one request to open a WebSocket."""
 
-    def admit(self, connection: "WebSocketConnection") -> bool:
+    def admit(self, arrival: "Arrival") -> bool:
         """Note a new socket; False when it must be cut at once."""
 
     def keep_place(self, connection: "WebSocketConnection") -> None:
         """The connection's client has proved who it is: it does not give way to others any more."""
 
+    def forget_arrival(self, arrival: "Arrival") -> None:
+        """The socket is gone, or a connection has taken it over."""
+
     def forget(self, connection: "WebSocketConnection") -> None:
-        """The socket is gone."""
+        """The connection is gone."""
 
     def answer_handshake(self, opening: Opening, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
@@ -117,7 +121,7 @@ class Host(Protocol):
         """A socket ended without an answer."""
 
     def open_handler(self, connection: "WebSocketConnection", request: Request, subprotocol: str | None) -> Handler:
-        """Return what speaks over a socket that has just opened."""
+        """Take a connection whose handshake was accepted, and return what speaks over it."""
 
     def plan_flush(self, connection: "WebSocketConnection") -> None:
         """Have the connection flushed at the end of this tick of the event loop."""

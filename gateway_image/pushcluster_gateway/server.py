@@ -11,6 +11,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
 from pushcluster_gateway.admission import Admission, Cut
+from pushcluster_gateway.arrival import Arrival
 from pushcluster_gateway.handshake import Handshake, Opening
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
@@ -53,13 +54,15 @@ class WebSocketServer:
         """`clock` gives the seconds of the event loop. Origins as browsers send them; without any, all are allowed."""
         self.limits = limits
         self.clock = clock
-        self.wheel: Wheel[WebSocketConnection] = Wheel(tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock())
+        self.wheel: Wheel[Arrival | WebSocketConnection] = Wheel(tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock())
         self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_log)
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
-        """Every socket, also those in their handshake or refused."""
-        self._places: Places[WebSocketConnection] = Places()
+        """Those that are open, or close at this moment."""
+        self.arrivals: set[Arrival] = set()
+        """Sockets in their handshake, or refused and about to go."""
+        self._places: Places[Arrival | WebSocketConnection] = Places()
         self._admission = admission
         # A request without Origin comes from no browser, so no foreign page can have made it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
@@ -73,7 +76,7 @@ class WebSocketServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port. Raises OSError when it is taken."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: WebSocketConnection(self), host, port, backlog=BACKLOG)
+        self._listener = await loop.create_server(lambda: Arrival(self), host, port, backlog=BACKLOG)
         self._tick()
         return int(self._listener.sockets[0].getsockname()[1])
 
@@ -85,52 +88,66 @@ class WebSocketServer:
     async def close(self) -> None:
         """Cut whatever is still open."""
         self.stop_listening()
-        for connection in list(self.connections):
-            connection.abort()
+        sockets: list[Arrival | WebSocketConnection] = [*self.arrivals, *self.connections]
+        for socket in sockets:
+            socket.abort()
         if self._ticker is not None:
             self._ticker.cancel()
         await self.wait_empty(within_s=ABORT_S)
 
     async def wait_empty(self, within_s: float) -> None:
         """Return when no socket is open any more, or when the time is over."""
-        if not self.connections:
+        if not self.sockets:
             return
         self._emptied = asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._emptied.wait()
 
-    # What connections call
+    @property
+    def sockets(self) -> int:
+        """How many there are."""
+        return len(self.arrivals) + len(self.connections)
+
+    # What sockets call
 
     def new_opening(self) -> Opening:
         """Return what takes one request to open a WebSocket."""
         return Opening(self.limits, self._origins, _log)
 
-    def admit(self, connection: WebSocketConnection) -> bool:
+    def admit(self, arrival: Arrival) -> bool:
         """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
-        if len(self.connections) >= self._admission.max_connections + MAX_HANDSHAKES:
+        if self.sockets >= self._admission.max_connections + MAX_HANDSHAKES:
             oldest = self._places.oldest_handshake() or self._oldest_unproven()
             if oldest is None:
                 self.count_cut(Cut.FULL)
                 return False
             self._give_up(oldest)
-        self.connections.add(connection)
-        self._places.arrive(connection)
+        self.arrivals.add(arrival)
+        self._places.arrive(arrival)
         return True
 
     def keep_place(self, connection: WebSocketConnection) -> None:
         """The connection's client has proved who it is."""
         self._places.prove(connection)
 
+    def forget_arrival(self, arrival: Arrival) -> None:
+        """The socket is gone, or a connection has taken it over."""
+        self.arrivals.discard(arrival)
+        self._forget(arrival)
+
     def forget(self, connection: WebSocketConnection) -> None:
-        """The socket is gone."""
+        """The connection is gone."""
         self.connections.discard(connection)
-        self._places.leave(connection)
-        self.wheel.cancel(connection)
-        if self._emptied is not None and not self.connections:
-            self._emptied.set()
+        self._forget(connection)
         if connection.cause is not None:
             self._metrics.closes[connection.cause.name] += 1
+
+    def _forget(self, socket: Arrival | WebSocketConnection) -> None:
+        self._places.leave(socket)
+        self.wheel.cancel(socket)
+        if self._emptied is not None and not self.sockets:
+            self._emptied.set()
 
     def answer_handshake(self, opening: Opening, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
@@ -157,12 +174,13 @@ class WebSocketServer:
         self._metrics.handshakes_cut[cut] += 1
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> Handler:
-        """Return what speaks over a socket that has just opened."""
+        """Take a connection whose handshake was accepted, and return what speaks over it."""
         handler = self._handler_factory(connection, Handshake.of(request, subprotocol))
         if self._places.connections >= self._admission.max_connections:
             oldest = self._oldest_unproven()
             if oldest is not None:
                 self._give_up(oldest)
+        self.connections.add(connection)
         self._places.open(connection, self.clock())
         return handler
 
@@ -172,14 +190,12 @@ class WebSocketServer:
         if len(self._to_flush) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _oldest_unproven(self) -> WebSocketConnection | None:
+    def _oldest_unproven(self) -> Arrival | WebSocketConnection | None:
         return self._places.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
 
-    def _give_up(self, connection: WebSocketConnection) -> None:
-        if connection.handler is None:
-            self.count_cut(Cut.CROWDED)
-        self._places.leave(connection)  # at once: the event loop tells of its end later, and many may come until then
-        connection.give_way()
+    def _give_up(self, socket: Arrival | WebSocketConnection) -> None:
+        self._places.leave(socket)  # at once: the event loop tells of its end later, and many may come until then
+        socket.give_way()
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
@@ -191,9 +207,9 @@ class WebSocketServer:
         # Armed first: one connection that fails must not end the deadlines of all others.
         self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
         now = self.clock()
-        for connection in self.wheel.advance(now):
+        for socket in self.wheel.advance(now):
             try:
-                connection.check_deadlines(now)
+                socket.check_deadlines(now)
             except Exception:
                 _log.exception("a connection's deadlines cannot be checked")
-                connection.abort()
+                socket.abort()

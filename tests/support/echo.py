@@ -87,7 +87,7 @@ async def echo_server() -> AsyncIterator[str]:
         clock=asyncio.get_running_loop().time,
         handler_factory=open_handler,
     )
-    with patch("pushcluster_gateway.server.WebSocketConnection", EchoConnection):
+    with patch("pushcluster_gateway.arrival.WebSocketConnection", EchoConnection):
         port = await server.start("127.0.0.1", 0)
         try:
             yield f"ws://127.0.0.1:{port}/ws"

@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from pushcluster_gateway import closes
+from pushcluster_gateway.arrival import Arrival
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.websocket import WebSocketConnection
 from tests.support.fake_services import RunningServer, running_server
@@ -48,24 +49,32 @@ class Crowd:
 
     def __init__(self, server: RunningServer, stack: AsyncExitStack) -> None:
         self.sockets: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self.connections: list[WebSocketConnection] = []
-        """The server's sides of them."""
         self._server = server
         self._stack = stack
 
     async def open(self, count: int, says: bytes = b"") -> None:
         """Open sockets one after the other; each says this at once."""
         for _ in range(count):
-            before = frozenset(self._server.server.connections)
             reader, writer = await asyncio.open_connection("127.0.0.1", self._server.port)
             self._stack.callback(writer.close)
             writer.write(says)
-            (connection,) = await eventually(partial(self._newcomers, before), within_s=5)
+            await eventually(partial(self._side_of, writer), within_s=5)
             self.sockets.append((reader, writer))
-            self.connections.append(connection)
 
-    def _newcomers(self, before: frozenset[WebSocketConnection]) -> set[WebSocketConnection]:
-        return self._server.server.connections - before
+    def _side_of(self, writer: asyncio.StreamWriter) -> Arrival | WebSocketConnection | None:
+        server, peer = self._server.server, writer.get_extra_info("sockname")
+        sides: list[Arrival | WebSocketConnection] = [*server.arrivals, *server.connections]
+        for side in sides:
+            transport = side._transport
+            if transport is not None and transport.get_extra_info("peername") == peer:
+                return side
+        return None
+
+    def connection(self, number: int) -> WebSocketConnection:
+        """Return the server's side of a WebSocket."""
+        side = self._side_of(self.sockets[number][1])
+        assert isinstance(side, WebSocketConnection)
+        return side
 
     async def open_websockets(self, count: int) -> None:
         """Open WebSockets that stay silent."""
@@ -76,7 +85,7 @@ class Crowd:
     @property
     def given_up(self) -> list[int]:
         """The numbers of those that gave way."""
-        return [n for n, each in enumerate(self.connections) if each not in self._server.server.connections]
+        return [n for n, (_, writer) in enumerate(self.sockets) if not self._side_of(writer)]
 
 
 @asynccontextmanager
@@ -92,7 +101,7 @@ async def test_one_socket_too_many_takes_the_place_of_the_oldest_that_has_sent_n
         await sockets.open(1)
         assert sockets.given_up == [0]
         assert await sockets.sockets[0][0].read() == b""
-        assert len(server.server.connections) == SOCKETS
+        assert server.server.sockets == SOCKETS
         assert server.services.metrics.handshakes_cut == {"crowded": 1}
 
 
@@ -205,7 +214,7 @@ async def test_one_that_was_refused_and_does_not_answer_its_close_gives_way_too(
         await silent.open_websockets(MAX_CONNECTIONS)
         for _, writer in silent.sockets:
             writer.write(b"\x81\x88\0\0\0\0garbage\0")  # then nothing: not even an answer to the close
-        await eventually(lambda: all(each.cause for each in silent.connections), within_s=2)
+        await eventually(lambda: all(silent.connection(n).cause for n in range(MAX_CONNECTIONS)), within_s=2)
         async with connected(server.url, token=token("alice")):
             assert silent.given_up == [0]
             assert b"malformed" in await silent.sockets[0][0].read()
@@ -215,7 +224,7 @@ async def test_a_client_that_takes_nothing_gives_way_at_once_too() -> None:
     ping = (b"\x89\xfd" + bytes(4) + b"x" * 125) * 1_000
     async with crowded() as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)
-        oldest = silent.connections[0]
+        oldest = silent.connection(0)
         _, writer = silent.sockets[0]
         cast(asyncio.Transport, writer.transport).pause_reading()
 
@@ -225,7 +234,7 @@ async def test_a_client_that_takes_nothing_gives_way_at_once_too() -> None:
                 await writer.drain()
 
         flooding = asyncio.create_task(flood())
-        await eventually(lambda: oldest._transport_bytes() > 0, within_s=30)
+        await eventually(lambda: oldest._transport.get_write_buffer_size() > 0, within_s=30)
         flooding.cancel()
         async with connected(server.url, token=token("alice")):
             await eventually(lambda: server.services.metrics.closes["gave_way"] == 1, within_s=2)

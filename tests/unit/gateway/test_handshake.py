@@ -87,7 +87,7 @@ async def test_a_request_that_opens_no_websocket_is_told_why_and_counted(server:
     assert len(body) < 2 * MAX_QUOTED_CHARS + 200
     assert server.services.metrics.handshakes_refused == {str(status): 1}
     assert not server.services.clients
-    await eventually(lambda: not server.server.connections, within_s=2)
+    await eventually(lambda: not server.server.sockets, within_s=2)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_half_a_request_is_answered_when_no_more_can_come(server: RunningS
 
 async def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(server: RunningServer) -> None:
     assert await server.http(b"", eof=True) == b""
-    await eventually(lambda: not server.server.connections, within_s=2)
+    await eventually(lambda: not server.server.sockets, within_s=2)
     metrics = server.services.metrics
     assert metrics.handshakes_refused == metrics.handshakes_cut == Counter()
 
@@ -163,7 +163,7 @@ async def test_one_connection_too_many_is_told_when_to_come_back(server: Running
     assert server.services.metrics.handshakes_refused["503"] == 1
     for client in clients:
         await client.close()
-    await eventually(lambda: not server.server.connections, within_s=2)
+    await eventually(lambda: not server.server.sockets, within_s=2)
 
 
 async def test_a_draining_server_takes_nobody(server: RunningServer) -> None:
