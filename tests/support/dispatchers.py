@@ -236,6 +236,16 @@ async def count_ready(plane: PlaneLike) -> int:
     return await asyncio.to_thread(count)
 
 
+async def wait_log(logs: "Logs", user: str, expected: list[str]) -> None:
+    """Wait until a user's log holds these bodies, in this order."""
+
+    async def is_there() -> bool:
+        assert await logs.bodies(user) == expected
+        return True
+
+    await eventually(is_there, READY_WITHIN_S)
+
+
 async def all_acknowledged(plane: PlaneLike, dispatcher: RunningDispatcher, count: int) -> None:
     """Wait until the dispatcher has acknowledged so many; end it, and check that the broker agrees."""
 
