@@ -25,7 +25,7 @@ from pushcluster_runtime.store import connect
 DEMO: Final = Destination("queue", "demo")
 AIM_PER_CPU_S: Final = 15_000
 USERS: Final = 1_000
-CROWD: Final = 20_000
+CROWD: Final = 10_000
 """Users who are all active in turn: more than a dispatcher remembers anything of (`copies.CACHED_ROUTES`, …)."""
 GATEWAYS: Final = 2
 ACKNOWLEDGED_WITHIN_S: Final = 120.0
@@ -71,7 +71,7 @@ class Cost:
 async def run(services: Services, messages: int) -> Section:
     """Measure every mode, and mode Gateway with each way of safety."""
     always = SAFETIES[0]
-    crowd = await measure(services, RoutingMode.GATEWAY, always, messages, users=CROWD)
+    crowd = await measure(services, RoutingMode.GATEWAY, always, max(messages, 3 * CROWD), users=CROWD)
     modes = [await measure(services, mode, always, messages) for mode in RoutingMode]
     gateway = next(cost for cost in modes if cost.mode is RoutingMode.GATEWAY)
     others = [await measure(services, RoutingMode.GATEWAY, safety, messages) for safety in SAFETIES[1:]]
