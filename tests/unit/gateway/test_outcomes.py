@@ -228,6 +228,34 @@ async def test_when_the_older_subscription_ends_the_next_one_tells(server: Runni
     assert told(server) == [MessageOutcome.ACKED]
 
 
+async def test_when_the_older_subscription_ends_before_its_ack_the_session_stays_pending(
+    server: RunningServer, alice: StompClient
+) -> None:
+    for subscription in ("one", "two"):
+        await alice.subscribe("/user/queue/demo", id=subscription, ack="client")
+    push(server, alice.session)
+    messages = {message["subscription"]: message for message in await alice.next_messages(2)}
+    await alice.unsubscribe("one")
+    await alice.ack(messages["two"], receipt=True)
+    assert told(server) == []
+
+
+async def test_when_the_older_subscription_ends_between_both_deliveries_the_session_tells_twice(
+    server: RunningServer, alice: StompClient
+) -> None:
+    """As a fault may have it too: the HTTP API counts the first, and so does whoever reads `reply_to`."""
+    for subscription in ("one", "two"):
+        await alice.subscribe("/user/queue/demo", id=subscription)
+    older, younger = server.services.subscriptions
+    entry = LogEntry(StreamId(1_000, 1), b"hi", reply=ReplyRequest(ADDRESS, (alice.session,)).encode())
+    older.copy_arrived(entry)
+    await eventually(lambda: told(server), within_s=5)
+    await alice.unsubscribe("one")
+    younger.copy_arrived(entry)
+    await eventually(lambda: len(told(server)) == 2, within_s=5)
+    assert told(server) == [MessageOutcome.WRITTEN] * 2
+
+
 async def test_an_address_that_cannot_be_read_harms_nothing(server: RunningServer, alice: StompClient) -> None:
     await alice.subscribe("/user/queue/demo")
     server.services.push("alice", b"hi", reply="garbage")

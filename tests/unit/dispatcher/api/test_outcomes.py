@@ -49,6 +49,12 @@ async def test_when_nobody_knows_who_is_there_the_message_is_pending(bench: Benc
     assert (await (await bench.post(SHORT)).json())["outcomes"] == [{"outcome": "pending"}]
 
 
+async def test_the_first_outcome_of_a_session_counts(bench: Bench) -> None:
+    bench.broker.reports = [acked(SID, SID_2), OutcomeReport(MessageOutcome.REJECTED, session=SID), acked(SID_2)]
+    outcomes = (await (await bench.post(LONG)).json())["outcomes"]
+    assert [outcome["outcome"] for outcome in outcomes] == ["acked", "acked"]
+
+
 async def test_what_holds_for_the_message_as_a_whole_ends_the_wait(bench: Bench) -> None:
     bench.broker.reports = [OutcomeReport(MessageOutcome.REJECTED, reason="too large")]
     response = await bench.post(LONG)
