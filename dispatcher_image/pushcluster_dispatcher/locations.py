@@ -20,7 +20,7 @@ from pushcluster_contract.log import encode_headers
 from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.parse import Message
-from pushcluster_dispatcher.ports import Sleep, Wire
+from pushcluster_dispatcher.ports import OnPart, Sleep, Wire
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import Reply, pack, pack_bulk
@@ -54,6 +54,10 @@ _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
 _log = logging.getLogger(__name__)
 
 
+async def _ignore(_: Mapping[int, Appended | Refused]) -> None:
+    """Wait for all of them."""
+
+
 class Locations:
     """Runs APPEND on one Redis connection; as good as that connection and no longer."""
 
@@ -70,21 +74,27 @@ class Locations:
         self._sleep = sleep
         self._waiting = False
 
-    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
+    async def append(self, messages: Sequence[Message], on_part: OnPart = _ignore) -> list[Appended | Refused]:
         """Append messages in order and return what became of each.
 
         Repeats for as long as Redis cannot take them (full, loading, read-only), each time with half of them: what
-        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. Raises
-        Unavailable when the connection is lost: then nobody knows which of them were appended.
+        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. While
+        the rest waits, `on_part` gets what has been settled since it was called last, by position. Raises Unavailable
+        when the connection is lost: then nobody knows which of them were appended.
         """
         results: list[Appended | Refused | None] = [None] * len(messages)
         calls = [self._build_call(message) for message in messages]
         pending, most = _group(messages), len(messages)
+        told: set[int] = set()
         while pending:
             trouble = _take(await self._run(_first(pending, most), calls), results)
             if trouble is None:
                 most *= 2
             else:
+                part = {n: result for n, result in enumerate(results) if result is not None and n not in told}
+                if part:
+                    told.update(part)
+                    await on_part(part)
                 await self._recover(trouble)
                 most = max(1, most // 2)
             pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]

@@ -10,13 +10,13 @@ holds is bounded in bytes, and AMQP has no prefetch in bytes that quorum queues 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.ledger import Ledger, Step
-from pushcluster_dispatcher.log_entries import Appended
+from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, RejectClass, Rejection, parse_delivery
 from pushcluster_dispatcher.ports import Channel, CopySink, Log, RejectSink, ReportSink
@@ -132,7 +132,16 @@ class PartitionSession:
             else:
                 rejected.append((delivery, parsed))
         started = asyncio.get_running_loop().time()
-        results = await self._log.append(messages) if messages else []
+        copied: list[asyncio.Future[None]] = []
+        sent: set[int] = set()
+
+        async def send(part: Mapping[int, Appended | Refused]) -> None:
+            """Do not let what is in the log wait with what Redis has no memory for."""
+            sent.update(part)
+            in_log = [(messages[n], each) for n, each in part.items() if isinstance(each, Appended)]
+            copied.extend(await self._copies.send(in_log))
+
+        results = await self._log.append(messages, send) if messages else []
         self._metrics.append_seconds.observe(asyncio.get_running_loop().time() - started)
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
         barrier = self._request_barrier()
@@ -144,7 +153,11 @@ class PartitionSession:
                 rejected.append((delivery, Rejection(RejectClass.SCRIPT, result.reason)))
         self._count(len(batch), [entry for _, entry in appended], rejected)
         reports = plan_reports(appended, self._now_ms)
-        return _Flight(batch[-1].tag, rejected, await self._copies.send(appended), reports, barrier)
+        if sent:
+            await send({n: result for n, result in enumerate(results) if n not in sent})
+        else:
+            copied = await self._copies.send(appended)
+        return _Flight(batch[-1].tag, rejected, copied, reports, barrier)
 
     async def _settle(self, flight: _Flight) -> None:
         """See a batch to its acknowledgement. Raises Unavailable."""

@@ -1,7 +1,7 @@
 """What the steps of the message path need of Redis and AMQP: all that a test or a simulation has to play."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from pika.spec import BasicProperties
@@ -33,11 +33,17 @@ class Link(Protocol):
         """Return a living connection, waiting for one if need be."""
 
 
+OnPart = Callable[[Mapping[int, Appended | Refused]], Awaitable[None]]
+
+
 class Log(Protocol):
     """Users' logs (`Locations`)."""
 
-    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
-        """Append in order and return what became of each; raises Unavailable when the connection goes."""
+    async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | Refused]:
+        """Append in order and return what became of each; raises Unavailable when the connection goes.
+
+        `on_part` gets what has been settled so far, by position, whenever the rest has to wait.
+        """
 
 
 class Publisher(Protocol):

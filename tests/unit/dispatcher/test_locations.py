@@ -1,6 +1,6 @@
 """Appending against a Redis that is played: it keeps logs, and refuses commands when it is told to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -177,6 +177,19 @@ async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
     assert [type(result) for result in results] == [Appended, Appended]
     assert (bodies(redis, "a"), bodies(redis, "b")) == (["1"], ["2"])
     assert slept == [0.1, 0.2, 0.4]
+
+
+async def test_what_was_appended_is_told_of_once_while_the_rest_waits() -> None:
+    full = Unavailable("OOM")
+    parts: list[list[int]] = []
+
+    async def note(part: Mapping[int, Appended | Refused]) -> None:
+        parts.append(list(part))
+
+    redis = PlayedRedis(in_turn(None, full, None, full, full))
+    results = await locations(redis).append([message(user, "1") for user in "abcd"], note)
+    assert [type(result) for result in results] == [Appended] * 4
+    assert parts == [[0, 2], [3]]
 
 
 @pytest.mark.parametrize("users", ["a", "ab", "abc"])

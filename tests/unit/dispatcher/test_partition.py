@@ -18,6 +18,7 @@ from pushcluster_dispatcher.log_entries import Appended, RawSessions, Refused
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, Rejection
 from pushcluster_dispatcher.partition import PartitionSession, Steps
+from pushcluster_dispatcher.ports import OnPart
 from pushcluster_dispatcher.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
 from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
@@ -76,15 +77,21 @@ class PlayedLog:
     sessions: RawSessions = SESSIONS
     error: Exception | None = None
 
-    async def append(self, messages: Sequence[Message]) -> list[Appended | Refused]:
+    part: int = 0
+    """So many are appended before the rest has to wait."""
+
+    async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | Refused]:
         self.batches.append(list(messages))
-        await self.may_answer.wait()
-        if self.error is not None:
-            raise self.error
-        return [
+        results = [
             Refused("Redis: ERR") if message.body in self.refuses else Appended(b"1-1", False, 0, self.sessions, 0)
             for message in messages
         ]
+        if self.part:
+            await on_part(dict(enumerate(results[: self.part])))
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return results
 
 
 @dataclass
@@ -165,6 +172,25 @@ async def test_a_barrier_alone_acknowledges_nothing() -> None:
         bench.barriers[0].set_result(None)
         await settle()
         assert bench.channel.acks == []
+
+
+async def test_what_is_appended_while_redis_is_full_is_sent_and_not_acknowledged() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.log.part, bench.log.refuses = 2, {b"2"}
+        bench.deliver(b"1", b"2", b"3")
+        await settle()
+        assert bench.copies.sent == [b"1"]
+        bench.confirm_all()
+        await settle()
+        assert (bench.barriers, bench.channel.acks) == ([], [])
+        bench.log.may_answer.set()
+        await settle()
+        assert bench.copies.sent == [b"1", b"3"]
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await settle()
+        assert bench.channel.acks == [3]
 
 
 async def test_the_barrier_is_asked_for_only_after_the_append_was_answered() -> None:
