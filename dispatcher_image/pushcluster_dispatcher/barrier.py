@@ -18,7 +18,7 @@ from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import Reply, pack
 
 WAIT_MS: Final = 2_000
-"""How long one WAITAOF may take; shorter than a reply may. `appendfsync everysec` needs about one second."""
+"""How long one WAITAOF may take; shorter than Redis may be silent. `appendfsync everysec` needs about one second."""
 
 _AOF_IS_OFF: Final = "appendonly is disabled"
 

@@ -8,7 +8,7 @@ what one life of Redis has answered, the next may have lost (DESIGN, step D6).
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
@@ -23,6 +23,9 @@ from pushcluster_runtime.store import (
     parse_server_info,
     translate,
 )
+
+SILENCE_CHECKS: Final = 10
+"""How often Redis is looked at in the time that it may be silent; it is given up when all of them found nothing."""
 
 _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
@@ -48,7 +51,7 @@ class RedisWire(asyncio.Protocol):
     run_id: str
     """Which life of the server this is: a restarted Redis has another."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float = REPLY_TIMEOUT_S) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self.run_id = ""
@@ -56,10 +59,17 @@ class RedisWire(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=ResponseError, replyError=_parse_error)
         self._batches: deque[tuple[int, asyncio.Future[list[Reply]]]] = deque()
         self._replies: list[Reply] = []
+        self._check_every_s = silence_s / SILENCE_CHECKS
+        self._silence_s = silence_s
+        self._quiet_checks = 0
+        self._checking: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def connect(cls, url: str, *, name: str) -> Self:
+    async def connect(cls, url: str, *, name: str, silence_s: float = REPLY_TIMEOUT_S) -> Self:
         """Open, authenticate, load the scripts and learn the server's run id.
+
+        The connection is given up when replies are due and not one byte has come for `silence_s`. How long one reply
+        takes says nothing: on a slow disk Redis answers a long pipeline steadily, and its end late.
 
         Raises Unavailable (of which TooOld is one), or InvalidInput when the URL is none.
         """
@@ -71,7 +81,8 @@ class RedisWire(asyncio.Protocol):
         host, port = options.get("host", "localhost"), options.get("port", 6379)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, wire = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls)
+                loop = asyncio.get_running_loop()
+                _, wire = await loop.create_connection(lambda: cls(silence_s), host, port, ssl=tls)
         except TimeoutError:
             raise Unavailable(f"Redis: no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
@@ -83,23 +94,21 @@ class RedisWire(asyncio.Protocol):
             raise
         return wire
 
-    async def execute(self, commands: Sequence[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> list[Reply]:
+    async def execute(self, commands: Sequence[bytes]) -> list[Reply]:
         """Send packed commands in one write and return their replies; errors stand in their places.
 
-        Raises Unavailable when the connection is or goes lost, or is silent for `timeout_s`: it is closed then. What
-        was sent may have run.
+        Raises Unavailable when the connection is or goes lost. What was sent may have run.
         """
         if self._transport is None or self.lost.done():
             raise Unavailable(f"Redis: {self.lost.result() if self.lost.done() else 'not connected'}")
         replies: asyncio.Future[list[Reply]] = self._loop.create_future()
+        if not self._batches:
+            self._quiet_checks = 0
         self._batches.append((len(commands), replies))
         self._transport.write(b"".join(commands))
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await replies
-        except TimeoutError:
-            self._give_up(f"no reply within {timeout_s:g} s")
-            raise Unavailable(f"Redis: no reply within {timeout_s:g} s") from None
+        if self._checking is None:
+            self._checking = self._loop.call_later(self._check_every_s, self._check_silence)
+        return await replies
 
     def close(self) -> None:
         """Close now; what waits fails with Unavailable."""
@@ -111,6 +120,7 @@ class RedisWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol: sort replies into the batches that wait for them."""
+        self._quiet_checks = 0
         self._reader.feed(data)
         try:
             while self._batches and (reply := self._reader.gets()) is not False:
@@ -128,9 +138,21 @@ class RedisWire(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         self._give_up(str(exc) if exc else "closed by the server")
 
+    def _check_silence(self) -> None:
+        self._checking = None
+        if not self._batches:
+            return
+        self._quiet_checks += 1
+        if self._quiet_checks >= SILENCE_CHECKS:
+            self._give_up(f"no reply within {self._silence_s:g} s")
+        else:
+            self._checking = self._loop.call_later(self._check_every_s, self._check_silence)
+
     def _give_up(self, reason: str) -> None:
         if self.lost.done():
             return
+        if self._checking is not None:
+            self._checking.cancel()
         self.lost.set_result(reason)
         for _, waiting in self._batches:
             if not waiting.done():

@@ -37,7 +37,7 @@ from pushcluster_contract.versions import REDIS
 
 CONNECT_TIMEOUT_S: Final = 2.0
 REPLY_TIMEOUT_S: Final = 5.0
-"""The longest that one reply may take; longer than the longest WAITAOF of the dispatcher."""
+"""The longest that Redis may be silent while a reply is due; longer than the longest WAITAOF of the dispatcher."""
 MAX_CONNECTIONS: Final = 16
 """Of one client; whoever finds all of them busy waits, at most REPLY_TIMEOUT_S."""
 

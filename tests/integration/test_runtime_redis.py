@@ -129,10 +129,11 @@ async def test_a_killed_connection_fails_what_waits_at_once(client: Redis, wire:
         await wire.execute([pack("PING")])
 
 
-async def test_a_silent_server_is_given_up_and_the_connection_with_it(wire: RedisWire, services: Services) -> None:
+async def test_a_silent_server_is_given_up_and_the_connection_with_it(plane: Plane, services: Services) -> None:
+    wire = await RedisWire.connect(plane.redis_url, name="wire", silence_s=0.3)
     async with paused(services.redis):
         with pytest.raises(Unavailable, match="no reply within"):
-            await wire.execute([pack("PING")], timeout_s=0.2)
+            await asyncio.wait_for(wire.execute([pack("PING")]), 3)
     assert wire.lost.done()
 
 
