@@ -1,10 +1,8 @@
 """One AMQP channel: declarations, consumers and confirmed publishes."""
 
 import asyncio
-import logging
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, cast
 
 from pika.channel import Channel
@@ -14,6 +12,7 @@ from pika.spec import Basic, BasicProperties
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.topology import Binding, Queue, Topology
 from pushcluster_runtime.amqp_connection import Connection
+from pushcluster_runtime.amqp_consumers import Consumers
 from pushcluster_runtime.amqp_errors import describe, translate, unavailable
 from pushcluster_runtime.amqp_frames import Delivery, Template, encode_properties, encode_publish
 from pushcluster_runtime.confirms import SEQUENCE_HEADER, Confirms, Outcome
@@ -24,8 +23,6 @@ ANSWER_TIMEOUT_S: Final = 15.0
 """How long a channel with calls under way may get no answer at all."""
 CONFIRM_TIMEOUT_S: Final = 30.0
 """How long a channel with publishes under way may get no confirm at all; a queue that elects a leader takes seconds."""
-
-_log = logging.getLogger(__name__)
 
 
 class AmqpChannel:
@@ -42,8 +39,7 @@ class AmqpChannel:
         self._confirms = Confirms()
         self._connection = cast(Connection, raw.connection)
         self._answered_at = self._confirmed_at = self._loop.time()
-        self._on_cancel: dict[str, Callable[[], None] | None] = {}
-        self._consumers_made = 0
+        self._consumers = Consumers(raw, self._connection, self.abandon)
         # pika's close cancels every consumer first. A queue with a single active consumer then goes on with the next
         # one at once, and what this channel holds unacknowledged comes behind it: out of order (seen on RabbitMQ
         # 4.3.6). Closing without a cancel gives the messages back first.
@@ -53,7 +49,7 @@ class AmqpChannel:
 
     async def prepare(self, *, confirm: bool, prefetch: int) -> None:
         """Set the modes of a channel that was just opened."""
-        self._raw.add_on_cancel_callback(lambda frame: self._on_cancelled(str(frame.method.consumer_tag)))
+        self._raw.add_on_cancel_callback(lambda frame: self._consumers.cancelled(str(frame.method.consumer_tag)))
         if prefetch:
             await self._call(self._raw.basic_qos, prefetch_count=prefetch)
         if confirm:
@@ -110,17 +106,12 @@ class AmqpChannel:
         `on_message` must not raise: that is a bug, and it costs the channel. `on_cancel` is called when the broker
         ends the consumer (its queue is gone); without it the channel is given up, so that `lost` tells.
         """
-        self._consumers_made += 1
-        consumer_tag = f"{self._consumers_made}.{queue}"
-        self._on_cancel[consumer_tag] = on_cancel
-        deliver = partial(self._deliver, on_message)
-        # Before the answer, which the first deliveries may come with.
-        self._connection.consumers[self._raw.channel_number, consumer_tag] = deliver
+        consumer_tag, on_assembled = self._consumers.add(queue, on_message, on_cancel)
         arguments = {} if priority is None else {"x-priority": priority}
         await self._call(
             self._raw.basic_consume,
             queue=queue,
-            on_message_callback=partial(self._on_deliver, deliver),
+            on_message_callback=on_assembled,
             auto_ack=no_ack,
             consumer_tag=consumer_tag,
             arguments=arguments,
@@ -133,7 +124,7 @@ class AmqpChannel:
         Not for a queue with a single active consumer whose order matters: the next consumer starts at once, ahead of
         what is unacknowledged here. `close` keeps the order.
         """
-        self._forget(consumer_tag)
+        self._consumers.forget(consumer_tag)
         await self._call(self._basic_cancel, consumer_tag=consumer_tag)
 
     def publish(
@@ -232,40 +223,6 @@ class AmqpChannel:
         self._answered_at = self._loop.time()
         settle(replied, None)
 
-    def _on_deliver(
-        self,
-        handle: Callable[[Delivery], None],
-        _: Channel,
-        deliver: Basic.Deliver,
-        properties: BasicProperties,
-        body: bytes,
-    ) -> None:
-        """Take a delivery that pika has assembled: one that was not in the usual form."""
-        handle(
-            Delivery(
-                deliver.delivery_tag or 0,
-                deliver.exchange or "",
-                deliver.routing_key or "",
-                deliver.redelivered,
-                properties,
-                body,
-                deliver.consumer_tag or "",
-            )
-        )
-
-    def _deliver(self, on_message: Callable[[Delivery], None], delivery: Delivery) -> None:
-        if not self._raw.is_open:
-            return  # it goes back to the queue with the rest
-        try:
-            on_message(delivery)
-        except Exception:  # an error that reached pika would take the whole connection
-            _log.exception("a consumer failed", extra={"consumer": delivery.consumer_tag})
-            self.abandon()
-
-    def _forget(self, consumer_tag: str) -> None:
-        self._on_cancel.pop(consumer_tag, None)
-        self._connection.consumers.pop((self._raw.channel_number, consumer_tag), None)
-
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         outcome = Outcome.CONFIRMED if isinstance(method, Basic.Ack) else Outcome.NACKED
@@ -277,21 +234,9 @@ class AmqpChannel:
         if isinstance(number, int):
             self._confirms.mark_returned(number)
 
-    def _on_cancelled(self, consumer_tag: str) -> None:
-        if consumer_tag not in self._on_cancel:
-            return  # our own cancel is under way
-        on_cancel = self._on_cancel[consumer_tag]
-        self._forget(consumer_tag)
-        if on_cancel is not None:
-            on_cancel()
-        else:
-            _log.warning("RabbitMQ ended a consumer", extra={"consumer": consumer_tag})
-            self.abandon()
-
     def _on_closed(self, error: BaseException) -> None:
         reason = describe(error)
-        for consumer_tag in list(self._on_cancel):
-            self._forget(consumer_tag)
+        self._consumers.forget_all()
         if not self.lost.done():
             self.lost.set_result(reason)
         for call in self._calls:

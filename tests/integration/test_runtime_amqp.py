@@ -125,7 +125,7 @@ async def test_a_connection_that_cannot_be_made_says_why(plane: Plane) -> None:
     with pytest.raises(Unavailable, match="Connection refused"):
         await Amqp.connect("amqp://test:x@127.0.0.1:1/v", name="test")
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
-        await Amqp.connect(plane.amqp_url.replace("test:", "test:wrong"), name="test")
+        await Amqp.connect(plane.amqp_url.replace("@", "wrong@"), name="test")
 
 
 async def test_a_missing_vhost_is_named(plane: Plane) -> None:
