@@ -15,6 +15,8 @@ class Script(StrEnum):
     ADVANCE_CURSOR = "advance_cursor"
     RENEW_LEASE = "renew_lease"
     FORGET = "forget"
+    ADD_MEMBERS = "add_members"
+    EXPIRE_LEASES = "expire_leases"
 
     def source(self) -> str:
         """Return the script's text."""

@@ -217,8 +217,7 @@ class Registry:
         await self._pages.close()
 
     async def _add_members(self, members: Sequence[str]) -> list[Any]:
-        with translated():
-            await self._client.sadd(self._keys.gateway(self._incarnation), *members)
+        await self._scripts.run(Script.ADD_MEMBERS, [self._keys.gateway(self._incarnation)], members)
         return [None] * len(members)
 
     async def _remove_members(self, members: Sequence[str]) -> list[Any]:
@@ -242,9 +241,8 @@ class Registry:
                 removed[user] += reply
             # A gateway that came back while this went on may have written back what was then removed: it finds its
             # lease run out long ago at its next renewal, and resyncs.
-            incarnations = {session.incarnation for sessions in lost.values() for session in sessions}
-            with translated():
-                await self._client.zadd(self._keys.gateways, {str(each): 0 for each in incarnations}, xx=True)
+            incarnations = {str(session.incarnation) for sessions in lost.values() for session in sessions}
+            await self._scripts.run(Script.EXPIRE_LEASES, [self._keys.gateways], list(incarnations))
         return [removed[user] for user in users]
 
     async def _find_lost(self, users: Sequence[str]) -> dict[str, tuple[LostSession, ...]]:

@@ -26,6 +26,7 @@ from pushcluster_operator.names import Names
 from pushcluster_operator.news import plan_news
 from pushcluster_operator.plan import Applied, Apply, Delete, plan_children
 from pushcluster_operator.pods import Trouble
+from pushcluster_operator.redis_memory import REDIS_FULL
 from pushcluster_operator.referenced import find_auth_troubles
 from pushcluster_operator.snapshot import Snapshot, read_snapshot
 from pushcluster_operator.status import SessionCounts, build_status, is_worth_writing
@@ -257,7 +258,9 @@ class Reconciler:
         if watched.too_old is not None:
             return replace(observed, redis=observed.redis.with_trouble(describe_old_redis(watched.too_old)))
         sweep_trouble = self._find_sweep_trouble(watched) if observed.redis.is_complete else None
-        return replace(observed, sweep_trouble=sweep_trouble, durability_reduced=not watched.append_only)
+        troubles = (*observed.troubles, REDIS_FULL) if watched.full else observed.troubles
+        reduced = not watched.append_only
+        return replace(observed, troubles=troubles, sweep_trouble=sweep_trouble, durability_reduced=reduced)
 
     def _find_sweep_trouble(self, watched: Watched) -> Trouble | None:
         if watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
+from pushcluster_operator.redis_memory import RedisMemory
 from pushcluster_operator.sessions import Lease
 from pushcluster_runtime.removal import remove_incarnation
 from pushcluster_runtime.store import ScriptRunner, connect, translated
@@ -22,8 +23,9 @@ class Reading:
     leases: tuple[Lease, ...]
     now_ms: int
     """Redis's own time, since the epoch."""
-    append_only: bool = True
+    append_only: bool
     """Whether Redis keeps an append-only file, without which it loses everything when it ends."""
+    memory: RedisMemory
 
 
 class Registry:
@@ -47,7 +49,8 @@ class Registry:
                     pipeline.zrange(self._keys.gateways, 0, -1, withscores=True)
                     pipeline.time()
                     pipeline.info("persistence")
-                    members, (seconds, microseconds), persistence = await pipeline.execute()
+                    pipeline.info("memory")
+                    members, (seconds, microseconds), persistence, memory = await pipeline.execute()
         except RedisError as error:
             raise Unavailable(f"Redis refuses to show its leases: {error}") from error
         leases = []
@@ -57,7 +60,9 @@ class Registry:
             except (InvalidInput, UnicodeDecodeError):
                 continue  # nobody of ours wrote it, so nobody's session hangs on it
         append_only = bool(persistence["aof_enabled"])
-        return Reading(tuple(leases), seconds * 1_000 + microseconds // 1_000, append_only)
+        used = int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
+        now_ms = seconds * 1_000 + microseconds // 1_000
+        return Reading(tuple(leases), now_ms, append_only, RedisMemory(used, int(memory["maxmemory"])))
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
         """Return how many sessions these processes hold together."""

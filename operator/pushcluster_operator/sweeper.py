@@ -40,6 +40,8 @@ class Watched:
     too_old: TooOld | None = None
     """What is wrong with the version of the Redis that answered last."""
     append_only: bool = True
+    full: bool = False
+    """Whether Redis had no room for messages when it answered last."""
     failing_since: float | None = None
     """By the steady clock; None: the last sweep went well."""
     last_error: str = ""
@@ -124,6 +126,7 @@ class Sweeper:
     async def _sweep(self, watched: Watched) -> int:
         reading = await watched.registry.read()
         leases, now_ms, watched.append_only = reading.leases, reading.now_ms, reading.append_only
+        watched.full = reading.memory.is_full(was_full=watched.full)
         if not leases:
             return 0
         pods = await self._list_pods(watched.identity, selector_text(watched.identity, Component.GATEWAY))

@@ -1,12 +1,23 @@
-"""A real Redis that is really full: what nobody needs any more leaves it, and messages go on."""
+"""A real Redis that is really full: who fetches messages comes in, what nobody needs leaves it, and messages go on."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation, StreamId, session_id
+from pushcluster_contract.keys import encode_member
+from pushcluster_contract.scripts import Script
 from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.registry import CursorMove, Registry
+from pushcluster_operator.registry import Registry as OperatorsRegistry
+from pushcluster_runtime.store import ScriptRunner, connect
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher
-from tests.support.gateways import running_gateway, token
+from tests.support.gateways import Backend, running_gateway, token
 from tests.support.planes import Plane
 from tests.support.stomp_client import connected
 from tests.support.waiting import eventually
@@ -16,12 +27,16 @@ COUNT: Final = 600
 BODY_BYTES: Final = 16_384
 """Together more than twice the room."""
 WITHIN_S: Final = 60.0
+USERS: Final = 20
+DEMO: Final = Destination("queue", "demo")
+HERE: Final = Incarnation("pod-1", "1" * 16)
+LOST: Final = Incarnation("pod-2", "2" * 16)
 
 
 @asynccontextmanager
-async def room_left(logs: Logs, size: int) -> AsyncIterator[None]:
-    """Let Redis take so many bytes more than it holds now."""
-    before = (await logs.redis.config_get("maxmemory"))["maxmemory"]
+async def room_left(logs: Logs | Backend, size: int) -> AsyncIterator[None]:
+    """Let Redis take so many bytes more than it holds now; with a negative number it is full at once."""
+    before = str((await logs.redis.config_get("maxmemory"))["maxmemory"])
     used = (await logs.redis.info("memory"))["used_memory"]
     await logs.redis.config_set("maxmemory", used + size)
     try:
@@ -58,3 +73,82 @@ async def test_a_redis_full_of_delivered_messages_frees_itself_and_loses_nothing
             return not await logs.length("alice")
 
         await eventually(alices_log_is_gone, within_s=10)
+
+
+async def test_users_whose_messages_fill_redis_come_in_and_fetch_them_all_in_order(
+    plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs
+) -> None:
+    # What was delivered leaves the log a second later, and the rest, which waited in ingress, follows.
+    limits = Limits(min_kept_delivered_s=1, walk_round_s=1)
+    async with (
+        running_gateway(plane, limits=limits, RESUME_WINDOW_SECONDS="1") as gateway,
+        room_left(logs, ROOM_BYTES),
+    ):
+        await eventually(gateway.is_ready, within_s=10)
+        bodies = [f"{n} ".ljust(BODY_BYTES, ".") for n in range(COUNT // USERS)]
+        for body in bodies:
+            for user in range(USERS):
+                producing.send(f"user-{user}", body)
+        await producing.confirmed()
+
+        async def is_full() -> bool:
+            return "Redis does not take messages" in dispatcher.log()
+
+        await eventually(is_full, within_s=20)
+
+        async def fetch(user: str) -> list[str]:
+            async with connected(gateway.url, token=token(user)) as client:
+                await client.subscribe("/user/queue/demo")
+                return [message.text for message in await client.next_messages(len(bodies), WITHIN_S)]
+
+        fetched = await asyncio.gather(*(fetch(f"user-{user}") for user in range(USERS)))
+        assert fetched == [bodies] * USERS
+
+
+async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message(plane: Plane, back: Backend) -> None:
+    client = connect(plane.redis_url, name="test")
+    scripts = ScriptRunner(client)
+    registry = Registry(
+        client, scripts, back.keys, HERE, kept_delivered_ms=0, max_sessions_per_user=2, lost_gateway_ms=60_000
+    )
+    operator = OperatorsRegistry(plane.cluster, plane.redis_url)
+    old, first, second = (session_id(n.to_bytes(17, "little")) for n in range(3))
+    member = encode_member("alice", old)
+    await scripts.run(Script.RENEW_LEASE, [back.keys.gateways], [str(LOST), 1, 60_000])
+    await scripts.run(Script.EXPIRE_LEASES, [back.keys.gateways], [str(LOST)])
+    await scripts.run(Script.ADD_MEMBERS, [back.keys.gateway(LOST)], [member])
+    await scripts.run(Script.REGISTER, [back.keys.sessions("alice")], [old, str(LOST), 600_000, 2])
+    newest = StreamId.parse(await back.push("alice", "one"))
+
+    async def sessions() -> Mapping[str, Any]:
+        return await back.sessions("alice")
+
+    async with room_left(back, -100_000):
+        with pytest.raises(Unavailable, match="maxmemory"):
+            await back.push("alice", "two")
+        assert not (await registry.renew_lease()).existed  # made anew
+        await registry.register("alice", first)
+        assert await registry.remove_lost("alice") == 1
+        await registry.register("alice", second)
+        await registry.refresh_member("alice", second)
+        state, _ = await registry.subscribe("alice", second, DEMO)
+        assert state.newest == newest
+        assert {sid: len(entry.destinations) for sid, entry in (await sessions()).items()} == {first: 0, second: 1}
+        assert [entry.body for entry in await registry.read_page("alice", DEMO, state.cursor, 10)] == [b"one"]
+        await registry.advance_cursor(CursorMove("alice", DEMO, newest, newest))
+        assert await back.cursor("alice") == newest
+        await registry.unsubscribe("alice", second, DEMO)
+        await registry.leave("alice", second)
+        assert list(await sessions()) == [first]
+        assert await operator.remove(LOST) == 0
+        assert await operator.remove(HERE) == 1
+        assert not await back.leases()
+        assert await registry.remove_siblings() == 0
+        await registry.end()
+        keys = [back.keys.meta("alice", DEMO), back.keys.log("alice", DEMO), back.keys.destinations("alice")]
+        assert await scripts.run(Script.FORGET, keys, [str(DEMO)]) == 1
+        with pytest.raises(Unavailable, match="maxmemory"):
+            await back.push("alice", "two")
+    await registry.close()
+    await client.aclose()
+    await operator.close()

@@ -11,7 +11,7 @@ import pytest
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
-from pushcluster_contract.keys import Keys
+from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_runtime.store import connect
@@ -93,6 +93,13 @@ class Caller:
         destination = self._rng.choice(self._destinations)
         names = [self._keys.meta("u", destination), self._keys.log("u", destination), self._keys.destinations("u")]
         return names, [str(destination)]
+
+    def _add_members(self) -> tuple[list[str], list[Any]]:
+        incarnation = Incarnation.parse(self._rng.choice(self._incarnations))
+        return [self._keys.gateway(incarnation)], [encode_member("u", sid) for sid in self._rng.sample(self._sids, 2)]
+
+    def _expire_leases(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.gateways], self._rng.sample(self._incarnations, self._rng.choice((1, 2)))
 
 
 @pytest.mark.parametrize("seed", range(20))

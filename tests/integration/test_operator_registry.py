@@ -72,6 +72,18 @@ async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: Re
         await gateway.client.config_set("appendonly", "yes")
 
 
+async def test_what_redis_holds_is_seen_beside_its_limit(gateway: Gateway, registry: Registry) -> None:
+    before = str((await gateway.client.config_get("maxmemory"))["maxmemory"])
+    await gateway.client.config_set("maxmemory", 300_000_000)
+    try:
+        memory = (await registry.read()).memory
+        assert (memory.limit, memory.used < 300_000_000) == (300_000_000, True)
+        await gateway.client.config_set("maxmemory", memory.used - 100_000)
+        assert (await registry.read()).memory.is_full(was_full=False)
+    finally:
+        await gateway.client.config_set("maxmemory", before)
+
+
 async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: Registry) -> None:
     for number in range(3):
         await gateway.hold(OLD, f"user-{number}", sid(number))

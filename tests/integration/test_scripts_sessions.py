@@ -9,7 +9,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS, TRIMMED_ENTRIES
@@ -190,21 +189,6 @@ async def test_members_that_nobody_can_read_do_not_stop_a_removal(bench: Bench) 
 
 async def test_removing_what_is_not_there_removes_nothing(bench: Bench) -> None:
     assert await bench.remove(HERE) == 0
-
-
-async def test_a_full_redis_still_renews_leases_and_lets_sessions_go(bench: Bench) -> None:
-    sid = session_id(bytes(17))
-    await bench.register(sid, SessionEntry(HERE, (DEMO,)).encode())
-    before = (await bench.redis.config_get("maxmemory"))["maxmemory"]
-    await bench.redis.config_set("maxmemory", 1)
-    try:
-        with pytest.raises((ResponseError, Unavailable), match="maxmemory"):
-            await bench.register(session_id(b"1" * 17), str(HERE))
-        assert await bench.run(Script.RENEW_LEASE, [bench.keys.gateways], str(HERE), 8_000, 60_000) == 0
-        assert await bench.run(Script.UNSUBSCRIBE, [bench.keys.sessions("alice")], sid, str(DEMO)) == 1
-        assert await bench.run(Script.REMOVE_SESSION, [bench.keys.sessions("alice")], sid, str(HERE)) == 1
-    finally:
-        await bench.redis.config_set("maxmemory", before)
 
 
 async def test_a_log_that_a_subscription_keeps_alive_can_still_be_found(bench: Bench) -> None:

@@ -223,18 +223,23 @@ class Keyspace:
                 entry.fate = Fate.WIPED
         return found
 
+    def _add_members(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        held: dict[bytes, None] = self._touch(keys[0], {})
+        before = len(held)
+        held.update((member.encode(), None) for member in args)
+        return len(held) - before
+
+    def _expire_leases(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        leases: dict[bytes, int] = self._touch(keys[0], {})
+        leases.update((member.encode(), 0) for member in args if member.encode() in leases)
+        return 0
+
     # Plain commands
 
     def _command_set(self, key: str, value: Any) -> str:
         self._touch(key, None)
         self.data[key] = value
         return "OK"
-
-    def _command_sadd(self, key: str, *members: str) -> int:
-        held: dict[bytes, None] = self._touch(key, {})
-        before = len(held)
-        held.update((member.encode(), None) for member in members)
-        return len(held) - before
 
     def _command_srem(self, key: str, *members: str | bytes) -> int:
         held: dict[bytes, None] = self._touch(key, {})

@@ -260,9 +260,6 @@ class Client:
     async def run_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         return await self._server.request(self._owner, partial(self._run, script, calls))  # type: ignore[no-any-return]
 
-    async def sadd(self, key: str, *members: str) -> int:
-        return await self._command("sadd", key, *members)  # type: ignore[no-any-return]
-
     async def srem(self, key: str, *members: str) -> int:
         return await self._command("srem", key, *members)  # type: ignore[no-any-return]
 

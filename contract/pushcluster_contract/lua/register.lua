@@ -1,5 +1,5 @@
-#!lua
--- REGISTER (steps G1 and G2): write a session's entry, new or again.
+#!lua flags=allow-oom
+-- REGISTER (steps G1 and G2): write a session's entry, new or again. It runs while memory is full: see add_members.lua.
 --
 -- KEYS[1]  {u}:sessions
 -- ARGV[1]  session id   ARGV[2]  entry, '<incarnation>[ <destination>]...'

@@ -1,6 +1,7 @@
-#!lua
+#!lua flags=allow-oom
 -- SUBSCRIBE (step G3, and the gateway's walk): add a destination to a session's entry and return the log's state.
 -- Runs in the slot in which APPEND runs: a message is either already in the log, or its dispatcher sees this session.
+-- And it runs while memory is full: who fetches what waits is who makes room (add_members.lua).
 --
 -- KEYS[1]  {u}:sessions   KEYS[2]  {u}:meta:<dest>   KEYS[3]  {u}:log:<dest>
 -- KEYS[4]  {u}:destinations

@@ -176,5 +176,26 @@ async def test_a_redis_without_a_file_is_warned_of_and_stays_ready(world: World)
     assert world.condition("DurabilityReduced") == {}
 
 
+async def test_a_full_redis_is_degraded_and_ready_as_a_part_and_the_status_says_what_waits(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.full = True
+    await world.look()
+    degraded = world.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "RedisFull")
+    assert "wait in the ingress queues" in degraded["message"]
+    assert "maxMemory" in degraded["message"]
+    assert world.condition("RedisReady")["status"] == "True"
+    assert world.condition("Ready")["reason"] == "RedisFull"
+    assert [event["reason"] for event in world.kube.events] == ["RedisFull"]
+    world.kube.writes.clear()
+    await world.look()
+    assert not world.kube.writes, "what does not change is not written"
+    watched.full = False
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
 def secret_url(world: World, key: str) -> str:
     return world.secret("demo-connections")[key]

@@ -13,6 +13,7 @@ from pushcluster_operator.cluster import Identity
 from pushcluster_operator.events import Recorder
 from pushcluster_operator.manifest import Manifest
 from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.redis_memory import RedisMemory
 from pushcluster_operator.registry import Reading
 from pushcluster_operator.sessions import NOT_READY_S, Lease
 from pushcluster_operator.status import SessionCounts
@@ -35,6 +36,7 @@ class FakeRegistry:
     sessions: dict[Incarnation, int] = field(default_factory=dict)
     trouble: Unavailable | None = None
     append_only: bool = True
+    memory: RedisMemory = field(default_factory=RedisMemory)
     removed: list[Incarnation] = field(default_factory=list)
 
     async def close(self) -> None:
@@ -45,7 +47,7 @@ class FakeRegistry:
         if self.trouble is not None:
             raise self.trouble
         leases = tuple(Lease(incarnation, expires) for incarnation, expires in self.leases.items())
-        return Reading(leases, NOW_MS, self.append_only)
+        return Reading(leases, NOW_MS, self.append_only, self.memory)
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
         return sum(self.sessions.get(incarnation, 0) for incarnation in incarnations)
@@ -171,6 +173,20 @@ async def test_what_redis_is_is_remembered_until_another_one_answers(world: Worl
     await world.sweeper.sweep(KEY)
     assert watched.too_old is None
     assert not watched.append_only
+
+
+async def test_a_full_redis_is_one_until_there_is_some_room_again(world: World) -> None:
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    seen = []
+    for used in (979, 980, 901, 899, 979):
+        world.registry.memory = RedisMemory(used, 1_000)
+        await world.sweeper.sweep(KEY)
+        seen.append(watched.full)
+    assert seen == [False, True, True, False, False]
+    world.registry.memory = RedisMemory(5_000, 0)
+    await world.sweeper.sweep(KEY)
+    assert not watched.full, "without a limit it is never full"
 
 
 async def test_a_pod_that_is_not_ready_for_long_loses_its_expired_sessions(world: World) -> None:
