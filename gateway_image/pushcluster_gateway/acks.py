@@ -48,10 +48,14 @@ class AckWindow:
         else:
             self.cursor = message_id
 
+    def awaits(self, message_id: StreamId) -> bool:
+        """Whether this very entry was written and is neither acknowledged nor refused."""
+        return self._entries.get(message_id) is _State.OUTSTANDING
+
     def covered(self, message_id: StreamId, *, cumulative: bool) -> list[StreamId]:
         """Return the outstanding entries that an ACK or NACK of `message_id` speaks of."""
         if not cumulative:
-            return [message_id] if self._entries.get(message_id) is _State.OUTSTANDING else []
+            return [message_id] if self.awaits(message_id) else []
         covered = []
         for each, state in self._entries.items():
             if each > message_id:

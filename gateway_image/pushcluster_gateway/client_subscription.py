@@ -192,14 +192,15 @@ def find_acknowledged(
 ) -> ClientSubscription | None:
     """Return the subscription that an ACK or NACK means; `made` is how many the session has had.
 
-    1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all. Raises InvalidHeader for a number that was none.
+    1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all: then it is the one that waits for this very
+    message. Raises InvalidHeader for a number that was none.
     """
     if request.key is not None:
         return subscriptions.get(request.key)
     for subscription in subscriptions.values():
         if request.number == subscription.number:
             return subscription
-        if request.number is None and subscription.machine.covered(request.message_id):
+        if request.number is None and subscription.machine.awaits(request.message_id):
             return subscription
     if request.number is not None and not 0 < request.number <= made:
         command, rule = "ACK" if request.accepted else "NACK", "it is no `ack` header of a MESSAGE of this session"

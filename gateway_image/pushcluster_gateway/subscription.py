@@ -253,6 +253,10 @@ class Subscription:
         fitting = room_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
         return [self._ask(max(1, min(self._page_entries, fitting)))]
 
+    def awaits(self, message_id: StreamId) -> bool:
+        """Return whether the client has this very message and has yet to say what became of it."""
+        return self.window is not None and self.window.awaits(message_id)
+
     def covered(self, message_id: StreamId) -> list[StreamId]:
         """Return the messages that an ACK or NACK of `message_id` settles."""
         if self.window is None:

@@ -62,6 +62,32 @@ async def test_receipts_come_for_every_kind_of_frame(server: RunningServer, vers
         assert client.close_code == 1000
 
 
+@pytest.mark.parametrize("end", ["send", "commit"])
+async def test_an_ack_of_1_0_that_names_no_subscription_counts_where_its_very_message_waits(
+    server: RunningServer, end: str
+) -> None:
+    async with connected(server.url, token=token("alice"), versions=("1.0",)) as client:
+        for name in ("a", "b"):
+            await client.send("SUBSCRIBE", {"destination": f"/user/queue/{name}", "ack": "client", "receipt": name})
+            await client.wait_receipt(name)
+        other, meant = (subscription.machine.window for subscription in server.services.subscriptions)
+        assert other is not None
+        assert meant is not None
+        older = server.services.push("alice", b"m", Destination("queue", "a"))
+        newer = [server.services.push("alice", b"m", Destination("queue", "b")) for _ in range(3)][1]
+        await client.next_messages(4)
+        headers = {"message-id": str(newer), "receipt": "acked"}
+        if end == "commit":
+            await client.begin("t")
+            headers["transaction"] = "t"
+        await client.send("ACK", headers)
+        await client.wait_receipt("acked")
+        if end == "commit":
+            await client.commit("t")
+        assert other.cursor < older < newer, "what is older elsewhere was not acknowledged"
+        assert meant.cursor == newer, "what is older here was: client is cumulative"
+
+
 async def test_a_receipt_is_escaped_like_any_header(server: RunningServer) -> None:
     for version, name in (("1.2", "a:b\\c\nd\re"), ("1.1", "a:b\\c\nd"), ("1.0", "a:b\\c")):
         async with connected(server.url, token=token("alice"), versions=(version,)) as client:
