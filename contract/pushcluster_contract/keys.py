@@ -1,6 +1,7 @@
 """Redis keys. All keys of one user share a hash slot by the tag `{u}`."""
 
 import hashlib
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
 from pushcluster_contract.destinations import Destination
@@ -30,9 +31,12 @@ class Keys:
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:meta:{destination.kind}:{destination.name}"
 
     def message(self, user: str, destination: Destination, message_id: str) -> str:
-        """String: the stream id that the producer's message id got (idempotency)."""
-        digest = hashlib.sha256(f"{destination}\n{message_id}".encode()).hexdigest()
-        return f"pc:{self.cluster}:{{{encode_user(user)}}}:id:{digest}"
+        """String: the stream id that the producer's message id got (idempotency).
+
+        Half of the SHA-256, because there is one for every message: no two ids of a user meet by chance.
+        """
+        digest = hashlib.sha256(f"{destination}\n{message_id}".encode()).digest()[:16]
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:id:{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
     def destinations(self, user: str) -> str:
         """Set of the destinations that the user has a log or meta of: what forgetting the user has to remove."""

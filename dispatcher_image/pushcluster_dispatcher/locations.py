@@ -31,7 +31,7 @@ CACHED_USERS: Final = 512
 
 _KEYS: Final = 4
 """KEYS of `lua/append.lua`; one more with a message id."""
-_ARGUMENTS: Final = 10
+_ARGUMENTS: Final = 11
 """ARGV of the same; one more when the producer wants outcomes."""
 
 
@@ -65,7 +65,13 @@ class Locations:
         self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
     ) -> None:
         self._wire = wire
-        bounds = (retention.max_entries, retention.offline_ttl_ms, retention.kept_delivered_ms, retention.meta_ttl_ms)
+        bounds = (
+            retention.max_entries,
+            retention.offline_ttl_ms,
+            retention.kept_delivered_ms,
+            retention.meta_ttl_ms,
+            retention.idempotency_window_ms,
+        )
         self._retention = b"".join(pack_bulk(b"%d" % each) for each in bounds)
         self._plain_arguments = b"".join(map(pack_bulk, (b"", b"", b"", b"0"))) + self._retention
         self._keys = keys

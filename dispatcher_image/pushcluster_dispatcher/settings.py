@@ -15,6 +15,7 @@ DRAIN_TIMEOUT_S: Final = 10.0
 
 _MAX_TTL_S: Final = 90 * 86_400
 _MAX_RESUME_S: Final = 86_400
+_MAX_IDEMPOTENCY_S: Final = 86_400
 _MAX_LOG_ENTRIES: Final = 100_000
 
 
@@ -25,6 +26,8 @@ class Retention:
     offline_ttl_ms: int
     max_entries: int
     resume_window_ms: int
+    idempotency_window_ms: int
+    """How long a producer's message id is known after its last use."""
 
     @property
     def kept_delivered_ms(self) -> int:
@@ -84,4 +87,6 @@ def _read_retention(environment: Environment) -> Retention:
         offline_ttl_ms=1_000 * environment.integer(env.OFFLINE_TTL_SECONDS, 86_400, low=1, high=_MAX_TTL_S),
         max_entries=environment.integer(env.OFFLINE_MAX_PER_DESTINATION, 1_000, low=1, high=_MAX_LOG_ENTRIES),
         resume_window_ms=1_000 * environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=_MAX_RESUME_S),
+        idempotency_window_ms=1_000
+        * environment.integer(env.IDEMPOTENCY_WINDOW_SECONDS, 600, low=1, high=_MAX_IDEMPOTENCY_S),
     )

@@ -112,17 +112,19 @@ class Delivery:
     offline_ttl_seconds: int
     offline_max_per_destination: int
     resume_window_seconds: int
+    idempotency_window_seconds: int
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Read one; raises InvalidSpec."""
-        offline, resume = reader.child("offline"), reader.child("resume")
+        offline, resume, idempotency = map(reader.child, ("offline", "resume", "idempotency"))
         delivery = cls(
             offline_ttl_seconds=offline.integer("ttlSeconds", 86_400, minimum=60, maximum=2_592_000),
             offline_max_per_destination=offline.integer("maxPerDestination", 1_000, minimum=1, maximum=100_000),
             resume_window_seconds=resume.integer("windowSeconds", 120, minimum=0, maximum=86_400),
+            idempotency_window_seconds=idempotency.integer("windowSeconds", 600, minimum=60, maximum=86_400),
         )
-        for part in (offline, resume, reader):
+        for part in (offline, resume, idempotency, reader):
             part.finish()
         if delivery.resume_window_seconds > delivery.offline_ttl_seconds:
             raise InvalidSpec(

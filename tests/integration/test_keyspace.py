@@ -62,7 +62,18 @@ class Caller:
         names = [keys.meta("u", destination), keys.log("u", destination), keys.sessions("u"), keys.destinations("u")]
         if message_id:
             names.append(keys.message("u", destination, message_id))
-        args = [b"body", b"", b"", message_id.encode(), rng.choice((0, 0, 60_000)), 5, HOUR, self._window_ms, 2 * HOUR]
+        args = [
+            b"body",
+            b"",
+            b"",
+            message_id.encode(),
+            rng.choice((0, 0, 60_000)),
+            5,
+            HOUR,
+            self._window_ms,
+            2 * HOUR,
+            HOUR,
+        ]
         return names, [*args, str(destination)]
 
     def _subscribe(self) -> tuple[list[str], list[Any]]:

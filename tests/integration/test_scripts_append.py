@@ -38,12 +38,13 @@ class Bench:
         most: int = 1_000,
         keep_ms: int = DAY_MS,
         resume_ms: int = 120_000,
+        known_ms: int = 600_000,
         reply: ReplyAddress | None = None,
     ) -> list[Any]:
         keys = [self.meta, self.log, self.keys.sessions(self.user), self.keys.destinations(self.user)]
         if message_id:
             keys.append(self.keys.message(self.user, DEMO, message_id))
-        args: list[str | int] = [body, "", "", message_id, ttl_ms, most, keep_ms, resume_ms, 2 * keep_ms]
+        args: list[str | int] = [body, "", "", message_id, ttl_ms, most, keep_ms, resume_ms, 2 * keep_ms, known_ms]
         args += [str(DEMO), *([] if reply is None else [reply.encode()])]
         answer: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, keys, args)
         return answer
@@ -165,18 +166,36 @@ async def test_the_birth_of_a_log_is_noted_once(bench: Bench) -> None:
 
 
 async def test_every_key_of_a_user_ends_by_itself(bench: Bench) -> None:
-    await bench.append("x", "m", keep_ms=60_000)
+    await bench.append("x", "m", keep_ms=60_000, known_ms=30_000)
     assert 0 < await bench.redis.pttl(bench.log) <= 60_000
     assert 60_000 < await bench.redis.pttl(bench.meta) <= 120_000
     assert await bench.redis.pttl(bench.keys.destinations("alice")) > 120_000, "it outlives every meta"
-    assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 60_000
+    assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 30_000
+
+
+async def test_a_message_id_is_known_for_its_whole_window_after_each_use(bench: Bench) -> None:
+    """A message that comes again and again does not end as a second one."""
+    await bench.append("x", "m", known_ms=1_000)
+    await bench.append("x", "m", known_ms=600_000)
+    assert await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) > 1_000
+
+
+async def test_a_message_id_is_forgotten_after_its_window_however_long_the_log_is_kept(bench: Bench) -> None:
+    await bench.append("x", "m", known_ms=1)
+
+    async def forgotten() -> bool:
+        return not await bench.redis.exists(bench.keys.message("alice", DEMO, "m"))
+
+    await eventually(forgotten, within_s=5)
+    assert (await bench.append("x", "m"))[1] == 0
+    assert await bench.bodies() == ["x", "x"]
 
 
 async def test_headers_content_type_and_message_id_are_read_back(bench: Bench) -> None:
     keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.destinations("alice")]
     keys.append(bench.keys.message("alice", DEMO, "mid"))
     args: list[str | bytes | int] = [
-        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS, str(DEMO),
+        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS, 1_000, str(DEMO),
     ]  # fmt: skip
     await ScriptRunner(bench.redis).run(Script.APPEND, keys, args)
     (entry,) = await bench.entries()
@@ -189,7 +208,7 @@ async def test_a_key_of_the_wrong_kind_is_an_error_of_this_message_alone(bench: 
     calls = [
         Call(
             [bench.keys.meta(u, DEMO), bench.keys.log(u, DEMO), bench.keys.sessions(u), bench.keys.destinations(u)],
-            ["x", "", "", "", 0, 9, 9, 9, 9, str(DEMO)],
+            ["x", "", "", "", 0, 9, 9, 9, 9, 9, str(DEMO)],
         )
         for u in ("alice", "bob")
     ]

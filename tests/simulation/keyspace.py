@@ -91,13 +91,15 @@ class Keyspace:
 
     def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
         meta_key, log_key, sessions_key, _, *id_keys = keys
-        body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms = args[:8]
+        body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms, _, id_ms = args[:10]
         sessions = [x for pair in self.data.get(sessions_key, {}).items() for x in pair]
         log: list[Item] = self.data.get(log_key, [])
         if id_keys:
             known = self.data.get(id_keys[0])
             born = self.data.get(meta_key, {}).get("born")
             if known is not None and known[1] > now and born is not None and known[0].ms >= born:
+                self._touch(id_keys[0], None)
+                self.data[id_keys[0]] = (known[0], now + int(id_ms))
                 held = [item for item in log if item.id == known[0]]
                 expires = int(held[0].fields.get(b"e", b"0")) if held else 0
                 return [str(known[0]).encode(), 1, 0, sessions, expires]
@@ -127,7 +129,7 @@ class Keyspace:
         meta.setdefault("born", now)
         if id_keys:
             self._touch(id_keys[0], None)
-            self.data[id_keys[0]] = (new, now + int(offline_ms))
+            self.data[id_keys[0]] = (new, now + int(id_ms))
         return [str(new).encode(), 0, dropped, sessions, expires]
 
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:

@@ -71,10 +71,10 @@ class World(Faults):
         self._removing: set[Incarnation] = set()
         self.retention = rng.choice(
             (
-                Retention(offline_ttl_ms=600_000, max_entries=1_000, resume_window_ms=120_000),
-                Retention(offline_ttl_ms=600_000, max_entries=1_000, resume_window_ms=120_000),
-                Retention(offline_ttl_ms=600_000, max_entries=rng.choice((3, 6, 12)), resume_window_ms=120_000),
-                Retention(offline_ttl_ms=4_000, max_entries=1_000, resume_window_ms=1_000),
+                Retention(600_000, 1_000, resume_window_ms=120_000, idempotency_window_ms=600_000),
+                Retention(600_000, 1_000, resume_window_ms=120_000, idempotency_window_ms=600_000),
+                Retention(600_000, rng.choice((3, 6, 12)), resume_window_ms=120_000, idempotency_window_ms=600_000),
+                Retention(4_000, 1_000, resume_window_ms=1_000, idempotency_window_ms=4_000),
             )
         )
         self.mode = rng.choice(list(RoutingMode))

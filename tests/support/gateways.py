@@ -172,7 +172,7 @@ class Backend:
         if message_id:
             keys.append(self.keys.message(user, destination, message_id))
         args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
-        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, str(destination)]
+        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, 600_000, str(destination)]
         args += [] if reply is None else [reply.encode()]
         stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
         sessions = {

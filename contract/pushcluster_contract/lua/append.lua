@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
 -- KEYS[4]  {u}:destinations
--- KEYS[5]  {u}:id:<sha256>, only when the producer gave a message id
+-- KEYS[5]  {u}:id:<hash>, only when the producer gave a message id
 -- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
 -- ARGV[5]  ms that the message may wait, 0 for no bound of its own
@@ -11,8 +11,9 @@
 -- ARGV[7]  ms that an entry is kept for an offline user
 -- ARGV[8]  ms that an entry is kept after it was delivered
 -- ARGV[9]  ms that the meta outlives its last use
--- ARGV[10] destination, '/queue/<name>' or '/topic/<name>'
--- ARGV[11] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
+-- ARGV[10] ms that a message id is known after its last use
+-- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
+-- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
 -- Returns {stream id, 1 if the message id was known, entries dropped undelivered, sessions as a flat list,
 --          ms since the epoch at which the message expires or 0}.
@@ -32,6 +33,7 @@ if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
   -- An id from before the log's birth belongs to one that was forgotten or lost: that message is not known any more.
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
+    redis.call('PEXPIRE', KEYS[5], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)
     local expires = 0
     if entry[1] then
@@ -64,14 +66,14 @@ if ARGV[5] ~= '0' then
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
 local sessions = redis.call('HGETALL', KEYS[3])
-if ARGV[11] then
+if ARGV[12] then
   -- Those who are to answer. Without any, the dispatcher answers at once and the entry need not ask.
   local sids = {}
   for i = 1, #sessions, 2 do
-    if string.find(sessions[i + 1] .. ' ', ' ' .. ARGV[10] .. ' ', 1, true) then sids[#sids + 1] = sessions[i] end
+    if string.find(sessions[i + 1] .. ' ', ' ' .. ARGV[11] .. ' ', 1, true) then sids[#sids + 1] = sessions[i] end
   end
   if sids[1] then
-    fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[11]
+    fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[12]
   end
 end
 redis.call('XADD', KEYS[2], id, unpack(fields))
@@ -89,12 +91,12 @@ if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', no
 if not meta[1] or now - tonumber(meta[1]) > 3600000 then
   -- Once an hour is enough, because the set lives an hour longer than any meta.
   local keep = tonumber(ARGV[9]) + 3600000
-  redis.call('SADD', KEYS[4], ARGV[10])
+  redis.call('SADD', KEYS[4], ARGV[11])
   redis.call('PEXPIRE', KEYS[4], keep, 'NX')
   redis.call('PEXPIRE', KEYS[4], keep, 'GT')
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-if KEYS[5] then redis.call('SET', KEYS[5], id, 'PX', ARGV[7]) end
+if KEYS[5] then redis.call('SET', KEYS[5], id, 'PX', ARGV[10]) end
 
 return {id, 0, dropped, sessions, expires}

@@ -169,7 +169,7 @@ def _post_message() -> Document:
     idempotency_key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "With it, a retry within the retention of the log never shows twice.",
+        "description": "With it, a retry within `delivery.idempotency.windowSeconds` never shows twice.",
         "schema": {"type": "string", "maxLength": 255},
     }
     return {

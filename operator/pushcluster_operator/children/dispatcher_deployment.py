@@ -26,6 +26,7 @@ def build(inputs: Inputs) -> Manifest:
     dispatcher = inputs.cluster.spec.dispatcher
     environment = [
         *build_program_environment(inputs),
+        variable(env.IDEMPOTENCY_WINDOW_SECONDS, inputs.cluster.spec.delivery.idempotency_window_seconds),
         variable(env.API_PORT, SERVED_PORT),
         variable(env.API_ENABLED, "true" if dispatcher.api_enabled else "false"),
     ]

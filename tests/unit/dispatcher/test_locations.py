@@ -86,7 +86,9 @@ def locations(redis: Wire, slept: list[float] | None = None) -> Locations:
         if slept is not None:
             slept.append(seconds)
 
-    return Locations(redis, KEYS, Retention(86_400_000, 1_000, 120_000), backoff=Backoff(lambda: 1.0), sleep=sleep)
+    return Locations(
+        redis, KEYS, Retention(86_400_000, 1_000, 120_000, 600_000), backoff=Backoff(lambda: 1.0), sleep=sleep
+    )
 
 
 def message(user: str, body: str, destination: Destination = DEMO, **fields: Any) -> Message:

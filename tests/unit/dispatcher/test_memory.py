@@ -64,7 +64,7 @@ def session(n: int, destinations: int) -> tuple[bytes, bytes]:
 
 
 async def test_all_that_is_remembered_fits_beside_what_is_under_way() -> None:
-    place = Locations(cast(Any, None), Keys("n" * 60 + ".demo"), Retention(1, 1, 1), backoff=Backoff(lambda: 1.0))
+    place = Locations(cast(Any, None), Keys("n" * 60 + ".demo"), Retention(1, 1, 1, 1), backoff=Backoff(lambda: 1.0))
     keys = INGRESS_PARTITIONS * locations.CACHED_USERS * bytes_an_item(lambda n: place._keys_of(user(n), DEMO))
     addresses = copies.CACHED_ROUTES * bytes_an_item(lambda n: copies._address(user(n), DEMO))
     entries = log_entries.CACHED_ENTRIES * bytes_an_item(lambda n: parse_sessions(session(n, 3)))

@@ -24,6 +24,7 @@ def test_everything_else_has_a_default() -> None:
     assert settings.retention.offline_ttl_ms == 86_400_000
     assert settings.retention.max_entries == 1_000
     assert settings.retention.resume_window_ms == 120_000
+    assert settings.retention.idempotency_window_ms == 600_000
 
 
 @pytest.mark.parametrize(("window_s", "kept_s"), [("0", 180), ("180", 180), ("181", 181)])
@@ -59,6 +60,8 @@ def test_no_secret_is_shown() -> None:
         (env.ROUTING_MODE, "Direct"),
         (env.OFFLINE_TTL_SECONDS, "0"),
         (env.OFFLINE_TTL_SECONDS, str(90 * 86_400 + 1)),
+        (env.IDEMPOTENCY_WINDOW_SECONDS, "0"),
+        (env.IDEMPOTENCY_WINDOW_SECONDS, str(86_400 + 1)),
         (env.OFFLINE_MAX_PER_DESTINATION, "100001"),
         (env.RESUME_WINDOW_SECONDS, "86401"),
         (env.OFFLINE_MAX_PER_DESTINATION, "many"),

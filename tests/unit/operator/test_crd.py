@@ -105,6 +105,7 @@ FIELD_OF: dict[Path_, str] = {
     ("delivery", "offline", "ttlSeconds"): "delivery.offline_ttl_seconds",
     ("delivery", "offline", "maxPerDestination"): "delivery.offline_max_per_destination",
     ("delivery", "resume", "windowSeconds"): "delivery.resume_window_seconds",
+    ("delivery", "idempotency", "windowSeconds"): "delivery.idempotency_window_seconds",
     ("deletionPolicy",): "deletion_policy",
 }
 

@@ -1,0 +1,43 @@
+"""What message ids cost a real Redis: their window bounds it, so that what they fill becomes free again."""
+
+from secrets import token_hex
+from typing import Final
+
+from pushcluster_gateway.limits import Limits
+from tests.integration.test_full_redis import WITHIN_S, room_left
+from tests.support.dispatchers import Logs, Producer, running_dispatcher
+from tests.support.gateways import running_gateway, token
+from tests.support.planes import Plane
+from tests.support.stomp_client import connected
+from tests.support.waiting import eventually
+
+ROOM_BYTES: Final = 1_048_576
+COUNT: Final = 12_000
+"""Their ids alone need more than twice that room."""
+BATCH: Final = 1_000
+
+
+async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_over(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    limits = Limits(min_kept_delivered_s=1, walk_round_s=1)
+    async with (
+        running_dispatcher(plane, IDEMPOTENCY_WINDOW_SECONDS="2") as dispatcher,
+        running_gateway(plane, limits=limits, RESUME_WINDOW_SECONDS="1") as gateway,
+        connected(gateway.url, token=token("alice")) as alice,
+        room_left(logs, ROOM_BYTES),
+    ):
+        await eventually(gateway.is_ready, within_s=10)
+        await alice.subscribe("/user/queue/demo")
+        for start in range(0, COUNT, BATCH):
+            bodies = [str(n) for n in range(start, start + BATCH)]
+            for body in bodies:
+                producing.send("alice", body, message_id=token_hex(16))
+            await producing.confirmed()
+            assert [message.text for message in await alice.next_messages(BATCH, WITHIN_S)] == bodies
+        assert "Redis does not take messages" in dispatcher.log(), "Redis was never full"
+
+        async def ids_are_gone() -> bool:
+            return not [key async for key in logs.redis.scan_iter(f"pc:{plane.cluster}:*:id:*", count=1_000)]
+
+        await eventually(ids_are_gone, within_s=10)
