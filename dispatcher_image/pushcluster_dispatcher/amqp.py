@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.locations import Locations
 from pushcluster_dispatcher.partition import PartitionSession, Steps
 from pushcluster_dispatcher.redis_link import RedisLink
+from pushcluster_dispatcher.refusals import Refusals
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
 from pushcluster_runtime.amqp import Amqp, AmqpChannel
 from pushcluster_runtime.amqp_outlet import Outlet
@@ -46,7 +48,10 @@ class Ingress:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._consuming: set[int] = set()
+        self._refusals = Refusals()
         self._reported: set[str] = set()
+        self._declaring = asyncio.Lock()
+        self._declared = False
         self._trouble = "not connected to RabbitMQ yet"
 
     def trouble(self) -> str:
@@ -55,6 +60,10 @@ class Ingress:
         if not self._trouble and missing:
             return f"{missing} of {INGRESS_PARTITIONS} partitions have no consumer here yet"
         return self._trouble
+
+    def refusal(self) -> str:
+        """Return what RabbitMQ has not let this dispatcher consume for long, or nothing."""
+        return self._refusals.describe(asyncio.get_running_loop().time())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, and connect again, until `stop`; then finish what has begun, at most DRAIN_TIMEOUT_S."""
@@ -73,15 +82,26 @@ class Ingress:
         if amqp is None:
             return
         try:
-            channel = await amqp.channel()
-            await channel.declare(build_topology())
-            await channel.close()
+            self._declared = False
+            await self._declare(amqp)
             self._trouble = ""
             backoff.reset()
             _log.info("connected to RabbitMQ")
             await self._run_partitions(amqp, stop)
         finally:
+            self._refusals.forget()
             await amqp.close()
+
+    async def _declare(self, amqp: Amqp) -> None:
+        """Declare what is not there any more, once for all partitions that lost a channel."""
+        async with self._declaring:
+            if self._declared:
+                return
+            # Whatever comes of it: one queue that cannot be declared must not keep the other partitions.
+            self._declared = True
+            channel = await amqp.channel()
+            await channel.declare(build_topology())
+            await channel.close()
 
     async def _run_partitions(self, amqp: Amqp, stop: asyncio.Event) -> None:
         """Return when all partitions have stopped; raises Unavailable when the connection is lost."""
@@ -119,15 +139,18 @@ class Ingress:
         wire = await unless(stop, services.link.wire())
         if wire is None or outlet is None:
             return prefetch
-        channel = await amqp.channel(prefetch=prefetch)
+        with self._noting_refusals(number):
+            await self._declare(amqp)
+            channel = await amqp.channel(prefetch=prefetch)
         try:
             session = self._new_session(channel, wire, prefetch)
-            await channel.consume(
-                ingress_queue(number),
-                session.receive,
-                no_ack=False,
-                priority=consumer_priority(services.settings.pod_name, number),
-            )
+            with self._noting_refusals(number):
+                await channel.consume(
+                    ingress_queue(number),
+                    session.receive,
+                    no_ack=False,
+                    priority=consumer_priority(services.settings.pod_name, number),
+                )
             self._set_consuming(number, consuming=True)
             lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": outlet.lost, "Redis": wire.lost}
             await _run_until_broken(session, lost, stop)
@@ -137,7 +160,17 @@ class Ingress:
             return session.wanted_prefetch
         finally:
             self._set_consuming(number, consuming=False)
+            if channel.lost.done():  # the broker closed it, perhaps because the queue is gone
+                self._declared = False
             await channel.close()
+
+    @contextmanager
+    def _noting_refusals(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
+            raise
 
     def _new_session(self, channel: AmqpChannel, wire: RedisWire, prefetch: int) -> PartitionSession:
         services = self._services
@@ -157,7 +190,11 @@ class Ingress:
             _log.warning("partitions start again", extra={"first": number, "reason": reason})
 
     def _set_consuming(self, number: int, *, consuming: bool) -> None:
-        (self._consuming.add if consuming else self._consuming.discard)(number)
+        if consuming:
+            self._consuming.add(number)
+            self._refusals.consuming(number)
+        else:
+            self._consuming.discard(number)
         if len(self._consuming) == INGRESS_PARTITIONS:
             self._reported.clear()
         self._services.steps.metrics.partitions.set(len(self._consuming))

@@ -75,6 +75,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     def readiness() -> tuple[bool, str]:
         ready, reason = judging.judge(
             path=link.trouble or barrier_link.trouble or ingress.trouble(),
+            refusal=ingress.refusal(),
             api=None if settings.api is None else broker.trouble,
             stopping=stop.is_set(),
         )

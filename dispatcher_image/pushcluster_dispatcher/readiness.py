@@ -3,6 +3,9 @@
 A pod becomes ready once it can do everything, so that a roll-out of one that cannot stops there. From then on it stays
 ready for as long as callers can use it: the HTTP API needs RabbitMQ alone for a publish, which ingress keeps safe while
 Redis is down. Were it taken out of its Service then, producers would meet refused connections instead of a 202.
+
+A partition that RabbitMQ does not let it consume is another matter: waiting mends nothing, and somebody has to know.
+Whether another dispatcher consumes that partition, this one cannot see.
 """
 
 from dataclasses import dataclass
@@ -14,13 +17,16 @@ class Readiness:
 
     _has_worked: bool = False
 
-    def judge(self, *, path: str, api: str | None, stopping: bool) -> tuple[bool, str]:
+    def judge(self, *, path: str, refusal: str, api: str | None, stopping: bool) -> tuple[bool, str]:
         """Return the answer of /readyz and its reason.
 
-        `path` is what keeps messages from being dispatched, `api` what keeps the API from publishing, None without API.
+        `path` is what keeps messages from being dispatched, `refusal` which part of that will hardly mend itself, `api`
+        what keeps the API from publishing, None without API.
         """
         if stopping:
             return False, "stopping"
+        if refusal:
+            return False, refusal
         if not path and not api:
             self._has_worked = True
             return True, "ready"

@@ -1,0 +1,93 @@
+"""Ingress queues that somebody deletes or takes while dispatchers are connected."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pika
+import pytest
+
+from pushcluster_contract.topology import Queue, ingress_queue
+from pushcluster_dispatcher.refusals import GRACE_S
+from pushcluster_runtime.amqp import Amqp
+from tests.support.dispatchers import Logs, Producer, RunningDispatcher, count_ready
+from tests.support.planes import Plane
+from tests.support.waiting import eventually
+
+DELETED: Final = 3
+USERS: Final = [f"user{n}" for n in range(64)]
+
+
+@pytest.fixture
+async def admin(plane: Plane) -> AsyncIterator[Amqp]:
+    """Somebody else at the broker."""
+    amqp = await Amqp.connect(plane.amqp_url, name="somebody")
+    yield amqp
+    await amqp.close()
+
+
+async def delete(admin: Amqp) -> None:
+    channel = await admin.channel()
+    await channel.delete_queue(ingress_queue(DELETED))
+    await channel.close()
+
+
+async def count_waiting(plane: Plane, number: int) -> int:
+    def count() -> int:
+        with pika.BlockingConnection(pika.URLParameters(plane.amqp_url)) as connection:
+            return int(connection.channel().queue_declare(ingress_queue(number), passive=True).method.message_count)
+
+    return await asyncio.to_thread(count)
+
+
+async def test_a_deleted_ingress_queue_comes_back_and_takes_its_share_of_the_users(
+    plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs, admin: Amqp
+) -> None:
+    await delete(admin)
+
+    async def is_consumed_again() -> bool:
+        assert await dispatcher.metric("partitions_consuming") == 16
+        assert await dispatcher.metric("partition_resets_total") >= 1
+        return True
+
+    await eventually(is_consumed_again, within_s=10)
+    assert await dispatcher.ready() == (True, "ready")
+    for user in USERS:
+        producing.send(user, "x")
+    await producing.confirmed()
+
+    async def all_there() -> bool:
+        assert [await logs.length(user) for user in USERS] == [1] * len(USERS)
+        return True
+
+    await eventually(all_there, within_s=10)
+    await dispatcher.terminate()
+    for user in USERS:
+        producing.send(user, "x")
+    await producing.confirmed()
+    assert await count_ready(plane) == len(USERS)
+    assert await count_waiting(plane, DELETED) > 0
+
+
+async def test_a_dispatcher_that_may_not_consume_a_partition_says_so_and_is_not_ready_until_it_may(
+    dispatcher: RunningDispatcher, admin: Amqp
+) -> None:
+    """Somebody has taken the queue's name, so that declaring it again does not help."""
+    channel = await admin.channel()
+    await channel.delete_queue(ingress_queue(DELETED))
+    await channel.declare_queue(Queue(ingress_queue(DELETED), {"x-queue-type": "classic"}, exclusive=True))
+
+    async def is_not_ready() -> bool:
+        ready, reason = await dispatcher.ready()
+        assert not ready
+        assert f"partition {DELETED} cannot be consumed" in reason
+        return True
+
+    await eventually(is_not_ready, within_s=GRACE_S + 10)
+    assert await dispatcher.metric("partitions_consuming") == 15
+    await delete(admin)
+
+    async def is_ready() -> bool:
+        return await dispatcher.ready() == (True, "ready")
+
+    await eventually(is_ready, within_s=15)
