@@ -76,3 +76,9 @@ class Metrics:
         self.api_requests = Counter(
             f"{prefix}_api_requests", "Requests to the HTTP API, by status", ["status"], registry=registry
         )
+        self.api_connections_cut = Counter(
+            f"{prefix}_api_connections_cut",
+            "Connections of the HTTP API that ended because there were too many: they gave way, or found all at work",
+            ["cause"],
+            registry=registry,
+        )

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 
 from pushcluster_contract.api_keys import ApiKeys, Scope
-from pushcluster_dispatcher.api.connections import ApiServer, Screen, check_head
+from pushcluster_dispatcher.api.connections import ApiServer, Cut, Screen, check_head, trust
 from pushcluster_dispatcher.api.problems import Problem, translate
 from pushcluster_dispatcher.api.routes import Routes, Services
 from pushcluster_dispatcher.metrics import Metrics
@@ -17,7 +17,11 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build_server(services: Services, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
     """Return the server of the API, not started yet."""
     app = _build_app(services, keys, metrics)
-    return ApiServer(app, _build_screen(keys, metrics), shutdown_timeout_s=shutdown_timeout_s)
+
+    def count_cut(cut: Cut) -> None:
+        metrics.api_connections_cut.labels(cut.value).inc()
+
+    return ApiServer(app, _build_screen(keys, metrics), on_cut=count_cut, shutdown_timeout_s=shutdown_timeout_s)
 
 
 def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Application:
@@ -80,6 +84,7 @@ def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str]
     allowed = keys.scopes_of(request.headers.get("Authorization", ""))
     if allowed is None:
         raise _no_key()
+    trust(request)
     if scope is not None and scope not in allowed:
         raise Problem(
             HTTPStatus.FORBIDDEN,

@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 
+from pushcluster_dispatcher.api.places import Places
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
-"""Open connections of one dispatcher's API; one more is answered 503 and closed."""
+"""Open connections of one dispatcher's API. For one more another gives way (`places.py`). Where all of them work for
+somebody with a key, it is answered 503 and closed."""
+STRANGERS: Final = 250
+"""So many of them may be without a key before they give way sooner than idle ones with a key."""
 MAX_HEAD_BYTES: Final = 16_384
 """Request line and headers of one request."""
 MAX_LINE_BYTES: Final = 8_190
@@ -22,28 +27,64 @@ LINGERING_S: Final = 2.0
 """How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
 BACKLOG: Final = 256
 
+
+class Cut(StrEnum):
+    """Why a connection ended before it was served."""
+
+    CROWDED = "crowded"
+    """It gave way to a newer one."""
+    FULL = "full"
+    """No other could give way to it."""
+
+
 Screen = Callable[[web.BaseRequest], web.Response | None]
 """Returns the answer to a request that is refused before aiohttp looks at it."""
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_CROWDED: Final = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
 _TOO_LARGE: Final = f"a request's head has at most {MAX_HEAD_BYTES} bytes"
 
 
 class BoundedConnection(web.RequestHandler):
-    """aiohttp's connection, with a bound on heads.
+    """aiohttp's connection, with a bound on heads, and a place that it may have to give up.
 
     Nothing is seen of the first request, for which nobody vouches yet, before its head is whole. Of a later one at most
     one read of the socket more than MAX_HEAD_BYTES is held before it is refused, here or by `check_head`.
     """
 
-    __slots__ = ("_head", "_later_head_bytes", "_latest_body")
+    __slots__ = ("_gave_way", "_head", "_later_head_bytes", "_latest_body", "_places")
 
-    def __init__(self, manager: web.Server, **limits: Any) -> None:
+    def __init__(self, manager: web.Server, places: Places["BoundedConnection"], **limits: Any) -> None:
         super().__init__(manager, **limits)
+        self._places = places
+        self._gave_way = False
         self._head: bytearray | None = bytearray()
         self._later_head_bytes = 0
         self._latest_body: StreamReader | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for the first byte of a request."""
+        return self._waiter is not None and not self._waiter.done() and not self._later_head_bytes
+
+    def give_way(self) -> None:
+        """End for another connection; whoever has begun a request is told why."""
+        self._gave_way = True
+        if self._head and self.transport is not None:
+            self.transport.write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, _CROWDED))
+        self.force_close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        super().connection_made(transport)
+        if self._gave_way:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Part of asyncio.Protocol."""
+        self._places.leave(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -96,12 +137,17 @@ def check_head(request: web.Request) -> None:
         raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
 
 
+def trust(request: web.BaseRequest) -> None:
+    """The request showed a key that counts: its connection keeps its place before others."""
+    connection = cast(BoundedConnection, request.protocol)
+    connection._places.trust(connection)
+
+
 class _Refusal(asyncio.Protocol):
     """One connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        why = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
-        cast(asyncio.Transport, transport).write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, why))
+        cast(asyncio.Transport, transport).write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, _CROWDED))
         transport.close()
 
 
@@ -116,8 +162,13 @@ def _screened(handle: _Handler, screen: Screen) -> _Handler:
 class ApiServer:
     """Serves an application from `start` to `close`."""
 
-    def __init__(self, app: web.Application, screen: Screen, *, shutdown_timeout_s: float) -> None:
+    def __init__(
+        self, app: web.Application, screen: Screen, *, on_cut: Callable[[Cut], None], shutdown_timeout_s: float
+    ) -> None:
+        """`on_cut` is called for each connection that ends because there are too many."""
         self.app = app
+        self._on_cut = on_cut
+        self._places: Places[BoundedConnection] = Places()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
         self._screen = screen
         self._listener: asyncio.Server | None = None
@@ -140,10 +191,11 @@ class ApiServer:
 
     def _new_connection(self) -> asyncio.Protocol:
         server = self._runner.server
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        if server is None or not self._make_room():
             return _Refusal()
-        return BoundedConnection(
+        connection = BoundedConnection(
             server,
+            self._places,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=IDLE_TIMEOUT_S,
@@ -153,3 +205,18 @@ class ApiServer:
             max_headers=MAX_HEADERS,
             auto_decompress=False,
         )
+        self._places.arrive(connection)
+        return connection
+
+    def _make_room(self) -> bool:
+        """Return whether there is a place for one more, giving up another if need be."""
+        if len(self._places) < MAX_CONNECTIONS:
+            return True
+        other = self._places.find_one_to_give_way(strangers=STRANGERS)
+        if other is None:
+            self._on_cut(Cut.FULL)
+            return False
+        self._on_cut(Cut.CROWDED)
+        self._places.leave(other)  # at once: the event loop tells of its end later, and many may come until then
+        other.give_way()
+        return True

@@ -14,7 +14,6 @@ from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES, MAX_HEADERS, 
 from pushcluster_dispatcher.api.routes import Services
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.replies import Replies
-from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, PlayedBroker, PlayedUsers
 
 GOOD = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\nhi".encode()
@@ -226,23 +225,3 @@ async def test_a_body_counts_for_no_head(port: int) -> None:
             assert b" 202 " in await reader.readline()
             await reader.readuntil(b"}")
     writer.close()
-
-
-async def test_so_many_connections_and_not_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
-    async with running_server() as port:
-        open_ones = [await asyncio.open_connection(HOST, port) for _ in range(3)]
-        for reader, writer in open_ones:
-            writer.write(GOOD)
-            assert b" 202 " in await reader.readline()
-        refused = await exchange(port, b"")
-        assert is_problem(refused, 503)
-        assert b"\r\nRetry-After: 1\r\n" in refused
-        open_ones[0][1].close()
-
-        async def is_served() -> bool:
-            return b" 202 " in await answer(port, GOOD)
-
-        await eventually(is_served, within_s=5)
-        for _, writer in open_ones:
-            writer.close()

@@ -1,0 +1,185 @@
+"""More connections than a dispatcher's API may have, on real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import pytest
+
+from pushcluster_dispatcher.api import connections
+from pushcluster_dispatcher.api.connections import Cut
+from tests.support.waiting import eventually
+from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, Bench
+
+MOST: Final = 3
+HEAD: Final = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n"
+REQUEST: Final = f"{HEAD}\r\nhi".encode()
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", MOST)
+    monkeypatch.setattr(connections, "STRANGERS", 1)
+
+
+class Peer:
+    """One connection's other end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def request(self) -> int:
+        """Publish, and return the answer's status."""
+        self.writer.write(REQUEST)
+        return await self.answered()
+
+    async def answered(self) -> int:
+        async with asyncio.timeout(5):
+            status = int((await self.reader.readline()).split()[1])
+            while (await self.reader.readline()).strip():
+                pass
+            await self.reader.readuntil(b"}")
+        return status
+
+    async def ended(self) -> bytes:
+        """Wait for the server to close, and return what it said."""
+        async with asyncio.timeout(5):
+            return await self.reader.read()
+
+
+class Crowd:
+    """Everybody who is connected to one server."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.peers: list[Peer] = []
+
+    async def connect(self) -> Peer:
+        peer = Peer(*await asyncio.open_connection(HOST, self.bench.port))
+        self.peers.append(peer)
+        return peer
+
+    async def join(self) -> Peer:
+        """Connect, and return when the server knows it."""
+        peer = await self.connect()
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+        return peer
+
+    def count(self, cut: Cut) -> float:
+        return float(self.bench.metrics.api_connections_cut.labels(cut.value)._value.get())
+
+
+@pytest.fixture
+async def crowd(bench: Bench) -> AsyncIterator[Crowd]:
+    made = Crowd(bench)
+    yield made
+    for peer in made.peers:
+        peer.writer.close()
+
+
+async def test_so_many_connections_and_for_one_more_the_oldest_silent_one_goes(crowd: Crowd) -> None:
+    silent = [await crowd.join() for _ in range(MOST)]
+    assert crowd.count(Cut.CROWDED) == 0
+    newcomer = await crowd.join()
+    assert await silent[0].ended() == b"", "it asked nothing, so it is answered nothing"
+    assert await newcomer.request() == 202
+    assert crowd.count(Cut.CROWDED) == 1
+    assert [peer.reader.at_eof() for peer in silent[1:]] == [False, False]
+
+
+async def test_who_has_begun_a_request_is_told_why_it_ends(crowd: Crowd) -> None:
+    slow = await crowd.join()
+    slow.writer.write(HEAD.encode())
+    for _ in range(MOST):
+        await crowd.join()
+    answer = await slow.ended()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in answer
+
+
+async def test_who_has_shown_a_key_stays_while_another_can_go(crowd: Crowd) -> None:
+    trusted = await crowd.join()
+    assert await trusted.request() == 202
+    wrong = await crowd.join()
+    wrong.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong\r\nX: ")
+    for _ in range(10 * MOST):
+        await crowd.join()
+    assert await trusted.request() == 202
+
+
+async def test_without_strangers_the_one_that_is_idle_longest_goes(crowd: Crowd) -> None:
+    trusted = [await crowd.join() for _ in range(MOST)]
+    for peer in [*trusted, trusted[0]]:
+        assert await peer.request() == 202
+    newcomer = await crowd.join()
+    assert await newcomer.request() == 202
+    assert await trusted[1].ended() == b""
+    assert await trusted[0].request() == 202
+
+
+async def test_nobody_at_work_is_interrupted_and_one_more_is_refused_until_there_is_a_place(crowd: Crowd) -> None:
+    crowd.bench.broker.held = asyncio.Event()
+    working = [await crowd.join() for _ in range(MOST)]
+    for peer in working:
+        peer.writer.write(REQUEST)
+    await eventually(lambda: len(crowd.bench.broker.published) == MOST, within_s=5)
+    refusal = await (await crowd.join()).ended()
+    assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in refusal
+    assert crowd.count(Cut.FULL) == 1
+    crowd.bench.broker.held.set()
+    assert [await peer.answered() for peer in working] == [202] * MOST
+    working[0].writer.close()
+    assert await (await crowd.join()).request() == 202
+
+
+async def test_a_request_whose_head_has_begun_on_a_trusted_connection_is_not_interrupted(crowd: Crowd) -> None:
+    trusted = [await crowd.join() for _ in range(MOST)]
+    for peer in trusted:
+        assert await peer.request() == 202
+    trusted[0].writer.write(HEAD.encode())
+    await crowd.join()
+    assert await trusted[1].ended() == b""
+    trusted[0].writer.write(b"\r\nhi")
+    assert await trusted[0].answered() == 202
+
+
+async def test_slow_loris_keeps_nobody_out(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds all connections, sends a header line now and then, and soon opens another for each that it loses."""
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 100)
+    monkeypatch.setattr(connections, "STRANGERS", 25)
+
+    async def hold() -> None:
+        while True:
+            with suppress(OSError):
+                reader, writer = await asyncio.open_connection(HOST, crowd.bench.port)
+                try:
+                    writer.write(b"POST / HTTP/1.1\r\n")
+                    while not reader.at_eof():
+                        writer.write(b"X-A: b\r\n")
+                        await writer.drain()
+                        await asyncio.sleep(0.05)
+                finally:
+                    writer.close()
+            await asyncio.sleep(0.5)
+
+    async def come_and_ask() -> Peer:
+        sock = socket.create_connection((HOST, crowd.bench.port))
+        sock.send(REQUEST)
+        crowd.peers.append(Peer(*await asyncio.open_connection(sock=sock)))
+        return crowd.peers[-1]
+
+    loris = [asyncio.create_task(hold()) for _ in range(110)]
+    try:
+        await eventually(lambda: crowd.count(Cut.CROWDED) > 0, within_s=5)
+        for _ in range(150):
+            assert await (await come_and_ask()).answered() == 202
+        assert crowd.count(Cut.FULL) == 0
+    finally:
+        for task in loris:
+            task.cancel()
+        await asyncio.gather(*loris, return_exceptions=True)
