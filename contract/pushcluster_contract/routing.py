@@ -1,12 +1,11 @@
 """How a message is routed: the modes, the routing key, and which copies step D4 sends."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, check_session_id
-from pushcluster_contract.sessions import SessionEntry
 
 DEFAULT_EXCHANGE: Final = ""
 TOPIC_EXCHANGE: Final = "amq.topic"
@@ -45,26 +44,21 @@ class Copy(NamedTuple):
     fallback: "Copy | None" = None
 
 
-def plan_copies(mode: RoutingMode, destination: Destination, sessions: Mapping[str, SessionEntry]) -> tuple[Copy, ...]:
+def plan_copies(mode: RoutingMode, destination: Destination, subscribed: Mapping[str, Incarnation]) -> tuple[Copy, ...]:
     """Decide step D4 for one message: the only place where the three modes differ.
 
-    `sessions` maps session ids of the addressed user to their entries. No session with this destination: no copy,
+    `subscribed` maps session ids of the addressed user which have this destination to their gateways. None: no copy,
     except in Broadcast, where the dispatcher asks nobody who is where.
     """
     if mode is RoutingMode.BROADCAST:
         return (Copy(BROADCAST_EXCHANGE, ""),)
-    subscribed = {sid: entry for sid, entry in sessions.items() if destination in entry.destinations}
     if mode is RoutingMode.GATEWAY:
-        return tuple(_to_gateway(incarnation) for incarnation in _distinct(e.incarnation for e in subscribed.values()))
+        return tuple(map(_to_gateway, dict.fromkeys(subscribed.values())))
     return tuple(
-        Copy(TOPIC_EXCHANGE, session_key(destination.name, sid), _to_gateway(entry.incarnation))
-        for sid, entry in subscribed.items()
+        Copy(TOPIC_EXCHANGE, session_key(destination.name, sid), _to_gateway(incarnation))
+        for sid, incarnation in subscribed.items()
     )
 
 
 def _to_gateway(incarnation: Incarnation) -> Copy:
     return Copy(DEFAULT_EXCHANGE, gateway_queue(incarnation))
-
-
-def _distinct(incarnations: Iterable[Incarnation]) -> Iterable[Incarnation]:
-    return dict.fromkeys(incarnations)

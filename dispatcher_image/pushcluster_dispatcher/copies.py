@@ -22,7 +22,7 @@ from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
 from pushcluster_contract.log import encode_headers
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
-from pushcluster_dispatcher.log_entries import Appended, RawSessions, parse_sessions
+from pushcluster_dispatcher.log_entries import Appended, parse_sessions
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.ports import Publisher
@@ -33,7 +33,7 @@ MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
 CACHED_ROUTES: Final = 4_096
 """Users' addresses and plans that are remembered: at most about four kilobytes both."""
 CACHED_SESSIONS_BYTES: Final = 512
-"""Session entries that are longer are planned anew each time, so that the memory above stays bounded."""
+"""Lists of sessions that are longer are planned anew each time, so that the memory above stays bounded."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
 
@@ -105,13 +105,13 @@ class Copies:
                     settled[self._add(to, data)] = None
         return list(settled)
 
-    def plan(self, destination: Destination, sessions: RawSessions) -> tuple[Copy, ...]:
+    def plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         """Return where the copies of a message for these sessions go."""
         if self._mode is RoutingMode.BROADCAST:
             return (_TO_ALL_GATEWAYS,)
         if not sessions:
             return ()
-        if sum(map(len, sessions)) <= CACHED_SESSIONS_BYTES:
+        if len(sessions) <= CACHED_SESSIONS_BYTES:
             return self._plan(destination, sessions)
         return self._make_plan(destination, sessions)
 
@@ -127,7 +127,7 @@ class Copies:
             self._end(parcel)
         self._room.set()
 
-    def _make_plan(self, destination: Destination, sessions: RawSessions) -> tuple[Copy, ...]:
+    def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         return plan_copies(self._mode, destination, parse_sessions(sessions))
 
     def _add(self, to: Copy, data: bytes) -> asyncio.Future[None]:
@@ -233,18 +233,13 @@ def _encode(message: Message, entry: Appended) -> bytes:
         message.message_id.encode(),
         encode_headers(message.headers).encode() if message.headers else b"",
         entry.expires_ms,
-        b"" if message.reply is None else _encode_reply(message.reply, message.destination, entry),
+        b"" if message.reply is None else _encode_reply(message.reply, entry),
     )
 
 
-def _encode_reply(address: ReplyAddress, destination: Destination, entry: Appended) -> bytes:
+def _encode_reply(address: ReplyAddress, entry: Appended) -> bytes:
     """Return what the log entry carries too (`lua/append.lua`)."""
-    sessions = parse_sessions(entry.sessions)
-    return (
-        ReplyRequest(address, tuple(sid for sid, session in sessions.items() if destination in session.destinations))
-        .encode()
-        .encode()
-    )
+    return ReplyRequest(address, tuple(parse_sessions(entry.sessions))).encode().encode()
 
 
 @lru_cache(maxsize=CACHED_ROUTES)

@@ -42,6 +42,7 @@ def explain_route(
     log: LogFacts,
 ) -> dict[str, Any]:
     """Return the answer of `GET …/route`, from what Redis holds."""
+    subscribed = {sid: entry.incarnation for sid, entry in sessions.items() if destination in entry.destinations}
     return {
         "user": user,
         "destination": str(destination),
@@ -55,7 +56,7 @@ def explain_route(
             }
             for sid, entry in sorted(sessions.items())
         ],
-        "copies": [_describe_copy(copy) for copy in plan_copies(mode, destination, sessions)],
+        "copies": [_describe_copy(copy) for copy in plan_copies(mode, destination, subscribed)],
         "offline": {
             "entries": log.entries,
             "waiting": log.waiting,

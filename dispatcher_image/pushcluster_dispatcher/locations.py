@@ -7,7 +7,7 @@ user pass an earlier one. Between batches, order follows from taking the next on
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.log import encode_headers
 from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.log_entries import Appended, Refused
@@ -28,6 +29,11 @@ from pushcluster_runtime.store import DIGESTS, SOURCES
 
 CACHED_USERS: Final = 512
 """Users' destinations whose keys are remembered, a partition: at most about 2.5 kilobytes each."""
+
+FIRST_ROUND_MESSAGES: Final = 250
+"""Messages in the first round trip; twice as many after each that was not large, up to the prefetch."""
+LARGE_ROUND_BYTES: Final = 1_048_576
+"""Sessions that one round trip may name, a partition: a larger one is followed by one of half as many messages."""
 
 _KEYS: Final = 4
 """KEYS of `lua/append.lua`; one more with a message id."""
@@ -79,30 +85,34 @@ class Locations:
         self._backoff = backoff
         self._sleep = sleep
         self._waiting = False
+        self._most = FIRST_ROUND_MESSAGES
 
     async def append(self, messages: Sequence[Message], on_part: OnPart = _ignore) -> list[Appended | Refused]:
         """Append messages in order and return what became of each.
 
         Repeats for as long as Redis cannot take them (full, loading, read-only), each time with half of them: what
-        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. While
+        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. Users
+        with many sessions make it take fewer at a time as well. While
         the rest waits, `on_part` gets what has been settled since it was called last, by position. Raises Unavailable
         when the connection is lost: then nobody knows which of them were appended.
         """
         results: list[Appended | Refused | None] = [None] * len(messages)
         calls = [self._build_call(message) for message in messages]
-        pending, most = _group(messages), len(messages)
+        pending = _group(messages)
         told: set[int] = set()
         while pending:
-            trouble = _take(await self._run(_first(pending, most), calls), results)
-            if trouble is None:
-                most *= 2
-            else:
+            replies = await self._run(_first(pending, self._most), calls)
+            trouble = _take(replies, results)
+            if trouble is not None or _count_session_bytes(replies.values()) > LARGE_ROUND_BYTES:
+                self._most = max(1, self._most // 2)
+            elif len(replies) == self._most:
+                self._most = min(2 * self._most, DISPATCHER_PREFETCH_MESSAGES)
+            if trouble is not None:
                 part = {n: result for n, result in enumerate(results) if result is not None and n not in told}
                 if part:
                     told.update(part)
                     await on_part(part)
                 await self._recover(trouble)
-                most = max(1, most // 2)
             pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
         self._backoff.reset()
         self._waiting = False
@@ -198,9 +208,10 @@ def _first(groups: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
 def _take(replies: Mapping[int, Reply], results: list[Appended | Refused | None]) -> Exception | None:
     """Put answers in their places; return an error that asks for a repeat, if there is one."""
     trouble: Exception | None = None
+    seen: dict[bytes, bytes] = {}
     for n, reply in replies.items():
         if not isinstance(reply, Exception):
-            results[n] = _parse_reply(reply)
+            results[n] = _parse_reply(reply, seen)
         elif not isinstance(reply, Unavailable | NoScriptError) and str(reply).startswith(_MESSAGE_AT_FAULT):
             results[n] = Refused(f"Redis: {reply}")
         else:
@@ -208,6 +219,11 @@ def _take(replies: Mapping[int, Reply], results: list[Appended | Refused | None]
     return trouble
 
 
-def _parse_reply(reply: Sequence[Any]) -> Appended:
+def _count_session_bytes(replies: Iterable[Reply]) -> int:
+    return sum(len(reply[3]) for reply in replies if not isinstance(reply, Exception))
+
+
+def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended:
     stream_id, known, dropped, sessions, expires_ms = reply
-    return Appended(stream_id, known == 1, dropped, tuple(sessions), expires_ms)
+    # Many messages of one user hold one list of its sessions.
+    return Appended(stream_id, known == 1, dropped, seen.setdefault(sessions, sessions), expires_ms)

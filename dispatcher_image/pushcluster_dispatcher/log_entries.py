@@ -1,22 +1,16 @@
 """What became of a message at the log. Pure."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.ids import check_session_id
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.ids import Incarnation, check_session_id
 
-CACHED_ENTRIES: Final = 8_192
-"""Session entries that are remembered parsed: about a kilobyte each."""
-CACHED_ENTRY_BYTES: Final = 256
-"""Entries that are longer are parsed anew each time, so that the memory above stays bounded."""
-
-RawSessions = tuple[bytes, ...]
-"""A user's sessions as Redis has them: session id, entry, session id, entry, …"""
+CACHED_INCARNATIONS: Final = 1_024
+"""Gateway processes whose names are remembered parsed."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,8 +23,8 @@ class Appended(NamedTuple):
     """The producer's message id had been appended before."""
     dropped: int
     """Older entries that left the log undelivered."""
-    sessions: RawSessions
-    """The user's sessions, with any destination: `parse_sessions`."""
+    sessions: bytes
+    """The user's sessions that have the destination: `parse_sessions`."""
     expires_ms: int
     """When the message expires, ms since the epoch; 0: when the log drops it."""
 
@@ -42,35 +36,21 @@ class Refused:
     reason: str
 
 
-def parse_sessions(raw: RawSessions) -> Mapping[str, SessionEntry]:
-    """Return session id → entry, without those that this version cannot read."""
-    pairs: Iterable[tuple[bytes, bytes]] = zip(raw[::2], raw[1::2], strict=True)
-    return {
-        sid: entry
-        for raw_sid, text in pairs
-        if (sid := _parse_session_id(raw_sid)) is not None and (entry := _parse_entry(text)) is not None
-    }
+def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:
+    """Return session id → gateway, from `<session id> <incarnation>` a line; without those that cannot be read.
+
+    Their gateways catch up from the log.
+    """
+    sessions: dict[str, Incarnation] = {}
+    for line in raw.splitlines():
+        sid, _, incarnation = line.partition(b" ")
+        try:
+            sessions[check_session_id(sid.decode())] = _read_incarnation(incarnation)
+        except (InvalidInput, UnicodeDecodeError):
+            _log.exception("unreadable session", extra={"session": repr(line[:200])})
+    return sessions
 
 
-def _parse_session_id(raw: bytes) -> str | None:
-    try:
-        return check_session_id(raw.decode())
-    except (InvalidInput, UnicodeDecodeError):
-        _log.exception("unreadable session id", extra={"session": repr(raw[:200])})
-        return None
-
-
-def _parse_entry(text: bytes) -> SessionEntry | None:
-    return _cached_entry(text) if len(text) <= CACHED_ENTRY_BYTES else _read_entry(text)
-
-
-def _read_entry(text: bytes) -> SessionEntry | None:
-    """Return an entry, or nothing for one that this version cannot read: its gateway catches up from the log."""
-    try:
-        return SessionEntry.parse(text.decode())
-    except (InvalidInput, UnicodeDecodeError):
-        _log.exception("unreadable session entry", extra={"entry": repr(text[:200])})
-        return None
-
-
-_cached_entry = lru_cache(maxsize=CACHED_ENTRIES)(_read_entry)
+@lru_cache(maxsize=CACHED_INCARNATIONS)
+def _read_incarnation(text: bytes) -> Incarnation:
+    return Incarnation.parse(text.decode())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
-from pushcluster_dispatcher.log_entries import Appended, parse_sessions
+from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.parse import Message, Rejection, parse_reply_address
 from pushcluster_runtime.amqp import Delivery
 
@@ -19,12 +19,8 @@ def plan_reports(
     return [
         (message.reply, _build_report(message, entry, now_ms))
         for message, entry in appended
-        if message.reply is not None and not _is_subscribed(message, entry)
+        if message.reply is not None and not entry.sessions
     ]
-
-
-def _is_subscribed(message: Message, entry: Appended) -> bool:
-    return any(message.destination in each.destinations for each in parse_sessions(entry.sessions).values())
 
 
 def _build_report(message: Message, entry: Appended, now_ms: Callable[[], int]) -> OutcomeReport:

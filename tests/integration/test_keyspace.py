@@ -74,7 +74,7 @@ class Caller:
             2 * HOUR,
             HOUR,
         ]
-        return names, [*args, str(destination)]
+        return names, [*args, str(destination).encode()]
 
     def _subscribe(self) -> tuple[list[str], list[Any]]:
         keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
@@ -148,8 +148,7 @@ def _with_simulated_time(source: str) -> str:
 
 
 def _sorted(reply: Any) -> Any:
-    """Sessions come as a flat list in no order."""
-    if isinstance(reply, list) and len(reply) == 5 and isinstance(reply[3], list):
-        flat = reply[3]
-        return [*reply[:3], sorted(zip(flat[::2], flat[1::2], strict=True)), reply[4]]
+    """Sessions come in no order."""
+    if isinstance(reply, list) and len(reply) == 5:
+        return [*reply[:3], sorted(reply[3].splitlines()), reply[4]]
     return reply

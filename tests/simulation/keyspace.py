@@ -92,7 +92,7 @@ class Keyspace:
     def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
         meta_key, log_key, sessions_key, _, *id_keys = keys
         body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms, _, id_ms = args[:10]
-        sessions = [x for pair in self.data.get(sessions_key, {}).items() for x in pair]
+        sessions = self._subscribed(sessions_key, args[10])
         log: list[Item] = self.data.get(log_key, [])
         if id_keys:
             known = self.data.get(id_keys[0])
@@ -267,6 +267,10 @@ class Keyspace:
         return [item.reply() for item in found[:count]]
 
     # Steps
+
+    def _subscribed(self, sessions_key: str, destination: bytes) -> bytes:
+        words = {sid: entry.split(b" ") for sid, entry in self.data.get(sessions_key, {}).items()}
+        return b"\n".join(sid + b" " + entry[0] for sid, entry in words.items() if destination in entry[1:])
 
     def _touch(self, key: str, default: Any) -> Any:
         """Return a key's value to change it; what it was comes back if this command is lost."""

@@ -29,7 +29,7 @@ from tests.simulation.keyspace import Keyspace
 
 def _skip_append() -> AbstractContextManager[Any]:
     async def append(self: Locations, messages: Sequence[Message], on_part: Any) -> list[Appended]:
-        return [Appended(b"1-1", known=False, dropped=0, sessions=(), expires_ms=0) for _ in messages]
+        return [Appended(b"1-1", known=False, dropped=0, sessions=b"", expires_ms=0) for _ in messages]
 
     return patch.object(Locations, "append", append)
 

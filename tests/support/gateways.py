@@ -29,6 +29,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_contract.topology import build_topology
+from pushcluster_dispatcher.log_entries import parse_sessions
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.main import Ports, serve
 from pushcluster_gateway.settings import Settings
@@ -174,10 +175,7 @@ class Backend:
         args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
         args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, 600_000, str(destination)]
         args += [] if reply is None else [reply.encode()]
-        stream_id, _, _, flat, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
-        sessions = {
-            sid.decode(): SessionEntry.parse(entry.decode()) for sid, entry in zip(flat[::2], flat[1::2], strict=True)
-        }
+        stream_id, _, _, sessions, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
         if self.send_copies:
             copy = encode_copy(
                 Address.of(user, destination),
@@ -188,12 +186,12 @@ class Backend:
                 encode_headers(headers or {}).encode(),
                 expires_ms,
             )
-            await self.send(destination, sessions, encode_batch([copy]))
+            await self.send(destination, parse_sessions(sessions), encode_batch([copy]))
         return str(stream_id.decode())
 
-    async def send(self, destination: Destination, sessions: Mapping[str, SessionEntry], batch: bytes) -> None:
+    async def send(self, destination: Destination, subscribed: Mapping[str, Incarnation], batch: bytes) -> None:
         """Send a batch of copies to wherever the mode has it."""
-        for planned in plan_copies(self.mode, destination, sessions):
+        for planned in plan_copies(self.mode, destination, subscribed):
             copy = planned
             while copy is not None:
                 properties = BasicProperties(type=BATCH_TYPE)

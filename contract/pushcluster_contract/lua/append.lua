@@ -1,5 +1,5 @@
 #!lua
--- APPEND (step D2): write one message to a user's log and learn the user's sessions, in one round trip.
+-- APPEND (step D2): write one message to a user's log and learn which sessions are to get it, in one round trip.
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
 -- KEYS[4]  {u}:destinations
@@ -15,8 +15,9 @@
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
--- Returns {stream id, 1 if the message id was known, entries dropped undelivered, sessions as a flat list,
---          ms since the epoch at which the message expires or 0}.
+-- Returns {stream id, 1 if the message id was known, entries dropped undelivered, the sessions that have the
+--          destination, ms since the epoch at which the message expires or 0}.
+-- Sessions are '<session id> <incarnation>', one a line: what else clients have subscribed to must not make this long.
 --
 -- The meta hash: born   ms of its creation; an id older than this belongs to a log that was lost
 --                ms,seq of the newest entry; seq has no holes, so the stream holds seq-XLEN+1 .. seq
@@ -28,6 +29,20 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born')
+
+local sids, sessions = {}, {}
+local entries, wanted = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11]
+for i = 1, #entries, 2 do
+  local entry = entries[i + 1]
+  local from, to = string.find(entry, wanted, 1, true)
+  -- Another destination may begin with the same letters.
+  while from and to < #entry and string.byte(entry, to + 1) ~= 32 do from, to = string.find(entry, wanted, to, true) end
+  if from then
+    sids[#sids + 1] = entries[i]
+    sessions[#sids] = entries[i] .. ' ' .. string.match(entry, '^[^ ]*')
+  end
+end
+sessions = table.concat(sessions, '\n')
 
 if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
@@ -42,7 +57,7 @@ if KEYS[5] then
         if fields[i] == 'e' then expires = tonumber(fields[i + 1]) end
       end
     end
-    return {known, 1, 0, redis.call('HGETALL', KEYS[3]), expires}
+    return {known, 1, 0, sessions, expires}
   end
 end
 
@@ -65,16 +80,9 @@ if ARGV[5] ~= '0' then
   expires = now + tonumber(ARGV[5])
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
-local sessions = redis.call('HGETALL', KEYS[3])
-if ARGV[12] then
+if ARGV[12] and sids[1] then
   -- Those who are to answer. Without any, the dispatcher answers at once and the entry need not ask.
-  local sids = {}
-  for i = 1, #sessions, 2 do
-    if string.find(sessions[i + 1] .. ' ', ' ' .. ARGV[11] .. ' ', 1, true) then sids[#sids + 1] = sessions[i] end
-  end
-  if sids[1] then
-    fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[12]
-  end
+  fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[12]
 end
 redis.call('XADD', KEYS[2], id, unpack(fields))
 

@@ -3,7 +3,6 @@ import pytest
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.routing import Copy, RoutingMode, plan_copies, session_key
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_contract.topology import build_topology, consumer_priority, ingress_queue
 
 QUEUE = Destination("queue", "demo")
@@ -11,11 +10,6 @@ TOPIC = Destination("topic", "demo")
 GATEWAY_1 = Incarnation("uid-1", "0" * 16)
 GATEWAY_2 = Incarnation("uid-2", "0" * 16)
 A, B, C = "a" * 26, "b" * 26, "c" * 26
-SESSIONS = {
-    A: SessionEntry(GATEWAY_1, (QUEUE,)),
-    B: SessionEntry(GATEWAY_1, (QUEUE, TOPIC)),
-    C: SessionEntry(GATEWAY_2, (TOPIC,)),
-}
 
 
 def test_the_routing_key_of_scheme_3_is_name_user_session() -> None:
@@ -24,15 +18,17 @@ def test_the_routing_key_of_scheme_3_is_name_user_session() -> None:
 
 def test_session_mode_sends_to_each_session_with_the_destination_and_falls_back_to_its_gateway() -> None:
     to_gateway = Copy("", f"pushcluster.gateway.{GATEWAY_1}")
-    assert plan_copies(RoutingMode.SESSION, QUEUE, SESSIONS) == (
+    assert plan_copies(RoutingMode.SESSION, QUEUE, {A: GATEWAY_1, B: GATEWAY_1}) == (
         Copy("amq.topic", f"demo-user{A}", to_gateway),
         Copy("amq.topic", f"demo-user{B}", to_gateway),
     )
 
 
 def test_gateway_mode_sends_once_to_each_gateway_that_holds_such_a_session() -> None:
-    assert plan_copies(RoutingMode.GATEWAY, QUEUE, SESSIONS) == (Copy("", f"pushcluster.gateway.{GATEWAY_1}"),)
-    assert len(plan_copies(RoutingMode.GATEWAY, TOPIC, SESSIONS)) == 2
+    assert plan_copies(RoutingMode.GATEWAY, QUEUE, {A: GATEWAY_1, B: GATEWAY_1}) == (
+        Copy("", f"pushcluster.gateway.{GATEWAY_1}"),
+    )
+    assert len(plan_copies(RoutingMode.GATEWAY, TOPIC, {B: GATEWAY_1, C: GATEWAY_2})) == 2
 
 
 def test_broadcast_mode_sends_one_copy_whoever_is_where() -> None:
@@ -41,7 +37,7 @@ def test_broadcast_mode_sends_one_copy_whoever_is_where() -> None:
 
 @pytest.mark.parametrize("mode", [RoutingMode.SESSION, RoutingMode.GATEWAY])
 def test_nobody_subscribed_means_no_copy(mode: RoutingMode) -> None:
-    assert plan_copies(mode, Destination("queue", "other"), SESSIONS) == ()
+    assert plan_copies(mode, QUEUE, {}) == ()
 
 
 def test_the_topology_has_16_ingress_partitions_that_refuse_rather_than_lose() -> None:

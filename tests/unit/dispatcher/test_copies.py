@@ -13,7 +13,6 @@ from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES, MAX_B
 from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import RoutingMode, gateway_queue
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import copies as copies_module
 from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.log_entries import Appended
@@ -97,9 +96,8 @@ def bench(outcomes: dict[str, Outcome] | None = None, mode: RoutingMode = Routin
 
 
 def entry(*sids: str, stream_id: bytes = b"1-1", expires_ms: int = 0, gateway: Incarnation = INCARNATION) -> Appended:
-    text = SessionEntry(gateway, (DEMO,)).encode().encode()
-    raw = tuple(each for sid in sids for each in (sid.encode(), text))
-    return Appended(stream_id, known=False, dropped=0, sessions=raw, expires_ms=expires_ms)
+    sessions = "\n".join(f"{sid} {gateway}" for sid in sids).encode()
+    return Appended(stream_id, known=False, dropped=0, sessions=sessions, expires_ms=expires_ms)
 
 
 def message(body: bytes | str = b"hi", user: str = "alice", **fields: Any) -> Message:
@@ -121,12 +119,9 @@ async def test_a_copy_carries_all_that_the_log_has() -> None:
 async def test_a_copy_whose_producer_wants_outcomes_says_where_and_who_was_there() -> None:
     played = bench()
     address = ReplyAddress("answers", "7")
-    other = SessionEntry(INCARNATION, (Destination("topic", "x"),)).encode().encode()
-    appended = entry(SID_1)
-    appended = appended._replace(sessions=(*appended.sessions, SID_2.encode(), other))
-    await played.send((message(reply=address), appended))
-    (body,) = played.outlet.bodies
-    assert ReplyRequest.parse(parse_copy(body, parse_batch(body)[0][1]).reply) == ReplyRequest(address, (SID_1,))
+    await played.send((message(reply=address), entry(SID_1, SID_2)))
+    body, _ = played.outlet.bodies
+    assert ReplyRequest.parse(parse_copy(body, parse_batch(body)[0][1]).reply) == ReplyRequest(address, (SID_1, SID_2))
 
 
 async def test_every_session_gets_its_copies_in_the_order_of_the_log() -> None:
@@ -300,8 +295,7 @@ async def test_a_copy_that_amqp_cannot_carry_is_lost_and_holds_back_no_other() -
 async def test_a_session_whose_id_has_another_form_is_left_out() -> None:
     played = bench()
     appended = entry(SID_1)
-    text = appended.sessions[1]
-    strange = (b"UPPER", text, b"\xff" * 26, text, *appended.sessions)
+    strange = b"UPPER pod.0000000000000000\n" + b"\xff" * 26 + b" pod.0000000000000000\n" + appended.sessions
     await played.send((message(reply=ReplyAddress("answers")), appended._replace(sessions=strange)))
     assert played.outlet.published == [("amq.topic", KEY_1, ["hi"])]
 

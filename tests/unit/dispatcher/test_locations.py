@@ -14,8 +14,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_dispatcher.locations import Locations
+from pushcluster_dispatcher.locations import LARGE_ROUND_BYTES, Locations
 from pushcluster_dispatcher.log_entries import Appended, Refused, parse_sessions
 from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.ports import Wire
@@ -33,7 +32,7 @@ class PlayedRedis:
 
     def __init__(self, next_error: Errors = lambda: None) -> None:
         self.logs: dict[bytes, list[bytes]] = {}
-        self.sessions: dict[bytes, list[bytes]] = {}
+        self.sessions: dict[bytes, bytes] = {}
         self.loaded: list[bytes] = []
         self.commands: list[list[bytes]] = []
         self.writes = 0
@@ -71,7 +70,7 @@ class PlayedRedis:
         keys = command[3 : 3 + int(command[2])]
         log = self.logs.setdefault(keys[1], [])
         log.append(command[3 + len(keys)])
-        return [b"1700000000000-%d" % len(log), 0, 0, self.sessions.get(keys[2], []), 0]
+        return [b"1700000000000-%d" % len(log), 0, 0, self.sessions.get(keys[2], b""), 0]
 
 
 def parse(packed: bytes) -> list[bytes]:
@@ -118,13 +117,46 @@ async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_mess
 
 async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_when_they_are_parsed() -> None:
     redis = PlayedRedis()
-    entry = SessionEntry(Incarnation("pod", "0" * 16), (DEMO,))
-    raw = [SID.encode(), entry.encode().encode(), b"x" * 26, b"\xffgarbage"]
+    gateway = Incarnation("pod", "0" * 16)
+    raw = b"\n".join((f"{SID} {gateway}".encode(), b"x" * 26 + b" \xffgarbage", b"short " + str(gateway).encode()))
     redis.sessions[KEYS.sessions("a").encode()] = raw
     (result,) = await locations(redis).append([message("a", "1")])
     assert isinstance(result, Appended)
-    assert result.sessions == tuple(raw)
-    assert parse_sessions(result.sessions) == {SID: entry}
+    assert result.sessions == raw
+    assert parse_sessions(result.sessions) == {SID: gateway}
+
+
+async def test_messages_of_one_user_hold_one_list_of_its_sessions() -> None:
+    class Copying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            stream_id, *rest = super()._append(command)
+            return [stream_id, 0, 0, bytes(bytearray(b"the same")), rest[-1]]
+
+    first, second = await locations(Copying()).append([message("a", "1"), message("a", "2")])
+    assert isinstance(first, Appended)
+    assert isinstance(second, Appended)
+    assert first.sessions is second.sessions
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 500), (LARGE_ROUND_BYTES // 200, 250)])
+async def test_users_with_many_sessions_make_for_smaller_round_trips(size: int, most: int) -> None:
+    rounds: list[int] = []
+
+    class Counting(PlayedRedis):
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            rounds.append(len(commands))
+            return await super().execute(commands)
+
+    redis = Counting()
+    messages = [message(f"u{n}", "x") for n in range(500)]
+    redis.sessions = {KEYS.sessions(each.user).encode(): b"x" * size for each in messages}
+    place = locations(redis)
+    await place.append(messages)
+    del rounds[:]
+    for _ in range(3):
+        await place.append(messages)
+    assert sum(rounds) == 3 * 500
+    assert max(rounds) == most
 
 
 async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None:

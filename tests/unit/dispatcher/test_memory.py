@@ -13,7 +13,6 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import INGRESS_PARTITIONS, MAX_USER_BYTES
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import copies, locations, log_entries, parse
 from pushcluster_dispatcher.copies import Copies
 from pushcluster_dispatcher.locations import Locations
@@ -33,7 +32,7 @@ SAMPLES = 200
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
-    for cached in (log_entries._cached_entry, copies._address):
+    for cached in (log_entries._read_incarnation, copies._address):
         cached.cache_clear()
 
 
@@ -58,50 +57,37 @@ def sid(n: int) -> bytes:
     return f"{n:026}".translate(str.maketrans("0189", "wxyz")).encode()
 
 
-def session(n: int, destinations: int) -> tuple[bytes, bytes]:
-    subscribed = tuple(Destination("queue", f"{place:02}".rjust(64, "d")) for place in range(destinations - 1))
-    return sid(n), SessionEntry(Incarnation("p" * 36, f"{n:016x}"), (DEMO, *subscribed)).encode().encode()
+def session(n: int) -> bytes:
+    return sid(n) + b" " + str(Incarnation("p" * 36, f"{n:016x}")).encode()
 
 
 async def test_all_that_is_remembered_fits_beside_what_is_under_way() -> None:
     place = Locations(cast(Any, None), Keys("n" * 60 + ".demo"), Retention(1, 1, 1, 1), backoff=Backoff(lambda: 1.0))
     keys = INGRESS_PARTITIONS * locations.CACHED_USERS * bytes_an_item(lambda n: place._keys_of(user(n), DEMO))
     addresses = copies.CACHED_ROUTES * bytes_an_item(lambda n: copies._address(user(n), DEMO))
-    entries = log_entries.CACHED_ENTRIES * bytes_an_item(lambda n: parse_sessions(session(n, 3)))
+    gateways = log_entries.CACHED_INCARNATIONS * bytes_an_item(lambda n: parse_sessions(session(n)))
     played = Copies(cast(Any, None), RoutingMode.SESSION, Metrics())
 
     def plan(n: int) -> None:
-        played.plan(DEMO, tuple(each for place in range(5) for each in session(5 * n + place, 1)))
-        log_entries._cached_entry.cache_clear()
+        played.plan(DEMO, b"\n".join(session(5 * n + place) for place in range(5)))
+        log_entries._read_incarnation.cache_clear()
 
     plans = copies.CACHED_ROUTES * bytes_an_item(plan)
     assert played._plan.cache_info().currsize == SAMPLES + 1
-    total = (keys + addresses + entries + plans) / MIB
+    total = (keys + addresses + gateways + plans) / MIB
 
     assert total < MAX_MIB
 
 
-def entry_of(size: int) -> bytes:
-    """Return a session's entry of so many bytes."""
-    text = SessionEntry(Incarnation("p" * 36, "0" * 16), (DEMO,)).encode()
-    while missing := size - len(text):
-        taken = missing if missing <= len(" /queue/") + 64 else 50
-        text += " /queue/".ljust(taken, "d")
-    return text.encode()
-
-
-def test_one_byte_more_of_a_session_entry_is_read_and_not_remembered() -> None:
-    for more in (0, 1):
-        entry = entry_of(log_entries.CACHED_ENTRY_BYTES + more)
-        assert list(parse_sessions((sid(1), entry))) == [sid(1).decode()]
-        assert log_entries._cached_entry.cache_info().currsize == 1, "the one of the allowed length"
-
-
 async def test_one_byte_more_of_a_users_sessions_is_planned_and_not_remembered() -> None:
     played = Copies(cast(Any, None), RoutingMode.SESSION, Metrics())
+    names = [f"{each}.0000000000000000".encode() for each in ("p" * 64, "p" * 64, "p" * 64, "p" * 63)]
+    others = b"\n".join(sid(n) + b" " + name for n, name in enumerate(names))
     for more in (0, 1):
-        rest = copies.CACHED_SESSIONS_BYTES - 2 * len(sid(1)) - 200 + more
-        assert len(played.plan(DEMO, (sid(1), entry_of(200), sid(2), entry_of(rest)))) == 2
+        rest = copies.CACHED_SESSIONS_BYTES - len(others) - len(b"\n" + sid(4) + b" .0000000000000000") + more
+        sessions = others + b"\n" + sid(4) + b" " + b"p" * rest + b".0000000000000000"
+        assert len(sessions) == copies.CACHED_SESSIONS_BYTES + more
+        assert len(played.plan(DEMO, sessions)) == 5
         assert played._plan.cache_info().currsize == 1, "the list of the allowed length"
 
 
@@ -121,7 +107,7 @@ def test_one_byte_more_of_a_table_of_headers_is_read_and_not_remembered(more: in
 @pytest.mark.parametrize(
     ("cached", "most"),
     [
-        (log_entries._cached_entry, log_entries.CACHED_ENTRIES),
+        (log_entries._read_incarnation, log_entries.CACHED_INCARNATIONS),
         (copies._address, copies.CACHED_ROUTES),
         (parse._cached_table, parse.CACHED_TABLES),
     ],
@@ -129,15 +115,7 @@ def test_one_byte_more_of_a_table_of_headers_is_read_and_not_remembered(more: in
 def test_of_one_more_than_is_remembered_the_oldest_is_forgotten(cached: Any, most: int) -> None:
     cached.cache_clear()
     for n in range(most + 1):
-        cached(*{"_address": (f"u{n}", DEMO)}.get(cached.__name__, (b"%d" % n,)))
+        arguments = {"_address": (f"u{n}", DEMO), "_read_incarnation": (b"pod.%016x" % n,)}
+        cached(*arguments.get(cached.__name__, (b"%d" % n,)))
     assert (cached.cache_info().currsize, cached.cache_info().maxsize) == (most, most)
     cached.cache_clear()
-
-
-@pytest.mark.parametrize("destinations", [5, 32])
-async def test_long_session_entries_are_read_without_being_remembered(destinations: int) -> None:
-    played = Copies(cast(Any, None), RoutingMode.SESSION, Metrics())
-    (copy,) = played.plan(DEMO, session(1, destinations))
-    assert copy.routing_key == f"demo-user{sid(1).decode()}"
-    assert log_entries._cached_entry.cache_info().currsize == 0
-    assert played._plan.cache_info().currsize == (1 if destinations == 5 else 0)

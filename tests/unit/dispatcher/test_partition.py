@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
-from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher import partition as partition_module
-from pushcluster_dispatcher.log_entries import Appended, RawSessions, Refused
+from pushcluster_dispatcher.log_entries import Appended, Refused
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.parse import Message, Rejection
 from pushcluster_dispatcher.partition import PartitionSession, Steps
@@ -25,7 +22,7 @@ from pushcluster_runtime.tasks import cancel
 from tests.support.waiting import eventually
 
 NOW_MS = 1_700_000_000_000
-SESSIONS = (b"a" * 26, SessionEntry(Incarnation("pod", "0" * 16), (Destination("queue", "demo"),)).encode().encode())
+SESSIONS = b"a" * 26 + b" pod.0000000000000000"
 
 
 @dataclass
@@ -74,7 +71,7 @@ class PlayedLog:
     batches: list[list[Message]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     refuses: set[bytes] = field(default_factory=set)
-    sessions: RawSessions = SESSIONS
+    sessions: bytes = SESSIONS
     error: Exception | None = None
 
     part: int = 0
@@ -391,7 +388,7 @@ async def test_a_producer_is_told_of_a_rejection_only_once_the_message_is_put_as
 
 async def test_a_producer_is_told_that_a_message_is_stored_only_once_it_is_on_disk() -> None:
     async with running() as bench:
-        bench.log.sessions = ()
+        bench.log.sessions = b""
         bench.deliver(b"1", reply_to="q", correlation_id="c1")
         bench.deliver(b"2")
         await eventually(lambda: bench.barriers, within_s=2)

@@ -4,15 +4,13 @@ import pytest
 from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
-from pushcluster_contract.sessions import SessionEntry
 from pushcluster_dispatcher.log_entries import Appended
 from pushcluster_dispatcher.parse import Message, RejectClass, Rejection
 from pushcluster_dispatcher.reports import plan_rejection, plan_reports
 from pushcluster_runtime.amqp import Delivery
 
-DEMO, OTHER = Destination("queue", "demo"), Destination("queue", "other")
+DEMO = Destination("queue", "demo")
 ADDRESS = ReplyAddress("q", "c1")
 NOW_MS = 1_000
 WRONG = Rejection(RejectClass.DESTINATION, "no destination")
@@ -22,9 +20,8 @@ def message(reply: ReplyAddress | None = ADDRESS) -> Message:
     return Message("alice", DEMO, b"hi", message_id="m1", reply=reply)
 
 
-def appended(*destinations: Destination, known: bool = False, expires_ms: int = 0) -> Appended:
-    entry = SessionEntry(Incarnation("pod", "0" * 16), destinations)
-    return Appended(b"5-7", known, 0, (b"a" * 26, entry.encode().encode()), expires_ms)
+def appended(sessions: bytes = b"", *, known: bool = False, expires_ms: int = 0) -> Appended:
+    return Appended(b"5-7", known, 0, sessions, expires_ms)
 
 
 def outcomes(message: Message, entry: Appended) -> list[MessageOutcome]:
@@ -33,11 +30,11 @@ def outcomes(message: Message, entry: Appended) -> list[MessageOutcome]:
 
 def test_what_no_session_gets_is_stored() -> None:
     report = OutcomeReport(MessageOutcome.STORED, "alice", "/queue/demo", "5-7", "m1")
-    assert plan_reports([(message(), appended(OTHER))], lambda: NOW_MS) == [(ADDRESS, report)]
+    assert plan_reports([(message(), appended())], lambda: NOW_MS) == [(ADDRESS, report)]
 
 
 def test_what_a_session_gets_is_its_gateways_to_tell() -> None:
-    assert outcomes(message(), appended(OTHER, DEMO)) == []
+    assert outcomes(message(), appended(b"a" * 26 + b" pod.0000000000000000")) == []
 
 
 def test_a_producer_that_does_not_ask_is_told_nothing() -> None:
