@@ -33,6 +33,15 @@ MAX_SESSIONS_PER_USER: Final = 256
 
 MAX_SUBSCRIPTIONS_PER_SESSION: Final = 32
 
+MAX_QUEUES_PER_SESSION: Final = 8
+"""Subscriptions of one session that get queues of their own at the broker (mode Session): a user with all sessions that
+one may have takes 512. The others share their gateway's queue, and get all the same."""
+
+SUBSCRIPTION_QUEUES: Final = 7_000
+"""Queues of subscriptions at the broker, all gateways together, unless the operator says otherwise: 1 GiB bears it."""
+MAX_SUBSCRIPTION_QUEUES: Final = 1_000_000
+"""What it may say at most."""
+
 INGRESS_PARTITIONS: Final = 16
 """Never changes on a live cluster: a user's partition is a hash modulo this number."""
 

@@ -5,11 +5,16 @@ waits for a broker that takes nothing (memory or disk alarm): then copies are le
 the same, and once the broker takes messages again every gateway is told to look at its users' logs. A dispatcher that
 ends before it has told them leaves that to the gateways' walk. Without a connection for copies nothing is left out:
 the partition that has some begins again, and its messages come back.
+
+Mode Session: a subscription may have no queue, because the broker has room for so many alone (the gateway's
+`room.py`). Its copies come back and go to its gateway's queue, and for a while what follows goes there at once, so that
+it costs what mode Gateway costs. That is right whatever the subscription has meanwhile: a gateway's queue reaches all
+of its own.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -34,6 +39,10 @@ CACHED_ROUTES: Final = 4_096
 """Users' addresses and plans that are remembered: at most about four kilobytes both."""
 CACHED_SESSIONS_BYTES: Final = 512
 """Lists of sessions that are longer are planned anew each time, so that the memory above stays bounded."""
+MAX_UNTAKEN_KEYS: Final = 32_768
+"""Routing keys that are remembered because no queue took a copy: at most about 300 bytes each. The oldest go first."""
+UNTAKEN_S: Final = 60.0
+"""So long."""
 TRANSIENT: Final = 1
 """AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
 
@@ -85,6 +94,8 @@ class Copies:
         self._held_bytes = 0
         self._room = asyncio.Event()
         self._left_out = False
+        self._untaken: dict[str, float] = {}
+        """Routing keys that no queue took, and until when they are not tried again."""
         self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
 
     async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
@@ -98,7 +109,7 @@ class Copies:
             plan = self.plan(message.destination, entry.sessions)
             if plan:
                 data = _encode(message, entry)
-                for to in plan:
+                for to in self._reroute(plan) if self._untaken else plan:
                     while self._held_bytes >= MAX_COPY_BYTES_IN_FLIGHT and self._outlet.channel is not None:
                         self._room.clear()
                         await self._room.wait()
@@ -126,6 +137,19 @@ class Copies:
         for parcel in self._in_flight:
             self._end(parcel)
         self._room.set()
+
+    def _reroute(self, plan: tuple[Copy, ...]) -> Iterable[Copy]:
+        """Put gateways' queues into the place of routing keys that no queue takes, each once."""
+        now_s = self._loop.time()
+        return dict.fromkeys(
+            to if to.fallback is None or self._untaken.get(to.routing_key, 0.0) <= now_s else to.fallback for to in plan
+        )
+
+    def _note_untaken(self, routing_key: str) -> None:
+        self._untaken.pop(routing_key, None)
+        self._untaken[routing_key] = self._loop.time() + UNTAKEN_S
+        if len(self._untaken) > MAX_UNTAKEN_KEYS:
+            del self._untaken[next(iter(self._untaken))]
 
     def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         return plan_copies(self._mode, destination, parse_sessions(sessions))
@@ -192,6 +216,7 @@ class Copies:
         if first:
             self._metrics.copies_returned.inc(parcel.count)
         if parcel.to.fallback is not None:
+            self._note_untaken(parcel.to.routing_key)
             parcel.to, parcel.fell_back = parcel.to.fallback, True
             self._publish(parcel)
             return

@@ -33,9 +33,19 @@ class CopyReader:
             give(batch, place, addressed(address))
 
     def for_subscription(self, subscription: ClientSubscription, batch: bytes) -> None:
-        """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key."""
+        """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key.
+
+        What the session has with the same key and without a queue gets it this way or not at all.
+        """
         for address, place in self._parse(batch) or ():
-            self._give(batch, place, (subscription,) if address == subscription.address else ())
+            held = self._hub.addressed(address)
+            if len(held) != 1 or held[0] is not subscription:
+                held = tuple(
+                    each
+                    for each in held
+                    if each is subscription or (each.client is subscription.client and not each.queue)
+                )
+            self._give(batch, place, held)
 
     def _parse(self, batch: bytes) -> list[tuple[bytes, Place]] | None:
         try:

@@ -31,6 +31,7 @@ from pushcluster_gateway.outcomes import Outcomes
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.ports import Rejected
 from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.room import Room
 from pushcluster_gateway.session_queues import SessionQueues
 from pushcluster_gateway.sessions import Sessions, Shells
 from pushcluster_gateway.stomp.requests import Connect
@@ -77,7 +78,7 @@ class Gateway:
         self._tasks = ClientTasks(metrics, outside)
         self._was_connected = False
 
-    def attach(self, *, registry: Registry, broker: Broker, keeper: Keeper, cursors: CursorFlusher) -> None:
+    def attach(self, *, registry: Registry, broker: Broker, keeper: Keeper, cursors: CursorFlusher, room: Room) -> None:
         """Give it its shells."""
         self.registry = registry
         self.broker = broker
@@ -86,7 +87,13 @@ class Gateway:
         self._copies = CopyReader(
             self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(Cause.COPIES_LEFT_OUT)
         )
-        self.queues = SessionQueues(mode=self._mode, broker=broker, copies=self._copies, on_lost=self._on_queue_lost)
+        self.queues = SessionQueues(
+            mode=self._mode,
+            broker=broker,
+            copies=self._copies,
+            room=room,
+            on_lost=self._on_queue_lost,
+        )
         self.sessions = Sessions(
             Shells(registry, keeper, cursors, self.queues),
             hub=self.hub,

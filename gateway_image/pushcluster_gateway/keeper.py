@@ -49,6 +49,8 @@ class Keeper:
         self._walk_round_s = walk_round_s
         self.trouble = "Redis has not answered yet"
         """Why the lease was not renewed the last time that it was not."""
+        self.gateways = 1
+        """How many there were when Redis last answered, with this one."""
         self._lease = Lease()
         self._renewing = asyncio.Lock()
         self._attempted_at = outside.clock()
@@ -93,6 +95,7 @@ class Keeper:
                 self.trouble = str(error)
                 raise
             self._metrics.lease_renewals += 1
+            self.gateways = renewal.gateways
             self._lease, cause = self._lease.renewed(existed=renewal.existed, run_id=renewal.run_id, sent_s=sent_s)
         if cause is not None:
             self.request_resync(cause)

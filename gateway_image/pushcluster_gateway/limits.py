@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pushcluster_contract.limits import (
     LOG_PAGE_ENTRIES,
     LOST_GATEWAY_MS,
+    MAX_QUEUES_PER_SESSION,
     MAX_SUBSCRIPTIONS_PER_SESSION,
     MIN_KEPT_DELIVERED_MS,
     WALK_ROUND_MS,
@@ -47,6 +48,9 @@ class Limits:
 
     max_subscriptions: int = MAX_SUBSCRIPTIONS_PER_SESSION
     """Subscriptions of one session."""
+
+    max_queues: int = MAX_QUEUES_PER_SESSION
+    """Subscriptions of one session with a queue of their own at the broker; the others share the gateway's."""
 
     max_subscription_id_chars: int = 128
     """The client's own `id` of a subscription: it stands in every MESSAGE."""

@@ -30,6 +30,7 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.room import Room
 from pushcluster_gateway.server import WebSocketServer
 from pushcluster_gateway.settings import Settings
 from pushcluster_gateway.websocket import WebSocketConnection
@@ -202,7 +203,11 @@ class Program:
             outside=outside,
             walk_round_s=self._limits.walk_round_s,
         )
-        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=CursorFlusher(registry, metrics))
+        room = Room(
+            self._settings.subscription_queues, lambda: keeper.gateways, max_per_session=self._limits.max_queues
+        )
+        cursors = CursorFlusher(registry, metrics)
+        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=cursors, room=room)
         return gateway
 
     def _build_authenticator(self) -> Authenticator:
@@ -213,12 +218,13 @@ class Program:
         return JwtAuthenticator(auth.algorithm, rules, keys, self._outside.wall_clock)
 
     def _build_admin(self, metrics: Metrics) -> AdminServer:
-        hub, server, keys = self._gateway.hub, self._server, self._keys
+        hub, queues, server, keys = self._gateway.hub, self._gateway.queues, self._server, self._keys
         collectors = CollectorRegistry()
         gauges = Gauges(
             connections=lambda: server.sockets,
             sessions=lambda: len(hub),
             subscriptions=lambda: hub.subscriptions_count,
+            without_queue=lambda: queues.count_without(hub.subscriptions_count),
             keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,
             keys_age_s=lambda: keys.age_s if keys is not None else 0.0,
         )

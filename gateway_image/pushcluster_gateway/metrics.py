@@ -57,6 +57,7 @@ class Gauges:
     connections: Callable[[], int]
     sessions: Callable[[], int]
     subscriptions: Callable[[], int]
+    without_queue: Callable[[], int]
     keys: Callable[[], int]
     keys_age_s: Callable[[], float]
 
@@ -74,6 +75,8 @@ class GatewayCollector(Collector):
         yield _gauge("connections", "Open sockets.", gauges.connections())
         yield _gauge("sessions", "Sessions that are connected.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
+        text = "Subscriptions that share the gateway's queue for want of room at the broker (mode Session)."
+        yield _gauge("subscriptions_without_queue", text, gauges.without_queue())
         yield _gauge("auth_keys", "Keys that tokens are checked with.", gauges.keys())
         yield _gauge("auth_keys_age_seconds", "Since these keys were last read.", gauges.keys_age_s())
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)

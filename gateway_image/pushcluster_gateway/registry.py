@@ -55,6 +55,8 @@ class Renewal:
 
     existed: bool
     run_id: str
+    gateways: int
+    """That hold a lease, or have lost it and were not removed yet; this one is among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +187,15 @@ class Registry:
         return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, TRIMMED_ENTRIES])
 
     async def renew_lease(self) -> Renewal:
-        """Step G1: extend the lease, and learn which Redis answered."""
+        """Step G1: extend the lease, and learn which Redis answered and how many gateways there are."""
         arguments: list[Argument] = [str(self._incarnation), LEASE_MS, self._lost_gateway_ms]
         existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], arguments)
-        with translated():
-            info = await self._client.info("server")
-        return Renewal(existed=bool(existed), run_id=str(info["run_id"]))
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.info("server")
+            pipeline.zcard(self._keys.gateways)
+            with translated():
+                info, gateways = await pipeline.execute()
+        return Renewal(existed=bool(existed), run_id=str(info["run_id"]), gateways=gateways)
 
     async def remove_siblings(self) -> int:
         """Remove the sessions of earlier processes of this pod; return their number."""

@@ -1,4 +1,8 @@
-"""A queue at the broker for each subscription: what mode Session has and the other modes do not (step G3)."""
+"""A queue at the broker for each subscription: what mode Session has and the other modes do not (step G3).
+
+A subscription for which there is no room (`room.py`) has none: the broker returns its copies to the dispatcher, which
+sends them to the gateway's own queue, as it does with whatever no queue takes (step D4).
+"""
 
 import asyncio
 import logging
@@ -10,6 +14,7 @@ from pushcluster_contract.routing import RoutingMode, session_key
 from pushcluster_gateway.broker import Broker
 from pushcluster_gateway.client_subscription import ClientSubscription
 from pushcluster_gateway.copies import CopyReader
+from pushcluster_gateway.room import Room
 from pushcluster_gateway.subscription import Phase
 from pushcluster_runtime.amqp import Delivery
 
@@ -23,17 +28,29 @@ class SessionQueues:
     """Opens and closes them; hands what arrives to the subscription."""
 
     def __init__(
-        self, *, mode: RoutingMode, broker: Broker, copies: CopyReader, on_lost: Callable[[ClientSubscription], None]
+        self,
+        *,
+        mode: RoutingMode,
+        broker: Broker,
+        copies: CopyReader,
+        room: Room,
+        on_lost: Callable[[ClientSubscription], None],
     ) -> None:
         """`on_lost` is told when somebody deleted a subscription's queue."""
         self._mode = mode
         self._broker = broker
         self._copies = copies
+        self._room = room
         self._on_lost = on_lost
 
+    def count_without(self, subscriptions: int) -> int:
+        """Return how many of all subscriptions have no queue although the mode has queues for them."""
+        return max(0, subscriptions - len(self._room)) if self._mode is RoutingMode.SESSION else 0
+
     async def open(self, subscription: ClientSubscription) -> None:
-        """Have copies reach the subscription. Raises Unavailable."""
-        if self._mode is not RoutingMode.SESSION:
+        """Have copies reach the subscription, by a queue of its own if there is room. Raises Unavailable."""
+        if self._mode is not RoutingMode.SESSION or not self._room.take(subscription):
+            subscription.queue = ""
             self._broker.check_connected()
             return
         subscription.queue = await self._broker.open_queue(
@@ -44,11 +61,26 @@ class SessionQueues:
         if subscription.ended:
             await self.close(subscription)
 
-    async def close(self, subscription: ClientSubscription) -> None:
-        """Undo `open`; twice is allowed."""
+    async def close(self, subscription: ClientSubscription) -> bool:
+        """Undo `open`, and return whether there was a queue; twice is allowed."""
+        self._room.give_up(subscription)
         name, subscription.queue = subscription.queue, ""
         if name:
             await self._broker.close_queue(name)
+        return bool(name)
+
+    async def close_surplus(self, subscriptions: Iterable[ClientSubscription]) -> bool:
+        """Close queues of these for which there is no room any more.
+
+        Returns whether any was closed: what was in it has to be read from the log.
+        """
+        surplus = []
+        for subscription in subscriptions:
+            if subscription.queue and self._room.is_overdrawn:
+                self._room.give_up(subscription)
+                surplus.append(subscription)
+        await asyncio.gather(*map(self.close, surplus))
+        return bool(surplus)
 
     async def reopen(self, subscriptions: Iterable[ClientSubscription]) -> None:
         """Open again what went with a connection. Raises Unavailable."""

@@ -107,8 +107,13 @@ class Sessions:
     async def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Undo step G3, for a subscription that has ended."""
         client, destination = subscription.client, subscription.destination
-        await self._queues.close(subscription)
-        if client.ended or _subscribed(client, destination):
+        had_queue = await self._queues.close(subscription)
+        if client.ended:
+            return
+        if had_queue and _shared_its_queue(client, destination):
+            # What was in that queue was for them too.
+            await self._tasks.until_available(partial(self.refresh, client, resync=True))
+        if _subscribed(client, destination):
             return
         with self._writing(client):
             await self._tasks.until_available(
@@ -123,6 +128,8 @@ class Sessions:
         """Write a session back; only additive once it has subscriptions, so that no SUBSCRIBE under way is undone."""
         if client.ended or not client.user:
             return
+        if await self._queues.close_surplus(client.subscriptions.values()):
+            resync = True
         with self._writing(client):
             await self._registry.refresh_member(client.user, client.sid)
             try:
@@ -171,3 +178,8 @@ class Sessions:
 
 def _subscribed(client: Client, destination: Destination) -> list[ClientSubscription]:
     return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]
+
+
+def _shared_its_queue(client: Client, destination: Destination) -> bool:
+    """Whether the session has subscriptions without a queue that got copies by one for this destination."""
+    return any(not s.queue and s.destination.name == destination.name for s in client.subscriptions.values())

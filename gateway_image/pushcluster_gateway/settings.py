@@ -6,7 +6,12 @@ from typing import Self
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import check_cluster
-from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, SESSIONS_PER_USER
+from pushcluster_contract.limits import (
+    MAX_SESSIONS_PER_USER,
+    MAX_SUBSCRIPTION_QUEUES,
+    SESSIONS_PER_USER,
+    SUBSCRIPTION_QUEUES,
+)
 from pushcluster_contract.origins import parse_origin
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway.auth_settings import AuthSettings
@@ -33,6 +38,8 @@ class Settings:
     max_sessions_per_user: int
     handshakes_per_second: int
     """0: no limit."""
+    subscription_queues: int
+    """All gateways together, in mode Session."""
     drain_seconds: int
     resume_window_seconds: int
 
@@ -56,6 +63,9 @@ class Settings:
                 env.MAX_SESSIONS_PER_USER, SESSIONS_PER_USER, low=1, high=MAX_SESSIONS_PER_USER
             ),
             handshakes_per_second=environment.integer(env.HANDSHAKES_PER_SECOND, 0, low=0, high=100_000),
+            subscription_queues=environment.integer(
+                env.SUBSCRIPTION_QUEUES, SUBSCRIPTION_QUEUES, low=0, high=MAX_SUBSCRIPTION_QUEUES
+            ),
             drain_seconds=environment.integer(env.DRAIN_SECONDS, 60, low=0, high=3_600),
             resume_window_seconds=environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=86_400),
         )

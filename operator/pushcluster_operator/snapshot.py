@@ -12,6 +12,7 @@ from pushcluster_operator.conditions import Observed
 from pushcluster_operator.kube import Kube
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, key_of
+from pushcluster_operator.memory_warnings import build_memory_warnings
 from pushcluster_operator.names import Names
 from pushcluster_operator.plan import is_controlled
 from pushcluster_operator.workloads import Workload, observe
@@ -61,7 +62,7 @@ class Snapshot:
             redis=await observe_store(names.redis, Component.REDIS),
             gateway=self._workload("Deployment", names.gateway, spec.gateway.replicas, Component.GATEWAY),
             dispatcher=self._workload("Deployment", names.dispatcher, spec.dispatcher.replicas, Component.DISPATCHER),
-            warnings=build_auth_warnings(spec.gateway),
+            warnings=build_auth_warnings(spec.gateway) + build_memory_warnings(spec),
             paused=cluster.identity.paused,
         )
 

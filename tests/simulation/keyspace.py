@@ -254,6 +254,9 @@ class Keyspace:
     def _command_zrange(self, key: str) -> list[bytes]:
         return list(self.data.get(key, {}))
 
+    def _command_zcard(self, key: str) -> int:
+        return len(self.data.get(key, {}))
+
     def _command_zrem(self, key: str, member: str) -> int:
         return int(self._touch(key, {}).pop(member.encode(), None) is not None)
 

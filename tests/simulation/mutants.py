@@ -17,6 +17,7 @@ from pushcluster_dispatcher.parse import Message
 from pushcluster_dispatcher.partition import PartitionSession
 from pushcluster_gateway.acks import AckWindow
 from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_gateway.copies import CopyReader
 from pushcluster_gateway.cursors import CursorFlusher
 from pushcluster_gateway.gateway import Gateway
 from pushcluster_gateway.keeper import Keeper
@@ -134,6 +135,14 @@ def _miss_holes() -> AbstractContextManager[Any]:
     return patch.object(Subscription, "_is_hole", lambda self, entry: False)
 
 
+def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
+    def for_subscription(self: CopyReader, subscription: ClientSubscription, batch: bytes) -> None:
+        for address, place in self._parse(batch) or ():
+            self._give(batch, place, (subscription,) if address == subscription.address else ())
+
+    return patch.object(CopyReader, "for_subscription", for_subscription)
+
+
 def _write_what_was_written() -> AbstractContextManager[Any]:
     original = Subscription.copy
 
@@ -226,6 +235,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "the cursor moves before the socket write": _move_cursor_before_the_socket,
     "the cursor jumps over what is not acknowledged": _jump_over_unacknowledged,
     "holes are not noticed": _miss_holes,
+    "a queue's copies for others of its session are dropped": _forget_who_shares_a_queue,
     "what was written is written again": _write_what_was_written,
     "gaps are not told": partial(_change_heads, "recovered", lambda told: None if told is None else True),
     "every resume is told a gap": _cry_wolf,

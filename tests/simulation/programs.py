@@ -14,6 +14,7 @@ from unittest.mock import patch
 from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher import amqp as dispatcher_amqp
+from pushcluster_dispatcher import copies as dispatcher_copies
 from pushcluster_dispatcher import main as dispatcher_main
 from pushcluster_dispatcher import redis_link
 from pushcluster_dispatcher import settings as dispatcher_settings
@@ -115,6 +116,7 @@ def installed() -> Iterator[None]:
             (dispatcher_main, "random", _Random),
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
+            (dispatcher_copies, "UNTAKEN_S", 0.5),
             (dispatcher_amqp, "Amqp", amqp_model.Connection),
             (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
             (amqp_outlet, "Amqp", amqp_model.Connection),
@@ -241,6 +243,7 @@ class Gateway(Process):
                     env.REDIS_URL: "redis://simulated",
                     env.ROUTING_MODE: mode.value,
                     env.AUTH_MODE: "Trusted",
+                    env.SUBSCRIPTION_QUEUES: str(world.subscription_queues),
                     env.DRAIN_SECONDS: "1",
                     env.RESUME_WINDOW_SECONDS: str(world.retention.resume_window_ms // 1_000),
                 }

@@ -275,11 +275,6 @@ class Client:
     async def xrange(self, key: str, low: str, high: str, count: int | None = None) -> list[Any]:
         return await self._command("xrange", key, low, high, count)  # type: ignore[no-any-return]
 
-    async def info(self, section: str) -> dict[str, str]:
-        server = self._server
-        run_id = await server.request(self._owner, lambda: server.run_id)
-        return {"run_id": run_id, "redis_version": "8.0.0"}
-
     async def aclose(self) -> None:
         return
 
@@ -287,9 +282,12 @@ class Client:
         return _Pipeline(self)
 
     async def run_commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        keyspace = self._server.keyspace
-        work = partial(lambda: [keyspace.command(*command) for command in commands])
-        return await self._server.request(self._owner, work)  # type: ignore[no-any-return]
+        return await self._server.request(self._owner, partial(lambda: [self._do(*each) for each in commands]))  # type: ignore[no-any-return]
+
+    def _do(self, name: str, *args: Any) -> Any:
+        if name == "info":
+            return {"run_id": self._server.run_id, "redis_version": "8.0.0"}
+        return self._server.keyspace.command(name, *args)
 
     async def _command(self, *command: Any) -> Any:
         return (await self.run_commands([command]))[0]
@@ -313,5 +311,11 @@ class _Pipeline:
     def xrange(self, key: str, low: str, high: str, count: int | None = None) -> None:
         self._commands.append(("xrange", key, low, high, count))
 
-    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+    def info(self, section: str) -> None:
+        self._commands.append(("info",))
+
+    def zcard(self, key: str) -> None:
+        self._commands.append(("zcard", key))
+
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         return await self._client.run_commands(self._commands)

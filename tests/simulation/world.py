@@ -61,6 +61,8 @@ class World(Faults):
             f"alarm of {seed}"
         )  # drawn apart: a seed without one stays the schedule that it was
         self.alarms = self._apart.random() < 0.15
+        # Few queues for two gateways, so that subscriptions of one session, too, part into those with one and without.
+        self.subscription_queues = random.Random(f"room of {seed}").choice((1_000, 1_000, 6, 4, 2, 0))
         self.limits = LIMITS if self.walks else replace(LIMITS, walk_round_s=1e6)
         self._say = say
         self._numbers = 0

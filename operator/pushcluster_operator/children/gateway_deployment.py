@@ -3,7 +3,7 @@
 from typing import Final
 
 from pushcluster_contract import env
-from pushcluster_operator.children import auth_files, connections_secret
+from pushcluster_operator.children import auth_files, connections_secret, rabbitmq_config
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.pod import (
     SERVED_PORT,
@@ -29,6 +29,9 @@ def build(inputs: Inputs) -> Manifest:
         variable(env.MAX_CONNECTIONS, gateway.max_connections),
         variable(env.MAX_SESSIONS_PER_USER, gateway.max_sessions_per_user),
         variable(env.HANDSHAKES_PER_SECOND, gateway.handshakes_per_second),
+        variable(
+            env.SUBSCRIPTION_QUEUES, rabbitmq_config.count_subscription_queues(inputs.cluster.spec.rabbitmq.memory)
+        ),
         variable(env.DRAIN_SECONDS, gateway.drain_seconds),
         variable(env.ALLOWED_ORIGINS, " ".join(gateway.allowed_origins)),
         *build_auth_environment(gateway.auth),

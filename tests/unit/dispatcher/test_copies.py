@@ -306,3 +306,36 @@ async def test_long_session_lists_are_planned_without_being_remembered() -> None
     plan = played.copies.plan(DEMO, entry(*sids).sessions)
     assert [copy.routing_key for copy in plan] == [f"demo-user{sid}" for sid in sids]
     assert played.copies._plan.cache_info().currsize == 0
+
+
+RETURNED_1_AND_2 = {**ALL_CONFIRMED, KEY_1: Outcome.RETURNED, KEY_2: Outcome.RETURNED}
+
+
+async def test_what_no_queue_took_goes_to_the_gateway_at_once_the_next_time_and_once_for_all_its_sessions() -> None:
+    played = bench(RETURNED_1_AND_2)
+    await played.send((message("1"), entry(SID_1, SID_2)))
+    del played.outlet.published[:]
+    await played.send((message("2"), entry(SID_1, SID_2)), (message("3"), entry(SID_1)))
+    assert played.outlet.published == [("", QUEUE, ["2", "3"])]
+    assert (played.count("copies_returned"), played.count("copies_fallback")) == (2, 2)
+
+
+async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "UNTAKEN_S", 0.0)
+    played = bench({**ALL_CONFIRMED, KEY_1: Outcome.RETURNED})
+    await played.send((message("1"), entry(SID_1)))
+    played.outlet.outcomes[KEY_1] = Outcome.CONFIRMED
+    del played.outlet.published[:]
+    await played.send((message("2"), entry(SID_1)))
+    assert played.outlet.published == [("amq.topic", KEY_1, ["2"])]
+
+
+async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "MAX_UNTAKEN_KEYS", 1)
+    played = bench(RETURNED_1_AND_2)
+    await played.send((message("1"), entry(SID_1)))
+    await played.send((message("2"), entry(SID_2)))
+    del played.outlet.published[:]
+    await played.send((message("3"), entry(SID_2)))
+    await played.send((message("4"), entry(SID_1)))
+    assert played.outlet.published == [("", QUEUE, ["3"]), ("amq.topic", KEY_1, ["4"]), ("", QUEUE, ["4"])]

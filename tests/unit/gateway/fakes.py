@@ -36,6 +36,7 @@ class FakeSubscription:
         self.client = client
         self.destination = destination
         self.address = Address.of(client.user, destination).data
+        self.queue = ""
         self.ended = False
         self.marked = False
         self.moves: list[tuple[StreamId, StreamId]] = []
@@ -83,4 +84,4 @@ class FakeRegistry:
         if self.away:
             raise Unavailable("away")
         self.renewed += 1
-        return self.renewals.pop(0) if self.renewals else Renewal(existed=True, run_id="r")
+        return self.renewals.pop(0) if self.renewals else Renewal(existed=True, run_id="r", gateways=2)

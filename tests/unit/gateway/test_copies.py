@@ -62,6 +62,20 @@ def test_a_subscriptions_own_queue_gives_only_to_that_subscription() -> None:
     assert bench.metrics.copies_dropped == 1
 
 
+def test_a_sessions_queue_gives_also_to_what_the_session_has_without_one_and_not_to_other_sessions() -> None:
+    bench = Bench()
+    with_queue = bench.alice.subscriptions["0"]
+    with_queue.queue = "its own"
+    bench.hub.add_subscription(as_subscription(bench.alice.subscribe("topic", TOPIC)))
+    bench.hub.add_subscription(as_subscription(bench.alice.subscribe("again")))
+    other = bench.alice.subscribe("with its own")
+    other.queue = "another"
+    bench.hub.add_subscription(as_subscription(other))
+    batch = encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)])
+    bench.reader.for_subscription(as_subscription(with_queue), batch)
+    assert bench.got() == [["1", "1", "2"], [], []]
+
+
 def test_everything_of_a_copy_arrives() -> None:
     bench = Bench()
     data = encode_copy(Address.of("bob", DEMO), b"5-2", b"body", b"text/plain", b"m", b'{"x-a":"1"}', 9)

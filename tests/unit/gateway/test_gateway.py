@@ -24,6 +24,7 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.outbox import Outbox
 from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.registry import Registry, TooManySessions
+from pushcluster_gateway.room import Room
 from pushcluster_gateway.subscription import LogState
 from pushcluster_runtime.amqp import Delivery
 from tests.support.waiting import eventually
@@ -124,6 +125,7 @@ def build_client(world: World) -> tuple[Gateway, Client]:
         broker=cast(Broker, world),
         keeper=cast(Keeper, world),
         cursors=CursorFlusher(registry, metrics),
+        room=Room(10, lambda: 1, max_per_session=8),
     )
     return gateway, Client(gateway, cast(Any, FakeSocket()), None, "")
 

@@ -86,7 +86,7 @@ class TestKeeper:
         for sid in ("a", "broken", "b"):
             hub.add(as_client(FakeClient("alice", sid)))
         await keeper.ensure_lease()
-        registry.renewals = [Renewal(existed=False, run_id="r")]
+        registry.renewals = [Renewal(existed=False, run_id="r", gateways=2)]
         walk = asyncio.create_task(keeper.run_walk())
         await keeper.renew()
         await eventually(lambda: refreshed == ["a", "b"], within_s=2)

@@ -20,6 +20,7 @@ JUDGED_BY = {
     "max_head_bytes": "test_a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not",
     "max_headers": "test_before_connect",
     "max_subscriptions": "test_after_connect",
+    "max_queues": "test_one_session_has_a_bounded_number_of_queues",
     "max_subscription_id_chars": "test_after_connect",
     "max_transactions": "test_one_transaction_too_many_is_refused",
     "max_transaction_frames": "test_one_frame_too_many_in_transactions_is_refused",

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from pushcluster_contract import env
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 from pushcluster_operator import quantities
+from pushcluster_operator.children.rabbitmq_config import BASE_BYTES, QUEUE_BYTES
 from pushcluster_operator.children.redis_statefulset import memory_limit
 from pushcluster_operator.credentials import hash_password
 from pushcluster_operator.manifest import decode_data
 from tests.unit.operator.objects import (
     children,
     container,
+    environment,
 )
 
 ALL = children()
@@ -71,6 +74,7 @@ def test_the_broker_knows_its_memory_limit() -> None:
     limit = quantities.to_bytes(container(ALL["StatefulSet/demo-rabbitmq"])["resources"]["limits"]["memory"])
     assert int(conf["total_memory_available_override_value"]) == limit
     assert int(conf["vm_memory_high_watermark.absolute"]) == limit * 6 // 10
+    assert conf["management_agent.disable_metrics_collector"] == "true", "it takes as much memory as queues do"
     assert int(conf["max_message_size"]) == BROKER_MAX_MESSAGE_BYTES
     assert int(conf["raft.wal_max_size_bytes"]) * 4 < limit
 
@@ -82,3 +86,19 @@ def test_volumes_follow_the_deletion_policy(name: str, policy: str) -> None:
     assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == policy
     # Else a pod that never became ready would block the update that mends it.
     assert spec["podManagementPolicy"] == "Parallel"
+
+
+@pytest.mark.parametrize(
+    ("memory", "queues"), [("256Mi", 0), ("512Mi", 2_355), ("1Gi", 7_270), ("4Gi", 36_761), ("1000Gi", 1_000_000)]
+)
+def test_queues_of_subscriptions_have_room_below_the_watermark_even_twice(memory: str, queues: int) -> None:
+    made = children({"rabbitmq": {"managed": {"memory": memory}}})
+    assert int(environment(made["Deployment/demo-gateway"])[env.SUBSCRIPTION_QUEUES]) == queues
+    conf = dict(line.split(" = ") for line in made["ConfigMap/demo-rabbitmq"]["data"]["rabbitmq.conf"].splitlines())
+    assert not queues or 2 * queues * QUEUE_BYTES + BASE_BYTES <= int(conf["vm_memory_high_watermark.absolute"])
+
+
+def test_scaling_gateways_restarts_none() -> None:
+    """What they share is the cluster's: each takes its part by how many it finds."""
+    pods = [children({"gateway": {"replicas": n}})["Deployment/demo-gateway"]["spec"]["template"] for n in (2, 50)]
+    assert pods[0] == pods[1]

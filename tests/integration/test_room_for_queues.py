@@ -1,0 +1,156 @@
+"""The broker has room for so many queues of subscriptions: who finds none gets everything all the same."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import pytest
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.routing import SUBSCRIPTION_QUEUE_PREFIX
+from pushcluster_gateway.limits import Limits
+from tests.support.amqp_admin import AmqpAdmin
+from tests.support.dispatchers import Producer, RunningDispatcher
+from tests.support.gateways import Backend, RunningGateway, running_gateway, token
+from tests.support.planes import Plane
+from tests.support.stomp_client import StompClient, connected
+from tests.support.waiting import eventually
+
+COUNT: Final = 40
+QUEUE, TOPIC = Destination("queue", "demo"), Destination("topic", "demo")
+USERS: Final = ("alice", "bob", "carol")
+WITHIN_S: Final = 20.0
+
+
+@asynccontextmanager
+async def ready_gateway(
+    plane: Plane, *, queues: int = 1_000, limits: Limits | None = None
+) -> AsyncIterator[RunningGateway]:
+    """A gateway in mode Session, of a cluster with room for so many queues."""
+    async with running_gateway(plane, limits=limits, SUBSCRIPTION_QUEUES=str(queues)) as gateway:
+        await eventually(gateway.is_ready, WITHIN_S)
+        yield gateway
+
+
+@asynccontextmanager
+async def subscribed(url: str, users: Iterable[str]) -> AsyncIterator[dict[str, StompClient]]:
+    """Users who come one after the other, with a subscription each."""
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for user in users:
+            clients[user] = await stack.enter_async_context(connected(url, token=token(user)))
+            await clients[user].subscribe("/user/queue/demo")
+        yield clients
+
+
+async def count_queues(admin: AmqpAdmin, plane: Plane) -> int:
+    """Return how many queues of subscriptions the broker has."""
+    return sum(name.startswith(SUBSCRIPTION_QUEUE_PREFIX) for name in await admin.queues(plane.vhost))
+
+
+async def has_queues(admin: AmqpAdmin, plane: Plane, count: int) -> None:
+    async def has() -> bool:
+        assert await count_queues(admin, plane) == count
+        return True
+
+    await eventually(has, WITHIN_S)
+
+
+async def push_to_all(producing: Producer, users: Iterable[str], name: str) -> list[str]:
+    """Publish numbered messages to each user in turns; return what each is to get."""
+    bodies = [f"{name}{n}" for n in range(COUNT)]
+    for body in bodies:
+        for user in users:
+            producing.send(user, body)
+    await producing.confirmed()
+    return bodies
+
+
+async def got(client: StompClient, count: int) -> list[str]:
+    return [message.text for message in await client.next_messages(count, WITHIN_S)]
+
+
+async def test_one_subscription_more_than_the_broker_has_room_for_gets_everything_in_order(
+    plane: Plane, amqp_admin: AmqpAdmin, dispatcher: RunningDispatcher, producing: Producer
+) -> None:
+    async with ready_gateway(plane, queues=2) as gateway, subscribed(gateway.url, USERS) as clients:
+        assert await count_queues(amqp_admin, plane) == 2
+        assert await gateway.metric("subscriptions_without_queue") == 1
+        bodies = await push_to_all(producing, USERS, "m")
+        assert {user: await got(client, COUNT) for user, client in clients.items()} == dict.fromkeys(USERS, bodies)
+        # A place that becomes free is for the next one.
+        await clients["alice"].disconnect()
+        await has_queues(amqp_admin, plane, 1)
+        async with subscribed(gateway.url, ["dave"]):
+            assert await count_queues(amqp_admin, plane) == 2
+            assert await gateway.metric("subscriptions_without_queue") == 1
+
+
+async def test_what_no_queue_took_once_goes_to_the_gateway_without_a_detour(
+    plane: Plane, dispatcher: RunningDispatcher, producing: Producer
+) -> None:
+    async with (
+        ready_gateway(plane, queues=0) as gateway,
+        subscribed(gateway.url, ["alice"]) as clients,
+    ):
+        await producing.send("alice", "first")
+        assert await got(clients["alice"], 1) == ["first"]
+        bodies = await push_to_all(producing, ["alice"], "m")
+        assert await got(clients["alice"], COUNT) == bodies
+        assert await dispatcher.metric("copies_returned_total") == 1
+        assert await gateway.metric("holes_total") == 0
+
+
+async def test_one_session_has_a_bounded_number_of_queues(plane: Plane, amqp_admin: AmqpAdmin, back: Backend) -> None:
+    limits = Limits(max_queues=3)
+    async with ready_gateway(plane, limits=limits) as gateway, connected(gateway.url, token=token("alice")) as alice:
+        for n in range(limits.max_queues + 1):
+            await alice.subscribe(f"/user/queue/d{n}", id=str(n))
+        assert await count_queues(amqp_admin, plane) == limits.max_queues
+        for n in range(limits.max_queues + 1):
+            await back.push("alice", f"for {n}", destination=Destination("queue", f"d{n}"))
+            assert await got(alice, 1) == [f"for {n}"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(QUEUE, TOPIC), (TOPIC, QUEUE)], ids=str)
+async def test_a_subscription_without_a_queue_gets_its_copies_by_its_sessions_queue_of_the_same_name(
+    plane: Plane, back: Backend, first: Destination, second: Destination
+) -> None:
+    """Both have one routing key: what the queue of one takes is not returned for the other."""
+    async with (
+        ready_gateway(plane, queues=1) as gateway,
+        connected(gateway.url, token=token("alice")) as alice,
+    ):
+        await alice.subscribe(first.as_subscribed(), id="with")
+        await alice.subscribe(second.as_subscribed(), id="without")
+        await back.push("alice", "by the other's queue", destination=second)
+        assert await got(alice, 1) == ["by the other's queue"]
+        await alice.unsubscribe("with")
+        await back.push("alice", "by the gateway's", destination=second)
+        assert await got(alice, 1) == ["by the gateway's"]
+        assert await gateway.metric("holes_total") == 0
+
+
+async def test_gateways_that_come_get_their_share_of_the_room(
+    plane: Plane, amqp_admin: AmqpAdmin, dispatcher: RunningDispatcher, producing: Producer
+) -> None:
+    """Which restarts nobody: the gateway that was alone gives queues up, and its subscriptions go on."""
+    limits = Limits(walk_round_s=1.0)
+
+    async def alone(gateway: RunningGateway) -> bool:
+        assert await gateway.metric("subscriptions_without_queue") == 1
+        return True
+
+    async with (
+        ready_gateway(plane, limits=limits, queues=2) as gateway,
+        subscribed(gateway.url, ("alice", "bob")) as clients,
+    ):
+        await has_queues(amqp_admin, plane, 2)
+        async with ready_gateway(plane, queues=2) as other:
+            bodies = await push_to_all(producing, clients, "m")
+            await eventually(lambda: alone(gateway), WITHIN_S)
+            bodies += await push_to_all(producing, clients, "n")
+            async with subscribed(other.url, ("carol", "dave")):
+                await has_queues(amqp_admin, plane, 2)
+                assert await other.metric("subscriptions_without_queue") == 1
+            assert [await got(client, 2 * COUNT) for client in clients.values()] == [bodies, bodies]
