@@ -46,6 +46,7 @@ class Client:
         "subscriptions",
         "user",
         "waits_for_room",
+        "written",
     )
 
     def __init__(self, services: Services, socket: Socket, subprotocol: Version | None, token: str) -> None:
@@ -62,6 +63,8 @@ class Client:
         """Whether the socket is gone: the session leaves the registry."""
         self.calls = 0
         """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
+        self.written = False
+        """Whether such a call was made: without one there is nothing to remove, and nothing that waits for Redis."""
         self._token = token
         self._calls_in_flight = 0
         self._leaving: Disconnect | None = None

@@ -135,7 +135,7 @@ class Gateway:
             self.cursors.collect(subscription)
         self.hub.remove(client)
         _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
-        if not client.calls:
+        if client.written and not client.calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
     def subscribe(self, subscription: ClientSubscription) -> None:
@@ -209,6 +209,7 @@ class Gateway:
         """Flush the cursors, and take everything that is left out of the registry, the lease last."""
         try:
             await self.cursors.flush()
+            await self.keeper.close()  # no renewal comes after the lease is gone
             await self.registry.end()
         except Unavailable as error:
             _log.warning("the registry was left as it is: the operator removes it", extra={"cause": str(error)})

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import LEASE_RENEW_MS
+from pushcluster_gateway.batching import Batcher
 from pushcluster_gateway.client import Client
 from pushcluster_gateway.hub import Hub
 from pushcluster_gateway.lease import Cause, Lease
@@ -53,6 +55,7 @@ class Keeper:
         """How many there were when Redis last answered, with this one."""
         self._lease = Lease()
         self._renewing = asyncio.Lock()
+        self._wanted = Batcher[None](self._renew_for, max_batch=sys.maxsize)  # bounded by the pod's connections
         self._attempted_at = outside.clock()
         self._resync_wanted = asyncio.Event()
         self._round: deque[str] = deque()
@@ -79,14 +82,22 @@ class Keeper:
         A process that was frozen for a while may have been removed meanwhile: without a lease nobody would ever look
         at what it writes now.
         """
-        if not self.lease_held:
-            await self.renew(unless_held=True)
+        if not self._lease.certain(self._clock()):
+            await self._wanted.run(None)
 
-    async def renew(self, *, unless_held: bool = False) -> None:
+    async def close(self) -> None:
+        """Return when no renewal is under way any more but that of `run_renewals`; who waits for one is given up."""
+        await self._wanted.close()
+
+    async def _renew_for(self, waiting: Sequence[None]) -> Sequence[None]:
+        """Renew once for all that wait: each for itself, they would wait in line for a Redis that does not answer."""
+        if not self._lease.certain(self._clock()):
+            await self.renew()
+        return waiting
+
+    async def renew(self) -> None:
         """Renew the lease once; raises Unavailable."""
         async with self._renewing:
-            if unless_held and self.lease_held:
-                return
             self._attempted_at = sent_s = self._clock()
             try:
                 renewal = await self._registry.renew_lease()

@@ -38,6 +38,10 @@ class Lease:
         """Whether the lease is certainly still there, unless somebody removed it."""
         return self.renewed_s is not None and (now_s - self.renewed_s) * 1_000 < LEASE_MS
 
+    def certain(self, now_s: float) -> bool:
+        """Whether it is held and Redis has answered the last renewal: a session can be registered under it."""
+        return self.held(now_s) and not self.uncertain
+
     def steady_for_s(self, now_s: float) -> float:
         """Return for how long the same Redis has answered well enough for anybody to keep a lease."""
         return now_s - self.steady_since_s if self.held(now_s) else 0.0

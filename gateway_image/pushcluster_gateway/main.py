@@ -111,6 +111,7 @@ class Program:
         finally:
             await self._server.close()
             await self._gateway.settle(within_s=0)
+            await self._gateway.keeper.close()
             await self._gateway.registry.close()
             await self._admin.close()
             await self._redis.aclose()

@@ -67,8 +67,12 @@ class Sessions:
 
     async def register(self, client: Client) -> None:
         """Step G2."""
+        await self._keeper.ensure_lease()
+        if not client.ended:  # a session that has left is not to come back
+            await self._register(client)
+
+    async def _register(self, client: Client) -> None:
         with self._writing(client):
-            await self._keeper.ensure_lease()
             try:
                 await self._registry.register(client.user, client.sid)
             except TooManySessions:
@@ -167,6 +171,7 @@ class Sessions:
     @contextmanager
     def _writing(self, client: Client) -> Iterator[None]:
         """Around calls that may write the session's entry: it leaves the registry only after the last of them."""
+        client.written = True
         client.calls += 1
         try:
             yield

@@ -132,6 +132,23 @@ async def test_a_gateway_that_was_removed_by_mistake_comes_back_and_loses_nothin
         assert back.outcomes[-1].name == "CONFIRMED"
 
 
+async def test_connects_that_are_refused_while_redis_is_away_leave_nothing_behind(
+    services: Services, gateway: RunningGateway
+) -> None:
+    async with down(services.redis):
+
+        async def no_lease_is_held() -> bool:
+            return "no lease" in (await gateway.admin("/readyz"))[1]
+
+        await eventually(no_lease_is_held, within_s=HEALED_WITHIN_S)
+        before = len(asyncio.all_tasks())
+        for n in range(20):
+            with pytest.raises(StompError, match="try again"):
+                await StompClient.connect(gateway.url, token=token(f"user-{n}"))
+        await eventually(lambda: len(asyncio.all_tasks()) <= before + 2, within_s=5)
+    await eventually(gateway.is_ready, within_s=60)
+
+
 async def test_after_redis_was_killed_and_restarted_everything_is_written_back(
     services: Services, gateway: RunningGateway, back: Backend
 ) -> None:
@@ -247,7 +264,8 @@ async def test_the_walk_repairs_a_lost_copy_when_nothing_else_happens(plane: Any
 
 
 async def test_at_start_earlier_processes_of_the_same_pod_are_removed(plane: Any, back: Backend) -> None:
-    stale, other = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16)
+    stale, other, strange = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16), "no incarnation"
+    await back.redis.zadd(back.keys.gateways, {strange: 0})  # by somebody's hand
     for incarnation, user in ((stale, "alice"), (other, "bob")):
         sid = "s" * 26
         await back.redis.zadd(back.keys.gateways, {str(incarnation): 1})
@@ -260,7 +278,7 @@ async def test_at_start_earlier_processes_of_the_same_pod_are_removed(plane: Any
 
         await eventually(only_the_stale_one_is_gone, within_s=10)
         assert list(await back.sessions("bob")) == ["s" * 26]
-        assert sorted(await back.leases()) == sorted([str(other), str(gateway.incarnation)])
+        assert sorted(await back.leases()) == sorted([strange, str(other), str(gateway.incarnation)])
 
 
 async def test_one_session_too_many_of_a_user_is_refused(gateway: RunningGateway, back: Backend) -> None:

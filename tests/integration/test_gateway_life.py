@@ -197,6 +197,7 @@ class TestProcess:
         urls = {"AMQP_URL": f"amqp://u:p@127.0.0.1:{port}/v", "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
         async with gateway_process(environment_of(plane, **urls)) as running:
             await eventually(lambda: running.has_logged("Redis is not available"), within_s=15)
+            await eventually(lambda: running.has_logged("listening"), within_s=15)
             client = await StompClient.open(running.url)
             await client.send("CONNECT", {"accept-version": "1.2", "Authorization": f"Bearer {token('alice')}"})
             assert "Redis" in (await client.expect_error()).text

@@ -56,6 +56,7 @@ class Socket:
         if self.open and not self._last_words:
             self.cause_name = close.name
             self._last_words = True
+            self.handler.closing()
             self._world.loop.call_soon(self._flush)
 
     def hold_input(self) -> None:
@@ -104,7 +105,6 @@ class Socket:
         self._transport += self.outbox.take()
         self._pump()
         if self._last_words and not self._transport:
-            self.handler.closing()
             self.abort()
         elif self.outbox.room_bytes and not self._last_words:
             self.handler.room_freed()

@@ -65,6 +65,8 @@ class FakeRegistry:
         self.round_trips: list[int] = []
         """Cursors in each."""
         self.renewals: list[Renewal] = []
+        self.asked = 0
+        """Renewals that were tried."""
         self.renewed = 0
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
@@ -80,6 +82,7 @@ class FakeRegistry:
         await self.advance_cursors([move])
 
     async def renew_lease(self) -> Renewal:
+        self.asked += 1
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("away")

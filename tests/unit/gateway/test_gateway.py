@@ -9,6 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import ZERO_ID
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import closes
@@ -66,6 +67,8 @@ class World:
     lost: int = 0
     """Sessions of the user at lost gateways."""
     steady_s: float = 3_600
+    away: bool = False
+    """Whether no lease can be had."""
 
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -85,7 +88,11 @@ class World:
 
     async def advance_cursor(self, _: object) -> None: ...
 
-    async def ensure_lease(self) -> None: ...
+    async def ensure_lease(self) -> None:
+        if self.held_at == "lease":
+            await self.release.wait()
+        if self.away:
+            raise Unavailable("Redis: connection refused")
 
     async def register(self, *_: str) -> None:
         await self._ask("register")
@@ -229,3 +236,17 @@ async def test_a_client_that_leaves_while_it_waits_for_a_place_is_not_registered
     client.lost()
     await gateway.settle(within_s=2)
     assert world.asked == ["register", "remove alice", "leave"]
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_session_that_never_was_in_the_registry_has_nothing_to_leave(away: bool) -> None:
+    """What waited for Redis to remove it would be one task for each CONNECT that is refused meanwhile."""
+    world = World("lease", away=away)
+    gateway, client, socket = await connect(world)
+    if away:
+        world.release.set()
+        await eventually(lambda: socket.closed is not None, within_s=2)
+    client.lost()
+    world.release.set()
+    await gateway.settle(within_s=2)
+    assert world.asked == []

@@ -61,6 +61,28 @@ class TestKeeper:
         await asyncio.gather(*(keeper.ensure_lease() for _ in range(20)))
         assert registry.renewed == 1
 
+    async def test_many_sessions_are_refused_by_one_renewal_that_fails(self) -> None:
+        """In line behind one another they would wait for as many replies that do not come."""
+        keeper, registry, _, _ = self.keeper()
+        registry.away = True
+        results = await asyncio.gather(*(keeper.ensure_lease() for _ in range(20)), return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * 20
+        assert registry.asked == 1
+
+    async def test_after_a_renewal_without_an_answer_no_session_is_registered_before_there_is_one(self) -> None:
+        keeper, registry, _, _ = self.keeper()
+        await keeper.ensure_lease()
+        registry.away = True
+        with pytest.raises(Unavailable):
+            await keeper.renew()
+        assert keeper.lease_held
+        with pytest.raises(Unavailable):
+            await keeper.ensure_lease()
+        registry.away = False
+        await keeper.ensure_lease()
+        registry.away = True
+        await keeper.ensure_lease()
+
     async def test_a_process_that_does_not_even_try_to_renew_is_stuck(self) -> None:
         keeper, registry, _, now = self.keeper()
         registry.away = True
