@@ -68,3 +68,11 @@ def parse_member(member: str) -> tuple[str, str]:
     if not separator:
         raise InvalidInput(f"{member[:100]!r} is not '<user> <sid>'")
     return decode_user(encoded), check_session_id(sid)
+
+
+def parse_lease(member: bytes) -> Incarnation | None:
+    """Return whose lease a member of `gateways` is; None for what nobody of ours wrote: no session hangs on it."""
+    try:
+        return Incarnation.parse(member.decode())
+    except (InvalidInput, UnicodeDecodeError):
+        return None

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import PushClusterError, Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
-from pushcluster_contract.keys import Keys, encode_member
+from pushcluster_contract.keys import Keys, encode_member, parse_lease
 from pushcluster_contract.limits import (
     LEASE_MS,
     META_EXTRA_TTL_MS,
@@ -202,8 +202,7 @@ class Registry:
         with translated():
             members: list[bytes] = cast(Any, await self._client.zrange(self._keys.gateways, 0, -1))
         removed = 0
-        for member in members:
-            incarnation = Incarnation.parse(member.decode())
+        for incarnation in filter(None, map(parse_lease, members)):
             if incarnation.pod_uid == self._incarnation.pod_uid and incarnation != self._incarnation:
                 removed += await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
         return removed

@@ -5,9 +5,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.keys import Keys
+from pushcluster_contract.keys import Keys, parse_lease
 from pushcluster_operator.redis_memory import RedisMemory
 from pushcluster_operator.sessions import Lease
 from pushcluster_runtime.removal import remove_incarnation
@@ -53,16 +53,12 @@ class Registry:
                     members, (seconds, microseconds), persistence, memory = await pipeline.execute()
         except RedisError as error:
             raise Unavailable(f"Redis refuses to show its leases: {error}") from error
-        leases = []
-        for member, expires_ms in members:
-            try:
-                leases.append(Lease(Incarnation.parse(member.decode()), int(expires_ms)))
-            except (InvalidInput, UnicodeDecodeError):
-                continue  # nobody of ours wrote it, so nobody's session hangs on it
+        holders = ((parse_lease(member), int(expires_ms)) for member, expires_ms in members)
+        leases = tuple(Lease(holder, expires_ms) for holder, expires_ms in holders if holder is not None)
         append_only = bool(persistence["aof_enabled"])
         used = int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
         now_ms = seconds * 1_000 + microseconds // 1_000
-        return Reading(tuple(leases), now_ms, append_only, RedisMemory(used, int(memory["maxmemory"])))
+        return Reading(leases, now_ms, append_only, RedisMemory(used, int(memory["maxmemory"])))
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
         """Return how many sessions these processes hold together."""

@@ -5,7 +5,7 @@ import pytest
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.keys import Keys, encode_member, parse_member
+from pushcluster_contract.keys import Keys, encode_member, parse_lease, parse_member
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.sessions import SessionEntry
 
@@ -43,6 +43,12 @@ def test_a_member_survives_its_text() -> None:
 def test_what_is_no_member_is_refused(member: str) -> None:
     with pytest.raises(InvalidInput):
         parse_member(member)
+
+
+@pytest.mark.parametrize("member", [b"", b"no incarnation", b"uid-1.0123456789abcdeg", b"\xff.0123456789abcdef"])
+def test_a_member_of_gateways_that_nobody_of_ours_wrote_is_nobodys_lease(member: bytes) -> None:
+    assert parse_lease(member) is None
+    assert parse_lease(str(INCARNATION).encode()) == INCARNATION
 
 
 def test_a_session_entry_survives_its_text() -> None:
