@@ -17,6 +17,7 @@ class Script(StrEnum):
     FORGET = "forget"
     ADD_MEMBERS = "add_members"
     EXPIRE_LEASES = "expire_leases"
+    BARRIER = "barrier"
 
     def source(self) -> str:
         """Return the script's text."""

@@ -1,8 +1,8 @@
-"""The durability barrier (step D5): one SET and one WAITAOF answer for all partitions that wait.
+"""The durability barrier (step D5): one write and one WAITAOF answer for all partitions that wait.
 
 WAITAOF returns when Redis has fsynced everything up to the caller's own last write, so also every APPEND that was
-answered before that SET was sent. Requests that arrive while a barrier is under way wait for the next one: theirs may
-have been answered after its SET.
+answered before that write was sent. Requests that arrive while a barrier is under way wait for the next one: theirs may
+have been answered after its write.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.ports import Link, Sleep
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis_wire import Reply, pack
@@ -45,7 +46,9 @@ class Barrier:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._link = link
-        self._commands = (pack("SET", keys.barrier, "1"), pack("WAITAOF", 1, 0, WAIT_MS))
+        # EVAL, for which Redis need not know the script: after a SCRIPT FLUSH no barrier would ever pass.
+        write = pack("EVAL", Script.BARRIER.source(), 1, keys.barrier)
+        self._commands = (write, pack("WAITAOF", 1, 0, WAIT_MS))
         self._backoff = backoff
         self._on_barrier = on_barrier
         self._sleep = sleep
@@ -69,7 +72,7 @@ class Barrier:
         while True:
             await self._requested.wait()
             wire = await self._link.wire()
-            # From here to the write nothing is awaited: all that is asked for now was answered before the SET.
+            # From here to the write nothing is awaited: all that is asked for now was answered before the write.
             requests, self._requests = self._requests, []
             self._requested.clear()
             requests = [request for request in requests if not request.done.done()]

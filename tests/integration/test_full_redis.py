@@ -12,10 +12,14 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId, session_id
 from pushcluster_contract.keys import encode_member
 from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.registry import CursorMove, Registry
 from pushcluster_operator.registry import Registry as OperatorsRegistry
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis_wire import RedisWire
 from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_runtime.tasks import cancel
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher
 from tests.support.gateways import Backend, running_gateway, token
 from tests.support.planes import Plane
@@ -152,3 +156,21 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
     await registry.close()
     await client.aclose()
     await operator.close()
+
+
+async def test_what_is_in_the_logs_is_acknowledged_while_redis_takes_no_message(plane: Plane, back: Backend) -> None:
+    """It would come again when the dispatcher or Redis restarts, and be appended once more."""
+    wire = await RedisWire.connect(plane.redis_url, name="test")
+
+    class Link:
+        async def wire(self) -> RedisWire:
+            return wire
+
+    barrier = Barrier(Link(), back.keys, backoff=Backoff(lambda: 1.0), on_barrier=lambda _: None)
+    running = asyncio.create_task(barrier.run())
+    async with room_left(back, -100_000), asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="maxmemory"):
+            await back.push("alice", "one")
+        await barrier.request(wire.run_id)
+    await cancel(running)
+    wire.close()

@@ -109,6 +109,9 @@ class Caller:
         incarnation = Incarnation.parse(self._rng.choice(self._incarnations))
         return [self._keys.gateway(incarnation)], [encode_member("u", sid) for sid in self._rng.sample(self._sids, 2)]
 
+    def _barrier(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.barrier], []
+
     def _expire_leases(self) -> tuple[list[str], list[Any]]:
         return [self._keys.gateways], self._rng.sample(self._incarnations, self._rng.choice((1, 2)))
 

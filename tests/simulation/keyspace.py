@@ -236,12 +236,12 @@ class Keyspace:
         leases.update((member.encode(), 0) for member in args if member.encode() in leases)
         return 0
 
-    # Plain commands
+    def _barrier(self, keys: Sequence[str], args: Sequence[Any], now: int) -> bytes:
+        self._touch(keys[0], None)
+        self.data[keys[0]] = b"1"
+        return b"OK"
 
-    def _command_set(self, key: str, value: Any) -> str:
-        self._touch(key, None)
-        self.data[key] = value
-        return "OK"
+    # Plain commands
 
     def _command_srem(self, key: str, *members: str | bytes) -> int:
         held: dict[bytes, None] = self._touch(key, {})

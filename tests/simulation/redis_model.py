@@ -227,8 +227,8 @@ class Wire:
             elif name == b"WAITAOF":
                 synced = True
                 replies.append([1, 0])
-            elif name == b"SET":
-                replies.append(keyspace.command("set", args[0].decode(), args[1]))
+            elif name == b"EVAL":
+                replies.append(keyspace.run(Script.BARRIER, [args[2].decode()], [], now))
             elif self._world.redis_is_full():
                 refused = True
                 replies.append(Unavailable("OOM command not allowed"))
