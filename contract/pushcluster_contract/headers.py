@@ -9,6 +9,9 @@ from pushcluster_contract.limits import MAX_FORWARDED_HEADER_BYTES, MAX_FORWARDE
 DESTINATION: Final = "destination"
 """On a published message: `/queue/<name>` or `/topic/<name>`."""
 
+FURTHER_ROUTING_KEYS: Final = "CC"
+"""RabbitMQ's sender-selected distribution; its other header, `BCC`, is gone when the message arrives."""
+
 REJECT_REASON: Final = "pushcluster-reject-reason"
 """On a message in `push.rejected`: why, in words."""
 REJECT_USER: Final = "pushcluster-user"

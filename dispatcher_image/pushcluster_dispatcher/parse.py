@@ -10,7 +10,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import DESTINATION, select_forwarded
+from pushcluster_contract.headers import DESTINATION, FURTHER_ROUTING_KEYS, select_forwarded
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_USER_BYTES
 from pushcluster_contract.outcomes import ReplyAddress, check_reply_queue
@@ -47,6 +47,7 @@ class RejectClass(StrEnum):
     MESSAGE_ID = "message_id"
     CONTENT_TYPE = "content_type"
     EXPIRATION = "expiration"
+    PRIORITY = "priority"
     REPLY_TO = "reply_to"
     SCRIPT = "script"
     """Redis refused this one message for good."""
@@ -102,6 +103,8 @@ def _parse_any(delivery: Delivery) -> Message | Rejection:
         content_type = _parse_content_type(properties)
         kind = RejectClass.EXPIRATION
         ttl_ms = parse_expiration(properties.expiration) if properties.expiration is not None else 0
+        kind = RejectClass.PRIORITY
+        _check_priority(properties.priority)
         kind = RejectClass.REPLY_TO
         reply = parse_reply_address(properties) if properties.reply_to else None
     except InvalidInput as error:
@@ -193,7 +196,18 @@ def _parse_destination(value: object) -> Destination:
 def _select_forwarded(headers: Mapping[str, object]) -> Mapping[str, str] | None:
     for name in headers:
         _text(name, "a header's name")
+    if FURTHER_ROUTING_KEYS in headers:
+        raise InvalidInput(
+            f"header {FURTHER_ROUTING_KEYS!r} sends one message to several users, whose order it would break; "
+            "publish one message a user"
+        )
     return select_forwarded(headers) or None
+
+
+def _check_priority(priority: int | None) -> None:
+    """Raise InvalidInput for any but 0, which Java clients send with every message: those keep their order."""
+    if priority:
+        raise InvalidInput(f"priority {priority} would let messages of a user pass one another; leave it unset")
 
 
 def _parse_message_id(properties: BasicProperties) -> str:

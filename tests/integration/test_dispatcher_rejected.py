@@ -66,6 +66,10 @@ MALFORMED: Final = {
         "131072 bytes", BasicProperties(headers=GOOD), body=b"x" * BROKER_MAX_MESSAGE_BYTES
     ),
     "a table": Malformed("neither text", BasicProperties(headers={**GOOD, "x-t": {"a": 1}})),
+    "a priority": Malformed("leave it unset", BasicProperties(headers=GOOD, priority=9)),
+    "further users, or this one again": Malformed(
+        "one message a user", BasicProperties(headers={**GOOD, "CC": ["alice"]})
+    ),
     "large headers": Malformed("forwarded headers", BasicProperties(headers={**GOOD, "x-t": "y" * 9_999})),
     "headers as large as a frame": Malformed(
         "left out", BasicProperties(headers={**GOOD, **{f"h{n}": "z" * 999 for n in range(125)}, "x-t": []})

@@ -93,6 +93,8 @@ def test_a_body_of_the_largest_size_is_taken() -> None:
         (delivery(content_type="text/plain\nx: y"), RejectClass.CONTENT_TYPE, "control"),
         (delivery(content_type=b"\xff"), RejectClass.CONTENT_TYPE, "no UTF-8"),
         (delivery(expiration="soon"), RejectClass.EXPIRATION, "'soon'"),
+        (delivery(priority=1), RejectClass.PRIORITY, "leave it unset"),
+        (delivery(headers={"destination": "/queue/demo", "CC": ["bob"]}), RejectClass.HEADERS, "one message a user"),
         (delivery(expiration="-1"), RejectClass.EXPIRATION, "'-1'"),
         (delivery(expiration="²"), RejectClass.EXPIRATION, "whole number"),
         (delivery(reply_to="pushcluster.ingress.00"), RejectClass.REPLY_TO, "the cluster itself"),
@@ -108,6 +110,10 @@ def test_a_malformed_message_is_refused_with_a_reason(given: Delivery, kind: Rej
     assert isinstance(parsed, Rejection)
     assert parsed.kind is kind
     assert reason in parsed.reason
+
+
+def test_the_priority_that_java_clients_always_send_is_taken() -> None:
+    assert isinstance(parse_delivery(delivery(priority=0)), Message)
 
 
 def test_an_expiration_of_zero_is_the_shortest_and_not_none() -> None:
