@@ -19,7 +19,16 @@ REJECT_USER: Final = "pushcluster-user"
 
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"
-_BROKER_HEADERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-count", "x-opt-delivery-count"})
+_BROKER_HEADERS: Final = frozenset(
+    {
+        "x-death",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-opt-delivery-count",
+        "x-shovelled",  # by a shovel between brokers
+        "x-received-from",  # by federation
+    }
+)
 _BROKER_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 
 
@@ -31,7 +40,7 @@ def is_forwarded(name: str) -> bool:
 def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
     """Return the producer headers that reach the client: `x-…` and `traceparent`, with text values.
 
-    Leaves out what the broker itself adds. Raises InvalidInput past the limits, or when a value is no plain
+    Leaves out what brokers on the way add. Raises InvalidInput past the limits, or when a value is no plain
     string, number or boolean.
     """
     forwarded: dict[str, str] = {}

@@ -33,7 +33,7 @@ async def wait_answer(dispatcher: RunningDispatcher, status: int) -> str:
 
 async def test_a_posted_message_is_in_the_users_log(dispatcher: RunningDispatcher, logs: Logs) -> None:
     await wait_answer(dispatcher, 202)
-    status, _ = await post(dispatcher, b"\x00\xff", "b%C3%B8b", **{"X-Kind": "news", "Content-Type": "a/b"})
+    status, _ = await post(dispatcher, b"\x00\xff", "b%C3%B8b", **{"X-Push-Kind": "news", "Content-Type": "a/b"})
     assert status == 202
     await eventually(lambda: logs.length("bøb"), WITHIN_S)
     (entry,) = await logs.entries("bøb")

@@ -174,7 +174,7 @@ def _post_message() -> Document:
     }
     return {
         "operationId": "publish",
-        "summary": "Publish one message. Headers `x-…` and `traceparent` reach the client.",
+        "summary": "Publish one message. Headers `X-Push-<name>`, as `x-<name>`, and `traceparent` reach the client.",
         "parameters": [
             _AT,
             _WAIT,

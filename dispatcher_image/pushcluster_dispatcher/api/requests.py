@@ -9,6 +9,7 @@ from aiohttp import web
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.headers import FORWARDED_PREFIX, TRACEPARENT
 from pushcluster_contract.ids import check_message_id, check_session_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api.problems import Problem
@@ -21,8 +22,9 @@ MAX_WAIT_MS: Final = 30_000
 """How long a request may wait for outcomes."""
 JSON: Final = "application/json"
 
-_PROXY_PREFIXES: Final = ("x-forwarded-", "x-real-ip", "x-envoy-")
-"""What proxies on the way add: addresses of the back end's network, which are no business of a client."""
+_MEANT_FOR_CLIENTS: Final = "x-push-"
+"""`X-Push-<name>` reaches the client as `x-<name>`. What else begins with `x-` is left out: proxies add addresses,
+identities and keys of the back end's network, under names that nobody can list."""
 
 
 def parse_user(request: web.Request) -> str:
@@ -95,7 +97,13 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
 
 
 def _select_headers(request: web.Request) -> dict[str, str]:
-    names = dict.fromkeys(map(str.lower, request.headers))
-    return check_headers(
-        {name: ", ".join(request.headers.getall(name)) for name in names if not name.startswith(_PROXY_PREFIXES)}
-    )
+    chosen: dict[str, str] = {}
+    for name in dict.fromkeys(map(str.lower, request.headers)):
+        if name == TRACEPARENT:
+            as_client_sees_it = name
+        elif name.startswith(_MEANT_FOR_CLIENTS):
+            as_client_sees_it = FORWARDED_PREFIX + name.removeprefix(_MEANT_FOR_CLIENTS)
+        else:
+            continue
+        chosen[as_client_sees_it] = ", ".join(request.headers.getall(name))
+    return check_headers(chosen)

@@ -27,6 +27,11 @@ def test_what_the_broker_adds_is_not_forwarded() -> None:
     )
 
 
+def test_what_shovel_and_federation_add_is_not_forwarded_and_refuses_nothing() -> None:
+    added = {"x-shovelled": [{"shovel-type": "dynamic"}], "x-received-from": [{"uri": "amqp://up"}]}
+    assert select_forwarded({**added, "x-a": "b"}) == {"x-a": "b"}
+
+
 @pytest.mark.parametrize("value", [[1], {"a": 1}, None, b"\xff"])
 def test_a_value_that_is_no_text_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput, match="x-a"):
