@@ -13,7 +13,7 @@ from local_run.images import find_image
 from local_run.reaper import Reaper
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
 from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT, WAL_BYTES, WATERMARK_PERCENT
-from pushcluster_operator.children.redis_config import REDIS_PORT
+from pushcluster_operator.children.redis_config import REDIS_PORT, STREAM_NODE_BYTES
 
 READY_WITHIN_S: Final = 60.0
 USER: Final = "local"
@@ -42,6 +42,7 @@ def build_redis(password: str, *, max_memory: str) -> ContainerSpec:
             *("redis-server", "--requirepass", password, "--dir", "/data"),
             *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
             *("--maxmemory", max_memory, "--maxmemory-policy", "noeviction"),
+            *("--stream-node-max-bytes", str(STREAM_NODE_BYTES)),
         ),
         volumes=("/data",),
     )

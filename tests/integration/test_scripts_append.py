@@ -13,6 +13,7 @@ from pushcluster_contract.limits import TRIMMED_ENTRIES
 from pushcluster_contract.log import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
+from pushcluster_operator.children.redis_config import STREAM_NODE_BYTES
 from pushcluster_runtime.store import Call, ScriptRunner, connect
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
@@ -290,3 +291,10 @@ async def test_an_entry_says_who_is_to_answer_its_producer(bench: Bench) -> None
 async def test_an_entry_that_nobody_gets_now_asks_nobody_to_answer(bench: Bench) -> None:
     await bench.append("a", reply=ReplyAddress("q"))
     assert [entry.reply for entry in await bench.entries()] == [""]
+
+
+async def test_a_log_of_one_message_takes_a_third_of_what_redis_sets_aside_by_itself(bench: Bench) -> None:
+    """Most users have few: memory for four kilobytes of messages each would fill a Redis with nothing."""
+    assert await bench.redis.config_get("stream-node-max-bytes") == {"stream-node-max-bytes": str(STREAM_NODE_BYTES)}
+    await bench.append("x" * 200)
+    assert await bench.redis.memory_usage(bench.log) < 1_800

@@ -11,6 +11,10 @@ REDIS_PORT: Final = 6_379
 CONFIG_DIRECTORY: Final = "/etc/pushcluster/redis"
 SECRET_DIRECTORY: Final = "/run/pushcluster/redis"  # noqa: S105  # a path
 
+STREAM_NODE_BYTES: Final = 1_024
+"""What Redis sets aside for a log's first entry, and again when it is full. Most users' logs hold few messages: with
+the usual 4,096 one of 200 B took 4.6 KB instead of 1.5; logs of 100 and more take as much either way."""
+
 
 def build(inputs: Inputs) -> Manifest:
     """Build the ConfigMap. The password stands in the Secret's file that the last line includes."""
@@ -27,6 +31,7 @@ def build(inputs: Inputs) -> Manifest:
         # Full memory must stop the producers; evicting entries would lose messages in silence.
         ("maxmemory", max_memory),
         ("maxmemory-policy", "noeviction"),
+        ("stream-node-max-bytes", STREAM_NODE_BYTES),
         ("tcp-keepalive", 60),
         ("include", f"{SECRET_DIRECTORY}/auth.conf"),
     )

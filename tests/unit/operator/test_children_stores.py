@@ -64,6 +64,10 @@ def test_redis_keeps_everything_or_says_no() -> None:
     assert data("demo-redis")["auth.conf"] == f'requirepass "{data("demo-redis")["password"]}"\n'
 
 
+def test_redis_sets_little_aside_for_a_log_that_has_just_begun() -> None:
+    assert "stream-node-max-bytes 1024" in ALL["ConfigMap/demo-redis"]["data"]["redis.conf"].splitlines()
+
+
 def test_redis_has_room_for_a_rewrite_of_its_file() -> None:
     assert memory_limit("256Mi") == "576Mi"
     assert container(ALL["StatefulSet/demo-redis"])["resources"]["limits"]["memory"] == "576Mi"
