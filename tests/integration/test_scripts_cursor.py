@@ -40,7 +40,7 @@ class Bench:
         return ids
 
     async def append(self, keys: Keys) -> str:
-        args: list[str | int] = ["new", "", "", "", 0, 100_000, DAY_MS, DAY_MS, DAY_MS, str(DEMO)]
+        args: list[str | int] = ["new", "", "", "", 0, 100_000, DAY_MS, DAY_MS, DAY_MS, DAY_MS, str(DEMO)]
         others = [keys.sessions("alice"), keys.destinations("alice")]
         reply = await self.scripts.run(Script.APPEND, [self.meta, self.log, *others], args)
         return str(reply[0].decode())
