@@ -15,6 +15,8 @@ from tests.support.waiting import eventually
 
 PASSED = [b"OK", [1, 0]]
 TIMED_OUT = [b"OK", [0, 0]]
+STILL_NOT = [[0, 0]]
+AT_LAST = [[1, 0]]
 NO_AOF = [b"OK", ResponseError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")]
 
 
@@ -24,9 +26,10 @@ class PlayedWire:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.rounds: list[asyncio.Future[list[Any]]] = []
+        self.asked: list[list[str]] = []
 
     async def execute(self, commands: Sequence[bytes]) -> list[Any]:
-        assert len(commands) == 2
+        self.asked.append([command.split(b"\r\n")[2].decode() for command in commands])
         self.rounds.append(asyncio.get_running_loop().create_future())
         return await self.rounds[-1]
 
@@ -82,7 +85,7 @@ async def test_a_barrier_under_way_does_not_cover_what_was_answered_after_it_beg
 
 @pytest.mark.parametrize(
     "answer",
-    [TIMED_OUT, [Unavailable("OOM"), [1, 0]], [b"OK", Unavailable("READONLY")], [b"OK", ResponseError("ERR x")]],
+    [[Unavailable("OOM"), [1, 0]], [b"OK", Unavailable("READONLY")], [b"OK", ResponseError("ERR x")]],
 )
 async def test_a_barrier_that_was_not_passed_is_repeated(answer: list[Any]) -> None:
     wire = PlayedWire("life1")
@@ -94,6 +97,23 @@ async def test_a_barrier_that_was_not_passed_is_repeated(answer: list[Any]) -> N
         second.set_result(PASSED)
         await asyncio.wait_for(request, 2)
         assert not barrier.durability_reduced
+
+
+async def test_a_barrier_that_takes_long_is_asked_about_again_and_not_begun_anew() -> None:
+    """A later write would wait for a later fsync: where one takes longer than one WAITAOF, it would never be passed."""
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        early = barrier.request("life1")
+        (await next_round(wire, 1)).set_result(TIMED_OUT)
+        second = await next_round(wire, 2)
+        late = barrier.request("life1")
+        second.set_result(STILL_NOT)
+        (await next_round(wire, 3)).set_result(AT_LAST)
+        await asyncio.wait_for(early, 2)
+        assert not late.done(), "it may have been answered after the write"
+        (await next_round(wire, 4)).set_result(PASSED)
+        await asyncio.wait_for(late, 2)
+    assert wire.asked == [["EVAL", "WAITAOF"], ["WAITAOF"], ["WAITAOF"], ["EVAL", "WAITAOF"]]
 
 
 async def test_a_lost_connection_is_no_answer_and_the_next_one_is_asked() -> None:
