@@ -28,7 +28,7 @@ from local_run.stores import (
 )
 from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT
+from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT, count_subscription_queues
 from pushcluster_operator.children.redis_config import REDIS_PORT
 from pushcluster_runtime.store import connect
 
@@ -219,6 +219,8 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
         env.MAX_CONNECTIONS: "20000",
         env.AUTH_MODE: "Trusted",
         env.HANDSHAKES_PER_SECOND: "0",
+        # As the operator would have it: mode Session is measured with a queue for every subscription.
+        env.SUBSCRIPTION_QUEUES: str(count_subscription_queues("3G")),
         env.DRAIN_SECONDS: "0",
     }
     async with _running(plane, f"gateway-{number}", "pushcluster_gateway", variables, ws_port) as program:
