@@ -1,6 +1,6 @@
 """One client: its STOMP session, its subscriptions, and what they owe its socket. No I/O of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.outcomes import MessageOutcome
@@ -31,6 +31,7 @@ class Client:
     """One client from the open WebSocket to the end. Implements `websocket.Handler`."""
 
     __slots__ = (
+        "_abandon_authentication",
         "_calls_in_flight",
         "_leaving",
         "_subscriptions_made",
@@ -66,6 +67,7 @@ class Client:
         self.written = False
         """Whether such a call was made: without one there is nothing to remove, and nothing that waits for Redis."""
         self._token = token
+        self._abandon_authentication: Callable[[], object] | None = None
         self._calls_in_flight = 0
         self._leaving: Disconnect | None = None
         self._subscriptions_made = 0
@@ -107,6 +109,8 @@ class Client:
         """The socket is gone."""
         self.closing()
         self.gone = True
+        if self._abandon_authentication is not None:
+            self._abandon_authentication()
         if self.user:
             self.services.leave(self)
 
@@ -128,6 +132,7 @@ class Client:
 
     def authenticated(self, request: Connect, identity: Identity) -> None:
         """The client has proved who it is."""
+        self._abandon_authentication = None
         self.socket.keep_place()
         self.user = identity.user
         self.sid = self.services.new_session_id()
@@ -225,7 +230,7 @@ class Client:
         token, self._token = self._token, ""
         self.deadlines.connect_came()
         self.socket.hold_input()
-        self.services.authenticate(self, request, token)
+        self._abandon_authentication = self.services.authenticate(self, request, token)
 
     def _offer(self, version: Version) -> HeartBeat:
         if version is Version.V1_0:

@@ -5,7 +5,7 @@ What a client asks for becomes a task (`client_tasks`); what it writes into the 
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pushcluster_contract.batch import BATCH_TYPE
@@ -115,14 +115,15 @@ class Gateway:
         """Return an id that was never used."""
         return session_id(self._outside.entropy(SESSION_ID_ENTROPY_BYTES))
 
-    def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
+    def authenticate(self, client: Client, request: Connect, handshake_token: str) -> Callable[[], object] | None:
         """Before step G2: say who the client is, at once when the keys for that are here."""
         try:
             identity = self._authenticator.identify(request, handshake_token)
         except KeyUnknown as unknown:
-            self._tasks.spawn(partial(self._authenticate_anew, client, request, handshake_token, unknown), client)
-        else:
-            client.authenticated(request, identity)
+            work = partial(self._authenticate_anew, client, request, handshake_token, unknown)
+            return self._tasks.spawn(work, client).cancel
+        client.authenticated(request, identity)
+        return None
 
     def register(self, client: Client) -> None:
         """Step G2."""
@@ -220,7 +221,13 @@ class Gateway:
         self, client: Client, request: Connect, handshake_token: str, unknown: KeyUnknown
     ) -> None:
         """The keys may be older than the token: have them read once more, and decide."""
-        identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
+        try:
+            identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
+        except Unavailable as error:
+            # Not one of `calls_failed`, which tell of trouble: any stranger can name a key that nobody knows.
+            self.metrics.tokens_put_off += 1
+            client.fail(closes.unavailable(error.retry_after_ms), str(error))
+            return
         if not client.ended:
             client.authenticated(request, identity)
 

@@ -83,6 +83,11 @@ class KeyKeeper:
         """Seconds since the keys were last read; 0 before."""
         return self._clock() - self._read_at if self._keyring is not None else 0.0
 
+    @property
+    def asking(self) -> int:
+        """How many tokens wait now until keys are read again."""
+        return self._asking
+
     async def run(self) -> None:
         """Read, again and again."""
         while True:

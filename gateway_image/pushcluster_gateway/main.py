@@ -228,6 +228,7 @@ class Program:
             without_queue=lambda: queues.count_without(hub.subscriptions_count),
             keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,
             keys_age_s=lambda: keys.age_s if keys is not None else 0.0,
+            tokens_waiting=lambda: keys.asking if keys is not None else 0,
         )
         collectors.register(GatewayCollector(metrics, gauges))
         return AdminServer(

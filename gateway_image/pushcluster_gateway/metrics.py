@@ -33,7 +33,9 @@ class Metrics:
     lost_sessions_removed: int = 0
     """Of users who had no place left, at gateways whose lease ran out long ago."""
     calls_failed: int = 0
-    """CONNECT, SUBSCRIBE and NACK frames that were answered with "try again"."""
+    """What known users asked for (a session, SUBSCRIBE, NACK) that was answered with "try again"."""
+    tokens_put_off: int = 0
+    """CONNECT frames that were answered so, because the keys of their tokens could not be read soon enough."""
     redis_errors: int = 0
     amqp_errors: int = 0
     closes: Counter[str] = field(default_factory=Counter)
@@ -60,6 +62,7 @@ class Gauges:
     without_queue: Callable[[], int]
     keys: Callable[[], int]
     keys_age_s: Callable[[], float]
+    tokens_waiting: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +82,8 @@ class GatewayCollector(Collector):
         yield _gauge("subscriptions_without_queue", text, gauges.without_queue())
         yield _gauge("auth_keys", "Keys that tokens are checked with.", gauges.keys())
         yield _gauge("auth_keys_age_seconds", "Since these keys were last read.", gauges.keys_age_s())
+        yield _gauge("auth_tokens_waiting", "Tokens that wait until keys are read again.", gauges.tokens_waiting())
+        yield _counter("auth_tokens_put_off", "Tokens without a key in time: try again.", counts.tokens_put_off)
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
         yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
         yield _counter("messages_rejected", "Messages put into push.rejected after a NACK.", counts.messages_rejected)

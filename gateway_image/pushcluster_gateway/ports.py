@@ -154,8 +154,11 @@ class Services(Protocol):
     def new_session_id(self) -> str:
         """Return an id that was never used."""
 
-    def authenticate(self, client: "Client", request: Connect, handshake_token: str) -> None:
-        """Find out who the client is; answers by `Client.authenticated` or `Client.fail`, or raises Unauthenticated."""
+    def authenticate(self, client: "Client", request: Connect, handshake_token: str) -> Callable[[], object] | None:
+        """Find out who the client is; answers by `Client.authenticated` or `Client.fail`, or raises Unauthenticated.
+
+        Returns what gives it up, if it takes longer than this call.
+        """
 
     def register(self, client: "Client") -> None:
         """Write the session into the registry; answers by `Client.registered` or `Client.fail`."""

@@ -113,6 +113,9 @@ async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
             assert refusal["message"] == closes.UNAVAILABLE.reason
             assert "cannot be read now" in refusal.text
             assert int(refusal["retry-after-ms"]) > 0
+            assert await gateway.metric("auth_tokens_put_off_total") == 1
+            assert await gateway.metric("calls_failed_total") == 0
+            assert await gateway.metric("auth_tokens_waiting") == 0
 
 
 async def test_an_issuer_that_withdraws_its_only_key_is_obeyed(
