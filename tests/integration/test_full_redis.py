@@ -31,6 +31,7 @@ COUNT: Final = 600
 BODY_BYTES: Final = 16_384
 """Together more than twice the room."""
 WITHIN_S: Final = 60.0
+FULL: Final = -(1 << 40)
 USERS: Final = 20
 DEMO: Final = Destination("queue", "demo")
 HERE: Final = Incarnation("pod-1", "1" * 16)
@@ -39,10 +40,10 @@ LOST: Final = Incarnation("pod-2", "2" * 16)
 
 @asynccontextmanager
 async def room_left(logs: Logs | Backend, size: int) -> AsyncIterator[None]:
-    """Let Redis take so many bytes more than it holds now; with a negative number it is full at once."""
+    """Let Redis take so many bytes more than it holds now; with FULL it takes none, whatever it lets go of."""
     before = str((await logs.redis.config_get("maxmemory"))["maxmemory"])
     used = (await logs.redis.info("memory"))["used_memory"]
-    await logs.redis.config_set("maxmemory", used + size)
+    await logs.redis.config_set("maxmemory", max(used + size, 1))
     try:
         yield
     finally:
@@ -127,7 +128,7 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
     async def sessions() -> Mapping[str, Any]:
         return await back.sessions("alice")
 
-    async with room_left(back, -100_000):
+    async with room_left(back, FULL):
         with pytest.raises(Unavailable, match="maxmemory"):
             await back.push("alice", "two")
         assert not (await registry.renew_lease()).existed  # made anew
@@ -168,7 +169,7 @@ async def test_what_is_in_the_logs_is_acknowledged_while_redis_takes_no_message(
 
     barrier = Barrier(Link(), back.keys, backoff=Backoff(lambda: 1.0), on_barrier=lambda _: None)
     running = asyncio.create_task(barrier.run())
-    async with room_left(back, -100_000), asyncio.timeout(10):
+    async with room_left(back, FULL), asyncio.timeout(10):
         with pytest.raises(Unavailable, match="maxmemory"):
             await back.push("alice", "one")
         await barrier.request(wire.run_id)
