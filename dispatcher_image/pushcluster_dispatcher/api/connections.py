@@ -19,7 +19,7 @@ STRANGERS: Final = 250
 MAX_HEAD_BYTES: Final = 16_384
 """Request line and headers of one request."""
 MAX_LINE_BYTES: Final = 8_190
-"""Request line, or one header, of any request."""
+"""The target, or the value of one header, of any request."""
 MAX_HEADERS: Final = 128
 IDLE_TIMEOUT_S: Final = 30.0
 """A connection that has sent no whole request head for this long is closed."""

@@ -1,6 +1,6 @@
 import pytest
 
-from pushcluster_contract.destinations import Destination
+from pushcluster_contract.destinations import CACHED_DESTINATIONS, Destination, _parse
 from pushcluster_contract.errors import InvalidInput
 
 BAD_NAMES = ["", "a.b", "a*", "#", "a/b", "a b", "ü", "a" * 65, "demo\n"]
@@ -42,3 +42,10 @@ def test_a_long_destination_is_cut_in_the_error() -> None:
     with pytest.raises(InvalidInput) as error:
         Destination.parse("/" + "x" * 10_000)
     assert len(str(error.value)) < 300
+
+
+def test_of_one_destination_more_than_is_remembered_the_oldest_is_forgotten() -> None:
+    _parse.cache_clear()
+    for n in (*range(CACHED_DESTINATIONS + 1), 0):
+        Destination.parse(f"/queue/d{n}")
+    assert _parse.cache_info()[::3] == (0, CACHED_DESTINATIONS)

@@ -207,6 +207,23 @@ async def test_copies_wait_for_room_in_bytes_when_the_broker_confirms_none(monke
     assert len(await sending) == 2
 
 
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_copy_waits_when_the_bytes_in_flight_are_as_many_as_allowed(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = bench({})
+    first = asyncio.create_task(played.copies.send([(message(), entry(SID_1))]))
+    await eventually(lambda: len(played.outlet.open) == 1, within_s=2)
+    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", played.copies._held_bytes + room)
+    second = asyncio.create_task(played.copies.send([(message(), entry(SID_1))]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert second.done() is bool(room)
+    for each in played.outlet.open:
+        each.set_result(Outcome.CONFIRMED)
+    await asyncio.gather(first, second)
+
+
 async def test_while_the_broker_takes_nothing_nobody_waits_and_gateways_are_told_afterwards() -> None:
     played = bench({})
     under_way = asyncio.create_task(played.send((message("1"), entry(SID_1))))

@@ -119,3 +119,10 @@ def test_of_one_more_than_is_remembered_the_oldest_is_forgotten(cached: Any, mos
         cached(*arguments.get(cached.__name__, (b"%d" % n,)))
     assert (cached.cache_info().currsize, cached.cache_info().maxsize) == (most, most)
     cached.cache_clear()
+
+
+async def test_of_one_user_more_than_a_partition_remembers_the_oldest_is_forgotten() -> None:
+    place = Locations(cast(Any, None), Keys("ns.demo"), Retention(1, 1, 1, 1), backoff=Backoff(lambda: 1.0))
+    for n in (*range(locations.CACHED_USERS + 1), 0):
+        place._keys_of(user(n), DEMO)
+    assert place._keys_of.cache_info()[::3] == (0, locations.CACHED_USERS)

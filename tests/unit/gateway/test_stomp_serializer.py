@@ -5,7 +5,15 @@ from pushcluster_contract.log import LogEntry
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
-from pushcluster_gateway.stomp.serializer import MessageEncoder, TailEncoder, encode_frame, encode_tail, parse_ack_id
+from pushcluster_gateway.stomp.serializer import (
+    CACHED_PREFIXES,
+    MessageEncoder,
+    TailEncoder,
+    _encode_prefix,
+    encode_frame,
+    encode_tail,
+    parse_ack_id,
+)
 
 ENTRY = LogEntry(StreamId(1_700_000_000_000, 7), b"body")
 
@@ -121,3 +129,10 @@ def test_sessions_of_a_user_share_the_tail_and_no_other_entry_or_version_gets_it
     other = LogEntry(StreamId(1_700_000_000_000, 8), b"other")
     assert tails.encode(other, Version.V1_0) == encode_tail(other, Version.V1_0)
     assert tails.encode(entry, Version.V1_2) == first
+
+
+def test_of_one_prefix_more_than_is_remembered_the_oldest_is_forgotten() -> None:
+    _encode_prefix.cache_clear()
+    for n in (*range(CACHED_PREFIXES + 1), 0):
+        encoder(subscription_id=f"s{n}")
+    assert _encode_prefix.cache_info()[::3] == (0, CACHED_PREFIXES)

@@ -1,12 +1,14 @@
 """What holds before anybody has shown a key, on real sockets."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from pushcluster_contract.api_keys import ApiKeys
+from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.api import connections
 from pushcluster_dispatcher.api.app import build_server
@@ -106,12 +108,47 @@ async def test_the_largest_head_is_read_and_one_byte_more_is_not(port: int) -> N
     assert is_problem(await exchange(port, head(MAX_HEAD_BYTES + 1)), 431)
 
 
-async def test_the_longest_line_is_read_and_one_byte_more_is_not(port: int) -> None:
+async def test_the_longest_value_of_a_header_is_read_and_one_byte_more_is_not(port: int) -> None:
     def head(size: int) -> bytes:
-        return b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n" + b"x-a: ".ljust(size, b"y") + b"\r\n\r\n"
+        return b"GET /openapi.json HTTP/1.1\r\nHost: a\r\nx-any-name: " + b"y" * size + b"\r\n\r\n"
 
     assert (await exchange(port, head(MAX_LINE_BYTES))).startswith(b"HTTP/1.1 200 ")
-    assert is_problem(await exchange(port, head(MAX_LINE_BYTES + 100)), 400)
+    assert is_problem(await exchange(port, head(MAX_LINE_BYTES + 1)), 400)
+
+
+async def test_the_longest_target_is_read_and_one_byte_more_is_not(port: int) -> None:
+    def head(size: int) -> bytes:
+        return b"GET " + b"/openapi.json?".ljust(size, b"y") + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    assert (await exchange(port, head(MAX_LINE_BYTES))).startswith(b"HTTP/1.1 200 ")
+    assert is_problem(await exchange(port, head(MAX_LINE_BYTES + 1)), 400)
+
+
+async def test_the_rest_of_a_refused_body_is_read_for_a_while_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "LINGERING_S", 0.3)
+    length = 10 * MAX_BODY_BYTES
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n"
+    async with running_server() as port, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(head.encode())
+        assert b" 413 " in await reader.readline()
+        refused_at = asyncio.get_running_loop().time()
+        sent = 0
+        try:
+            while not reader.at_eof() and sent < length - 1:
+                writer.write(b"x")
+                sent += 1
+                await asyncio.sleep(0.01)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1_000), 0.01)
+        except ConnectionError:
+            pass
+        lasted_s = asyncio.get_running_loop().time() - refused_at
+        writer.close()
+    assert sent > 1
+    assert 0.25 < lasted_s < 2.0 - 0.1
 
 
 async def test_so_many_headers_and_not_one_more(port: int) -> None:
