@@ -106,6 +106,8 @@ class Copies:
         """
         settled: dict[asyncio.Future[None], None] = {}
         for message, entry in appended:
+            if entry.known and entry.held is None:
+                continue
             plan = self.plan(message.destination, entry.sessions)
             if plan:
                 data = _encode(message, entry)
@@ -250,13 +252,18 @@ class Copies:
 
 
 def _encode(message: Message, entry: Appended) -> bytes:
+    """Return a copy that says what the log says: a message that came again may have come with other headers."""
+    content_type, headers = entry.held or (
+        message.content_type.encode(),
+        encode_headers(message.headers).encode() if message.headers else b"",
+    )
     return encode_copy(
         _address(message.user, message.destination),
         entry.stream_id,
         message.body,
-        message.content_type.encode(),
+        content_type,
         message.message_id.encode(),
-        encode_headers(message.headers).encode() if message.headers else b"",
+        headers,
         entry.expires_ms,
         b"" if message.reply is None else _encode_reply(message.reply, entry),
     )

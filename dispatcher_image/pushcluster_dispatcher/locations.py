@@ -52,6 +52,8 @@ _BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys i
 _PLAIN: Final = _BEGINNINGS[0, 0]
 _NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
 """What most messages have beside user, destination and body."""
+_OTHER_BODY: Final = 2
+"""In the place of `known`, see `lua/append.lua`."""
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
@@ -223,7 +225,11 @@ def _count_session_bytes(replies: Iterable[Reply]) -> int:
     return sum(len(reply[3]) for reply in replies if not isinstance(reply, Exception))
 
 
-def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended:
-    stream_id, known, dropped, sessions, expires_ms = reply
+def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended | Refused:
+    stream_id, known, dropped, sessions, expires_ms, *held = reply
+    if known == _OTHER_BODY:
+        text = f"another message was published under this message id before, and is {stream_id.decode()}"
+        return Refused(text, other_body=True)
     # Many messages of one user hold one list of its sessions.
-    return Appended(stream_id, known == 1, dropped, seen.setdefault(sessions, sessions), expires_ms)
+    sessions = seen.setdefault(sessions, sessions)
+    return Appended(stream_id, known == 1, dropped, sessions, expires_ms, tuple(held) if held else None)

@@ -27,6 +27,8 @@ class Appended(NamedTuple):
     """The user's sessions that have the destination: `parse_sessions`."""
     expires_ms: int
     """When the message expires, ms since the epoch; 0: when the log drops it."""
+    held: tuple[bytes, bytes] | None = None
+    """Of a known message: content type and encoded headers as the log has them; None when it has left the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Refused:
     """Redis will never take this message."""
 
     reason: str
+    other_body: bool = False
+    """The log has another one under its message id."""
 
 
 def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:

@@ -150,7 +150,7 @@ class PartitionSession:
             if isinstance(result, Appended):
                 appended.append((message, result))
             else:
-                rejected.append((delivery, Rejection(RejectClass.SCRIPT, result.reason)))
+                rejected.append((delivery, _reject(result)))
         self._count(len(batch), [entry for _, entry in appended], rejected)
         reports = plan_reports(appended, self._now_ms)
         if sent:
@@ -195,6 +195,10 @@ class PartitionSession:
         self._metrics.appended.inc(len(appended) - known)
         self._metrics.duplicates.inc(known)
         self._metrics.dropped.inc(sum(entry.dropped for entry in appended))
+
+
+def _reject(refused: Refused) -> Rejection:
+    return Rejection(RejectClass.MESSAGE_ID if refused.other_body else RejectClass.SCRIPT, refused.reason)
 
 
 def _parse(delivery: Delivery) -> Message | Rejection:

@@ -62,10 +62,11 @@ class Caller:
         names = [keys.meta("u", destination), keys.log("u", destination), keys.sessions("u"), keys.destinations("u")]
         if message_id:
             names.append(keys.message("u", destination, message_id))
+        body, headers = rng.choice((b"body", b"body", b"other")), rng.choice((b"", b"{}"))
         args = [
-            b"body",
-            b"",
-            b"",
+            body,
+            headers,
+            headers and b"a/b",
             message_id.encode(),
             rng.choice((0, 0, 60_000)),
             5,
@@ -152,6 +153,6 @@ def _with_simulated_time(source: str) -> str:
 
 def _sorted(reply: Any) -> Any:
     """Sessions come in no order."""
-    if isinstance(reply, list) and len(reply) == 5:
-        return [*reply[:3], sorted(reply[3].splitlines()), reply[4]]
+    if isinstance(reply, list) and len(reply) >= 5:
+        return [*reply[:3], sorted(reply[3].splitlines()), *reply[4:]]
     return reply

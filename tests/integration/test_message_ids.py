@@ -1,12 +1,13 @@
-"""What message ids cost a real Redis: their window bounds it, so that what they fill becomes free again."""
+"""Message ids with real services: what they cost Redis, and what they mean to clients."""
 
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
+from pushcluster_contract.headers import REJECT_REASON
 from pushcluster_gateway.limits import Limits
 from tests.integration.test_full_redis import WITHIN_S, room_left
-from tests.support.dispatchers import Logs, Producer, running_dispatcher
-from tests.support.gateways import running_gateway, token
+from tests.support.dispatchers import Logs, Producer, RunningDispatcher, consuming, running_dispatcher
+from tests.support.gateways import Backend, running_gateway, token
 from tests.support.planes import Plane
 from tests.support.stomp_client import connected
 from tests.support.waiting import eventually
@@ -41,3 +42,27 @@ async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_ove
             return not [key async for key in logs.redis.scan_iter(f"pc:{plane.cluster}:*:id:*", count=1_000)]
 
         await eventually(ids_are_gone, within_s=10)
+
+
+async def test_another_body_under_a_known_message_id_is_put_aside_and_no_two_clients_see_different_messages(
+    plane: Plane, dispatcher: RunningDispatcher, producing: Producer, back: Backend
+) -> None:
+    async with (
+        running_gateway(plane) as gateway,
+        connected(gateway.url, token=token("alice")) as live,
+        connected(gateway.url, token=token("alice")) as resuming,
+        consuming(plane) as rejected,
+    ):
+        await live.subscribe("/user/queue/demo")
+        back.send_copies = False  # as by a dispatcher that ended before it sent them
+        await back.push("alice", "A", message_id="k")
+        producing.send("alice", "B", message_id="k")
+        await producing.confirmed()
+        await eventually(lambda: rejected, within_s=10)
+        headers = dict[str, Any](rejected[0].properties.headers or {})
+        assert (rejected[0].body, "under this message id" in headers[REJECT_REASON]) == (b"B", True)
+        producing.send("alice", "next")
+        seen = [(message.text, message["message-id"]) for message in await live.next_messages(2)]
+        await resuming.subscribe("/user/queue/demo", last_message_id="1-0")
+        assert [(message.text, message["message-id"]) for message in await resuming.next_messages(2)] == seen
+        assert [text for text, _ in seen] == ["A", "next"]

@@ -113,6 +113,27 @@ async def test_a_known_message_id_still_tells_where_the_user_is(bench: Bench) ->
     assert (await bench.append("one", "m"))[3] == b"sid incarnation"
 
 
+async def test_a_known_message_id_tells_what_the_log_has_beside_the_body(bench: Bench) -> None:
+    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.destinations("alice")]
+    keys.append(bench.keys.message("alice", DEMO, "m"))
+    rest: list[str | int] = ["m", 0, 10, DAY_MS, 1_000, DAY_MS, 60_000, str(DEMO)]
+    for headers, content_type in (('{"x-a":"1"}', "a/b"), ('{"x-a":"2"}', "c/d")):
+        answer = await ScriptRunner(bench.redis).run(Script.APPEND, keys, ["body", headers, content_type, *rest])
+    assert answer[1:] == [1, 0, b"", 0, b"a/b", b'{"x-a":"1"}']
+
+
+async def test_another_body_under_a_known_message_id_is_told_and_changes_nothing(bench: Bench) -> None:
+    first = await bench.append("one", "m")
+    assert await bench.append("two", "m") == [first[0], 2, 0, b"", 0]
+    assert await bench.bodies() == ["one"]
+
+
+async def test_a_known_message_that_has_left_the_log_has_no_content_any_more(bench: Bench) -> None:
+    first = await bench.append("one", "m")
+    await bench.append("two", most=1)
+    assert await bench.append("one", "m") == [first[0], 1, 0, b"", 0]
+
+
 async def test_the_log_keeps_the_newest_and_counts_each_dropped_message_once(bench: Bench) -> None:
     dropped = [(await bench.append(str(n), most=3))[2] for n in range(6)]
     assert dropped == [0, 0, 0, 1, 1, 1]

@@ -101,8 +101,13 @@ class Keyspace:
                 self._touch(id_keys[0], None)
                 self.data[id_keys[0]] = (known[0], now + int(id_ms))
                 held = [item for item in log if item.id == known[0]]
-                expires = int(held[0].fields.get(b"e", b"0")) if held else 0
-                return [str(known[0]).encode(), 1, 0, sessions, expires]
+                if not held:
+                    return [str(known[0]).encode(), 1, 0, sessions, 0]
+                fields = held[0].fields
+                if fields[b"b"] != body:
+                    return [str(known[0]).encode(), 2, 0, b"", 0]
+                rest = fields.get(b"t", b""), fields.get(b"h", b"")
+                return [str(known[0]).encode(), 1, 0, sessions, int(fields.get(b"e", b"0")), *rest]
             if known is not None:
                 for entry in self.history[log_key]:
                     entry.forgotten |= entry.id == known[0]

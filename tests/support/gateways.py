@@ -175,7 +175,7 @@ class Backend:
         args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
         args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, 600_000, str(destination)]
         args += [] if reply is None else [reply.encode()]
-        stream_id, _, _, sessions, expires_ms = await self.scripts.run(Script.APPEND, keys, args)
+        stream_id, _, _, sessions, expires_ms, *_ = await self.scripts.run(Script.APPEND, keys, args)
         if self.send_copies:
             copy = encode_copy(
                 Address.of(user, destination),

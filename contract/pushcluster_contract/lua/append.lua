@@ -15,8 +15,10 @@
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
--- Returns {stream id, 1 if the message id was known, entries dropped undelivered, the sessions that have the
---          destination, ms since the epoch at which the message expires or 0}.
+-- Returns {stream id, 0, entries dropped undelivered, the sessions that have the destination, ms since the epoch at
+--          which the message expires or 0}; with 1 in the place of 0 if the message id was known: then the content type
+--          and the headers that the log has follow, unless the entry has left it. Or {stream id, 2, 0, '', 0}: the log
+--          has another body under this message id.
 -- Sessions are '<session id> <incarnation>', one a line: what else clients have subscribed to must not make this long.
 --
 -- The meta hash: born   ms of its creation; an id older than this belongs to a log that was lost
@@ -49,15 +51,12 @@ if KEYS[5] then
   -- An id from before the log's birth belongs to one that was forgotten or lost: that message is not known any more.
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
     redis.call('PEXPIRE', KEYS[5], ARGV[10])
-    local entry = redis.call('XRANGE', KEYS[2], known, known)
-    local expires = 0
-    if entry[1] then
-      local fields = entry[1][2]
-      for i = 1, #fields, 2 do
-        if fields[i] == 'e' then expires = tonumber(fields[i + 1]) end
-      end
-    end
-    return {known, 1, 0, sessions, expires}
+    local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
+    if not entry then return {known, 1, 0, sessions, 0} end
+    local held = {}
+    for i = 1, #entry[2], 2 do held[entry[2][i]] = entry[2][i + 1] end
+    if held.b ~= ARGV[1] then return {known, 2, 0, '', 0} end
+    return {known, 1, 0, sessions, tonumber(held.e) or 0, held.t or '', held.h or ''}
   end
 end
 

@@ -116,6 +116,24 @@ async def test_a_copy_carries_all_that_the_log_has() -> None:
     assert (properties.type, properties.delivery_mode, properties.headers) == ("pushcluster.copies", 1, {"pc-seq": 3})
 
 
+async def test_the_copy_of_a_message_that_came_again_says_what_the_log_says() -> None:
+    played = bench()
+    again = message(content_type="new/one", message_id="m", headers={"traceparent": "00-2"})
+    known = entry(SID_1)._replace(known=True, held=(b"old/one", b'{"traceparent":"00-1"}'))
+    await played.send((again, known))
+    (body,) = played.outlet.bodies
+    ((_, position),) = parse_batch(body)
+    copy = parse_copy(body, position)
+    assert (copy.content_type, copy.headers) == ("old/one", {"traceparent": "00-1"})
+
+
+@pytest.mark.parametrize("mode", list(RoutingMode))
+async def test_a_message_that_has_left_the_log_gets_no_copy_when_it_comes_again(mode: RoutingMode) -> None:
+    played = bench(mode=mode)
+    await played.send((message(), entry(SID_1)._replace(known=True)))
+    assert played.outlet.published == []
+
+
 async def test_a_copy_whose_producer_wants_outcomes_says_where_and_who_was_there() -> None:
     played = bench()
     address = ReplyAddress("answers", "7")

@@ -251,6 +251,28 @@ async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes
     assert (bodies(redis, "a"), bodies(redis, "b"), bodies(redis, "c")) == (["1"], [], ["3"])
 
 
+async def test_another_message_under_a_known_id_is_refused_as_such() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 2, 0, b"", 0]
+
+    (result,) = await locations(Knowing()).append([message("a", "1", message_id="m")])
+    assert isinstance(result, Refused)
+    assert (result.other_body, "5-7" in result.reason) == (True, True)
+
+
+async def test_what_the_log_has_of_a_known_message_comes_with_it() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 1, 0, b"", 0, b"a/b", b"{}"]
+
+    assert await locations(Knowing()).append([message("a", "1", message_id="m")]) == [
+        Appended(b"5-7", known=True, dropped=0, sessions=b"", expires_ms=0, held=(b"a/b", b"{}"))
+    ]
+
+
 async def test_an_error_that_nobody_knows_is_repeated_and_never_skips_the_message() -> None:
     redis = PlayedRedis(in_turn(ResponseError("NEWCODE of some later version")))
     results = await locations(redis).append([message("a", "1")])
