@@ -40,6 +40,7 @@ class Client:
         "deadlines",
         "ended",
         "gone",
+        "is_registered",
         "services",
         "sid",
         "socket",
@@ -62,6 +63,8 @@ class Client:
         """Whether the socket is gone, or going."""
         self.gone = False
         """Whether the socket is gone: the session leaves the registry."""
+        self.is_registered = False
+        """Whether the session was registered: before that the walk and resyncs have no business with it."""
         self.calls = 0
         """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
         self.written = False
@@ -144,6 +147,7 @@ class Client:
 
     def registered(self) -> None:
         """CONNECT is granted."""
+        self.is_registered = True
         headers = headers_of_connected(
             version=self.stomp.version,
             session=self.sid,

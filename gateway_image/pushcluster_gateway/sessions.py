@@ -129,8 +129,8 @@ class Sessions:
                 await self._refresh_destination(client, destination, resync=True)
 
     async def refresh(self, client: Client, *, resync: bool) -> None:
-        """Write a session back; only additive once it has subscriptions, so that no SUBSCRIBE under way is undone."""
-        if client.ended or not client.user:
+        """Write a registered session back; once it has subscriptions, only add: no SUBSCRIBE under way is undone."""
+        if client.ended or not client.is_registered:
             return
         if await self._queues.close_surplus(client.subscriptions.values()):
             resync = True

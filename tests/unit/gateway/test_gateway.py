@@ -100,6 +100,9 @@ class World:
             self.refuses -= 1
             raise TooManySessions(5)
 
+    async def refresh_member(self, *_: str) -> None:
+        self.asked.append("walk")
+
     async def remove_lost(self, user: str) -> int:
         await self._ask(f"remove {user}")
         return self.lost
@@ -227,6 +230,29 @@ async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() 
     await gateway.settle(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert (socket.closed, client.ended) == (None, False)
+
+
+async def test_the_walk_does_not_refuse_a_session_that_waits_for_its_place() -> None:
+    world = World("", refuses=9)
+    gateway, client, socket = await connect(world)
+    await eventually(lambda: "remove alice" in world.asked, within_s=2)
+    await gateway.refresh(client, resync=True)
+    world.refuses = 0
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "remove alice", "register"]
+    assert (socket.closed, client.ended) == (None, False)
+
+
+async def test_the_walk_writes_a_session_only_once_it_was_registered() -> None:
+    """Nobody would ever look at an entry without a lease; and nothing that is refused is to wait for Redis."""
+    world = World("lease")
+    gateway, client, _ = await connect(world)
+    await gateway.refresh(client, resync=False)
+    assert (world.asked, client.written) == ([], False)
+    world.release.set()
+    await gateway.settle(within_s=2)
+    await gateway.refresh(client, resync=False)
+    assert world.asked == ["register", "walk", "register"]
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_place_is_not_registered() -> None:
