@@ -15,7 +15,7 @@ class Room:
     """One gateway's share."""
 
     def __init__(self, queues: int, gateways: Callable[[], int], *, max_per_session: int) -> None:
-        """`queues`: of all gateways together; `gateways` says how many these are, one at least."""
+        """`queues`: of all gateways together; `gateways` says how many these are, by the leases in Redis."""
         self._queues = queues
         self._gateways = gateways
         self._max_per_session = max_per_session
@@ -28,7 +28,7 @@ class Room:
     @property
     def share(self) -> int:
         """How many may have one."""
-        return self._queues // self._gateways()
+        return self._queues // max(1, self._gateways())
 
     @property
     def is_overdrawn(self) -> bool:

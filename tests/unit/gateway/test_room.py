@@ -60,5 +60,11 @@ def test_a_share_that_became_smaller_is_overdrawn_until_enough_is_given_up() -> 
     assert not shared.take(all_[0])
 
 
+def test_a_registry_that_lost_every_lease_counts_as_one_gateway() -> None:
+    """Redis was emptied between the renewal and the count."""
+    shared = room(2, [0])
+    assert [shared.take(each) for each in users(3)] == [True, True, False]
+
+
 def test_without_any_room_nobody_has_a_queue() -> None:
     assert [room(0).take(each) for each in users(1)] == [False]
