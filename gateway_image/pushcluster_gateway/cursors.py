@@ -61,7 +61,7 @@ class CursorFlusher:
                 _log.warning("cursors wait for Redis", extra={"cause": str(error), "cursors": len(self._pending)})
 
     async def flush(self) -> None:
-        """Tell the registry everything that was collected. Raises Unavailable; then it is kept."""
+        """Tell the registry everything that was collected. Raises Unavailable; then, and if cancelled, it is kept."""
         async with self._lock:
             while self._pending:
                 self._under_way = {key: self._pending.pop(key) for key in list(self._pending)[:MAX_MOVES]}
@@ -69,7 +69,8 @@ class CursorFlusher:
                     await self._registry.advance_cursors(
                         [CursorMove(*key, *ids) for key, ids in self._under_way.items()]
                     )
-                except Unavailable:
+                except (Unavailable, asyncio.CancelledError):
+                    # Redis may have taken them all the same: no harm, as neither goes back.
                     for key, ids in self._under_way.items():
                         self._keep(*key, *ids)
                     raise

@@ -112,6 +112,21 @@ class TestCursors:
         await cursors.flush_destination("alice", DEMO, [as_subscription(alice)])
         assert alice.marked
 
+    async def test_what_was_on_its_way_when_a_flush_was_given_up_is_told_by_the_next_one(self) -> None:
+        """A drain cancels the loop that flushes, then flushes for the last time."""
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        flushing = asyncio.ensure_future(cursors.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
+        assert registry.moves == []
+        await cursors.flush()
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))]
+
     async def test_a_cursor_that_redis_refuses_keeps_nobody_from_leaving(self) -> None:
         cursors, registry = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")
