@@ -224,7 +224,7 @@ class Gateway:
         try:
             identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
         except Unavailable as error:
-            # Not one of `calls_failed`, which tell of trouble: any stranger can name a key that nobody knows.
+            # Not one of `calls_failed`, which tell of trouble: any stranger can make a token that no key fits.
             self.metrics.tokens_put_off += 1
             client.fail(closes.unavailable(error.retry_after_ms), str(error))
             return

@@ -1,4 +1,4 @@
-"""Keeping the keys of tokens true: reads them in the background, and once more when a token names an unknown one."""
+"""Keeping the keys of tokens true: reads them in the background, and once more when none fits a token."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ SECRET_REFRESH_S: Final = 5.0
 SECRET_ASK_INTERVAL_S: Final = 1.0
 """Tokens whose signature does not fit lead to one look in this time at most."""
 ISSUER_ASK_INTERVAL_S: Final = 30.0
-"""Unknown keys lead to one question to the issuer in this time at most, whoever connects: strangers can name keys too.
+"""Tokens that no key fits lead to one question to the issuer in this time at most: strangers can make such tokens too.
 
 Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
 """
@@ -100,7 +100,7 @@ class KeyKeeper:
                     await asyncio.sleep(self._schedule.may_ask_in_s(self._clock()))
 
     async def ask(self) -> bool:
-        """A token names an unknown key: wait until the keys were read again, together with all who ask meanwhile.
+        """No key fits a token: wait until the keys were read again, together with all who ask meanwhile.
 
         Returns True after a read that began after this call: who is still unknown then is unknown to the source. False
         when a read that was under way brought other keys. Raises Unavailable when the keys cannot be read, or not soon.

@@ -28,7 +28,7 @@ class KeySchedule:
         self._began_at = now
 
     def may_ask_in_s(self, now: float) -> float:
-        """Return after how many seconds an unknown key is a reason to read once more; 0: at once."""
+        """Return after how many seconds a token that no key fits is a reason to read once more; 0: at once."""
         return max(0.0, self._began_at + self._ask_interval_s - now)
 
     def succeed(self) -> float:

@@ -88,6 +88,23 @@ async def test_keys_rotate_under_live_connections(
                 await bob.close()
 
 
+async def test_a_key_that_is_exchanged_under_the_same_name_refuses_nobody_for_good(
+    plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 3.0)
+    old, new, forged = (SigningKey.make("one") for _ in range(3))
+    issuer.serve_keys(old)
+    async with running_gateway(plane, **variables(issuer, authority)) as gateway:
+        await eventually(gateway.is_ready, within_s=10)
+        issuer.serve_keys(new)
+        async with connected(gateway.url, token=token(new)) as alice:
+            assert alice.user_name == "alice"
+        refusals = await asyncio.gather(*(refused(gateway, token(key)) for key in [old, forged] * 10))
+        assert {refusal["message"] for refusal in refusals} == {closes.NOT_AUTHENTICATED.reason}
+        assert all("signature does not fit" in refusal.text for refusal in refusals)
+        assert len(issuer.requests) == 3, "once for the new key, and once for all that no key fits"
+
+
 async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
     plane: Any, back: Backend, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
