@@ -25,6 +25,13 @@ def test_as_many_bytes_as_allowed_are_held_and_from_the_first_too_many_nothing_i
     assert sizes.held_bytes == fitting * COST
 
 
+def test_the_last_byte_that_is_allowed_is_held_and_one_more_is_not() -> None:
+    rest = MAX_HELD_BYTES - COST - MESSAGE_OVERHEAD_BYTES
+    for size, held in ((rest, True), (rest + 1, False)):
+        sizes = Sizes(8)
+        assert [sizes.take(1, LARGE), sizes.take(2, size)] == [True, held]
+
+
 def test_one_message_that_is_larger_than_everything_is_held_alone() -> None:
     sizes = Sizes(8)
     assert take(sizes, 2, MAX_HELD_BYTES * 2) == [True, False]

@@ -45,6 +45,13 @@ def test_headers_as_large_as_a_frame_are_left_out_and_counted() -> None:
     assert (built.headers or {})[REJECT_REASON] == f"{NO_DESTINATION.reason} (125 headers left out)"
 
 
+@pytest.mark.parametrize(("more", "kept"), [(0, True), (1, False)])
+def test_headers_of_one_byte_more_than_allowed_are_left_out(more: int, kept: bool) -> None:
+    quotes, overhead = 4, 16
+    value = "x" * (MAX_HEADER_BYTES - quotes - overhead - len("h") + more)
+    assert ("h" in (build_rejected(delivery(headers={"h": value}), NO_DESTINATION).headers or {})) is kept
+
+
 @pytest.mark.parametrize("value", ["é" * 30_000, b"\xff" * 60_000, ["x" * 60_000], 7], ids=type)
 def test_what_is_kept_always_fits_into_one_frame(value: Any) -> None:
     old = delivery("u" * 255, headers={"h": value, "i": "y" * 5_000}, message_id="m" * 255, content_type="c" * 255)
