@@ -70,19 +70,31 @@ def ingress_queue(partition: int) -> str:
 
 def build_topology() -> Topology:
     """Return the durable part, the same for every mode: ingress, rejected and broadcast (DESIGN, section 3)."""
-    ingress = tuple(Queue(ingress_queue(n), _INGRESS_ARGUMENTS) for n in range(INGRESS_PARTITIONS))
+    published, partitions = build_published(), [build_partition(n) for n in range(INGRESS_PARTITIONS)]
+    return Topology(
+        exchanges=published.exchanges,
+        queues=(*published.queues, *(queue for each in partitions for queue in each.queues)),
+        bindings=(*published.bindings, *(binding for each in partitions for binding in each.bindings)),
+    )
+
+
+def build_published() -> Topology:
+    """Return what dispatchers publish to: the exchanges, and the queue of what they reject."""
     return Topology(
         exchanges=(
             Exchange(REJECTED_EXCHANGE, "fanout"),
             Exchange(BROADCAST_EXCHANGE, "fanout"),
-            Exchange(PUSH_EXCHANGE, "x-modulus-hash", {"alternate-exchange": REJECTED_EXCHANGE}),
+            _PUSH,
         ),
-        queues=(Queue(REJECTED_QUEUE, _REJECTED_ARGUMENTS), *ingress),
-        bindings=(
-            Binding(REJECTED_EXCHANGE, REJECTED_QUEUE),
-            *(Binding(PUSH_EXCHANGE, queue.name) for queue in ingress),
-        ),
+        queues=(Queue(REJECTED_QUEUE, _REJECTED_ARGUMENTS),),
+        bindings=(Binding(REJECTED_EXCHANGE, REJECTED_QUEUE),),
     )
+
+
+def build_partition(number: int) -> Topology:
+    """Return what one ingress partition, 0 to 15, needs."""
+    name = ingress_queue(number)
+    return Topology((_PUSH,), (Queue(name, _INGRESS_ARGUMENTS),), (Binding(PUSH_EXCHANGE, name),))
 
 
 def build_gateway_queue(incarnation: Incarnation) -> tuple[Queue, Binding]:
@@ -111,6 +123,7 @@ def consumer_priority(pod: str, partition: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{pod}/{partition}".encode()).digest()[:2]) >> 1
 
 
+_PUSH: Final = Exchange(PUSH_EXCHANGE, "x-modulus-hash", {"alternate-exchange": REJECTED_EXCHANGE})
 # delivery-limit -1: the default of 20 would delete confirmed messages after 20 dispatcher crashes.
 _INGRESS_ARGUMENTS: Final[Mapping[str, Argument]] = {
     "x-queue-type": "quorum",

@@ -1,4 +1,4 @@
-"""The connection to ingress: declares the topology, runs all partitions, and comes back after every loss (step D0)."""
+"""The connection to ingress: runs all partitions, and comes back after every loss (step D0)."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Any, Final
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, INGRESS_PARTITIONS
-from pushcluster_contract.topology import build_topology, consumer_priority, ingress_queue
+from pushcluster_contract.topology import build_partition, consumer_priority, ingress_queue
 from pushcluster_dispatcher.barrier import Barrier
 from pushcluster_dispatcher.locations import Locations
 from pushcluster_dispatcher.partition import PartitionSession, Steps
@@ -50,8 +50,6 @@ class Ingress:
         self._consuming: set[int] = set()
         self._refusals = Refusals()
         self._reported: set[str] = set()
-        self._declaring = asyncio.Lock()
-        self._declared = False
         self._trouble = "not connected to RabbitMQ yet"
 
     def trouble(self) -> str:
@@ -64,6 +62,10 @@ class Ingress:
     def refusal(self) -> str:
         """Return what RabbitMQ has not let this dispatcher consume for long, or nothing."""
         return self._refusals.describe(asyncio.get_running_loop().time())
+
+    def count_refused(self) -> int:
+        """Return how many partitions RabbitMQ has not let this dispatcher consume for long."""
+        return self._refusals.count(asyncio.get_running_loop().time())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, and connect again, until `stop`; then finish what has begun, at most DRAIN_TIMEOUT_S."""
@@ -82,8 +84,6 @@ class Ingress:
         if amqp is None:
             return
         try:
-            self._declared = False
-            await self._declare(amqp)
             self._trouble = ""
             backoff.reset()
             _log.info("connected to RabbitMQ")
@@ -91,17 +91,6 @@ class Ingress:
         finally:
             self._refusals.forget()
             await amqp.close()
-
-    async def _declare(self, amqp: Amqp) -> None:
-        """Declare what is not there any more, once for all partitions that lost a channel."""
-        async with self._declaring:
-            if self._declared:
-                return
-            # Whatever comes of it: one queue that cannot be declared must not keep the other partitions.
-            self._declared = True
-            channel = await amqp.channel()
-            await channel.declare(build_topology())
-            await channel.close()
 
     async def _run_partitions(self, amqp: Amqp, stop: asyncio.Event) -> None:
         """Return when all partitions have stopped; raises Unavailable when the connection is lost."""
@@ -135,16 +124,19 @@ class Ingress:
         services = self._services
         # Without Redis, or without a connection for copies, there is no consumer here: a dispatcher that has both takes
         # the partition meanwhile.
+        if not (services.outlet.is_connected and services.link.is_connected):
+            self._refusals.drop(number)  # what it waits for from here on is not RabbitMQ's refusal
         outlet = await unless(stop, services.outlet.connection())
         wire = await unless(stop, services.link.wire())
         if wire is None or outlet is None:
             return prefetch
         with self._noting_refusals(number):
-            await self._declare(amqp)
             channel = await amqp.channel(prefetch=prefetch)
         try:
             session = self._new_session(channel, wire, prefetch)
             with self._noting_refusals(number):
+                # Here, so that a queue that cannot be declared keeps no other partition, and a deleted one comes back.
+                await channel.declare(build_partition(number))
                 await channel.consume(
                     ingress_queue(number),
                     session.receive,
@@ -160,8 +152,6 @@ class Ingress:
             return session.wanted_prefetch
         finally:
             self._set_consuming(number, consuming=False)
-            if channel.lost.done():  # the broker closed it, perhaps because the queue is gone
-                self._declared = False
             await channel.close()
 
     @contextmanager
@@ -192,7 +182,7 @@ class Ingress:
     def _set_consuming(self, number: int, *, consuming: bool) -> None:
         if consuming:
             self._consuming.add(number)
-            self._refusals.consuming(number)
+            self._refusals.drop(number)
         else:
             self._consuming.discard(number)
         if len(self._consuming) == INGRESS_PARTITIONS:

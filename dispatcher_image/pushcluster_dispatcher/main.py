@@ -9,7 +9,7 @@ from typing import Final
 
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import ENDPOINTS_S
-from pushcluster_contract.topology import build_topology
+from pushcluster_contract.topology import build_published
 from pushcluster_dispatcher.amqp import Ingress, Services
 from pushcluster_dispatcher.api.app import build_server
 from pushcluster_dispatcher.api.routes import Services as ApiServices
@@ -52,7 +52,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     outlet = Outlet(
         settings.amqp_url,
         name=f"dispatcher {settings.pod_name} copies",
-        topology=build_topology(),
+        topology=build_published(),
         backoff=new_backoff(),
     )
     copies = Copies(outlet, settings.mode, metrics)
@@ -60,6 +60,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     reports = Reports(outlet, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
     steps = Steps(copies, Rejects(outlet), reports, metrics, lambda: time.time_ns() // 1_000_000)
     ingress = Ingress(Services(settings, keys, link, barrier, outlet, steps, new_backoff))
+    metrics.partitions_refused.set_function(ingress.count_refused)
 
     replies = Replies(new_id)
     broker = ApiBroker(

@@ -70,6 +70,11 @@ class Metrics:
             f"{prefix}_barrier_seconds", "One durability barrier", buckets=_SECONDS_BUCKETS, registry=registry
         )
         self.partitions = Gauge(f"{prefix}_partitions_consuming", "Partitions with a consumer here", registry=registry)
+        self.partitions_refused = Gauge(
+            f"{prefix}_partitions_refused",
+            "Partitions that RabbitMQ has refused it for 10 s",
+            registry=registry,
+        )
         self.durability_reduced = Gauge(
             f"{prefix}_durability_reduced", "1 when Redis keeps no append-only file", registry=registry
         )

@@ -13,8 +13,9 @@ from pika.spec import BasicProperties
 from pushcluster_contract.control import CONTROL_TYPE, Disconnect
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.routing import DEFAULT_EXCHANGE, gateway_queue
-from pushcluster_contract.topology import PUSH_EXCHANGE, build_reply_queue, build_topology
+from pushcluster_contract.topology import PUSH_EXCHANGE, build_partition, build_published, build_reply_queue
 from pushcluster_dispatcher.replies import Replies
 from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
 from pushcluster_runtime.backoff import Backoff
@@ -89,7 +90,9 @@ class ApiBroker:
         try:
             channel = await amqp.channel(confirm=True)
             # A message for an exchange that is not there would close the channel under all the others.
-            await channel.declare(build_topology())
+            await channel.declare(build_published())
+            for reason in await amqp.declare(build_partition(n) for n in range(INGRESS_PARTITIONS)):
+                _log.warning("a partition cannot be declared", extra={"reason": reason})
             queue = build_reply_queue(self._new_unique())
             await channel.declare_queue(queue)
             await channel.consume(queue.name, self._replies.receive, no_ack=True)

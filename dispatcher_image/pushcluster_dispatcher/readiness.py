@@ -4,8 +4,8 @@ A pod becomes ready once it can do everything, so that a roll-out of one that ca
 ready for as long as callers can use it: the HTTP API needs RabbitMQ alone for a publish, which ingress keeps safe while
 Redis is down. Were it taken out of its Service then, producers would meet refused connections instead of a 202.
 
-A partition that RabbitMQ does not let it consume is another matter: waiting mends nothing, and somebody has to know.
-Whether another dispatcher consumes that partition, this one cannot see.
+A partition that RabbitMQ does not let it consume for long keeps a new dispatcher unready, and does not take one that
+has worked from its callers: the other partitions work, and a metric and the reason tell of this one.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,7 @@ class Readiness:
         """
         if stopping:
             return False, "stopping"
-        if refusal:
-            return False, refusal
+        path = refusal or path
         if not path and not api:
             self._has_worked = True
             return True, "ready"

@@ -22,6 +22,11 @@ class RedisLink:
         self.trouble = "not connected yet"
         """Why there is no connection now, in words; nothing while there is one."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether `wire` returns at once."""
+        return self._wire is not None and not self._wire.lost.done()
+
     async def wire(self) -> RedisWire:
         """Return the connection, waiting for one if need be."""
         while self._wire is None or self._wire.lost.done():

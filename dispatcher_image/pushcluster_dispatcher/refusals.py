@@ -21,8 +21,8 @@ class Refusals:
         since, _ = self._since.get(partition, (now, ""))
         self._since[partition] = (since, reason)
 
-    def consuming(self, partition: int) -> None:
-        """Note one that succeeded."""
+    def drop(self, partition: int) -> None:
+        """Note that it is consumed, or that something else keeps it from being consumed."""
         self._since.pop(partition, None)
 
     def forget(self) -> None:
@@ -31,9 +31,16 @@ class Refusals:
 
     def describe(self, now: float) -> str:
         """Return in words what has been refused for longer than GRACE_S, or nothing."""
-        lasting = [(partition, reason) for partition, (since, reason) in self._since.items() if now - since > GRACE_S]
+        lasting = self._lasting(now)
         if not lasting:
             return ""
         partition, reason = min(lasting)
         others = f" and {len(lasting) - 1} more" if len(lasting) > 1 else ""
         return f"partition {partition}{others} cannot be consumed for {GRACE_S:g} s: {reason}"
+
+    def count(self, now: float) -> int:
+        """Return how many have been refused for longer than GRACE_S."""
+        return len(self._lasting(now))
+
+    def _lasting(self, now: float) -> list[tuple[int, str]]:
+        return [(partition, reason) for partition, (since, reason) in self._since.items() if now - since > GRACE_S]

@@ -9,13 +9,14 @@ dispatcher's copies do, and its HTTP API does).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 import pika
 from pika.exceptions import AMQPError
 
 from pushcluster_contract.errors import InvalidInput, TooOld, Unavailable
+from pushcluster_contract.topology import Topology
 from pushcluster_contract.versions import RABBITMQ
 from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CLOSE_TIMEOUT_S, AmqpChannel, settle
 from pushcluster_runtime.amqp_connection import Connection
@@ -117,6 +118,24 @@ class Amqp:
             channel.abandon()
             raise
         return channel
+
+    async def declare(self, parts: Iterable[Topology]) -> list[str]:
+        """Declare all parts that the broker takes, and return its reasons for those that it refused.
+
+        A refusal costs a channel, so each part has its own. Raises Unavailable when the connection is gone.
+        """
+        refused = []
+        for part in parts:
+            channel = await self.channel()
+            try:
+                await channel.declare(part)
+            except Unavailable as error:
+                if self.lost.done():
+                    raise
+                refused.append(str(error))
+            finally:
+                channel.abandon()
+        return refused
 
     async def close(self) -> None:
         """Close politely; returns after CLOSE_TIMEOUT_S even if the broker is silent. Closing twice is allowed."""

@@ -48,6 +48,11 @@ class Outlet:
         """Whether there is a connection, and the broker does not read from it (memory or disk alarm)."""
         return self._connected_channel is not None and self._amqp is not None and self._amqp.blocked
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether `connection` returns at once."""
+        return self._connected_channel is not None
+
     async def connection(self) -> AmqpChannel:
         """Return the channel, waiting for it if need be, even if the broker takes nothing; its `lost` tells its end."""
         while (channel := self._connected_channel) is None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import pika
 import pytest
+from pika.exceptions import AMQPError
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
+from pushcluster_contract.topology import ingress_queue
 from tests.support.containers import (
     Services,
     close_amqp_connection,
@@ -310,3 +313,57 @@ async def test_a_lost_connection_for_copies_brings_back_what_was_not_sent(plane:
         assert await dispatcher.metric("partition_resets_total") >= INGRESS_PARTITIONS
         assert await dispatcher.metric("copies_left_out_total") == 0
         await dispatcher.wait_ready()
+
+
+async def test_a_queue_that_cannot_be_declared_keeps_neither_the_other_partitions_nor_the_api(
+    plane: Plane, logs: Logs
+) -> None:
+    """Its name is taken by another form: a dispatcher that worked before stays, a new one is not ready."""
+    url = pika.URLParameters(plane.amqp_url)
+
+    def take_name() -> None:
+        with pika.BlockingConnection(url) as connection:
+            channel = connection.channel()
+            channel.queue_delete(ingress_queue(3))
+            channel.queue_declare(ingress_queue(3), durable=True)
+
+    async with running_dispatcher(plane) as worked:
+        await take_until_refused(take_name, worked)
+
+        async def tells() -> bool:
+            ready, reason = await worked.ready()
+            return (
+                ready
+                and "partition 3 cannot be consumed" in reason
+                and "406" in reason
+                and await worked.metric("partitions_refused") == 1
+            )
+
+        await eventually(tells, WITHIN_S)
+        async with started_dispatcher(plane) as new:
+
+            async def is_kept_unready() -> bool:
+                ready, reason = await new.ready()
+                return not ready and "partition 3 cannot be consumed" in reason
+
+            await eventually(is_kept_unready, WITHIN_S)
+            assert await new.metric("partitions_consuming") == INGRESS_PARTITIONS - 1
+            async with new.session.post(
+                f"{new.api_url}/v1/users/alice/messages",
+                params={"destination": "/queue/demo"},
+                data=b"through",
+                headers={"Authorization": f"Bearer {API_KEY}"},
+            ) as answer:
+                assert answer.status == 202
+            await wait_log(logs, expected=["through"])
+
+
+async def take_until_refused(take_name: Callable[[], None], dispatcher: RunningDispatcher) -> None:
+    """The dispatcher may declare the queue again in between: then its name is taken once more."""
+
+    async def is_refused() -> bool:
+        with contextlib.suppress(AMQPError):
+            await asyncio.to_thread(take_name)
+        return await dispatcher.metric("partitions_consuming") == INGRESS_PARTITIONS - 1
+
+    await eventually(is_refused, WITHIN_S)

@@ -33,8 +33,14 @@ def test_one_that_stops_is_not_ready() -> None:
     assert Readiness().judge(path="", refusal="", api="", stopping=True) == (False, "stopping")
 
 
-def test_a_partition_that_is_refused_for_long_makes_it_unready_though_the_api_can_publish() -> None:
+def test_a_partition_that_is_refused_for_long_keeps_a_new_one_unready() -> None:
+    judged = Readiness().judge(path="1 of 16", refusal="partition 3: 404", api="", stopping=False)
+    assert judged == (False, "partition 3: 404")
+
+
+def test_a_partition_that_is_refused_later_does_not_take_the_api_away_and_is_told() -> None:
     readiness = Readiness()
     assert readiness.judge(path="", refusal="", api="", stopping=False)[0]
-    judged = readiness.judge(path="1 of 16", refusal="partition 3: 404", api="", stopping=False)
-    assert judged == (False, "partition 3: 404")
+    ready, reason = readiness.judge(path="1 of 16", refusal="partition 3: 404", api="", stopping=False)
+    assert ready
+    assert reason.endswith("wait in ingress: partition 3: 404")

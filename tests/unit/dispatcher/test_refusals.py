@@ -14,12 +14,13 @@ def test_the_first_of_several_is_named_and_the_others_are_counted() -> None:
     for partition in (7, 3, 11):
         refusals.refused(partition, "403", 0.0)
     assert refusals.describe(GRACE_S + 1) == "partition 3 and 2 more cannot be consumed for 10 s: 403"
+    assert (refusals.count(GRACE_S), refusals.count(GRACE_S + 1)) == (0, 3)
 
 
-def test_a_partition_that_is_consumed_is_not_refused_any_more() -> None:
+def test_a_partition_that_is_consumed_or_waits_for_something_else_is_not_refused_any_more() -> None:
     refusals = Refusals()
     refusals.refused(3, "404", 0.0)
-    refusals.consuming(3)
+    refusals.drop(3)
     assert refusals.describe(GRACE_S + 1) == ""
     refusals.refused(3, "404", GRACE_S)
     assert refusals.describe(GRACE_S + 1) == "", "it counts from anew"
