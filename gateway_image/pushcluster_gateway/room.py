@@ -4,6 +4,7 @@ The bound is the whole cluster's, and each gateway takes an equal share of it by
 with its lease. So nobody counts together, and scaling restarts nothing. What gateways hold from a time when their share
 was larger they give up as their walk comes by; until then all together hold less than twice the bound, because the old
 ones hold at most all of it, and the new ones as well. The bound leaves room for that.
+A subscription that was left without a queue goes on without one: room that becomes free is for those that come later.
 """
 
 from collections.abc import Callable
