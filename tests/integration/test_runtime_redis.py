@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
+from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
@@ -17,6 +18,7 @@ from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 SID: Final = "a" * 26
+DEMO: Final = Destination("queue", "demo")
 
 
 def pack_script(script: Script, call: Call) -> bytes:
@@ -40,6 +42,14 @@ async def wire(plane: Plane) -> AsyncIterator[RedisWire]:
 @pytest.fixture
 def call(plane: Plane) -> Call:
     return Call([Keys(plane.cluster).sessions("alice")], [SID, "pod." + "0" * 16, 60_000, 64])
+
+
+@pytest.fixture
+def append(plane: Plane) -> Call:
+    """A call of the one script that a full server refuses."""
+    keys = Keys(plane.cluster)
+    names = [keys.meta("alice", DEMO), keys.log("alice", DEMO), keys.sessions("alice"), keys.destinations("alice")]
+    return Call(names, ["body", "", "", "", 0, 1_000, *[60_000] * 4, str(DEMO)])
 
 
 async def test_scripts_are_there_before_the_first_call_on_every_connection(client: Redis, call: Call) -> None:
@@ -75,30 +85,32 @@ async def test_a_server_that_is_away_is_unavailable_and_later_it_is_not(
     await eventually(works, within_s=10)
 
 
-async def test_a_full_server_is_unavailable_and_names_the_reason(client: Redis, wire: RedisWire, call: Call) -> None:
+async def test_a_full_server_is_unavailable_and_names_the_reason(client: Redis, wire: RedisWire, append: Call) -> None:
     before = str((await client.config_get("maxmemory"))["maxmemory"])
     await client.config_set("maxmemory", "1")
     try:
         with pytest.raises(Unavailable, match=r"OOM|maxmemory"):
-            await ScriptRunner(client).run(Script.REGISTER, call.keys, call.args)
+            await ScriptRunner(client).run(Script.APPEND, append.keys, append.args)
         with pytest.raises(Unavailable), translated():
             await client.set("k", "v")
-        (reply,) = await wire.execute([pack_script(Script.REGISTER, call)])
+        (reply,) = await wire.execute([pack_script(Script.APPEND, append)])
         assert isinstance(reply, Unavailable)
     finally:
         await client.config_set("maxmemory", before)
 
 
-async def test_a_transaction_refused_for_memory_does_nothing_at_all(client: Redis, wire: RedisWire, call: Call) -> None:
+async def test_a_transaction_refused_for_memory_does_nothing_at_all(
+    client: Redis, wire: RedisWire, append: Call
+) -> None:
     before = str((await client.config_get("maxmemory"))["maxmemory"])
     await client.config_set("maxmemory", "1")
     try:
-        commands = [pack("MULTI"), pack_script(Script.REGISTER, call), pack_script(Script.REGISTER, call), pack("EXEC")]
+        commands = [pack("MULTI"), pack_script(Script.APPEND, append), pack_script(Script.APPEND, append), pack("EXEC")]
         replies = await wire.execute(commands)
         assert [isinstance(reply, Unavailable) for reply in replies] == [False, True, True, True]
     finally:
         await client.config_set("maxmemory", before)
-    assert await client.exists(*call.keys) == 0
+    assert await client.exists(*append.keys) == 0
 
 
 async def test_the_wire_answers_batches_in_order_with_errors_in_their_places(wire: RedisWire) -> None:

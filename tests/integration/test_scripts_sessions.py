@@ -55,7 +55,7 @@ class Bench:
     async def append(self, body: str) -> str:
         keys = [self.keys.meta("alice", DEMO), self.keys.log("alice", DEMO), self.keys.sessions("alice")]
         keys.append(self.keys.destinations("alice"))
-        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, TTL_MS, TTL_MS, TTL_MS, str(DEMO))
+        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, *[TTL_MS] * 4, str(DEMO))
         return str(reply[0].decode())
 
     async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:
