@@ -16,9 +16,9 @@ from benchmarks.report import Section, Table
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
 from pushcluster_contract.sessions import SessionEntry
-from pushcluster_contract.topology import build_gateway_queue, build_topology
+from pushcluster_contract.topology import Binding, build_gateway_queue, build_subscription_queue, build_topology
 from pushcluster_runtime.amqp import Amqp
 from pushcluster_runtime.store import connect
 
@@ -113,6 +113,11 @@ async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
             await channel.declare_queue(queue)
             await channel.bind(binding)
             await channel.consume(queue.name, lambda _: None, no_ack=True)
+        # Mode Session: a subscription's queue for every routing key, else all copies came back and went to the gateways.
+        sink = build_subscription_queue("sink")
+        await channel.declare_queue(sink)
+        await channel.bind(Binding(TOPIC_EXCHANGE, sink.name, "#"))
+        await channel.consume(sink.name, lambda _: None, no_ack=True)
         async with client.pipeline(transaction=False) as pipeline:
             for n, user in enumerate(_users(users)):
                 entry = SessionEntry(incarnations[n % GATEWAYS], (DEMO,)).encode()
