@@ -113,7 +113,7 @@ async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
             await channel.declare_queue(queue)
             await channel.bind(binding)
             await channel.consume(queue.name, lambda _: None, no_ack=True)
-        # Mode Session: a subscription's queue for every routing key, else all copies came back and went to the gateways.
+        # Mode Session: a queue that takes every routing key, else all copies came back and went to the gateways.
         sink = build_subscription_queue("sink")
         await channel.declare_queue(sink)
         await channel.bind(Binding(TOPIC_EXCHANGE, sink.name, "#"))
