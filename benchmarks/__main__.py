@@ -42,7 +42,7 @@ SHORT: Final[dict[str, Figure]] = {
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=20_000, steady_s=5)),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=2_400, per_s=800)),
     "storm": lambda services: connect_storm.run(services, sessions=10_000),
-    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4)),
+    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4, rounds=8)),
 }
 LONG: Final[dict[str, Figure]] = {
     **SHORT,
@@ -50,7 +50,7 @@ LONG: Final[dict[str, Figure]] = {
     "dispatcher": lambda services: dispatcher.run(services, messages=200_000),
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=300_000, steady_s=60)),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
-    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=20, rounds=5)),
+    "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=15, rounds=9)),
 }
 
 

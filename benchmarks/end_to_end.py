@@ -183,9 +183,11 @@ async def steady(clients: Child, publisher: Child, per_s: float, seconds: float)
 
 
 async def all_arrived(clients: Child, stamps: int) -> None:
-    """Return once so many messages have arrived; raises RuntimeError when they do not."""
+    """Return once so many messages have arrived; raises RuntimeError when they do not, or a connection was lost."""
     deadline = time.monotonic() + DELIVERED_WITHIN_S
     while (counts := await clients.call("counts"))["stamps"] < stamps:
+        if counts["failed"]:
+            raise RuntimeError(f"{counts['failed']:,} clients lost their connection")
         if time.monotonic() > deadline:
             raise RuntimeError(f"{counts['stamps']:,} of {stamps:,} messages arrived in {DELIVERED_WITHIN_S:.0f} s")
         await asyncio.sleep(0.02)
