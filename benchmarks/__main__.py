@@ -78,7 +78,7 @@ async def measure(name: str, figure: Figure, services: Services) -> Section:
         return await figure(services)
     except Exception as error:
         logging.getLogger(__name__).exception("not measured: %s", name)
-        return Section(title=name, aim="to be measured", reached=False, text=f"Not measured in this run: {error}")
+        return Section(title=name, aim="to be measured", reached=False, text=f"Not measured in this run: {str(error).partition(chr(10))[0]}")
 
 
 def write(document: Document) -> None:

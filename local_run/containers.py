@@ -1,12 +1,14 @@
 """Service containers on 127.0.0.1: start, fail on purpose, and be gone for sure when their owner is gone."""
 
 import io
+import random
 import socket
 import tarfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from local_run.docker import docker
@@ -21,14 +23,24 @@ SERVICE_UID: Final = 999
 START_ATTEMPTS: Final = 5
 POLL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 2.0
+LOWEST_PORT: Final = 20_000
+"""Above the ports that people know services by."""
+_OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection is ever given.
+
+    The kernel takes those from `ip_local_port_range`: from there, a port could be gone before its owner listens, or
+    while a stopped service is to come back to it.
+    """
+    first_outgoing = int(_OUTGOING_PORTS.read_text().split()[0])
+    end = first_outgoing if first_outgoing > LOWEST_PORT else 65_536
+    while True:
+        port = random.randrange(LOWEST_PORT, end)  # noqa: S311 - no secret
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
