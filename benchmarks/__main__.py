@@ -78,7 +78,8 @@ async def measure(name: str, figure: Figure, services: Services) -> Section:
         return await figure(services)
     except Exception as error:
         logging.getLogger(__name__).exception("not measured: %s", name)
-        return Section(title=name, aim="to be measured", reached=False, text=f"Not measured in this run: {str(error).partition(chr(10))[0]}")
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        return Section(title=name, aim="to be measured", reached=False, text=f"Not measured in this run: {reason}")
 
 
 def write(document: Document) -> None:
