@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.breakdown import break_down
 from benchmarks.measure import Latencies, ProcessTimes, rate
-from benchmarks.plane import Services, running_plane
+from benchmarks.plane import Plane, Services, running_plane
 from benchmarks.processes import Child, sample, started
 from benchmarks.report import Section, Table
 from local_run.stores import USER, WEB_STOMP_PORT
@@ -22,6 +23,7 @@ OUTSTANDING: Final = 6_000
 DELIVERED_WITHIN_S: Final = 60.0
 WEB_STOMP: Final = "web_stomp"
 AIM_DELIVERIES_PER_CPU_S: Final = 5_000
+BETTER_DELIVERIES_PER_CPU_S: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,18 @@ async def run(services: Services, load: Load) -> Section:
     """Measure every mode and web_stomp."""
     results = [await measure_mode(services, mode, load) for mode in RoutingMode]
     results.append(await measure_web_stomp(services, load))
-    return build_section(results)
+    return build_section(results, await profile(services, load))
 
 
-def build_section(results: Sequence[Result]) -> Section:
+async def profile(services: Services, load: Load) -> str:
+    """Return where the processor time goes in the mode that the aim speaks of."""
+    async with connected_plane(services, RoutingMode.GATEWAY, load, sampled=True) as (plane, clients, publisher):
+        await clients.call("observe", on=True)
+        await saturate(clients, publisher, load.messages // 10)
+        return await break_down(plane, lambda: saturate(clients, publisher, load.messages))
+
+
+def build_section(results: Sequence[Result], profiled: str) -> Section:
     """Return the figure's part of the document."""
     peer = next(result for result in results if result.name == WEB_STOMP)
     gateway = next(result for result in results if result.name == RoutingMode.GATEWAY.value)
@@ -81,14 +91,18 @@ def build_section(results: Sequence[Result]) -> Section:
     ]
     return Section(
         title="End to end: publish to client",
-        aim=f"mode Gateway: at least {AIM_DELIVERIES_PER_CPU_S:,} deliveries per CPU-second of everything",
+        aim=(
+            f"mode Gateway: at least {AIM_DELIVERIES_PER_CPU_S:,} deliveries per CPU-second of everything "
+            f"(better: {BETTER_DELIVERIES_PER_CPU_S:,})"
+        ),
         reached=gateway.deliveries_per_cpu_s >= AIM_DELIVERIES_PER_CPU_S,
         text=(
             f"{CLIENTS:,} clients with one subscription each, 1 dispatcher, 2 gateways, broker, Redis (`appendfsync "
             f"always`), publisher and clients on the same cores; {BODY_BYTES} B bodies, publisher confirms. The "
             "maximum rate keeps a bounded number of messages under way; latencies are taken at half of it, from the "
             "planned time of the publish. web_stomp gets transient messages on one queue a client: it has neither a "
-            "log, nor resume, nor quorum queues."
+            "log, nor resume, nor quorum queues. The last lines say where the time goes in mode Gateway, in a run of "
+            "their own."
         ),
         tables=[
             Table(
@@ -97,18 +111,31 @@ def build_section(results: Sequence[Result]) -> Section:
             ),
             Table(("µs of CPU a message", "broker", "Redis", "dispatcher", "gateways"), cpu_rows),
         ],
+        profile=profiled if gateway.deliveries_per_cpu_s < BETTER_DELIVERIES_PER_CPU_S else "",
     )
 
 
 async def measure_mode(services: Services, mode: RoutingMode, load: Load) -> Result:
     """Measure one routing mode."""
+    async with connected_plane(services, mode, load) as (plane, clients, publisher):
+        return await measure_way(mode.value, clients, publisher, plane.times, load)
+
+
+@asynccontextmanager
+async def connected_plane(
+    services: Services, mode: RoutingMode, load: Load, *, sampled: bool = False
+) -> AsyncIterator[tuple[Plane, Child, Child]]:
+    """Run a cluster with its clients connected and a publisher to them."""
     users = [f"user-{n}" for n in range(load.clients)]
-    async with running_plane(services, mode, gateways=2) as plane, load_generators() as (clients, publisher):
+    async with (
+        running_plane(services, mode, gateways=2, sampled=sampled) as plane,
+        load_generators() as (clients, publisher),
+    ):
         connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
         if connected["errors"]:
             raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
         await publisher.call("open", url=plane.amqp_url, users=users, body_bytes=BODY_BYTES)
-        return await measure_way(mode.value, clients, publisher, plane.times, load)
+        yield plane, clients, publisher
 
 
 async def measure_web_stomp(services: Services, load: Load) -> Result:

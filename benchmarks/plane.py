@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Final
 
 from benchmarks.measure import ProcessTimes
@@ -130,6 +131,8 @@ class Program:
     admin_port: int
     ws_port: int
     log: IO[bytes]
+    samples: Path
+    """Where a sampled one writes what it has counted: `sampled.py`."""
 
     @property
     def pid(self) -> int:
@@ -164,6 +167,8 @@ class Plane:
     services: Services
     vhost: str
     mode: RoutingMode
+    sampled: bool = False
+    """Whether its programs can say where their processor time goes."""
     gateways: list[Program] = field(default_factory=list)
     dispatchers: list[Program] = field(default_factory=list)
 
@@ -195,10 +200,10 @@ class Plane:
 
 @asynccontextmanager
 async def running_plane(
-    services: Services, mode: RoutingMode, *, gateways: int, dispatchers: int = 1
+    services: Services, mode: RoutingMode, *, gateways: int, dispatchers: int = 1, sampled: bool = False
 ) -> AsyncIterator[Plane]:
     """Run a cluster until the end of the block; everything is ready at its beginning."""
-    plane = Plane(services, await services.create_vhost(), mode)
+    plane = Plane(services, await services.create_vhost(), mode, sampled)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.delete_vhost, plane.vhost)
         for number in range(dispatchers):
@@ -252,12 +257,14 @@ async def _running(
         env.LOG_LEVEL: "warning",
         **variables,
     }
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as folder:
+        samples = Path(folder) / "samples.json"
+        command = ["benchmarks.sampled", str(samples), module] if plane.sampled else [module]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            sys.executable, "-m", *command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )
         try:
-            yield Program(name, process, admin_port, ws_port, log)
+            yield Program(name, process, admin_port, ws_port, log, samples)
         finally:
             if process.returncode is None:
                 process.kill()

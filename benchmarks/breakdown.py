@@ -1,0 +1,88 @@
+"""Where the processor time of a way from publisher to client goes: by function, Erlang process and Redis command."""
+
+import asyncio
+import json
+import re
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from benchmarks.measure import ProcessTimes
+from benchmarks.plane import Plane, Program, Services
+from pushcluster_runtime.store import connect
+
+LINES: Final = 8
+"""Of each part."""
+DUMPED_WITHIN_S: Final = 10.0
+POLL_S: Final = 0.05
+MEANING: Final = {
+    "rabbitmq": "reductions of its Erlang processes",
+    "redis": "time in commands; what a script calls is counted once more by itself",
+    "dispatcher": "samples of the function that runs",
+    "gateway": "samples of the function that runs",
+}
+_REDUCTIONS: Final = """
+lists:foldl(fun(Pid, Sums) ->
+  case process_info(Pid, [reductions, dictionary, initial_call]) of
+    [{reductions, Count}, {dictionary, Dictionary}, {initial_call, Bare}] ->
+      {Module, _, _} = proplists:get_value('$initial_call', Dictionary, Bare),
+      maps:update_with(Module, fun(Sum) -> Sum + Count end, Count, Sums);
+    _ -> Sums
+  end end, #{}, processes()).
+"""
+"""How much every kind of Erlang process has worked so far; a reduction is about a function call."""
+
+
+async def break_down(plane: Plane, load: Callable[[], Awaitable[None]]) -> str:
+    """Run the load and return the top lines of every part; the plane's programs have to be sampled ones."""
+    services, programs = plane.services, (*plane.dispatchers, *plane.gateways)
+    broker, redis = await read_reductions(services), await read_command_times(services)
+    for program in programs:
+        program.process.send_signal(signal.SIGUSR1)
+    before = plane.times()
+    await load()
+    times = plane.times().since(before)
+    functions: dict[str, Counter[str]] = {"dispatcher": Counter(), "gateway": Counter()}
+    for program in programs:
+        functions[program.name.partition("-")[0]].update(await read_samples(program))
+    redis = await read_command_times(services) - redis
+    broker = await read_reductions(services) - broker
+    return render(times, {"rabbitmq": broker, "redis": redis, **functions})
+
+
+def render(times: ProcessTimes, counts: Mapping[str, Counter[str]]) -> str:
+    """Return each part with its share of all processor time, and below it the shares of what was counted in it."""
+    lines = []
+    for part, counted in counts.items():
+        lines.append(f"{part}: {times.matching(part) / times.total():.0%} of the processor time, by {MEANING[part]}")
+        total = counted.total()
+        lines += [f"  {count / total:4.0%}  {name}" for name, count in counted.most_common(LINES)]
+    return "\n".join(lines)
+
+
+async def read_reductions(services: Services) -> Counter[str]:
+    """Return module of an Erlang process → reductions since its start."""
+    return parse_erlang_map(await asyncio.to_thread(services.rabbitmq.exec, "rabbitmqctl", "eval", _REDUCTIONS))
+
+
+def parse_erlang_map(text: str) -> Counter[str]:
+    """Return what is in `#{name => 12, 'other-name' => 3}`."""
+    return Counter({name: int(count) for name, count in re.findall(r"'?([\w.$@-]+)'?\s*=>\s*(\d+)", text)})
+
+
+async def read_command_times(services: Services) -> Counter[str]:
+    """Return command → µs that Redis has spent in it since its start."""
+    async with connect(services.redis_url, name="benchmark") as client:
+        stats = await client.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): int(values["usec"]) for name, values in stats.items()})
+
+
+async def read_samples(program: Program) -> Counter[str]:
+    """End the sampling of a program and return function → samples; raises TimeoutError when it writes nothing."""
+    program.samples.unlink(missing_ok=True)
+    program.process.send_signal(signal.SIGUSR2)
+    async with asyncio.timeout(DUMPED_WITHIN_S):
+        while not program.samples.exists():
+            await asyncio.sleep(POLL_S)
+    return Counter(json.loads(program.samples.read_text()))
