@@ -47,6 +47,16 @@ def parse_nodes(document: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def parse_internal_ips(document: dict[str, Any]) -> dict[str, str]:
+    """Return the address of each node inside the cluster from the API's list of nodes."""
+    return {
+        item["metadata"]["name"]: address["address"]
+        for item in document["items"]
+        for address in item["status"]["addresses"]
+        if address["type"] == "InternalIP"
+    }
+
+
 def describe_other_cluster(push_clusters: Sequence[str]) -> str:
     """Return what is said before a cluster of other sources is replaced."""
     why = "The cluster that is here was made from other sources of local_cluster; it is made anew"
@@ -109,7 +119,7 @@ class Cluster:
         if not self._is_of_our_sources() and os.environ.get(ENV_CLUSTER) != "keep":
             return False
         self._write_kubeconfig()
-        return self._nodes_are_ready()
+        return self._nodes_are_ready() and self._nodes_are_where_they_were()
 
     def _is_of_our_sources(self) -> bool:
         return (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() == self._content
@@ -151,6 +161,20 @@ class Cluster:
         command = [self.kubectl_program, "--kubeconfig", str(self.places.kubeconfig), "--request-timeout=5s"]
         conditions = output_of([*command, "get", "nodes", "-o", ready], timeout_s=15)
         return conditions is not None and conditions.split() == ["True"] * len(NODES)
+
+    def _nodes_are_where_they_were(self) -> bool:
+        """Tell whether every node has the address that Kubernetes knows it by.
+
+        Docker hands addresses out anew when it is restarted. Nodes that have changed theirs with each other look ready,
+        but `kubectl exec` and `logs` ask the wrong one.
+        """
+        known = parse_internal_ips(json.loads(self.kubectl("get", "nodes", "-o", "json")))
+        return known == dict(zip(NODES, self._container_addresses(), strict=True))
+
+    def _container_addresses(self) -> list[str]:
+        return answer_of(
+            ["docker", "inspect", "--format", _ADDRESS, *NODES], what="Asking Docker for the nodes' addresses"
+        ).split()
 
     def _write_kubeconfig(self) -> None:
         """Write how to reach the cluster, readable by this user alone: it holds the administrator's key."""
@@ -230,10 +254,9 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise CannotContinue(f"Some of the nodes did not join the cluster: see {self.places.log('kind')}.")
             time.sleep(0.5)
-        found = answer_of(
-            ["docker", "inspect", "--format", _ADDRESS, *NODES], what="Asking Docker for the nodes' addresses"
-        )
-        return [NodeAddress(name, ip, ranges[name]) for name, ip in zip(NODES, found.split(), strict=True)]
+        return [
+            NodeAddress(name, ip, ranges[name]) for name, ip in zip(NODES, self._container_addresses(), strict=True)
+        ]
 
     def _keep_queries_inside(self) -> None:
         configuration = json.loads(self.kubectl("-n", "kube-system", "get", "configmap", "coredns", "-o", "json"))

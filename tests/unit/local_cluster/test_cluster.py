@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_cluster.cluster import describe_other_cluster, parse_nodes, taken_ports
+from local_cluster.cluster import describe_other_cluster, parse_internal_ips, parse_nodes, taken_ports
 from local_cluster.corefile import keep_queries_inside
 from local_cluster.errors import CannotContinue
 from local_cluster.kind_config import build_kind_config
@@ -138,6 +138,12 @@ def test_a_node_that_has_no_range_yet_is_left_out() -> None:
         {"metadata": {"name": "b"}, "spec": {}},
     ]
     assert parse_nodes({"items": items}) == {"a": "10.244.0.0/24"}
+
+
+def test_a_node_is_known_by_its_internal_address_and_not_by_its_name() -> None:
+    addresses = [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "172.18.0.3"}]
+    items = [{"metadata": {"name": "a"}, "status": {"addresses": addresses}}]
+    assert parse_internal_ips({"items": items}) == {"a": "172.18.0.3"}
 
 
 def test_a_port_that_something_listens_on_is_found() -> None:
