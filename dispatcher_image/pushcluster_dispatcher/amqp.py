@@ -164,12 +164,14 @@ class Ingress:
 
     def _new_session(self, channel: AmqpChannel, wire: RedisWire, prefetch: int) -> PartitionSession:
         services = self._services
-        log = Locations(wire, services.keys, services.settings.retention, backoff=services.new_backoff())
+        retention = services.settings.retention
+        log = Locations(wire, services.keys, retention, backoff=services.new_backoff())
         return PartitionSession(
             channel,
             log,
             services.steps,
             request_barrier=lambda: services.barrier.request(wire.run_id),
+            ids_window_s=retention.idempotency_window_ms / 1_000,
             prefetch=prefetch,
         )
 

@@ -82,6 +82,7 @@ class Locations:
         )
         self._retention = b"".join(pack_bulk(b"%d" % each) for each in bounds)
         self._plain_arguments = b"".join(map(pack_bulk, (b"", b"", b"", b"0"))) + self._retention
+        self._ids_window_ms = retention.idempotency_window_ms
         self._keys = keys
         self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._pack_keys)
         self._backoff = backoff
@@ -119,6 +120,19 @@ class Locations:
         self._backoff.reset()
         self._waiting = False
         return [result for result in results if result is not None]
+
+    async def keep_ids(self, messages: Sequence[Message]) -> None:
+        """Have the ids that are known of these messages stay known for a whole window more; raises Unavailable.
+
+        PEXPIRE needs no memory, so a full Redis takes it; a loading one does not, and keeps what it has.
+        """
+        commands = [
+            pack("PEXPIRE", self._keys.message(each.user, each.destination, each.message_id), self._ids_window_ms)
+            for each in messages
+            if each.message_id
+        ]
+        if commands:
+            await self._wire.execute(commands)
 
     async def _run(self, groups: Sequence[Sequence[int]], calls: Sequence[bytes]) -> dict[int, Reply]:
         """Run the calls of all groups in one write; return each call's reply."""

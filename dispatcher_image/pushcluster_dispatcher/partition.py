@@ -3,6 +3,9 @@
 A session lasts as long as both of them. When either goes, or a barrier cannot be passed, the channel is closed: what
 was not acknowledged comes back in order, to this dispatcher or another, and idempotency absorbs what was done already.
 
+Idempotency has a window. What is under way is held in it, because Redis without memory or RabbitMQ under an alarm may
+let it wait for longer than that.
+
 A session also ends, without a failure, when its messages are of another size than its prefetch was made for: what it
 holds is bounded in bytes, and AMQP has no prefetch in bytes that quorum queues would know.
 """
@@ -11,8 +14,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.ledger import Ledger, Step
@@ -23,6 +29,10 @@ from pushcluster_dispatcher.ports import Channel, CopySink, Log, RejectSink, Rep
 from pushcluster_dispatcher.prefetch import Sizes
 from pushcluster_dispatcher.reports import plan_rejection, plan_reports
 from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.tasks import cancel
+
+KEPT_TIMES_A_WINDOW: Final = 4
+"""How often the ids of what is under way are used within their window, so that one failure does not matter."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +71,7 @@ class PartitionSession:
         steps: Steps,
         *,
         request_barrier: Callable[[], asyncio.Future[None]],
+        ids_window_s: float,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
         self._channel = channel
@@ -71,8 +82,11 @@ class PartitionSession:
         self._now_ms = steps.now_ms
         self._metrics = steps.metrics
         self._request_barrier = request_barrier
+        self._ids_window_s = ids_window_s
         self._ledger = Ledger()
         self._acknowledged_tag = 0
+        # What the ledger has open, in the same order.
+        self._begun: deque[tuple[int, list[Message]]] = deque()
         # Bounded by the channel's prefetch and by `Sizes`: what is in here is not acknowledged.
         self._inbox: deque[Delivery] = deque()
         self._sizes = Sizes(prefetch)
@@ -101,11 +115,24 @@ class PartitionSession:
 
         Raises an ExceptionGroup of Unavailable when the session is broken.
         """
-        async with asyncio.TaskGroup() as settling:
-            while batch := await self._next_batch():
-                self._ledger.begin(batch[0].tag, batch[-1].tag)
-                flight = await self._process(batch)
-                settling.create_task(self._settle(flight))
+        keeping = asyncio.create_task(self._keep_ids())
+        try:
+            async with asyncio.TaskGroup() as settling:
+                while batch := await self._next_batch():
+                    self._ledger.begin(batch[0].tag, batch[-1].tag)
+                    flight = await self._process(batch)
+                    settling.create_task(self._settle(flight))
+        finally:
+            await cancel(keeping)
+
+    async def _keep_ids(self) -> None:
+        """Hold what is not acknowledged in its idempotency window, whether this session has appended it or another."""
+        while True:
+            await asyncio.sleep(self._ids_window_s / KEPT_TIMES_A_WINDOW)
+            under_way = [message for _, messages in self._begun for message in messages]
+            under_way += [each for delivery in self._inbox if isinstance(each := _parse(delivery), Message)]
+            with suppress(Unavailable):  # the session ends with its connection, see `_run_until_broken`
+                await self._log.keep_ids(under_way)
 
     async def _next_batch(self) -> list[Delivery]:
         """Return what has arrived, at least one; nothing when finishing, or when nothing more is taken."""
@@ -131,6 +158,7 @@ class PartitionSession:
                 messages.append(parsed)
             else:
                 rejected.append((delivery, parsed))
+        self._begun.append((batch[-1].tag, messages))
         started = asyncio.get_running_loop().time()
         copied: list[asyncio.Future[None]] = []
         sent: set[int] = set()
@@ -181,6 +209,8 @@ class PartitionSession:
         if tag is not None:
             self._channel.ack(tag, multiple=True)
             self._sizes.release(tag)
+            while self._begun and self._begun[0][0] <= tag:
+                self._begun.popleft()
             self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
             self._acknowledged_tag = tag
 

@@ -45,6 +45,9 @@ class Log(Protocol):
         `on_part` gets what has been settled so far, by position, whenever the rest has to wait.
         """
 
+    async def keep_ids(self, messages: Sequence[Message]) -> None:
+        """Have the ids that are known of these messages stay known for a whole window more; raises Unavailable."""
+
 
 class Publisher(Protocol):
     """What sends copies and rejected messages (`AmqpChannel`)."""

@@ -1,5 +1,6 @@
 """Message ids with real services: what they cost Redis, and what they mean to clients."""
 
+import asyncio
 from secrets import token_hex
 from typing import Any, Final
 
@@ -16,6 +17,11 @@ ROOM_BYTES: Final = 1_048_576
 COUNT: Final = 12_000
 """Their ids alone need more than twice that room."""
 BATCH: Final = 1_000
+WAITING: Final = 200
+LARGE_BODY_BYTES: Final = 16_384
+"""Of so many messages: more than twice that room."""
+WINDOWS_S: Final = 3.5
+"""Several windows of a second: an interval, not a wait for something."""
 
 
 async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_over(
@@ -42,6 +48,42 @@ async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_ove
             return not [key async for key in logs.redis.scan_iter(f"pc:{plane.cluster}:*:id:*", count=1_000)]
 
         await eventually(ids_are_gone, within_s=10)
+
+
+async def test_what_waits_for_longer_than_the_window_with_a_dispatcher_that_ends_is_not_appended_twice(
+    plane: Plane, producing: Producer, logs: Logs
+) -> None:
+    bodies = [f"{n:{LARGE_BODY_BYTES}}" for n in range(WAITING)]
+    for body in bodies:
+        producing.send("alice", body, message_id=body.strip())
+    await producing.confirmed()
+    async with room_left(logs, ROOM_BYTES), running_dispatcher(plane, IDEMPOTENCY_WINDOW_SECONDS="1") as first:
+        await eventually(lambda: "Redis does not take messages" in first.log(), within_s=10)
+        acknowledged, under_way = await _wait_for_part_of_a_batch(first, logs)
+        await first.kill()
+    async with running_dispatcher(plane) as second:
+        await eventually(lambda: _has_acknowledged(second, WAITING - acknowledged), WITHIN_S)
+        assert await second.metric("duplicates_total") == under_way
+    assert await logs.bodies("alice") == bodies
+
+
+async def _wait_for_part_of_a_batch(dispatcher: RunningDispatcher, logs: Logs) -> tuple[int, int]:
+    """Return how much is acknowledged, and how much more has been in the log for several windows.
+
+    There may be no such part when Redis becomes full between two batches: then it gets room for a little of the next.
+    """
+    while True:
+        await asyncio.sleep(WINDOWS_S)
+        acknowledged = int(await dispatcher.metric("acknowledged_total"))
+        if under_way := await logs.length("alice") - acknowledged:
+            return acknowledged, under_way
+        room = int((await logs.redis.config_get("maxmemory"))["maxmemory"])
+        await logs.redis.config_set("maxmemory", room + 2 * LARGE_BODY_BYTES)
+
+
+async def _has_acknowledged(dispatcher: RunningDispatcher, count: int) -> bool:
+    assert await dispatcher.metric("acknowledged_total") >= count
+    return True
 
 
 async def test_another_body_under_a_known_message_id_is_put_aside_and_no_two_clients_see_different_messages(

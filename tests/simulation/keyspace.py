@@ -78,6 +78,16 @@ class Keyspace:
         self._undo.append([])
         return getattr(self, f"_command_{name}")(*args)
 
+    def pexpire(self, key: str, ms: int, now: int) -> int:
+        """Keep a message id for longer, if it is known."""
+        self._undo.append([])
+        known = self.data.get(key)
+        if known is None or known[1] <= now:
+            return 0
+        self._touch(key, None)
+        self.data[key] = (known[0], now + ms)
+        return 1
+
     def expire(self, now: int) -> None:
         """Let logs go whose time is over."""
         for key, (expiry, fate) in list(self.expiries.items()):

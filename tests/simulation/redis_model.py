@@ -229,6 +229,8 @@ class Wire:
                 replies.append([1, 0])
             elif name == b"EVAL":
                 replies.append(keyspace.run(Script.BARRIER, [args[2].decode()], [], now))
+            elif name == b"PEXPIRE":
+                replies.append(keyspace.pexpire(args[0].decode(), int(args[1]), now))
             elif self._world.redis_is_full():
                 refused = True
                 replies.append(Unavailable("OOM command not allowed"))

@@ -55,6 +55,9 @@ class PlayedRedis:
             elif command[0] == b"SCRIPT":
                 self.loaded.append(command[2])
                 replies.append(b"sha")
+            elif command[0] == b"PEXPIRE":
+                self.commands.append(command)
+                replies.append(1)
             elif error := self._next_error():
                 refused = True
                 replies.append(error)
@@ -124,6 +127,19 @@ async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_w
     assert isinstance(result, Appended)
     assert result.sessions == raw
     assert parse_sessions(result.sessions) == {SID: gateway}
+
+
+async def test_ids_are_kept_for_a_whole_window_in_one_write_where_there_are_any() -> None:
+    redis = PlayedRedis()
+    await locations(redis).keep_ids(
+        [message("a", "1", message_id="x"), message("a", "2"), message("b", "3", message_id="y")]
+    )
+    assert redis.writes == 1
+    assert redis.commands == [
+        [b"PEXPIRE", KEYS.message(user, DEMO, id_).encode(), b"600000"] for user, id_ in (("a", "x"), ("b", "y"))
+    ]
+    await locations(redis).keep_ids([message("a", "1")])
+    assert redis.writes == 1
 
 
 async def test_messages_of_one_user_hold_one_list_of_its_sessions() -> None:

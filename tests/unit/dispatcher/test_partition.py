@@ -76,6 +76,14 @@ class PlayedLog:
 
     part: int = 0
     """So many are appended before the rest has to wait."""
+    kept: list[list[str]] = field(default_factory=list)
+    """The ids of each call."""
+    keeps: bool = True
+
+    async def keep_ids(self, messages: Sequence[Message]) -> None:
+        self.kept.append([message.message_id for message in messages])
+        if not self.keeps:
+            raise Unavailable("Redis: gone")
 
     async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | Refused]:
         self.batches.append(list(messages))
@@ -100,6 +108,7 @@ class Bench:
     rejects: PlayedRejects = field(default_factory=PlayedRejects)
     metrics: Metrics = field(default_factory=Metrics)
     prefetch: int = DISPATCHER_PREFETCH_MESSAGES
+    ids_window_s: float = 600.0
     delivered: int = 0
     told: list[tuple[ReplyAddress, OutcomeReport]] = field(default_factory=list)
 
@@ -110,6 +119,7 @@ class Bench:
             self.log,
             Steps(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
             request_barrier=self._request,
+            ids_window_s=self.ids_window_s,
             prefetch=self.prefetch,
         )
         self.task = asyncio.create_task(self.session.run())
@@ -135,8 +145,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Bench]:
-    bench = Bench()
+async def running(ids_window_s: float = 600.0) -> AsyncIterator[Bench]:
+    bench = Bench(ids_window_s=ids_window_s)
     try:
         yield bench
     finally:
@@ -188,6 +198,43 @@ async def test_what_is_appended_while_redis_is_full_is_sent_and_not_acknowledged
         bench.barriers[0].set_result(None)
         await settle()
         assert bench.channel.acks == [3]
+
+
+async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> None:
+    async with running(ids_window_s=0.04) as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1", message_id="appending")
+        await settle()
+        bench.deliver(b"2", message_id="waiting")
+        await eventually(lambda: bench.log.kept.count(["appending", "waiting"]) > 12, within_s=5)
+        bench.log.may_answer.set()
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: ["appending", "waiting"] in bench.log.kept, within_s=5)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: ["waiting"] in bench.log.kept, within_s=5)
+        bench.barriers[1].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1, 2], within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: [] in bench.log.kept, within_s=5)
+        assert bench.log.kept == [[]] * len(bench.log.kept)
+
+
+async def test_ids_are_kept_on_after_a_failure_and_no_longer_than_the_session() -> None:
+    async with running(ids_window_s=0.04) as bench:
+        bench.log.keeps = False
+        bench.log.may_answer.clear()
+        bench.deliver(b"1", message_id="id")
+        await eventually(lambda: len(bench.log.kept) > 2, within_s=5)
+        bench.log.error = Unavailable("Redis: gone")
+        bench.log.may_answer.set()
+        await eventually(bench.task.done, within_s=2)
+        ended = len(bench.log.kept)
+        await asyncio.sleep(0.05)
+        assert len(bench.log.kept) == ended
 
 
 async def test_the_barrier_is_asked_for_only_after_the_append_was_answered() -> None:
