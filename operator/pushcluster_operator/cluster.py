@@ -50,10 +50,25 @@ class PushCluster:
 
     identity: Identity
     spec: PushClusterSpec
+    unknown_fields: tuple[str, ...] = ()
+    """Paths such as `spec.gateway.new` that a newer custom resource definition has and this program does not know."""
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read a whole PushCluster; raises InvalidSpec."""
+        """Read a whole PushCluster from a file; raises InvalidSpec, also for a field that is none."""
         identity = Identity.from_body(body)
         check_name(identity.name)
         return cls(identity, PushClusterSpec.from_body(body))
+
+    @classmethod
+    def from_api(cls, body: Mapping[str, Any]) -> Self:
+        """Read a whole PushCluster as the API server gives it; raises InvalidSpec.
+
+        The API server has dropped what its definition does not know. A field that is unknown here comes from a newer
+        one, maybe as a default, and must not stop an operator that will be upgraded next.
+        """
+        identity = Identity.from_body(body)
+        check_name(identity.name)
+        unknown: list[str] = []
+        spec = PushClusterSpec.from_body(body, unknown)
+        return cls(identity, spec, tuple(unknown))

@@ -147,6 +147,14 @@ def build_durability_reduced() -> Condition:
     )
 
 
+def build_fields_unknown(fields: Sequence[str]) -> tuple[Condition, ...]:
+    """Return the warning of an operator that is older than its custom resource definition, if there are such fields."""
+    if not fields:
+        return ()
+    text = f"without effect, because this operator is older than the definition of PushCluster: {', '.join(fields)}"
+    return (Condition("FieldsUnknown", "True", "OperatorTooOld", _cut(f"{text}. Upgrade the operator")),)
+
+
 def build_refusal(error: InvalidSpec | TooOld) -> tuple[Condition, ...]:
     """Return the conditions of a spec or a Kubernetes that cannot be; children stay as they were last made."""
     if isinstance(error, InvalidSpec):

@@ -12,15 +12,19 @@ Choice = TypeVar("Choice", bound=str)
 
 
 class Reader:
-    """One JSON object at a path such as `spec.gateway`. Read every field, then call `finish`."""
+    """One JSON object at a path such as `spec.gateway`. Read every field, then call `finish`.
 
-    def __init__(self, value: object, path: str) -> None:
+    With a list for `unknown`, this object and those inside it note there what nobody has read; without, they refuse it.
+    """
+
+    def __init__(self, value: object, path: str, unknown: list[str] | None = None) -> None:
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
             raise InvalidSpec(f"{path} must be an object, not {value!r:.60}")
         self._values: Mapping[str, Any] = value
         self.path = path
+        self._unknown = unknown
         self._read: set[str] = set()
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -77,17 +81,21 @@ class Reader:
 
     def child(self, name: str) -> "Reader":
         """Return the reader of an object inside this one; absent means empty."""
-        return Reader(self._take(name, None), f"{self.path}.{name}")
+        return Reader(self._take(name, None), f"{self.path}.{name}", self._unknown)
 
     def optional_child(self, name: str) -> "Reader | None":
         """Return the reader of an object inside this one, or None if it is absent."""
         value = self._take(name, None)
-        return None if value is None else Reader(value, f"{self.path}.{name}")
+        return None if value is None else Reader(value, f"{self.path}.{name}", self._unknown)
 
     def finish(self) -> None:
-        """Refuse fields that nobody read: a misspelt field must not be passed over in silence."""
+        """Refuse or note fields that nobody read: a misspelt field must not be passed over in silence."""
         for name in self._values:
-            if name not in self._read:
+            if name in self._read:
+                continue
+            if self._unknown is not None:
+                self._unknown.append(f"{self.path}.{name}")
+            else:
                 near = difflib.get_close_matches(name, self._read, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise InvalidSpec(f"{self.path}.{name} is not a field of PushCluster{hint}")

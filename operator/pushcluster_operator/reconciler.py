@@ -85,7 +85,7 @@ class Reconciler:
         memory = self._memories.setdefault(identity.uid, Memory(status_written_s=self.clock()))
         try:
             await self.versions.require_kubernetes()
-            cluster = PushCluster.from_body(body)
+            cluster = PushCluster.from_api(body)
         except (InvalidSpec, TooOld) as error:
             snapshot = await read_snapshot(self.kube, identity)
             await self._watch_sessions(identity, body, snapshot)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pushcluster_operator import labels
 from pushcluster_operator.auth_warnings import build_auth_warnings
 from pushcluster_operator.cluster import Identity, PushCluster
-from pushcluster_operator.conditions import Observed
+from pushcluster_operator.conditions import Observed, build_fields_unknown
 from pushcluster_operator.kube import Kube
 from pushcluster_operator.labels import Component
 from pushcluster_operator.manifest import Manifest, ObjectKey, decode_data, key_of
@@ -62,7 +62,11 @@ class Snapshot:
             redis=await observe_store(names.redis, Component.REDIS),
             gateway=self._workload("Deployment", names.gateway, spec.gateway.replicas, Component.GATEWAY),
             dispatcher=self._workload("Deployment", names.dispatcher, spec.dispatcher.replicas, Component.DISPATCHER),
-            warnings=build_auth_warnings(spec.gateway) + build_memory_warnings(spec),
+            warnings=(
+                *build_fields_unknown(cluster.unknown_fields),
+                *build_auth_warnings(spec.gateway),
+                *build_memory_warnings(spec),
+            ),
             paused=cluster.identity.paused,
         )
 

@@ -147,9 +147,12 @@ class PushClusterSpec:
     deletion_policy: DeletionPolicy
 
     @classmethod
-    def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read the `spec` of a PushCluster as the API server (or a YAML file) gives it; raises InvalidSpec."""
-        reader = Reader(body.get("spec"), "spec")
+    def from_body(cls, body: Mapping[str, Any], unknown: list[str] | None = None) -> Self:
+        """Read the `spec` of a PushCluster as the API server (or a YAML file) gives it; raises InvalidSpec.
+
+        Fields that are none are refused, or their paths are added to `unknown`.
+        """
+        reader = Reader(body.get("spec"), "spec", unknown)
         routing, rabbitmq, redis = reader.child("routing"), reader.child("rabbitmq"), reader.child("redis")
         spec = cls(
             routing_mode=routing.choice("mode", RoutingMode.SESSION, RoutingMode),

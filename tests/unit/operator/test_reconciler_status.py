@@ -35,6 +35,20 @@ async def test_a_name_that_is_taken_is_left_alone_and_named(world: World) -> Non
     assert "Service demo-gateway exists and does not belong" in world.condition("Degraded")["message"]
 
 
+async def test_an_operator_that_is_older_than_the_definition_goes_on_and_names_what_it_does_not_know(
+    world: World,
+) -> None:
+    world.spec({"gateway": {"replicas": 3, "newer": True}}, generation=2)
+    await world.look()
+    assert world.kube.at("Deployment", "demo-gateway")["spec"]["replicas"] == 3
+    unknown = world.condition("FieldsUnknown")
+    assert (unknown["status"], unknown["reason"]) == ("True", "OperatorTooOld")
+    assert unknown["message"].endswith("definition of PushCluster: spec.gateway.newer. Upgrade the operator")
+    world.spec({"gateway": {"replicas": 3}}, generation=3)
+    await world.look()
+    assert world.condition("FieldsUnknown") == {}
+
+
 async def test_an_invalid_spec_leaves_what_runs_as_it_was(world: World) -> None:
     await world.settle()
     too_much = {"requests": {"memory": "9Gi"}}
