@@ -24,6 +24,7 @@ from local_run.processes import Process
 from local_run.reaper import Reaper
 from local_run.service import Service
 from pushcluster_operator.children import Images
+from pushcluster_operator.cluster import API_VERSION, KIND
 
 CONTAINER_READY_S: Final = 90.0
 PROCESS_READY_S: Final = 60.0
@@ -92,12 +93,13 @@ class LocalPlane:
         """Read the first PushCluster in a YAML file; raises LocalRunError or InvalidSpec."""
         try:
             documents = list(yaml.safe_load_all(path.read_text()))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise LocalRunError(f"cannot read {path}: {error}") from None
         for document in documents:
-            if isinstance(document, dict) and document.get("kind") == "PushCluster":
+            if isinstance(document, dict) and document.get("kind") == KIND:
+                _check_head(document, path)
                 return cls(document, allocate=allocate)
-        raise LocalRunError(f"{path} holds no PushCluster")
+        raise LocalRunError(f"{path} holds no {KIND}")
 
     async def __aenter__(self) -> Self:
         self._reaper = Reaper()
@@ -235,6 +237,15 @@ class LocalPlane:
         self._processes.append(process)
         process.start()
         return RunningProgram(program, process)
+
+
+def _check_head(document: Mapping[str, Any], path: Path) -> None:
+    """Raise LocalRunError for what the API server would refuse before any spec is looked at."""
+    if (version := document.get("apiVersion")) != API_VERSION:
+        raise LocalRunError(f"{path} holds a {KIND} with apiVersion {version!r}; what is known here is {API_VERSION}")
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise LocalRunError(f"{path} holds a {KIND} without a text as its metadata.name")
 
 
 async def _container_failure(container: Container) -> str:

@@ -35,9 +35,24 @@ def test_the_last_clusters_images_are_used_when_it_wrote_them_down(tmp_path: Pat
     assert set(CANDIDATES) == {"redis", "rabbitmq"}
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("kind: Other\n", "no PushCluster"), ("a: [", "cannot read")])
-def test_a_file_that_is_no_pushcluster_is_a_sentence(tmp_path: Path, text: str, complaint: str) -> None:
+HEAD = "apiVersion: pushcluster.dev/v1alpha1\nkind: PushCluster\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("kind: Other\n", "no PushCluster"),
+        ("a: [", "cannot read"),
+        (b"\xff\xfe", "cannot read"),
+        ("apiVersion: pushcluster.dev/v1\nkind: PushCluster\n", "'pushcluster.dev/v1'; .* pushcluster.dev/v1alpha1"),
+        (HEAD, "metadata.name"),
+        (f"{HEAD}metadata:\n", "metadata.name"),
+        (f"{HEAD}metadata: demo\n", "metadata.name"),
+        (f"{HEAD}metadata: {{name: 5}}\n", "metadata.name"),
+    ],
+)
+def test_a_file_that_is_no_pushcluster_is_a_sentence(tmp_path: Path, text: str | bytes, complaint: str) -> None:
     file = tmp_path / "file.yaml"
-    file.write_text(text)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(LocalRunError, match=complaint):
         LocalPlane.from_file(file)
