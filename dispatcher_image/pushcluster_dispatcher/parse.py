@@ -19,7 +19,8 @@ from pushcluster_runtime.amqp_frames import decode_properties
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000
 """Longer is the same as the log's own limit; a number that Lua counts exactly."""
-
+MAX_EXPIRATION_DIGITS: Final = 16
+"""Of what is read at all; a longer time than MAX_EXPIRATION_MS is cut to that."""
 
 CACHED_TABLES: Final = 4_096
 CACHED_TABLE_BYTES: Final = 512
@@ -165,8 +166,9 @@ _cached_table = lru_cache(maxsize=CACHED_TABLES)(_read_table)
 
 def parse_expiration(text: object) -> int:
     """Return AMQP's `expiration`, at least 1 ms: 0 means "at once or never", and stands for no limit further on."""
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 16:
-        raise InvalidInput(f"expiration {str(text)[:50]!r} is not a whole number of milliseconds")
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > MAX_EXPIRATION_DIGITS:
+        at_most = "9" * MAX_EXPIRATION_DIGITS
+        raise InvalidInput(f"expiration {str(text)[:50]!r} is not a whole number of milliseconds, at most {at_most}")
     return min(max(int(text), 1), MAX_EXPIRATION_MS)
 
 

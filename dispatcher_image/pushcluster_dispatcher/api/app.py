@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, web
 from pushcluster_contract.api_keys import ApiKeys, Scope
 from pushcluster_dispatcher.api.connections import ApiServer, Cut, Screen, check_head, trust
 from pushcluster_dispatcher.api.problems import Problem, translate
-from pushcluster_dispatcher.api.routes import Routes, Services
+from pushcluster_dispatcher.api.routes import Route, Routes, Services
 from pushcluster_dispatcher.metrics import Metrics
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,7 +26,7 @@ def build_server(services: Services, keys: ApiKeys, metrics: Metrics, *, shutdow
 
 def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Application:
     table = Routes(services).table()
-    scopes = {(route.method, route.path): route.scope for route in table}
+    scopes = {(method, route.path): route.scope for route in table for method in _methods(route)}
 
     @web.middleware
     async def answer(request: web.Request, handler: _Next) -> web.StreamResponse:
@@ -43,8 +43,14 @@ def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Appli
     app = web.Application(middlewares=[answer])
     for route in table:
         # aiohttp's own pattern would not take a user id with a brace in it.
-        app.router.add_route(route.method, route.path.replace("}", ":[^/]+}"), route.handler)
+        for method in _methods(route):
+            app.router.add_route(method, route.path.replace("}", ":[^/]+}"), route.handler)
     return app
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    """Return under which methods a route is served: HEAD goes with GET (RFC 9110, section 9.1)."""
+    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
 
 def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
@@ -57,8 +63,9 @@ def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
         expectation = request.headers.get("Expect")
         if expectation is None:
             return None
-        if keys.scopes_of(request.headers.get("Authorization", "")) is None:
-            problem = _no_key()
+        authorization = request.headers.get("Authorization", "")
+        if keys.scopes_of(authorization) is None:
+            problem = _no_key(authorization)
         elif request.version >= HttpVersion11 and expectation.lower() != "100-continue":
             problem = Problem(HTTPStatus.EXPECTATION_FAILED, "the only expectation that can be met is 100-continue")
         else:
@@ -69,7 +76,12 @@ def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
     return screen
 
 
-def _no_key() -> Problem:
+def _no_key(authorization: str) -> Problem:
+    """Return what is wrong: no key, or one that does not count (RFC 6750, section 3.1)."""
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        detail = "this key is not valid, or not any more: whoever runs the cluster has the valid ones in its API Secret"
+        return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
     detail = "the request needs the header Authorization: Bearer <key>"
     return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
 
@@ -81,9 +93,10 @@ def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str]
     scope = scopes[request.method, resource.canonical] if known and resource is not None else None
     if known and scope is None:
         return
-    allowed = keys.scopes_of(request.headers.get("Authorization", ""))
+    authorization = request.headers.get("Authorization", "")
+    allowed = keys.scopes_of(authorization)
     if allowed is None:
-        raise _no_key()
+        raise _no_key(authorization)
     trust(request)
     if scope is not None and scope not in allowed:
         raise Problem(

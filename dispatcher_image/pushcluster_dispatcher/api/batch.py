@@ -50,12 +50,12 @@ def _parse_message(message: object, new_message_id: Callable[[], str]) -> Public
     for name in _REQUIRED:
         if name not in fields:
             raise InvalidInput(f"field {name!r} is missing")
-    content_type = _optional_text(fields, "contentType")
+    content_type, message_id = _optional_text(fields, "contentType"), _optional_text(fields, "messageId")
     return Publication(
         user=check_user(_text(fields["user"], "user")),
         destination=Destination.parse(_text(fields["destination"], "destination")),
         body=_parse_body(fields),
-        message_id=check_message_id(_optional_text(fields, "messageId") or new_message_id()),
+        message_id=new_message_id() if message_id is None else check_message_id(message_id),
         content_type=None if content_type is None else check_content_type(content_type),
         expiration_ms=_parse_expiration(fields.get("expiration")),
         headers=_parse_headers(fields.get("headers", {})),

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import LineTooLong
 
 from pushcluster_dispatcher.api.places import Places
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
@@ -44,6 +45,8 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _CROWDED: Final = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
 _TOO_LARGE: Final = f"a request's head has at most {MAX_HEAD_BYTES} bytes"
+_LINE_TOO_LONG: Final = f"a request's target, and each of its headers, has at most {MAX_LINE_BYTES} bytes"
+_TOO_MANY_HEADERS: Final = f"a request has at most {MAX_HEADERS} headers"
 
 
 class BoundedConnection(web.RequestHandler):
@@ -112,11 +115,16 @@ class BoundedConnection(web.RequestHandler):
         self,
         request: web.BaseRequest,  # noqa: ARG002 - aiohttp's shape
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002
+        exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP."""
-        response = build_problem(HTTPStatus(status), (message or "the request cannot be read").strip())
+        """Answer what is no HTTP, with the first line of aiohttp's message: the others quote what came."""
+        detail = (message or "the request cannot be read").strip().partition("\n")[0].rstrip(":")
+        if isinstance(exc, LineTooLong):
+            status, detail = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _LINE_TOO_LONG
+        elif detail == "Too many headers received":
+            status, detail = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_MANY_HEADERS
+        response = build_problem(HTTPStatus(status), detail)
         response.force_close()
         return response
 

@@ -124,7 +124,7 @@ _MESSAGE: Final = _object(
         "body": {**_TEXT, "description": "The payload as text."},
         "bodyBase64": {**_TEXT, "contentEncoding": "base64", "description": "The payload as bytes."},
         "contentType": _TEXT,
-        "messageId": {**_TEXT, "description": "Idempotency key."},
+        "messageId": {**_TEXT, "minLength": 1, "description": "Idempotency key."},
         "expiration": _EXPIRATION,
         "headers": {
             "type": "object",
@@ -170,7 +170,7 @@ def _post_message() -> Document:
         "name": "Idempotency-Key",
         "in": "header",
         "description": "With it, a retry within `delivery.idempotency.windowSeconds` never shows twice.",
-        "schema": {"type": "string", "maxLength": 255},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     }
     return {
         "operationId": "publish",

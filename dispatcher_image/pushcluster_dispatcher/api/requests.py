@@ -35,6 +35,16 @@ def parse_user(request: web.Request) -> str:
         raise InvalidInput("the user id in the path is not percent-encoded UTF-8") from None
 
 
+def check_query(request: web.Request, *names: str) -> None:
+    """Raise InvalidInput for a parameter that is not among `names`, or is there twice: one would be passed over."""
+    for name in request.query:
+        if name not in names:
+            may = f"may have {', '.join(names)}" if names else "has none"
+            raise InvalidInput(f"the query has no parameter {name[:100]!r}; it {may}")
+        if len(request.query.getall(name)) > 1:
+            raise InvalidInput(f"the query has {name!r} more than once")
+
+
 def parse_session(request: web.Request) -> str:
     """Return the session id out of `…/sessions/{session}`."""
     return check_session_id(request.match_info["session"])
@@ -61,7 +71,7 @@ def parse_wait_s(request: web.Request) -> float | None:
 async def read_publication(request: web.Request, *, spare_message_id: str) -> Publication:
     """Read `POST /v1/users/{user}/messages`, the body last. Raises InvalidInput and Problem."""
     user, destination = parse_user(request), parse_destination(request)
-    message_id = check_message_id(request.headers.get("Idempotency-Key") or spare_message_id)
+    message_id = _parse_message_id(request, spare_message_id)
     expiration = request.query.get("expiration")
     expiration_ms = None if expiration is None else parse_expiration(expiration)
     content_type = request.headers.get("Content-Type")
@@ -94,6 +104,14 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
     except TimeoutError:
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
     return bytes(body)
+
+
+def _parse_message_id(request: web.Request, spare: str) -> str:
+    """Return the idempotency key; an empty one is refused, for whoever sends it counts on one."""
+    given = request.headers.getall("Idempotency-Key", [])
+    if len(given) > 1:
+        raise InvalidInput("the request has the header Idempotency-Key more than once")
+    return check_message_id(given[0]) if given else spare
 
 
 def _select_headers(request: web.Request) -> dict[str, str]:

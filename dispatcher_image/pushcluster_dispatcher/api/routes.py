@@ -22,6 +22,7 @@ from pushcluster_dispatcher.api.openapi import build_document
 from pushcluster_dispatcher.api.problems import Problem
 from pushcluster_dispatcher.api.publication import Publication
 from pushcluster_dispatcher.api.requests import (
+    check_query,
     parse_destination,
     parse_session,
     parse_user,
@@ -118,6 +119,7 @@ class Routes:
 
     async def _post_message(self, request: web.Request) -> web.Response:
         """Publish one message; answered once it is safe, or once its outcomes are known."""
+        check_query(request, "destination", "expiration", "wait")
         wait_s = parse_wait_s(request)
         publication = await read_publication(request, spare_message_id=self._services.new_message_id())
         answer: Answer = {
@@ -139,6 +141,7 @@ class Routes:
 
     async def _post_batch(self, request: web.Request) -> web.Response:
         """Publish many messages, each by itself."""
+        check_query(request, "wait")
         wait_s = parse_wait_s(request)
         require_json(request)
         if self._batches >= MAX_BATCHES:
@@ -216,6 +219,7 @@ class Routes:
         return tuple(sid for sid, entry in sessions.items() if publication.destination in entry.destinations)
 
     async def _get_sessions(self, request: web.Request) -> web.Response:
+        check_query(request)
         user = parse_user(request)
         sessions = await self._services.users.sessions(user)
         described = [describe_session(sid, entry) for sid, entry in sorted(sessions.items())]
@@ -223,6 +227,7 @@ class Routes:
 
     async def _delete_session(self, request: web.Request) -> web.Response:
         """Have a session's gateway end it."""
+        check_query(request)
         user, sid = parse_user(request), parse_session(request)
         entry = (await self._services.users.sessions(user)).get(sid)
         if entry is None:
@@ -235,6 +240,7 @@ class Routes:
 
     async def _get_route(self, request: web.Request) -> web.Response:
         """Explain where a message would go."""
+        check_query(request, "destination")
         services, user, destination = self._services, parse_user(request), parse_destination(request)
         sessions = await services.users.sessions(user)
         leases = await services.users.leases([entry.incarnation for entry in sessions.values()])
@@ -245,6 +251,7 @@ class Routes:
 
     async def _delete_user(self, request: web.Request) -> web.Response:
         """Forget the logs first: a client that comes back at once is told of the gap."""
+        check_query(request)
         services, user = self._services, parse_user(request)
         destinations = await services.users.forget(user)
         sessions = await services.users.sessions(user)

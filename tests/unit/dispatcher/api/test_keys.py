@@ -31,10 +31,25 @@ async def test_without_a_key_nothing_is_told(bench: Bench, authorization: str | 
     for path in (PATH, "/v1/elsewhere"):
         response = await bench.client.post(path, data=b"x", headers=headers)
         assert response.status == 401
-        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
         assert response.headers["Connection"] == "close"
         assert KEY not in await problem(response)
     assert bench.broker.published == []
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", f"Basic {KEY}"])
+async def test_who_gave_no_key_is_told_how_to_give_one(bench: Bench, authorization: str) -> None:
+    response = await bench.client.post(PATH, data=b"x", headers={"Authorization": authorization})
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert "needs the header Authorization: Bearer <key>" in await problem(response)
+
+
+async def test_who_gave_a_key_that_does_not_count_is_told_that_it_is_the_key(bench: Bench) -> None:
+    response = await bench.client.post(PATH, data=b"x", headers=bearer("wrong-key"))
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    detail = await problem(response)
+    assert "this key" in detail
+    assert "wrong-key" not in detail
 
 
 @pytest.mark.parametrize("key", [KEY, PUBLISH_KEY])

@@ -10,7 +10,7 @@ import pytest
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api import requests
-from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, Bench, bearer, problem, raw_request
+from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, PUBLISH_KEY, Bench, bearer, problem, raw_request
 
 
 async def test_a_message_is_published_as_it_came(bench: Bench) -> None:
@@ -71,6 +71,10 @@ async def test_a_user_id_may_have_any_character(bench: Bench, user: str) -> None
         (f"{PATH}&wait=0", {}, "wait"),
         (f"{PATH}&wait=30001", {}, "30000"),
         (f"{PATH}&wait=1s", {}, "wait"),
+        (f"{PATH}&wiat=50", {}, "no parameter 'wiat'; it may have destination, expiration, wait"),
+        (f"{PATH}&destination=/queue/other", {}, "'destination' more than once"),
+        (f"{PATH}&expiration=99999999999999999", {}, "at most 9999999999999999"),
+        (PATH, {"Idempotency-Key": ""}, "message id"),
         (PATH, {"Idempotency-Key": "k" * 256}, "message id"),
         (PATH, {"X-Push-Big": "x" * 5_000}, "forwarded headers"),
         (PATH, {"Content-Type": "t" * 256}, "content type"),
@@ -99,6 +103,11 @@ async def test_a_percent_sign_is_part_of_a_user_when_it_is_encoded(bench: Bench)
 @pytest.mark.parametrize("value", [b"\xff", b"a\tb", b"a\xc2\x85b"])
 async def test_a_forwarded_header_that_is_not_printable_is_refused(bench: Bench, name: bytes, value: bytes) -> None:
     assert await raw_status(bench, b"POST " + PATH.encode(), name + b": " + value) == 400
+    assert bench.broker.published == []
+
+
+async def test_two_idempotency_keys_are_refused_since_nobody_knows_which_one_counts(bench: Bench) -> None:
+    assert await raw_status(bench, b"POST " + PATH.encode(), b"idempotency-key: a\r\nidempotency-key: b") == 400
     assert bench.broker.published == []
 
 
@@ -181,6 +190,20 @@ async def test_an_unknown_path_is_a_problem_too(bench: Bench) -> None:
     response = await bench.get("/v1/nothing")
     assert response.status == 404
     assert "/v1/nothing" in await problem(response)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/v1/users/alice/sessions"])
+async def test_head_is_answered_as_get_is_without_the_body(bench: Bench, path: str) -> None:
+    got = await bench.get(path)
+    response = await bench.client.head(path, headers=bearer() if path.startswith("/v1") else {})
+    assert (response.status, await response.read()) == (got.status, b"") == (200, b"")
+    assert response.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+async def test_a_key_bounds_head_as_it_bounds_get(bench: Bench) -> None:
+    path = "/v1/users/alice/sessions"
+    assert (await bench.client.head(path)).status == 401
+    assert (await bench.client.head(path, headers=bearer(PUBLISH_KEY))).status == 403
 
 
 async def test_a_wrong_method_is_answered_with_the_right_ones(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport
 from pushcluster_dispatcher import replies as replies_module
 from pushcluster_dispatcher.api import requests, routes
 from pushcluster_dispatcher.api.openapi import build_document
-from tests.unit.dispatcher.api.bench import KEY, PATH, PUBLISH_KEY, READ_KEY, SID, Bench, bearer
+from tests.unit.dispatcher.api.bench import KEY, PATH, PUBLISH_KEY, READ_KEY, SID, Bench, bearer, problem
 
 DOCUMENT: Final = build_document()
 Case = Callable[[Bench, pytest.MonkeyPatch], Awaitable[aiohttp.ClientResponse]]
@@ -55,12 +55,26 @@ def test_routes_and_document_are_the_same(bench: Bench) -> None:
         (route.method, route.resource.canonical): route
         for route in bench.app.router.routes()
         if route.resource is not None
+        if route.method != "HEAD"  # goes with GET (RFC 9110, section 9.1)
     }
     assert set(served) == {(method, path) for method, path, _ in operations()}
 
 
 def test_what_needs_no_key_says_so(bench: Bench) -> None:
     assert [path for _, path, operation in operations() if operation.get("security") == []] == ["/openapi.json"]
+
+
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p, _ in operations() if p.startswith("/v1")])
+async def test_what_the_document_does_not_have_in_a_query_is_refused_with_what_it_has(
+    bench: Bench, method: str, path: str
+) -> None:
+    operation = DOCUMENT["paths"][path][method.lower()]
+    names = sorted(each["name"] for each in operation.get("parameters", []) if each["in"] == "query")
+    url = path.replace("{user}", "alice").replace("{session}", SID) + "?destinaton=x"
+    response = await bench.client.request(method, url, headers={**bearer(), **JSON}, data=b"{}")
+    assert response.status == 400
+    may = f"may have {', '.join(names)}" if names else "has none"
+    assert await problem(response) == f"the query has no parameter 'destinaton'; it {may}"
 
 
 def test_operations_have_names_of_their_own() -> None:
