@@ -11,7 +11,9 @@ USER_PREFIX: Final = "/user"
 CACHED_DESTINATIONS: Final = 4_096
 """Destinations that are remembered parsed, at most about a megabyte."""
 _DESTINATION: Final = re.compile(rf"/(queue|topic)/([A-Za-z0-9_-]{{1,{MAX_NAME_CHARS}}})", re.ASCII)
-_RULE: Final = f"/queue/<name> or /topic/<name>, where <name> is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ -"
+_NAME_RULE: Final = f"where <name> is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ -"
+_RULE: Final = f"/queue/<name> or /topic/<name>, {_NAME_RULE}"
+_SUBSCRIPTION_RULE: Final = f"{USER_PREFIX}/queue/<name> or {USER_PREFIX}/topic/<name>, {_NAME_RULE}"
 
 Kind = Literal["queue", "topic"]
 
@@ -40,7 +42,7 @@ class Destination(NamedTuple):
         try:
             return cls.parse(text.removeprefix(USER_PREFIX))
         except InvalidInput:
-            raise InvalidInput(f"destination {text[:100]!r} is not {USER_PREFIX}{_RULE}") from None
+            raise InvalidInput(f"destination {text[:100]!r} is not {_SUBSCRIPTION_RULE}") from None
 
     def as_subscribed(self) -> str:
         """Return the destination as a client writes it."""

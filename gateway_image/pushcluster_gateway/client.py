@@ -98,8 +98,8 @@ class Client:
             subscription.proceed()
 
     def refuse(self, close: Close) -> None:
-        """End the connection for a reason that needs no more words."""
-        self.fail(close, close.reason)
+        """End the connection for a reason that the catalogue has all the words for."""
+        self.fail(close, close.sentence)
 
     def closing(self) -> None:
         """The socket has begun to close by itself: nothing that is written from now on arrives."""

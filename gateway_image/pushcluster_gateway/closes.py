@@ -23,6 +23,13 @@ class Close:
     """`message` header of the ERROR frame, and reason of the close frame."""
     retry_after_ms: int | None = None
     """When set, the ERROR frame carries it as the header `retry-after-ms`."""
+    advice: str = ""
+    """What the client should know or do besides, where no frame of its own is at fault."""
+
+    @property
+    def sentence(self) -> str:
+        """The body of the ERROR frame, where nothing more is known about this very case."""
+        return f"{self.reason}: {self.advice}" if self.advice else self.reason
 
 
 CLIENT_DISCONNECTED: Final = Close("client_disconnected", 1000, "goodbye")
@@ -31,22 +38,42 @@ INTERNAL_ERROR: Final = Close("internal_error", 1011, "internal error")
 UNAVAILABLE: Final = Close("unavailable", 1013, "not available now, try again", retry_after_ms=2_000)
 TOO_LARGE: Final = Close("too_large", 1009, "frame too large")
 
-SLOW_CONSUMER: Final = Close("slow_consumer", 4001, "slow consumer")
-NO_HEART_BEAT: Final = Close("no_heart_beat", 4002, "no heart-beat from the client")
-TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired")
-NO_PONG: Final = Close("no_pong", 4004, "no pong from the client")
+SLOW_CONSUMER: Final = Close(
+    "slow_consumer",
+    4001,
+    "slow consumer",
+    advice="the socket took nothing for too long; with last-message-id nothing is missed",
+)
+NO_HEART_BEAT: Final = Close(
+    "no_heart_beat",
+    4002,
+    "no heart-beat from the client",
+    advice="send one as often as the heart-beat of CONNECTED asks, or agree on none in CONNECT",
+)
+TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired", advice="connect again with a new one")
+NO_PONG: Final = Close("no_pong", 4004, "no pong from the client", advice="no answer to a WebSocket ping came in time")
 TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4005, "too many sessions of this user", retry_after_ms=10_000)
-GAVE_WAY: Final = Close("gave_way", 4006, "this gateway is full, and CONNECT took too long", retry_after_ms=5_000)
+GAVE_WAY: Final = Close(
+    "gave_way",
+    4006,
+    "this gateway is full, and CONNECT took too long",
+    retry_after_ms=5_000,
+    advice="send CONNECT with a valid token as soon as the WebSocket is open",
+)
 
 BAD_FRAME: Final = Close("bad_frame", 4500, "malformed frame")
 NOT_AUTHENTICATED: Final = Close("not_authenticated", 4501, "not authenticated")
-CONNECT_TIMEOUT: Final = Close("connect_timeout", 4502, "no CONNECT frame in time")
+CONNECT_TIMEOUT: Final = Close(
+    "connect_timeout", 4502, "no CONNECT frame in time", advice="send CONNECT as soon as the WebSocket is open"
+)
 BAD_REQUEST: Final = Close("bad_request", 4503, "bad request")
 LIMIT_EXCEEDED: Final = Close("limit_exceeded", 4504, "limit exceeded")
 BAD_DESTINATION: Final = Close("bad_destination", 4506, "bad destination")
 SEND_REFUSED: Final = Close("send_refused", 4507, "SEND is refused")
 UNSUPPORTED_VERSION: Final = Close("unsupported_version", 4508, "unsupported protocol version")
-DISCONNECTED: Final = Close("disconnected", 4510, "disconnected by the back end")
+DISCONNECTED: Final = Close(
+    "disconnected", 4510, "disconnected by the back end", advice="it asked for this over the HTTP API"
+)
 
 WEBSOCKET_ERROR: Final = Close("websocket_error", 1002, "the client's WebSocket broke the protocol")
 CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost")
@@ -56,6 +83,11 @@ CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost
 def unavailable(retry_after_ms: int | None) -> Close:
     """Return UNAVAILABLE, with the time that is known for this very case."""
     return UNAVAILABLE if retry_after_ms is None else replace(UNAVAILABLE, retry_after_ms=retry_after_ms)
+
+
+def too_large(max_bytes: int) -> Close:
+    """Return TOO_LARGE for a WebSocket message, with the size that one may have."""
+    return replace(TOO_LARGE, advice=f"a WebSocket message has at most {max_bytes} bytes")
 
 
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Close))

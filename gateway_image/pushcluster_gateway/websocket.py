@@ -308,7 +308,7 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is _Phase.OPEN and protocol.state is not State.OPEN:
             error = protocol.parser_exc
             if isinstance(error, PayloadTooBig):
-                cast(Handler, self.handler).refuse(closes.TOO_LARGE)
+                cast(Handler, self.handler).refuse(closes.too_large(self._server.limits.max_frame_bytes))
             else:
                 self._begin_closing(closes.WEBSOCKET_ERROR if error is not None else None)
         self._queue_protocol_writes(protocol)

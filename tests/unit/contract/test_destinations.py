@@ -38,6 +38,11 @@ def test_only_the_users_own_destinations_can_be_subscribed_to(text: str) -> None
         Destination.parse_subscription(text)
 
 
+def test_a_client_is_told_both_forms_as_a_client_writes_them() -> None:
+    with pytest.raises(InvalidInput, match="is not /user/queue/<name> or /user/topic/<name>, where <name>"):
+        Destination.parse_subscription("/user/queue/a.b")
+
+
 def test_a_long_destination_is_cut_in_the_error() -> None:
     with pytest.raises(InvalidInput) as error:
         Destination.parse("/" + "x" * 10_000)

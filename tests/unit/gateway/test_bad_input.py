@@ -89,7 +89,7 @@ SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
         ([b"ACK\nid:a\\tb\n\n\0"], closes.BAD_FRAME, "undefined escape"),
         ([b"SEND\ncontent-length:4001\n\n"], closes.TOO_LARGE, "body has more than 4000 bytes"),
         ([b"SEND\n\n" + b"x" * 3_000, b"x" * 1_001], closes.TOO_LARGE, "body has more than 4000 bytes"),
-        ([b"x" * 4_001], closes.TOO_LARGE, "frame too large"),
+        ([b"x" * 4_001], closes.TOO_LARGE, "frame too large: a WebSocket message has at most 4000 bytes"),
         ([SUBSCRIBE % 1, SUBSCRIBE % 2, SUBSCRIBE % 3], closes.LIMIT_EXCEEDED, "more than 2 subscriptions"),
         ([SUBSCRIBE % 1, SUBSCRIBE % 1], closes.BAD_REQUEST, "has a subscription with it"),
         ([SUBSCRIBE % 12_345_678_901], closes.BAD_REQUEST, "more than 10 characters"),
@@ -159,7 +159,7 @@ async def test_connects_own_token_goes_before_the_handshakes(server: RunningServ
 
 async def test_a_token_that_expires_ends_the_connection_with_a_reason(server: RunningServer) -> None:
     async with connected(server.url, token=token(exp=time.time() + 0.3)) as client:
-        assert "token expired" in (await client.expect_error()).text
+        assert "token expired: connect again with a new one" in (await client.expect_error()).text
         assert client.close_code == closes.TOKEN_EXPIRED.code
 
 

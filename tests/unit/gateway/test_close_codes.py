@@ -26,6 +26,23 @@ def test_the_table_is_in_the_order_of_the_codes() -> None:
     assert codes == sorted(codes)
 
 
+@pytest.mark.parametrize(
+    "close",
+    [
+        closes.SLOW_CONSUMER,
+        closes.NO_HEART_BEAT,
+        closes.TOKEN_EXPIRED,
+        closes.NO_PONG,
+        closes.GAVE_WAY,
+        closes.CONNECT_TIMEOUT,
+        closes.DISCONNECTED,
+    ],
+    ids=lambda close: close.name,
+)
+def test_a_close_that_no_frame_of_the_client_caused_says_more_than_its_name(close: Close) -> None:
+    assert close.sentence.startswith(f"{close.reason}: ")
+
+
 @pytest.mark.parametrize("close", closes.ALL, ids=lambda close: close.name)
 def test_the_row_of_a_close_is_true(close: Close) -> None:
     code, _, reason, when, again = BY_NAME[close.name]
