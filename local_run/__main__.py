@@ -59,6 +59,7 @@ def describe(plane: LocalPlane, seconds: float) -> str:
     rows += [(gateway.name, gateway.url) for gateway in plane.gateways]
     rows += [("API", f"{dispatcher.url}/v1") for dispatcher in plane.dispatchers]
     rows += [("AMQP, to publish", plane.producer_url), ("AMQP, all rights", plane.amqp_url), ("Redis", plane.redis_url)]
+    rows += [("logs", str(plane.logs))]
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"PushCluster {plane.cluster.cluster.identity.id} is ready after {seconds:.0f} s; Ctrl-C removes it.", ""]
     lines += [f"  {name:<{width}}{url}" for name, url in rows]
@@ -66,7 +67,8 @@ def describe(plane: LocalPlane, seconds: float) -> str:
         lines += ["", "A token for alice, valid for a day:", f"  {plane.token('alice')}"]
     if plane.cluster.api_key is not None:
         url = f"{plane.dispatchers[0].url}/v1/users/alice/messages?destination=/queue/demo"
-        curl = f"curl -sS -H 'Authorization: Bearer {plane.cluster.api_key}' --data-raw 'Hello, alice' '{url}'"
+        headers = f"-H 'Authorization: Bearer {plane.cluster.api_key}' -H 'Content-Type: text/plain'"
+        curl = f"curl -sS {headers} --data-raw 'Hello, alice' '{url}'"
         lines += ["", "Send to alice:", f"  {curl}"]
     return "\n".join(lines)
 

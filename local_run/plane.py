@@ -69,6 +69,8 @@ class LocalPlane:
     gateways: list[RunningProgram]
     dispatchers: list[RunningProgram]
     page: RunningProgram | None
+    logs: Path
+    """The directory of the programs' logs."""
 
     def __init__(
         self,
@@ -165,7 +167,7 @@ class LocalPlane:
 
     async def _start(self) -> None:
         await asyncio.to_thread(remove_orphans)
-        logs = Path(tempfile.mkdtemp(prefix="pushcluster-run-"))
+        logs = self.logs = Path(tempfile.mkdtemp(prefix="pushcluster-run-"))
         self._reaper.will_remove("directory", str(logs))
         # Those that a person types come first, so that they are the same at the next run.
         page_port, service_port = self._allocate(), self._allocate()

@@ -19,6 +19,7 @@ import pytest
 from local_run.containers import OWNER_LABEL
 from local_run.docker import docker
 from local_run.owner import Owner
+from pushcluster_operator.cluster import API_VERSION, KIND
 from tests.support.waiting import eventually_sync
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,7 +30,8 @@ END_WITHIN_S = 30
 @contextmanager
 def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
     file = tmp_path / "demo.yaml"
-    file.write_text(json.dumps({"kind": "PushCluster", "metadata": {"name": "demo", "namespace": "local"}, "spec": {}}))
+    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "demo", "namespace": "local"}}
+    file.write_text(json.dumps({**head, "spec": {}}))
     with subprocess.Popen(
         [sys.executable, "-m", "local_run", "--file", str(file)],
         cwd=ROOT,
@@ -85,6 +87,9 @@ def test_it_prints_a_line_that_sends_to_alice_and_ctrl_c_leaves_no_trace(tmp_pat
         assert len(containers_of(owner)) == 2
         sent = subprocess.run(shlex.split(output.splitlines()[-1]), capture_output=True, text=True, check=True)
         assert "error" not in sent.stdout
+        logs = re.search(r"logs\s+(\S+)", output)
+        assert logs is not None
+        assert "demo-gateway-0.log" in {path.name for path in Path(logs[1]).iterdir()}
         page = re.search(r"page\s+(http://\S+)", output)
         assert page is not None
         with urllib.request.urlopen(page[1], timeout=10) as answer:
@@ -136,7 +141,8 @@ def test_when_a_part_dies_the_run_says_which_and_ends_with_code_1(tmp_path: Path
 
 def test_a_spec_that_cannot_be_is_a_sentence_and_starts_nothing(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text('{"kind": "PushCluster", "metadata": {"name": "demo"}, "spec": {"gateway": {"replicas": -1}}}')
+    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "demo"}}
+    file.write_text(json.dumps({**head, "spec": {"gateway": {"replicas": -1}}}))
     command = [sys.executable, "-m", "local_run", "--file", str(file)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=END_WITHIN_S, check=False)
     assert ended.returncode == 1
