@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
@@ -17,7 +17,7 @@ Readiness = Callable[[], tuple[bool, str]]
 
 @dataclass(slots=True)
 class AdminServer:
-    """A server that runs from `start` to `close`."""
+    """A server that runs once, from `start` to `close`. `/metrics` has the registry and what `process_…` uses."""
 
     host: str
     port: int
@@ -30,6 +30,7 @@ class AdminServer:
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError when it is taken."""
+        ProcessCollector(registry=self.registry)
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)

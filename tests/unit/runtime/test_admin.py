@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
+from prometheus_client import CollectorRegistry
 
 from pushcluster_runtime import admin
-from pushcluster_runtime.admin import serve
+from pushcluster_runtime.admin import AdminServer, serve
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
@@ -40,3 +41,15 @@ async def test_a_request_under_way_is_waited_for_and_not_for_ever(
         with pytest.raises(ClientConnectionError):
             await asyncio.wait_for(asking, 3)
     await asyncio.wait_for(closing, 3)
+
+
+async def test_metrics_tell_what_the_process_itself_uses_under_the_standard_names() -> None:
+    server = AdminServer("127.0.0.1", 0, lambda: (True, "ready"), CollectorRegistry())
+    port = await server.start()
+    try:
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+            text = await response.text()
+    finally:
+        await server.close()
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"):
+        assert f"# HELP process_{name} " in text
