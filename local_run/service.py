@@ -37,9 +37,11 @@ class Service:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
         try:
-            target = await self._connect()
-            if target is not None:
-                await _forward(reader, writer, *target)
+            # `close` alone cancels; asyncio before 3.12 would log a task that ends so, with a traceback.
+            with contextlib.suppress(asyncio.CancelledError):
+                target = await self._connect()
+                if target is not None:
+                    await _forward(reader, writer, *target)
         finally:
             writer.close()
 

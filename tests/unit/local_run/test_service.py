@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,16 @@ async def test_a_client_is_closed_when_no_target_is_up(port: int, targets: list[
     for target in targets:
         await target.stop()
     assert await greeting(port) == b""
+
+
+async def test_closing_cuts_clients_without_a_word_to_whoever_runs_it(targets: list[Target]) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    service, port = Service(), free_port()
+    await service.start(port, [target.port for target in targets])
+    reader, writer = await asyncio.open_connection(HOST, port)
+    await reader.readline()
+    await service.close()
+    assert await asyncio.wait_for(reader.read(), timeout=5) == b""
+    writer.close()
+    assert complaints == []
