@@ -100,12 +100,18 @@ def _say_why(
         )
     without = {entry.incarnation for entry in subscribed if not leases[entry.incarnation]}
     if without:
+        holds, it_is, its = ("holds", "it is", "its") if len(without) == 1 else ("hold", "they are", "their")
         words.append(
-            f"{_count(len(without), 'gateway')} of these sessions holds no lease: it is gone or cannot reach Redis. "
-            "If it is gone, its sessions leave the registry within seconds, and their messages wait in the log."
+            f"{_count(len(without), 'gateway')} of these sessions {holds} no lease: "
+            f"{it_is} gone or cannot reach Redis. If {it_is} gone, {its} sessions leave the registry within seconds, "
+            "and their messages wait in the log."
         )
     if log.waiting:
-        words.append(f"{_count(log.waiting, 'message')} before it waits in the log, and no session has got it.")
+        wait, it = ("waits", "it") if log.waiting == 1 else ("wait", "them")
+        words.append(
+            f"{_count(log.waiting, 'message')} before it {wait} in the log: no session is noted to have got {it} yet, "
+            "which gateways do within a second."
+        )
     return words
 
 

@@ -124,6 +124,15 @@ def test_a_gateway_without_a_lease_is_said_in_words() -> None:
     assert "1 gateway of these sessions holds no lease" in words[-1]
 
 
+def test_several_gateways_without_a_lease_and_what_waits_are_said_in_whole_sentences() -> None:
+    sessions = {SID: SessionEntry(HERE, (DEMO,)), SID_2: SessionEntry(ELSEWHERE, (DEMO,))}
+    log = LogFacts(3, StreamId(9, 3), StreamId(0, 0))
+    leases = dict.fromkeys((HERE, ELSEWHERE), False)
+    words = explain_route(RoutingMode.SESSION, "alice", DEMO, sessions=sessions, leases=leases, log=log)["why"]
+    assert "2 gateways of these sessions hold no lease: they are gone or cannot reach Redis. " in words[-2]
+    assert words[-1].startswith("3 messages before it wait in the log: no session is noted to have got them yet")
+
+
 @pytest.mark.parametrize(
     ("entries", "seq", "cursor_seq", "waiting"), [(3, 7, 5, 2), (3, 7, 0, 3), (0, 7, 5, 0), (3, 7, 7, 0), (1, 1, 57, 0)]
 )
