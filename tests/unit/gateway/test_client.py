@@ -40,6 +40,21 @@ async def test_connected_tells_what_the_gateway_can_do(server: RunningServer) ->
         assert client.connected["heart-beat"] == "0,0"
 
 
+@pytest.mark.parametrize("mode", ["client", "client-individual"])
+async def test_so_many_messages_wait_for_their_ack_and_one_more_for_room(mode: str) -> None:
+    async with (
+        running_server(Limits(max_unacked_messages=3)) as server,
+        connected(server.url, token=token("alice")) as client,
+    ):
+        await client.subscribe("/user/queue/demo", ack=mode)
+        for n in range(4):
+            server.services.push("alice", b"m%d" % n)
+        first, *_ = await client.next_messages(3)
+        assert server.services.metrics.messages_written == 3
+        await client.ack(first, receipt=True)
+        assert (await client.next_message()).body == b"m3"
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 async def test_receipts_come_for_every_kind_of_frame(server: RunningServer, version: str) -> None:
     async with connected(server.url, token=token("alice"), versions=(version,)) as client:

@@ -160,6 +160,20 @@ async def test_a_full_pod_gives_a_silent_client_time_for_its_connect_and_refuses
         assert silent.given_up == []
 
 
+async def test_a_silent_client_has_its_whole_time_for_its_connect_and_not_a_moment_more() -> None:
+    async with crowded(min_connect_s=30) as server, crowd(server) as silent:
+        began = float(int(server.server.clock()))
+        server.server.clock = lambda: began
+        await silent.open_websockets(MAX_CONNECTIONS)
+        server.server.clock = lambda: began + 29.999
+        with pytest.raises(InvalidStatus):
+            await StompClient.open(server.url)
+        server.server.clock = lambda: began + 30
+        newcomer = await StompClient.open(server.url)
+        assert silent.given_up == [0]
+        await newcomer.abort_socket()
+
+
 async def test_connected_sessions_stay_whatever_comes() -> None:
     async with crowded() as server, AsyncExitStack() as stack, crowd(server) as sockets:
         server.services.grant = False

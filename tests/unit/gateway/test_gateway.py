@@ -61,6 +61,8 @@ class World:
 
     held_at: str
     asked: list[str] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
+    """When what may be held was asked, seconds of the loop."""
     release: asyncio.Event = field(default_factory=asyncio.Event)
     refuses: int = 0
     """How many REGISTER are refused, because the user has too many sessions."""
@@ -72,6 +74,7 @@ class World:
 
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
+        self.asked_at.append(asyncio.get_running_loop().time())
         if what.split(maxsplit=1)[0] == self.held_at:
             await self.release.wait()
 
@@ -214,6 +217,14 @@ async def test_a_user_without_a_place_gets_one_that_a_lost_gateway_holds() -> No
     assert gateway.metrics.lost_sessions_removed == 2
 
 
+@pytest.mark.parametrize(("short_by_s", "asked"), [(0.0, True), (0.001, False)])
+async def test_from_when_on_gateways_are_taken_for_lost(short_by_s: float, asked: bool) -> None:
+    world = World("", refuses=1, lost=2, steady_s=LIMITS.lost_gateway_s - short_by_s)
+    gateway, _, _ = await connect(world)
+    await gateway.settle(within_s=2)
+    assert ("remove alice" in world.asked) is asked
+
+
 async def test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_lost() -> None:
     """After an outage every lease has run out, and each gateway renews its own when its turn comes."""
     world = World("", refuses=2, lost=2, steady_s=LIMITS.lost_gateway_s - 1)
@@ -230,6 +241,16 @@ async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() 
     await gateway.settle(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert (socket.closed, client.ended) == (None, False)
+
+
+async def test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whole_time() -> None:
+    world = World("", refuses=9)
+    gateway, _, socket = await connect(world)
+    await gateway.settle(within_s=2)
+    assert world.asked == ["register", "remove alice", "register"]
+    assert socket.closed is closes.TOO_MANY_SESSIONS
+    _, removed_at, last_at = world.asked_at
+    assert last_at - removed_at >= LIMITS.leaving_session_s - 0.001, "the loop's clock counts milliseconds"
 
 
 async def test_the_walk_does_not_refuse_a_session_that_waits_for_its_place() -> None:

@@ -11,10 +11,10 @@ TESTS = Path(__file__).parents[2]
 
 JUDGED_BY = {
     "max_handshake_bytes": "test_a_request_that_opens_no_websocket_is_told_why_and_counted",
-    "handshake_timeout_s": "test_a_request_that_opens_no_websocket_is_told_why_and_counted",
-    "connect_timeout_s": "test_a_client_that_never_connects_is_closed",
-    "min_connect_s": "test_a_full_pod_gives_a_silent_client_time_for_its_connect_and_refuses_the_newcomer",
-    "close_timeout_s": "test_a_client_that_does_not_answer_the_close_is_cut",
+    "handshake_timeout_s": "test_a_request_that_does_not_end_is_refused_when_its_time_is_over_and_not_before",
+    "connect_timeout_s": "test_connect_must_come_in_time",
+    "min_connect_s": "test_a_silent_client_has_its_whole_time_for_its_connect_and_not_a_moment_more",
+    "close_timeout_s": "test_a_client_that_does_not_answer_a_close_is_cut_when_its_time_is_over_and_not_before",
     "max_frame_bytes": "test_a_message_in_many_fragments_has_the_same_limit",
     "max_read_bytes": "test_what_waits_is_bounded_by_one_read_and_what_was_unfinished_before_it",
     "max_head_bytes": "test_a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not",
@@ -25,7 +25,7 @@ JUDGED_BY = {
     "max_transactions": "test_one_transaction_too_many_is_refused",
     "max_transaction_frames": "test_one_frame_too_many_in_transactions_is_refused",
     "max_calls_in_flight": "test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended",
-    "max_unacked_messages": "test_one_unacknowledged_message_too_many_waits_for_an_ack",
+    "max_unacked_messages": "test_so_many_messages_wait_for_their_ack_and_one_more_for_room",
     "max_outbox_bytes": "test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed",
     "max_outbox_messages": "test_it_is_full_at_its_messages",
     "max_control_bytes": "test_a_client_that_asks_for_receipts_and_takes_none_is_not_read_any_more",
@@ -33,12 +33,12 @@ JUDGED_BY = {
     "page_entries": "test_it_reads_page_by_page_until_a_short_one_and_then_is_live",
     "walk_round_s": "test_one_session_is_not_looked_at_more_often_than_once_a_round",
     "min_kept_delivered_s": "test_a_redis_full_of_delivered_messages_frees_itself_and_loses_nothing_that_waits",
-    "lost_gateway_s": "test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_lost",
-    "leaving_session_s": "test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave",
-    "server_heart_beat_ms": "test_a_heart_beat_is_sent_in_time_unless_something_was_written",
+    "lost_gateway_s": "test_from_when_on_gateways_are_taken_for_lost",
+    "leaving_session_s": "test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whole_time",
+    "server_heart_beat_ms": "test_a_heart_beat_is_due_after_its_part_of_the_interval_and_not_before",
     "client_heart_beat_ms": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
     "heart_beat_grace": "test_a_client_that_promised_heart_beats_and_is_silent_is_given_up",
-    "ping_interval_s": "test_a_socket_that_answers_no_ping_is_closed",
+    "ping_interval_s": "test_a_ping_goes_out_after_its_interval_and_a_client_without_a_pong_after_one_more",
 }
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, MAX_SUBSCRIPTION_QUEUES
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway.auth import Trusted
-from pushcluster_gateway.auth_settings import AuthMode
+from pushcluster_gateway.auth_settings import MAX_REFRESH_S, AuthMode
 from pushcluster_gateway.settings import Settings
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
@@ -68,6 +69,23 @@ class TestSettings:
         url = "http://issuer.mesh/keys"
         assert settings(JWT_ALGORITHM="RS256", JWKS_URL=url, JWKS_ALLOW_HTTP="true").auth.jwks_url == url
 
+    @pytest.mark.parametrize(
+        ("name", "most"),
+        [
+            ("MAX_CONNECTIONS", 1_000_000),
+            ("MAX_SESSIONS_PER_USER", MAX_SESSIONS_PER_USER),
+            ("HANDSHAKES_PER_SECOND", 100_000),
+            ("SUBSCRIPTION_QUEUES", MAX_SUBSCRIPTION_QUEUES),
+            ("DRAIN_SECONDS", 3_600),
+            ("RESUME_WINDOW_SECONDS", 86_400),
+            ("JWKS_REFRESH_SECONDS", MAX_REFRESH_S),
+        ],
+    )
+    def test_the_most_is_taken_and_one_more_is_refused(self, name: str, most: int) -> None:
+        settings(**{name: str(most)})
+        with pytest.raises(InvalidInput, match=f"to {most}, not"):
+            settings(**{name: str(most + 1)})
+
     def test_secrets_are_not_shown(self) -> None:
         assert "secret" not in repr(settings())
 
@@ -77,10 +95,8 @@ class TestSettings:
             ("JWT_ALGORITHM", "none"),
             ("JWT_ALGORITHM", "HS512"),
             ("JWKS_REFRESH_SECONDS", "0"),
-            ("JWKS_REFRESH_SECONDS", "86401"),
             ("JWKS_OWN_CA", "yes"),
             ("MAX_SESSIONS_PER_USER", "0"),
-            ("MAX_SESSIONS_PER_USER", "257"),
             ("HANDSHAKES_PER_SECOND", "-1"),
             ("ALLOWED_ORIGINS", "https://a null"),
             ("CLUSTER", "No Cluster"),

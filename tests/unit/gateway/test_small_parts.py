@@ -9,7 +9,7 @@ from websockets.frames import Opcode
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import LEASE_MS
 from pushcluster_gateway import closes
-from pushcluster_gateway.deadlines import NEVER, Deadlines
+from pushcluster_gateway.deadlines import NEVER, SEND_EARLY, Deadlines
 from pushcluster_gateway.drain import AT_ONCE, plan_drain
 from pushcluster_gateway.framing import encode_message
 from pushcluster_gateway.lease import Cause, Lease
@@ -225,6 +225,14 @@ class TestDeadlines:
         assert verdict.send_heart_beat
         assert verdict.look_again_at < 12.5 + 15
         assert not deadlines.check(20, written_at=12.5).send_heart_beat
+
+    def test_a_heart_beat_is_due_after_its_part_of_the_interval_and_not_before(self) -> None:
+        deadlines = self.connected(HeartBeat(10_000, 0), HeartBeat(0, 0))
+        assert deadlines.check(1_000, written_at=0).look_again_at == NEVER, "the client wants none"
+        deadlines = self.connected(HeartBeat(10_000, 0), HeartBeat(0, 5_000))
+        due = 10 * SEND_EARLY
+        assert not deadlines.check(due - 0.001, written_at=0).send_heart_beat
+        assert deadlines.check(due, written_at=0).send_heart_beat
 
     def test_without_heart_beats_on_either_side_nothing_is_due(self) -> None:
         for ours, theirs in ((HeartBeat(0, 0), HeartBeat(1_000, 1_000)), (HeartBeat(1_000, 1_000), HeartBeat(0, 0))):

@@ -18,6 +18,7 @@ from pushcluster_gateway.stomp.errors import (
 )
 from pushcluster_gateway.stomp.frames import AckMode, HeartBeat, Version
 from pushcluster_gateway.stomp.requests import (
+    MAX_HEART_BEAT_DIGITS,
     Acknowledge,
     Commit,
     Connect,
@@ -30,6 +31,7 @@ from pushcluster_gateway.stomp.requests import (
 from pushcluster_gateway.stomp.session import State, StompSession
 
 LIMITS = Limits(max_transactions=2, max_transaction_frames=3, max_subscription_id_chars=5)
+TOO_LONG = "9" * (MAX_HEART_BEAT_DIGITS + 1)
 
 
 def frame(command: str, headers: Mapping[str, str] | None = None, body: str = "") -> bytes:
@@ -124,12 +126,15 @@ def test_what_connect_says_beside_what_is_known_is_passed_over() -> None:
 
 def test_heart_beats_are_read_and_absent_ones_are_none() -> None:
     assert connect_with({"accept-version": "1.2", "heart-beat": "1000,2000"}).heart_beat == HeartBeat(1000, 2000)
-    assert connect_with({"accept-version": "1.2", "heart-beat": "999999999,0"}).heart_beat == HeartBeat(999_999_999, 0)
+    most = "9" * MAX_HEART_BEAT_DIGITS
+    assert connect_with({"accept-version": "1.2", "heart-beat": f"{most},{most}"}).heart_beat == HeartBeat(
+        999_999_999, 999_999_999
+    )
     assert connect_with({"accept-version": "1.2"}).heart_beat == HeartBeat(0, 0)
     assert connect_with({"heart-beat": "1000,2000"}).heart_beat == HeartBeat(0, 0), "1.0 has none"
 
 
-@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,0", "1, 2", "9999999999,0", ""])
+@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,0", "1, 2", TOO_LONG + ",0", "0," + TOO_LONG, ""])
 def test_a_heart_beat_that_is_not_two_numbers_is_refused(text: str) -> None:
     with pytest.raises(InvalidHeader, match="heart-beat"):
         connect_with({"accept-version": "1.2", "heart-beat": text})

@@ -1,14 +1,18 @@
 """When a broker that says nothing is given up. No broker: what it has told, and when, is played."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 from pika.spec import BasicProperties
 
+from pushcluster_contract.errors import Unavailable
 from pushcluster_runtime import amqp_channel
 from pushcluster_runtime.amqp import Amqp
 from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S, AmqpChannel
+from tests.support.clock import moved_clock
+from tests.support.waiting import eventually
 
 
 class PlayedConnection:
@@ -30,6 +34,9 @@ class PlayedChannel:
     def __init__(self) -> None:
         self.connection = PlayedConnection()
 
+    def add_on_cancel_callback(self, callback: object) -> None:
+        """Cancel no consumer."""
+
     def add_on_close_callback(self, callback: object) -> None:
         """Stay open."""
 
@@ -41,6 +48,21 @@ class PlayedChannel:
 
     def queue_delete(self, queue: str, callback: object) -> None:
         """Take a call, and never answer it."""
+
+
+class PlayedRawConnection:
+    """What opening a channel asks of pika's connection: it is told, and the broker answers when the test likes."""
+
+    def __init__(self) -> None:
+        self.opened: Callable[[object], None] | None = None
+        self.aborted = ""
+
+    def channel(self, on_open_callback: Callable[[object], None]) -> PlayedChannel:
+        self.opened = on_open_callback
+        return PlayedChannel()
+
+    def abort(self, reason: str) -> None:
+        self.aborted = reason
 
 
 class Bench:
@@ -68,6 +90,52 @@ class Bench:
         self.now += for_s
         assert self.find_silence() == "", "a broker that does not read has nothing to answer"
         self.amqp._set_blocked(blocked=False)
+
+
+async def test_a_channel_that_the_broker_does_not_open_is_given_up_with_its_connection_in_time_and_not_before() -> None:
+    amqp, raw = Amqp(), PlayedRawConnection()
+    amqp._connection = cast(Any, raw)
+    with moved_clock() as clock:
+        opening = asyncio.create_task(amqp.channel())
+        await clock.move(0)
+        await clock.move(ANSWER_TIMEOUT_S - 0.001)
+        assert (opening.done(), raw.aborted) == (False, "")
+        await clock.move(0.001)
+        assert opening.done()
+        with pytest.raises(Unavailable, match="no answer within 15 s"):
+            await opening
+    assert raw.aborted == "no answer within 15 s"
+
+
+async def test_a_channel_that_is_opened_in_the_last_moment_is_there() -> None:
+    amqp, raw = Amqp(), PlayedRawConnection()
+    amqp._connection = cast(Any, raw)
+    with moved_clock() as clock:
+        opening = asyncio.create_task(amqp.channel())
+        await clock.move(0)
+        await clock.move(ANSWER_TIMEOUT_S - 0.001)
+        assert raw.opened is not None
+        raw.opened(None)
+        assert isinstance(await opening, AmqpChannel)
+
+
+async def test_a_broker_that_does_not_open_the_connection_is_given_up_in_time_and_not_before() -> None:
+    peers: list[asyncio.StreamWriter] = []
+    listener = await asyncio.start_server(lambda _, writer: peers.append(writer), "127.0.0.1", 0)
+    url = f"amqp://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v"
+    with moved_clock() as clock:
+        opening = asyncio.create_task(Amqp.connect(url, name="test", timeout_s=10))
+        await clock.move(0)
+        await clock.move(9.999)
+        assert not opening.done()
+        await clock.move(0.001)
+        assert opening.done()
+        with pytest.raises(Unavailable, match="did not open the connection within 10 s"):
+            await opening
+    await eventually(lambda: peers, within_s=5)
+    peers[0].close()
+    await peers[0].wait_closed()
+    listener.close()
 
 
 async def test_a_polite_close_waits_no_longer_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_NAME_CHARS, MAX_USER
 from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, parse_batch
 from pushcluster_dispatcher.api.publication import MAX_CONTENT_TYPE_BYTES, Publication
 from pushcluster_dispatcher.api.requests import MAX_WAIT_MS
-from pushcluster_dispatcher.api.routes import MAX_BATCHES
+from pushcluster_dispatcher.api.routes import BATCH_WINDOW, MAX_BATCHES
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import Bench, problem
 
@@ -103,13 +103,26 @@ async def test_so_many_batches_at_once_and_not_one_more(bench: Bench) -> None:
     bench.broker.held = asyncio.Event()
     posting = [asyncio.create_task(bench.batch(message())) for _ in range(MAX_BATCHES)]
     await eventually(lambda: len(bench.broker.published) == MAX_BATCHES, within_s=5)
-    refused = await bench.batch(message())
+    async with asyncio.timeout(5):
+        refused = await bench.batch(message())
     assert refused.status == 429
     assert refused.headers["Retry-After"] == "1"
     await problem(refused)
     bench.broker.held.set()
     assert {response.status for response in await asyncio.gather(*posting)} == {202}
     assert (await bench.batch(message())).status == 202
+
+
+async def test_so_many_messages_of_a_batch_wait_for_their_confirm_and_the_next_one_for_them(bench: Bench) -> None:
+    bench.broker.held = asyncio.Event()
+    posting = asyncio.create_task(bench.batch(*[message()] * (BATCH_WINDOW + 1)))
+    await eventually(lambda: len(bench.broker.published) >= BATCH_WINDOW, within_s=5)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(bench.broker.published) == BATCH_WINDOW
+    bench.broker.held.set()
+    assert (await posting).status == 202
+    assert len(bench.broker.published) == BATCH_WINDOW + 1
 
 
 def parse_one(fields: object) -> Publication | InvalidInput:

@@ -97,15 +97,43 @@ async def test_a_connection_serves_one_request_after_another(port: int) -> None:
     writer.close()
 
 
-async def test_the_largest_head_is_read_and_one_byte_more_is_not(port: int) -> None:
-    def head(size: int) -> bytes:
-        start = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n"
-        filler = b"".join(b"x-%02d: %b\r\n" % (n, b"y" * 1_000) for n in range(16))
-        last = size - len(start) - len(filler) - len(b"z: \r\n\r\n")
-        return start + filler + b"z: " + b"z" * last + b"\r\n\r\n"
+def head_of(size: int) -> bytes:
+    """Return a request whose head has so many bytes."""
+    start = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n"
+    filler = b"".join(b"x-%02d: %b\r\n" % (n, b"y" * 1_000) for n in range(16))
+    last = size - len(start) - len(filler) - len(b"z: \r\n\r\n")
+    return start + filler + b"z: " + b"z" * last + b"\r\n\r\n"
 
-    assert (await exchange(port, head(MAX_HEAD_BYTES))).startswith(b"HTTP/1.1 200 ")
-    assert is_problem(await exchange(port, head(MAX_HEAD_BYTES + 1)), 431)
+
+async def test_the_largest_head_is_read_and_one_byte_more_is_not(port: int) -> None:
+    assert (await exchange(port, head_of(MAX_HEAD_BYTES))).startswith(b"HTTP/1.1 200 ")
+    assert is_problem(await exchange(port, head_of(MAX_HEAD_BYTES + 1)), 431)
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES, b"200"), (MAX_HEAD_BYTES + 1, b"431")])
+async def test_the_largest_later_head_is_read_and_one_byte_more_is_not(port: int, size: int, status: bytes) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    async with asyncio.timeout(5):
+        writer.write(GOOD)
+        assert b" 202 " in await reader.readline()
+        await reader.readuntil(b"}")
+        writer.write(head_of(size))
+        assert (await reader.readline()).split()[1] == status
+    writer.close()
+
+
+async def test_a_later_head_of_just_the_limit_may_still_end_and_with_one_byte_more_it_is_refused(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    async with asyncio.timeout(5):
+        writer.write(GOOD)
+        assert b" 202 " in await reader.readline()
+        await reader.readuntil(b"}")
+        writer.write(head_of(MAX_HEAD_BYTES + 4)[:-4])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        writer.write(b"z")
+        assert is_problem(await reader.read(), 431)
+    writer.close()
 
 
 async def test_the_longest_value_of_a_header_is_read_and_one_byte_more_is_not(port: int) -> None:

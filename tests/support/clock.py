@@ -1,0 +1,31 @@
+"""The running event loop's clock in the hands of a test: what waits for seconds is over at once, and not before."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from unittest.mock import patch
+
+STEPS: Final = 20
+"""Turns of the loop in which everything that has become due has happened."""
+
+
+class MovedClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0 + int(asyncio.get_running_loop().time())
+
+    async def move(self, seconds: float) -> None:
+        """Let this time pass, and let happen what was planned for it."""
+        self.now += seconds
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+
+
+@contextmanager
+def moved_clock() -> Iterator[MovedClock]:
+    """Hold the running loop's clock."""
+    clock = MovedClock()
+    with patch.object(asyncio.get_running_loop(), "time", lambda: clock.now):
+        yield clock
