@@ -10,6 +10,7 @@ from local_run.errors import LocalRunError
 from local_run.plan import LocalCluster, plan_dispatcher, plan_gateway, plan_page
 from pushcluster_contract import env
 from pushcluster_operator.children import Images
+from pushcluster_operator.errors import InvalidSpec
 
 IMAGES = Images("gateway", "dispatcher", "rabbitmq:x", "redis:x")
 ORIGIN = "http://127.0.0.1:28080"
@@ -29,6 +30,11 @@ def hosts(of: LocalCluster) -> dict[str, str]:
         for component, ports in HOST_PORTS.items()
         for inside, outside in of.hosts(component, ports).items()
     }
+
+
+def test_a_misspelt_field_of_the_file_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match=r"gateway\.replica is not a field of PushCluster; did you mean replicas"):
+        cluster(gateway={"replica": 1})
 
 
 def test_a_gateway_listens_here_and_reaches_the_stores_here() -> None:
