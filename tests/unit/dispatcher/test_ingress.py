@@ -1,6 +1,6 @@
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -8,8 +8,10 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_dispatcher import amqp as amqp_module
 from pushcluster_dispatcher import refusals
 from pushcluster_dispatcher.amqp import Ingress
+from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel
+from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
 
 
@@ -36,6 +38,33 @@ class PlayedLink:
         return object()
 
     connection = wire
+
+
+class EndlessSession:
+    """A partition's session that does not come to its end."""
+
+    finished = False
+
+    def finish(self) -> None:
+        self.finished = True
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_what_has_begun_has_its_whole_time_to_end_and_not_a_moment_more() -> None:
+    session, stop = EndlessSession(), asyncio.Event()
+    stop.set()
+    with moved_clock() as clock:
+        running = asyncio.create_task(amqp_module._run_until_broken(cast(Any, session), {}, stop))
+        await clock.move(0)
+        assert session.finished
+        await clock.move(DRAIN_TIMEOUT_S - 0.001)
+        assert not running.done()
+        await clock.move(0.001)
+        assert running.done()
+        with pytest.raises(Unavailable, match="unfinished after 10 s"):
+            await running
 
 
 async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
