@@ -46,7 +46,7 @@ run: $(VENV)/.ready page/node_modules/.package-lock.json ## The data plane on th
 	@$(BIN)/python -m local_run --file "$(FILE)"
 
 .PHONY: test
-test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static checks, unit, simulation, integration, chaos (real Redis and RabbitMQ), e2e on kind.
+test: $(VENV)/.ready page/node_modules/.package-lock.json ## Every test: static, unit, fuzz, simulation, integration, chaos, outside judges, e2e on kind.
 	@$(PYTHON) -m local_cluster up
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest $(ARGS)

@@ -59,6 +59,7 @@ def describe(plane: LocalPlane, seconds: float) -> str:
     rows += [(gateway.name, gateway.url) for gateway in plane.gateways]
     rows += [("API", f"{dispatcher.url}/v1") for dispatcher in plane.dispatchers]
     rows += [("AMQP, to publish", plane.producer_url), ("AMQP, all rights", plane.amqp_url), ("Redis", plane.redis_url)]
+    rows += [(f"metrics of {each.name}", f"{each.admin_url}/metrics") for each in (*plane.gateways, *plane.dispatchers)]
     rows += [("logs", str(plane.logs))]
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"PushCluster {plane.cluster.cluster.identity.id} is ready after {seconds:.0f} s; Ctrl-C removes it.", ""]

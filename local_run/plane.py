@@ -92,16 +92,16 @@ class LocalPlane:
 
     @classmethod
     def from_file(cls, path: Path, *, allocate: Callable[[], int] = free_port) -> Self:
-        """Read the first PushCluster in a YAML file; raises LocalRunError or InvalidSpec."""
+        """Read the PushCluster in a YAML file; raises LocalRunError, also for a second one, or InvalidSpec."""
         try:
             documents = list(yaml.safe_load_all(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise LocalRunError(f"cannot read {path}: {error}") from None
-        for document in documents:
-            if isinstance(document, dict) and document.get("kind") == KIND:
-                _check_head(document, path)
-                return cls(document, allocate=allocate)
-        raise LocalRunError(f"{path} holds no {KIND}")
+        found = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
+        if len(found) != 1:
+            raise LocalRunError(f"{path} must hold one {KIND}, and holds {len(found) or 'none'}")
+        _check_head(found[0], path)
+        return cls(found[0], allocate=allocate)
 
     async def __aenter__(self) -> Self:
         self._reaper = Reaper()

@@ -41,7 +41,8 @@ HEAD = "apiVersion: pushcluster.dev/v1alpha1\nkind: PushCluster\n"
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("kind: Other\n", "no PushCluster"),
+        ("kind: Other\n", "one PushCluster, and holds none"),
+        (f"{HEAD}---\nkind: Secret\n---\n{HEAD}", "one PushCluster, and holds 2"),
         ("a: [", "cannot read"),
         (b"\xff\xfe", "cannot read"),
         ("apiVersion: pushcluster.dev/v1\nkind: PushCluster\n", "'pushcluster.dev/v1'; .* pushcluster.dev/v1alpha1"),
