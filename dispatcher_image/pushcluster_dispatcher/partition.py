@@ -33,6 +33,8 @@ from pushcluster_runtime.tasks import cancel
 
 KEPT_TIMES_A_WINDOW: Final = 4
 """How often the ids of what is under way are used within their window, so that one failure does not matter."""
+KEPT_WITHIN_S: Final = 10.0
+"""Or more often: sessions that break soon, one after the other, are to keep them too."""
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +130,7 @@ class PartitionSession:
     async def _keep_ids(self) -> None:
         """Hold what is not acknowledged in its idempotency window, whether this session has appended it or another."""
         while True:
-            await asyncio.sleep(self._ids_window_s / KEPT_TIMES_A_WINDOW)
+            await asyncio.sleep(min(self._ids_window_s / KEPT_TIMES_A_WINDOW, KEPT_WITHIN_S))
             under_way = [message for _, messages in self._begun for message in messages]
             under_way += [each for delivery in self._inbox if isinstance(each := _parse(delivery), Message)]
             with suppress(Unavailable):  # the session ends with its connection, see `_run_until_broken`
