@@ -5,13 +5,12 @@ import asyncio
 import contextlib
 import itertools
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from local_run.plan import HOST
+from local_run.containers import is_free
 from local_run.plane import LocalPlane
 from pushcluster_contract.errors import PushClusterError
 
@@ -79,19 +78,9 @@ def ports_from(first: int) -> Callable[[], int]:
     candidates = itertools.count(first)
 
     def allocate() -> int:
-        return next(port for port in candidates if _is_free(port))
+        return next(port for port in candidates if is_free(port))
 
     return allocate
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 if __name__ == "__main__":

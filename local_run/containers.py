@@ -6,7 +6,6 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -36,11 +35,20 @@ def free_port() -> int:
     """
     first_outgoing = int(_OUTGOING_PORTS.read_text().split()[0])
     end = first_outgoing if first_outgoing > LOWEST_PORT else 65_536
-    while True:
-        port = random.randrange(LOWEST_PORT, end)  # noqa: S311 - no secret
-        with socket.socket() as listener, suppress(OSError):
+    while not is_free(port := random.randrange(LOWEST_PORT, end)):  # noqa: S311 - no secret
+        pass
+    return port
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on this TCP port of 127.0.0.1."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             listener.bind(("127.0.0.1", port))
-            return port
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,7 @@ class PushCluster:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Read a whole PushCluster from a file; raises InvalidSpec, also for a field that is none."""
-        identity = Identity.from_body(body)
-        check_name(identity.name)
-        return cls(identity, PushClusterSpec.from_body(body))
+        return cls._read(body, None)
 
     @classmethod
     def from_api(cls, body: Mapping[str, Any]) -> Self:
@@ -67,8 +65,11 @@ class PushCluster:
         The API server has dropped what its definition does not know. A field that is unknown here comes from a newer
         one, maybe as a default, and must not stop an operator that will be upgraded next.
         """
+        return cls._read(body, [])
+
+    @classmethod
+    def _read(cls, body: Mapping[str, Any], unknown: list[str] | None) -> Self:
         identity = Identity.from_body(body)
         check_name(identity.name)
-        unknown: list[str] = []
         spec = PushClusterSpec.from_body(body, unknown)
-        return cls(identity, spec, tuple(unknown))
+        return cls(identity, spec, tuple(unknown or ()))

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.support.containers import Services
-from tests.support.dispatchers import RunningDispatcher, consuming, producer, running_dispatcher
+from tests.support.dispatchers import consuming, producer, running_dispatcher
 from tests.support.gateways import running_gateway, token
 from tests.support.planes import Plane
 from tests.support.stomp_client import connected
@@ -54,25 +54,17 @@ async def test_ingress_is_drained_under_the_alarm_and_clients_get_everything_soo
         async with AsyncExitStack() as alarm:
             await alarm.enter_async_context(memory_alarm(services))
             async with running_dispatcher(plane, **variables) as dispatcher:
-                await wait_for(dispatcher, "acknowledged_total", COUNT)
+                await dispatcher.wait_for_metric("acknowledged_total", COUNT, WITHIN_S)
                 assert await dispatcher.metric("copies_left_out_total") > 0
                 during = producing.send("carol", "during", message_id="during")
                 await alarm.aclose()
                 # Nothing new for alice shows her gateway a hole: the dispatcher has told it to look at the log.
                 assert [message.text for message in await alice.next_messages(COUNT, WITHIN_S)] == bodies
                 assert await gateway.metric('resyncs_total{cause="copies_left_out"}') >= 1
-                await wait_for(dispatcher, "acknowledged_total", COUNT + MALFORMED + 1)
+                await dispatcher.wait_for_metric("acknowledged_total", COUNT + MALFORMED + 1, WITHIN_S)
                 assert await dispatcher.metric("partition_resets_total") == 0
                 async with consuming(plane) as rejected:
                     await eventually(lambda: len(rejected) == MALFORMED, WITHIN_S)
                 assert (await during).name == "CONFIRMED"
                 producing.send("alice", "after", message_id="after")
                 assert (await alice.next_message(WITHIN_S)).text == "after"
-
-
-async def wait_for(dispatcher: RunningDispatcher, metric: str, at_least: int) -> None:
-    async def reached() -> bool:
-        assert await dispatcher.metric(metric) >= at_least
-        return True
-
-    await eventually(reached, WITHIN_S)

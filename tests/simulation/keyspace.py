@@ -78,16 +78,6 @@ class Keyspace:
         self._undo.append([])
         return getattr(self, f"_command_{name}")(*args)
 
-    def pexpire(self, key: str, ms: int, now: int) -> int:
-        """Keep a message id for longer, if it is known."""
-        self._undo.append([])
-        known = self.data.get(key)
-        if known is None or known[1] <= now:
-            return 0
-        self._touch(key, None)
-        self.data[key] = (known[0], now + ms)
-        return 1
-
     def expire(self, now: int) -> None:
         """Let logs go whose time is over."""
         for key, (expiry, fate) in list(self.expiries.items()):
@@ -257,6 +247,14 @@ class Keyspace:
         return b"OK"
 
     # Plain commands
+
+    def _command_pexpire(self, key: str, ms: int, now: int) -> int:
+        known = self.data.get(key)
+        if known is None or known[1] <= now:
+            return 0
+        self._touch(key, None)
+        self.data[key] = (known[0], now + ms)
+        return 1
 
     def _command_srem(self, key: str, *members: str | bytes) -> int:
         held: dict[bytes, None] = self._touch(key, {})

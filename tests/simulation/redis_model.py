@@ -230,7 +230,7 @@ class Wire:
             elif name == b"EVAL":
                 replies.append(keyspace.run(Script.BARRIER, [args[2].decode()], [], now))
             elif name == b"PEXPIRE":
-                replies.append(keyspace.pexpire(args[0].decode(), int(args[1]), now))
+                replies.append(keyspace.command("pexpire", args[0].decode(), int(args[1]), now))
             elif self._world.redis_is_full():
                 refused = True
                 replies.append(Unavailable("OOM command not allowed"))

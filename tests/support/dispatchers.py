@@ -84,6 +84,15 @@ class RunningDispatcher:
                     return float(sample.value)
         return 0.0
 
+    async def wait_for_metric(self, name: str, at_least: float, within_s: float) -> None:
+        """Return once a counter has come that far; fails with its value when it does not."""
+
+        async def reached() -> bool:
+            assert await self.metric(name) >= at_least
+            return True
+
+        await eventually(reached, within_s)
+
     async def kill(self) -> None:
         """`kill -9`, and wait until it is gone."""
         self.process.kill()

@@ -2,12 +2,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 from benchmarks.breakdown import LINES, parse_erlang_map, render
 from benchmarks.measure import ProcessTimes
+from tests.support.waiting import eventually_sync
 
 BUSY = """
 def waste():
@@ -47,12 +47,15 @@ def test_a_sampled_program_says_which_function_used_the_processor(tmp_path: Path
             assert program.stdout is not None
             assert program.stdout.readline() == b"ready\n"
             program.send_signal(signal.SIGUSR1)
-            deadline = time.monotonic() + 20
-            while not _read(file) and time.monotonic() < deadline:
-                time.sleep(0.1)
+
+            def counted() -> bool:
                 program.send_signal(signal.SIGUSR2)
-                time.sleep(0.1)
-                program.send_signal(signal.SIGUSR1)
+                if not _read(file):
+                    program.send_signal(signal.SIGUSR1)  # it has not used the processor yet, or not written so far
+                    return False
+                return True
+
+            eventually_sync(counted, within_s=20)
         finally:
             program.kill()
 

@@ -1,7 +1,8 @@
 """When a broker that says nothing is given up. No broker: what it has told, and when, is played."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_runtime import amqp_channel
 from pushcluster_runtime.amqp import Amqp
 from pushcluster_runtime.amqp_channel import ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S, AmqpChannel
-from tests.support.clock import moved_clock
+from tests.support.clock import MovedClock, moved_clock
 from tests.support.waiting import eventually
 
 
@@ -92,13 +93,20 @@ class Bench:
         self.amqp._set_blocked(blocked=False)
 
 
-async def test_a_channel_that_the_broker_does_not_open_is_given_up_with_its_connection_in_time_and_not_before() -> None:
+@asynccontextmanager
+async def opening_until_the_last_moment() -> AsyncIterator[tuple[MovedClock, PlayedRawConnection, asyncio.Task[Any]]]:
+    """Ask for a channel, and let all but a millisecond of the time for it pass."""
     amqp, raw = Amqp(), PlayedRawConnection()
     amqp._connection = cast(Any, raw)
     with moved_clock() as clock:
         opening = asyncio.create_task(amqp.channel())
         await clock.move(0)
         await clock.move(ANSWER_TIMEOUT_S - 0.001)
+        yield clock, raw, opening
+
+
+async def test_a_channel_that_the_broker_does_not_open_is_given_up_with_its_connection_in_time_and_not_before() -> None:
+    async with opening_until_the_last_moment() as (clock, raw, opening):
         assert (opening.done(), raw.aborted) == (False, "")
         await clock.move(0.001)
         assert opening.done()
@@ -108,12 +116,7 @@ async def test_a_channel_that_the_broker_does_not_open_is_given_up_with_its_conn
 
 
 async def test_a_channel_that_is_opened_in_the_last_moment_is_there() -> None:
-    amqp, raw = Amqp(), PlayedRawConnection()
-    amqp._connection = cast(Any, raw)
-    with moved_clock() as clock:
-        opening = asyncio.create_task(amqp.channel())
-        await clock.move(0)
-        await clock.move(ANSWER_TIMEOUT_S - 0.001)
+    async with opening_until_the_last_moment() as (_, raw, opening):
         assert raw.opened is not None
         raw.opened(None)
         assert isinstance(await opening, AmqpChannel)
