@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.measure import ProcessTimes
 from benchmarks.plane import Plane, Program, Services
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.redis.client import connect
 
 LINES: Final = 8
 """Of each part."""

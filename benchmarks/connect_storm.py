@@ -13,11 +13,11 @@ from benchmarks.processes import started
 from benchmarks.report import Section, Table
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import Binding, build_subscription_queue
-from pushcluster_gateway.broker import CHANNELS
-from pushcluster_runtime.amqp import Amqp, AmqpChannel
-from pushcluster_runtime.store import connect
+from pushcluster_gateway.broker.link import CHANNELS
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.redis.client import connect
 
 SESSIONS: Final = 10_000
 GATEWAYS: Final = 2
@@ -94,7 +94,9 @@ async def measure_broker_alone(services: Services, sessions: int) -> float:
     """Declare, bind and consume as many queues over as many connections and channels as the gateways have."""
     vhost = await services.create_vhost()
     try:
-        connections = [await Amqp.connect(services.amqp_url(vhost), name="benchmark") for _ in range(GATEWAYS)]
+        connections = [
+            await AmqpConnection.connect(services.amqp_url(vhost), name="benchmark") for _ in range(GATEWAYS)
+        ]
         channels = [await connection.channel() for connection in connections for _ in range(CHANNELS)]
         begin = time.monotonic()
         numbers = iter(range(sessions))

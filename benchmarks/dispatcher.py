@@ -17,10 +17,10 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import Binding, build_gateway_queue, build_subscription_queue, build_topology
-from pushcluster_runtime.amqp import Amqp
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.redis.client import connect
 
 DEMO: Final = Destination("queue", "demo")
 AIM_PER_CPU_S: Final = 15_000
@@ -103,7 +103,7 @@ async def measure(services: Services, mode: RoutingMode, safety: Safety, message
 async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
     """Register every user with one of two gateways that throw away what they get, until the end of the block."""
     incarnations = [Incarnation(f"gateway-{n}", secrets.token_hex(8)) for n in range(GATEWAYS)]
-    amqp = await Amqp.connect(plane.amqp_url, name="benchmark", heartbeat_s=60)
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="benchmark", heartbeat_s=60)
     client, keys = connect(plane.redis_url, name="benchmark"), Keys(plane.cluster)
     try:
         channel = await amqp.channel()

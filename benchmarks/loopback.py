@@ -15,23 +15,23 @@ from benchmarks.child import Handler, cpu_s, run
 from pushcluster_contract.batch import Address, encode_batch, encode_copy, parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, session_id
-from pushcluster_contract.log import LogEntry
-from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.auth import Trusted
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import CopyReader
-from pushcluster_gateway.handshake import Handshake
-from pushcluster_gateway.hub import Hub
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_gateway.auth.authenticator import TrustedAuthenticator
+from pushcluster_gateway.broker.copies import CopyReader
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.outcomes import Outcomes
-from pushcluster_gateway.ports import Rejected
-from pushcluster_gateway.server import WebSocketServer
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.delivery import LogState, ReadPage
+from pushcluster_gateway.session.hub import Hub
+from pushcluster_gateway.session.interfaces import Rejected
+from pushcluster_gateway.session.outcomes import OutcomeReporter
+from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
-from pushcluster_gateway.subscription import LogState, ReadPage
-from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_gateway.transport.admission import Admission
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_gateway.transport.server import WebSocketServer
 
 DEMO: Final = Destination("queue", "demo")
 BODY_BYTES: Final = 200
@@ -48,7 +48,7 @@ class InstantServices:
         self.limits = Limits()
         self.metrics = Metrics()
         self.tails = TailEncoder()
-        self.outcomes = Outcomes(
+        self.outcomes = OutcomeReporter(
             lambda *_: None,
             pod_name="gateway-benchmark",
             metrics=self.metrics,
@@ -72,7 +72,7 @@ class InstantServices:
 
     def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
         """See ports.Services."""
-        client.authenticated(request, Trusted().identify(request, handshake_token))
+        client.authenticated(request, TrustedAuthenticator().identify(request, handshake_token))
 
     def register(self, client: Client) -> None:
         """See ports.Services."""
@@ -83,27 +83,27 @@ class InstantServices:
         """See ports.Services."""
         self.hub.remove(client)
 
-    def subscribe(self, subscription: ClientSubscription) -> None:
+    def subscribe(self, subscription: Subscription) -> None:
         """See ports.Services."""
         self.hub.add_subscription(subscription)
         asyncio.get_running_loop().call_soon(self._subscribed, subscription)
 
-    def _subscribed(self, subscription: ClientSubscription) -> None:
+    def _subscribed(self, subscription: Subscription) -> None:
         subscription.subscribed(LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1))
         subscription.client.call_ended()
 
-    def unsubscribe(self, subscription: ClientSubscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """See ports.Services."""
         self.hub.remove_subscription(subscription)
 
-    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+    def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         """See ports.Services."""
         asyncio.get_running_loop().call_soon(subscription.page_read, asked, [])
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         """See ports.Services."""
 
-    def cursor_moved(self, subscription: ClientSubscription) -> None:
+    def cursor_moved(self, subscription: Subscription) -> None:
         """See ports.Services."""
         subscription.marked = True
 
@@ -121,7 +121,7 @@ class Loopback:
         """Listen as a gateway; return the port."""
         services = self._services
 
-        def open_client(connection: WebSocketConnection, handshake: Handshake) -> Client:
+        def open_client(connection: WebSocketConnection, handshake: HandshakeResult) -> Client:
             return Client(services, connection, handshake.subprotocol, handshake.token)
 
         self._server = WebSocketServer(

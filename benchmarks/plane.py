@@ -31,7 +31,7 @@ from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT, count_subscription_queues
 from pushcluster_operator.children.redis_config import REDIS_PORT
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.redis.client import connect
 
 POLL_S: Final = 0.05
 BROKER_COUNTERS: Final = {

@@ -15,8 +15,8 @@ from benchmarks.child import Handler, run
 from benchmarks.stomp_clients import STAMP_CHARS, STAMP_MARK, encode_stamp
 from pushcluster_contract.headers import DESTINATION
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
-from pushcluster_runtime.amqp import Amqp, AmqpChannel
-from pushcluster_runtime.amqp_connection import Connection
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
 TICK_S: Final = 0.005
 MAX_UNCONFIRMED: Final = 4_000
@@ -52,7 +52,7 @@ class Publisher:
     """The commands of this child."""
 
     def __init__(self) -> None:
-        self._amqp: Amqp | None = None
+        self._amqp: AmqpConnection | None = None
         self._channel: AmqpChannel | None = None
         self._frames: list[tuple[bytes, bytes]] = []
         self._next = 0
@@ -63,7 +63,7 @@ class Publisher:
         """Connect; `users` are routing keys. For web_stomp they are keys of amq.topic, and messages are transient."""
         if self._amqp is not None:
             await self._amqp.close()
-        self._amqp = await Amqp.connect(url, name="benchmark publisher", heartbeat_s=60)
+        self._amqp = await AmqpConnection.connect(url, name="benchmark publisher", heartbeat_s=60)
         channel = self._channel = await self._amqp.channel(confirm=True)
         if not web_stomp:
             await channel.declare(build_topology())
@@ -75,7 +75,7 @@ class Publisher:
         self._frames = [encode_publish(raw.channel_number, exchange, user, properties, body_bytes) for user in users]
         self._next = self._sent = 0
         self._confirms = Confirmed()
-        self._send = cast(Connection, raw.connection)._output_marshaled_frames
+        self._send = cast(PikaConnection, raw.connection)._output_marshaled_frames
 
     async def burst(self, *, count: int) -> int:
         """Publish so many as fast as confirms allow; return how many were published since `open`."""

@@ -23,9 +23,9 @@ from local_run.processes import ProcessSpec
 from pushcluster_contract import env
 from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_operator.children import Credentials, Images, PushCluster, build_children
-from pushcluster_operator.credentials import API_KEY, Entropy
-from pushcluster_operator.manifest import encode_data
-from pushcluster_operator.names import Names
+from pushcluster_operator.kube.credentials import API_KEY, Entropy
+from pushcluster_operator.kube.manifest import encode_data
+from pushcluster_operator.kube.names import Names
 
 HOST: Final = "127.0.0.1"
 PAGE_USERS: Final = ("alice", "bob")

@@ -24,7 +24,7 @@ from local_run.processes import Process
 from local_run.reaper import Reaper
 from local_run.service import Service
 from pushcluster_operator.children import Images
-from pushcluster_operator.cluster import API_VERSION, KIND
+from pushcluster_operator.spec.pushcluster import API_VERSION, KIND
 
 CONTAINER_READY_S: Final = 90.0
 PROCESS_READY_S: Final = 60.0

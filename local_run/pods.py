@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_run.errors import LocalRunError
-from pushcluster_operator.labels import COMPONENT
+from pushcluster_operator.kube.labels import COMPONENT
 
 Manifest = Mapping[str, Any]
 

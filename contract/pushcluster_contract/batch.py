@@ -32,7 +32,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
-from pushcluster_contract.log import NO_HEADERS, LogEntry
+from pushcluster_contract.log_entry import NO_HEADERS, LogEntry
 
 BATCH_TYPE: Final = "pushcluster.copies"
 """AMQP's property `type`."""
@@ -95,11 +95,11 @@ def encode_batch(copies: Sequence[bytes]) -> bytes:
     return _VERSION_BYTE + b"".join(copies)
 
 
-Place = tuple[int, tuple[int, ...]]
+CopySpan = tuple[int, tuple[int, ...]]
 """Where a copy's content type begins, and the numbers in its head: what `parse_copy` needs to go on."""
 
 
-def parse_batch(data: bytes) -> list[tuple[bytes, Place]]:
+def parse_batch(data: bytes) -> list[tuple[bytes, CopySpan]]:
     """Return the address of each copy and its place, for `parse_copy`.
 
     Raises InvalidInput for another version, past the limits, and when the lengths do not add up: then none of it is
@@ -109,7 +109,7 @@ def parse_batch(data: bytes) -> list[tuple[bytes, Place]]:
         raise InvalidInput(f"a batch of copies has {len(data)} bytes; at most {MAX_BATCH_BYTES} are allowed")
     if not data or data[0] != VERSION:
         raise InvalidInput(f"a batch of copies has version {data[0] if data else 'none'}; this program reads {VERSION}")
-    found: list[tuple[bytes, Place]] = []
+    found: list[tuple[bytes, CopySpan]] = []
     position, end = 1, len(data)
     unpack = _HEAD.unpack_from
     try:
@@ -129,9 +129,9 @@ def parse_batch(data: bytes) -> list[tuple[bytes, Place]]:
     return found
 
 
-def parse_copy(data: bytes, place: Place) -> LogEntry:
+def parse_copy(data: bytes, span: CopySpan) -> LogEntry:
     """Read the copy at a place that `parse_batch` has found; raises InvalidInput when its parts are none."""
-    types, (_, _, content_type, message_id, headers, reply, body, expires_ms, ms, seq) = place
+    types, (_, _, content_type, message_id, headers, reply, body, expires_ms, ms, seq) = span
     # The usual copy has neither of what is optional. Made without a call for each tuple: this runs for every push.
     if not (content_type or message_id or headers or reply):
         stream_id = _new_tuple(StreamId, (ms, seq))

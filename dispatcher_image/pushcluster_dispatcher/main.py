@@ -10,25 +10,25 @@ from typing import Final
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import ENDPOINTS_S
 from pushcluster_contract.topology import build_published
-from pushcluster_dispatcher.amqp import Ingress, Services
 from pushcluster_dispatcher.api.app import build_server
-from pushcluster_dispatcher.api.routes import Services as ApiServices
-from pushcluster_dispatcher.barrier import Barrier
-from pushcluster_dispatcher.copies import Copies
+from pushcluster_dispatcher.api.ingress_publisher import CONFIRM_TIMEOUT_S, IngressPublisher
+from pushcluster_dispatcher.api.replies import Replies
+from pushcluster_dispatcher.api.routes import ApiServices
+from pushcluster_dispatcher.api.user_directory import UserDirectory
+from pushcluster_dispatcher.egress.copies import CopyPublisher
+from pushcluster_dispatcher.egress.rejected import RejectPublisher
+from pushcluster_dispatcher.ingress.consumer import IngressConsumer, IngressServices
+from pushcluster_dispatcher.ingress.partition import PartitionServices
+from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_dispatcher.log.redis_link import RedisLink
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.partition import Steps
-from pushcluster_dispatcher.publisher import CONFIRM_TIMEOUT_S, ApiBroker
 from pushcluster_dispatcher.readiness import Readiness
-from pushcluster_dispatcher.redis_link import RedisLink
-from pushcluster_dispatcher.rejected import Rejects
-from pushcluster_dispatcher.replies import Replies
 from pushcluster_dispatcher.settings import ApiSettings, Settings
-from pushcluster_dispatcher.users import Users
 from pushcluster_runtime.admin import AdminServer
-from pushcluster_runtime.amqp_outlet import Outlet
+from pushcluster_runtime.amqp.outcome_publisher import OutcomePublisher
+from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff
-from pushcluster_runtime.reports import Reports
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.redis.client import connect
 from pushcluster_runtime.tasks import cancel, first_error
 
 PROGRAM: Final = "dispatcher"
@@ -49,21 +49,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     barrier_link = RedisLink(settings.redis_url, name=f"{name}:barrier", backoff=new_backoff())
     barrier = Barrier(barrier_link, keys, backoff=new_backoff(), on_barrier=metrics.barrier_seconds.observe)
     metrics.durability_reduced.set_function(lambda: barrier.durability_reduced)
-    outlet = Outlet(
+    publisher = PublisherConnection(
         settings.amqp_url,
         name=f"dispatcher {settings.pod_name} copies",
         topology=build_published(),
         backoff=new_backoff(),
     )
-    copies = Copies(outlet, settings.mode, metrics)
-    outlet.on_open, outlet.on_closed = copies.opened, copies.closed
-    reports = Reports(outlet, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
-    steps = Steps(copies, Rejects(outlet), reports, metrics, lambda: time.time_ns() // 1_000_000)
-    ingress = Ingress(Services(settings, keys, link, barrier, outlet, steps, new_backoff))
+    copies = CopyPublisher(publisher, settings.mode, metrics)
+    publisher.on_open, publisher.on_closed = copies.opened, copies.closed
+    reports = OutcomePublisher(publisher, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
+    steps = PartitionServices(copies, RejectPublisher(publisher), reports, metrics, lambda: time.time_ns() // 1_000_000)
+    ingress = IngressConsumer(IngressServices(settings, keys, link, barrier, publisher, steps, new_backoff))
     metrics.partitions_refused.set_function(ingress.count_refused)
 
     replies = Replies(new_id)
-    broker = ApiBroker(
+    broker = IngressPublisher(
         settings.amqp_url,
         name=f"dispatcher {settings.pod_name} API",
         new_unique=new_id,
@@ -88,7 +88,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     _log.info("admin server", extra={"port": await admin.start(), "pod": settings.pod_name, "mode": settings.mode})
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(each.run()) for each in (link, barrier_link, barrier, outlet)]
+            background = [group.create_task(each.run()) for each in (link, barrier_link, barrier, publisher)]
             if settings.api is not None:
                 group.create_task(_serve_api(settings, settings.api, broker, replies, metrics, stop))
             await ingress.run(stop)
@@ -101,14 +101,19 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _serve_api(
-    settings: Settings, api: ApiSettings, broker: ApiBroker, replies: Replies, metrics: Metrics, stop: asyncio.Event
+    settings: Settings,
+    api: ApiSettings,
+    broker: IngressPublisher,
+    replies: Replies,
+    metrics: Metrics,
+    stop: asyncio.Event,
 ) -> None:
     """Serve the API until `stop` and a little longer: producers come until load balancers have seen it.
 
     Requests that have begun are answered.
     """
     redis = connect(settings.redis_url, name=f"dispatcher:{settings.pod_name}:api")
-    services = ApiServices(broker, Users(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
+    services = ApiServices(broker, UserDirectory(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
     publishing = asyncio.create_task(broker.run())
     server = build_server(services, api.keys, metrics, shutdown_timeout_s=CONFIRM_TIMEOUT_S)
     try:

@@ -8,7 +8,7 @@ from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import META_EXTRA_TTL_MS, MIN_KEPT_DELIVERED_MS
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 DRAIN_TIMEOUT_S: Final = 10.0
 """How long a stopping dispatcher finishes what it has begun; the rest comes again to the next one."""
@@ -63,7 +63,7 @@ class Settings:
     redis_url: str = field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Environment) -> Self:
+    def from_environment(cls, environment: EnvironmentVariables) -> Self:
         """Read the variables of `contract.env`; raises InvalidInput that names the first one that does not fit."""
         api = None
         if environment.boolean(env.API_ENABLED, default=True):
@@ -82,7 +82,7 @@ class Settings:
         )
 
 
-def _read_retention(environment: Environment) -> Retention:
+def _read_retention(environment: EnvironmentVariables) -> Retention:
     return Retention(
         offline_ttl_ms=1_000 * environment.integer(env.OFFLINE_TTL_SECONDS, 86_400, low=1, high=_MAX_TTL_S),
         max_entries=environment.integer(env.OFFLINE_MAX_PER_DESTINATION, 1_000, low=1, high=_MAX_LOG_ENTRIES),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pushcluster_contract.limits import ENDPOINTS_S
-from pushcluster_gateway import closes
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.server import WebSocketServer
+from pushcluster_gateway.transport.server import WebSocketServer
 
 AT_ONCE: Final = 50
 """So few connections are closed without pacing."""
@@ -21,23 +21,23 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class DrainBatch:
     """Close this many connections, then wait."""
 
     count: int
     then_wait_s: float
 
 
-def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]) -> list[Batch]:
+def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]) -> list[DrainBatch]:
     """Decide how to close `connections` within `max_seconds`."""
     if connections <= AT_ONCE or max_seconds <= 0:
-        return [Batch(connections, 0.0)] if connections else []
+        return [DrainBatch(connections, 0.0)] if connections else []
     duration_s = min(max_seconds, connections / CLOSES_PER_S)
     steps = max(1, int(duration_s / BATCH_S))
     # Each pause is drawn from half of its share up to all of it, so the sum stays within the time.
     pauses = [BATCH_S * (0.5 + random() / 2) for _ in range(steps)]
     bounds = [connections * step // steps for step in range(steps + 1)]
-    return [Batch(bounds[n + 1] - bounds[n], pause) for n, pause in enumerate(pauses)]
+    return [DrainBatch(bounds[n + 1] - bounds[n], pause) for n, pause in enumerate(pauses)]
 
 
 async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, random: Callable[[], float]) -> None:
@@ -49,7 +49,7 @@ async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, 
     _log.info("draining", extra={"connections": len(open_ones), "max_seconds": max_seconds})
     for batch in plan_drain(len(open_ones), max_seconds, random):
         for _ in range(batch.count):
-            open_ones.pop().close(closes.DRAINING)
+            open_ones.pop().close(close_codes.DRAINING)
         await asyncio.sleep(batch.then_wait_s)
     await server.wait_empty(within_s=limits.close_timeout_s)
     await server.close()

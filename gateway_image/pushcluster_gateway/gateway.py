@@ -14,30 +14,30 @@ from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import SESSION_ID_ENTROPY_BYTES, session_id
 from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_gateway import closes
-from pushcluster_gateway.auth import Authenticator, KeyUnknown
-from pushcluster_gateway.broker import Broker
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.client_tasks import ClientTasks
-from pushcluster_gateway.copies import CopyReader
-from pushcluster_gateway.cursors import CursorFlusher
-from pushcluster_gateway.hub import Hub
-from pushcluster_gateway.keeper import Keeper
-from pushcluster_gateway.lease import Cause
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.auth.authenticator import Authenticator, KeyUnknown
+from pushcluster_gateway.broker.copies import CopyReader
+from pushcluster_gateway.broker.link import BrokerLink
+from pushcluster_gateway.broker.queue_quota import QueueQuota
+from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
+from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.outcomes import Outcomes
-from pushcluster_gateway.outside import Outside
-from pushcluster_gateway.ports import Rejected
-from pushcluster_gateway.registry import Registry
-from pushcluster_gateway.room import Room
-from pushcluster_gateway.session_queues import SessionQueues
-from pushcluster_gateway.sessions import Sessions, Shells
+from pushcluster_gateway.registration import RegistrationShells, SessionRegistration
+from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
+from pushcluster_gateway.registry.lease import ResyncCause
+from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
+from pushcluster_gateway.registry.store import SessionRegistry
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.delivery import ReadPage
+from pushcluster_gateway.session.hub import Hub
+from pushcluster_gateway.session.interfaces import Rejected
+from pushcluster_gateway.session.outcomes import OutcomeReporter
+from pushcluster_gateway.session.subscription import Subscription
+from pushcluster_gateway.session.tasks import ClientTasks
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
-from pushcluster_gateway.subscription import ReadPage
-from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.amqp.connection import Delivery
 
 _log = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """One process's services. `attach` completes it: registry and broker need it, and it needs them."""
 
-    registry: Registry
-    broker: Broker
-    keeper: Keeper
+    registry: SessionRegistry
+    broker: BrokerLink
+    keeper: LeaseKeeper
     cursors: CursorFlusher
-    queues: SessionQueues
-    outcomes: Outcomes
-    sessions: Sessions
+    queues: SubscriptionQueues
+    outcomes: OutcomeReporter
+    sessions: SessionRegistration
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Gateway:
         limits: Limits,
         metrics: Metrics,
         authenticator: Authenticator,
-        outside: Outside,
+        environment: Environment,
     ) -> None:
         self.hub = Hub()
         self.limits = limits
@@ -71,31 +71,39 @@ class Gateway:
         self._authenticator = authenticator
         self.pod_name = pod_name
         self.server_name = server_name
-        self.clock = outside.clock
-        self.wall_clock = outside.wall_clock
+        self.clock = environment.clock
+        self.wall_clock = environment.wall_clock
         self._mode = mode
-        self._outside = outside
-        self._tasks = ClientTasks(metrics, outside)
+        self._environment = environment
+        self._tasks = ClientTasks(metrics, environment)
         self._was_connected = False
 
-    def attach(self, *, registry: Registry, broker: Broker, keeper: Keeper, cursors: CursorFlusher, room: Room) -> None:
+    def attach(
+        self,
+        *,
+        registry: SessionRegistry,
+        broker: BrokerLink,
+        keeper: LeaseKeeper,
+        cursors: CursorFlusher,
+        quota: QueueQuota,
+    ) -> None:
         """Give it its shells."""
         self.registry = registry
         self.broker = broker
         self.keeper = keeper
         self.cursors = cursors
         self._copies = CopyReader(
-            self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(Cause.COPIES_LEFT_OUT)
+            self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(ResyncCause.COPIES_LEFT_OUT)
         )
-        self.queues = SessionQueues(
+        self.queues = SubscriptionQueues(
             mode=self._mode,
             broker=broker,
             copies=self._copies,
-            room=room,
+            quota=quota,
             on_lost=self._on_queue_lost,
         )
-        self.sessions = Sessions(
-            Shells(registry, keeper, cursors, self.queues),
+        self.sessions = SessionRegistration(
+            RegistrationShells(registry, keeper, cursors, self.queues),
             hub=self.hub,
             tasks=self._tasks,
             limits=self.limits,
@@ -103,7 +111,9 @@ class Gateway:
             wall_clock=self.wall_clock,
         )
         call_later = asyncio.get_running_loop().call_later
-        self.outcomes = Outcomes(broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later)
+        self.outcomes = OutcomeReporter(
+            broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
+        )
 
     # ports.Services
 
@@ -113,7 +123,7 @@ class Gateway:
 
     def new_session_id(self) -> str:
         """Return an id that was never used."""
-        return session_id(self._outside.entropy(SESSION_ID_ENTROPY_BYTES))
+        return session_id(self._environment.entropy(SESSION_ID_ENTROPY_BYTES))
 
     def authenticate(self, client: Client, request: Connect, handshake_token: str) -> Callable[[], object] | None:
         """Before step G2: say who the client is, at once when the keys for that are here."""
@@ -139,19 +149,19 @@ class Gateway:
         if client.written and not client.calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
-    def subscribe(self, subscription: ClientSubscription) -> None:
+    def subscribe(self, subscription: Subscription) -> None:
         """Step G3."""
         self.hub.add_subscription(subscription)
         client, receipt = subscription.client, subscription.receipt
         self._tasks.spawn_call(partial(self.sessions.subscribe, subscription), client, receipt)
 
-    def unsubscribe(self, subscription: ClientSubscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """Undo step G3."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
         self._tasks.spawn_call(partial(self.sessions.unsubscribe, subscription), subscription.client, None)
 
-    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+    def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         """Step G4."""
         self._tasks.spawn(partial(self._read_page, subscription, asked), subscription.client)
 
@@ -159,7 +169,7 @@ class Gateway:
         """NACK."""
         self._tasks.spawn_call(partial(self._reject, client, rejected, receipt), client, receipt)
 
-    def cursor_moved(self, subscription: ClientSubscription) -> None:
+    def cursor_moved(self, subscription: Subscription) -> None:
         """Step G7."""
         self.cursors.mark(subscription)
 
@@ -185,13 +195,13 @@ class Gateway:
             return
         client = self.hub.find(asked.sid)
         if client is not None and client.user == asked.user:
-            client.refuse(closes.DISCONNECTED)
+            client.refuse(close_codes.DISCONNECTED)
 
     async def on_broker_connected(self) -> None:
         """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
         await self.queues.reopen(self.hub.subscriptions())
         if self._was_connected:
-            self.keeper.request_resync(Cause.AMQP_RECONNECTED)
+            self.keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
 
     # What the keeper calls
@@ -226,12 +236,12 @@ class Gateway:
         except Unavailable as error:
             # Not one of `calls_failed`, which tell of trouble: any stranger can make a token that no key fits.
             self.metrics.tokens_put_off += 1
-            client.fail(closes.unavailable(error.retry_after_ms), str(error))
+            client.fail(close_codes.unavailable(error.retry_after_ms), str(error))
             return
         if not client.ended:
             client.authenticated(request, identity)
 
-    async def _read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+    async def _read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         client = subscription.client
         entries = await self._tasks.until_available(
             partial(self.registry.read_page, client.user, subscription.destination, asked.after, asked.limit),
@@ -253,7 +263,7 @@ class Gateway:
             self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
 
-    async def _reopen_queue(self, subscription: ClientSubscription) -> None:
+    async def _reopen_queue(self, subscription: Subscription) -> None:
         await self.queues.close(subscription)
         try:
             await self.queues.open(subscription)
@@ -261,5 +271,5 @@ class Gateway:
             return  # the connection is lost too, and all queues are opened once there is a new one
         await self._tasks.until_available(partial(self.refresh, subscription.client, resync=True))
 
-    def _on_queue_lost(self, subscription: ClientSubscription) -> None:
+    def _on_queue_lost(self, subscription: Subscription) -> None:
         self._tasks.spawn(partial(self._reopen_queue, subscription), subscription.client)

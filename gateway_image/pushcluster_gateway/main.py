@@ -15,35 +15,35 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import INCARNATION_ENTROPY_BYTES, Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.version import VERSION
-from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, Trusted
-from pushcluster_gateway.broker import Broker
-from pushcluster_gateway.claims import ClaimRules
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway.auth.authenticator import Authenticator, JwtAuthenticator, TrustedAuthenticator
+from pushcluster_gateway.auth.claims import ClaimRules
+from pushcluster_gateway.auth.key_refresher import build_key_refresher
+from pushcluster_gateway.broker.link import BrokerLink
+from pushcluster_gateway.broker.queue_quota import QueueQuota
 from pushcluster_gateway.drain import drain
+from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.gateway import Gateway
-from pushcluster_gateway.handshake import Handshake
-from pushcluster_gateway.keeper import Keeper
-from pushcluster_gateway.key_keeper import build_key_keeper
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
-from pushcluster_gateway.outside import Outside
-from pushcluster_gateway.registry import Registry
-from pushcluster_gateway.room import Room
-from pushcluster_gateway.server import WebSocketServer
+from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
+from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
+from pushcluster_gateway.registry.store import SessionRegistry
+from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.settings import Settings
-from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_gateway.transport.admission import Admission
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_gateway.transport.server import WebSocketServer
 from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.process import run
-from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_runtime.redis.client import ScriptRunner, connect
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class ListeningPorts:
     """Where a running gateway listens."""
 
     websocket: int
@@ -61,46 +61,46 @@ async def serve(
     stop: asyncio.Event,
     *,
     limits: Limits | None = None,
-    on_started: Callable[[Ports], None] = lambda _: None,
+    on_started: Callable[[ListeningPorts], None] = lambda _: None,
 ) -> None:
     """Run until `stop` is set, then drain and return. `on_started` is told the ports once it listens."""
     program = Program(settings, limits or Limits(), _real_world())
     await program.run(stop, on_started)
 
 
-def _real_world() -> Outside:
+def _real_world() -> Environment:
     # The random numbers spread load; nothing secret depends on them.
-    return Outside(asyncio.get_running_loop().time, time.time, os.urandom, random.random)
+    return Environment(asyncio.get_running_loop().time, time.time, os.urandom, random.random)
 
 
 class Program:
     """One gateway process."""
 
-    def __init__(self, settings: Settings, limits: Limits, outside: Outside) -> None:
+    def __init__(self, settings: Settings, limits: Limits, environment: Environment) -> None:
         self._settings = settings
         self._limits = limits
-        self._outside = outside
+        self._environment = environment
         self._redis = connect(settings.redis_url, name=f"gateway-{settings.pod_name}")
-        self._incarnation = Incarnation.new(settings.pod_uid, outside.entropy(INCARNATION_ENTROPY_BYTES))
+        self._incarnation = Incarnation.new(settings.pod_uid, environment.entropy(INCARNATION_ENTROPY_BYTES))
         metrics = Metrics()
-        self._keys = build_key_keeper(settings.auth, metrics, outside)
+        self._keys = build_key_refresher(settings.auth, metrics, environment)
         self._gateway = self._build_gateway(metrics)
         self._server = WebSocketServer(
             limits=limits,
             admission=Admission(
                 max_connections=settings.max_connections,
                 handshakes_per_s=settings.handshakes_per_second,
-                now=outside.clock(),
-                random=outside.random,
+                now=environment.clock(),
+                random=environment.random,
             ),
             allowed_origins=settings.allowed_origins,
             metrics=metrics,
-            clock=outside.clock,
+            clock=environment.clock,
             handler_factory=self._open_client,
         )
         self._admin = self._build_admin(metrics)
 
-    async def run(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
+    async def run(self, stop: asyncio.Event, on_started: Callable[[ListeningPorts], None]) -> None:
         """Listen, keep everything going until `stop` is set, then drain."""
         try:
             await self._run_loops(stop, on_started)
@@ -116,13 +116,13 @@ class Program:
             await self._admin.close()
             await self._redis.aclose()
 
-    async def _run_loops(self, stop: asyncio.Event, on_started: Callable[[Ports], None]) -> None:
+    async def _run_loops(self, stop: asyncio.Event, on_started: Callable[[ListeningPorts], None]) -> None:
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(work) for work in self._loops()]
             admin_port = await self._admin.start()
             ws_port = await self._server.start(self._settings.listen_host, self._settings.ws_port)
             _log.info("listening", extra={"port": ws_port, "incarnation": str(self._incarnation)})
-            on_started(Ports(ws_port, admin_port, self._incarnation))
+            on_started(ListeningPorts(ws_port, admin_port, self._incarnation))
             await stop.wait()
             await self._drain()
             for loop in loops:
@@ -144,14 +144,14 @@ class Program:
             self._server,
             limits=self._limits,
             max_seconds=self._settings.drain_seconds,
-            random=self._outside.random,
+            random=self._environment.random,
         )
         # The broker stays until every session has closed its queues.
         await self._gateway.settle(within_s=self._limits.close_timeout_s)
 
     async def _begin(self) -> None:
         """Take the lease, and remove what earlier processes of this pod left."""
-        registry, backoff = self._gateway.registry, Backoff(self._outside.random)
+        registry, backoff = self._gateway.registry, Backoff(self._environment.random)
         while True:
             try:
                 await self._gateway.keeper.ensure_lease()
@@ -163,11 +163,11 @@ class Program:
                 _log.info("lease taken", extra={"removed_sessions": removed})
                 return
 
-    def _open_client(self, connection: WebSocketConnection, handshake: Handshake) -> Client:
+    def _open_client(self, connection: WebSocketConnection, handshake: HandshakeResult) -> Client:
         return Client(self._gateway, connection, handshake.subprotocol, handshake.token)
 
     def _build_gateway(self, metrics: Metrics) -> Gateway:
-        settings, outside = self._settings, self._outside
+        settings, environment = self._settings, self._environment
         gateway = Gateway(
             mode=settings.routing_mode,
             pod_name=settings.pod_name,
@@ -175,10 +175,10 @@ class Program:
             limits=self._limits,
             metrics=metrics,
             authenticator=self._build_authenticator(),
-            outside=outside,
+            environment=environment,
         )
         kept_delivered_s = max(settings.resume_window_seconds, self._limits.min_kept_delivered_s)
-        registry = Registry(
+        registry = SessionRegistry(
             self._redis,
             ScriptRunner(self._redis),
             Keys(settings.cluster),
@@ -187,36 +187,36 @@ class Program:
             max_sessions_per_user=settings.max_sessions_per_user,
             lost_gateway_ms=round(self._limits.lost_gateway_s * 1_000),
         )
-        broker = Broker(
+        broker = BrokerLink(
             url=settings.amqp_url,
             name=f"gateway {settings.pod_name}",
             incarnation=self._incarnation,
             on_message=gateway.on_gateway_message,
             on_connected=gateway.on_broker_connected,
-            outside=outside,
+            environment=environment,
             metrics=metrics,
         )
-        keeper = Keeper(
+        keeper = LeaseKeeper(
             registry=registry,
             hub=gateway.hub,
             refresh=gateway.refresh,
             metrics=metrics,
-            outside=outside,
+            environment=environment,
             walk_round_s=self._limits.walk_round_s,
         )
-        room = Room(
+        quota = QueueQuota(
             self._settings.subscription_queues, lambda: keeper.gateways, max_per_session=self._limits.max_queues
         )
         cursors = CursorFlusher(registry, metrics)
-        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=cursors, room=room)
+        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=cursors, quota=quota)
         return gateway
 
     def _build_authenticator(self) -> Authenticator:
         keys, auth = self._keys, self._settings.auth
         if keys is None:
-            return Trusted()
+            return TrustedAuthenticator()
         rules = ClaimRules(auth.user_claim, auth.issuer, auth.audiences, auth.require_expiry)
-        return JwtAuthenticator(auth.algorithm, rules, keys, self._outside.wall_clock)
+        return JwtAuthenticator(auth.algorithm, rules, keys, self._environment.wall_clock)
 
     def _build_admin(self, metrics: Metrics) -> AdminServer:
         hub, queues, server, keys = self._gateway.hub, self._gateway.queues, self._server, self._keys

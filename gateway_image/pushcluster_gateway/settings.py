@@ -14,8 +14,8 @@ from pushcluster_contract.limits import (
 )
 from pushcluster_contract.origins import parse_origin
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_gateway.auth_settings import AuthSettings
-from pushcluster_runtime.settings import Environment
+from pushcluster_gateway.auth.settings import AuthSettings
+from pushcluster_runtime.settings import EnvironmentVariables
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Settings:
     resume_window_seconds: int
 
     @classmethod
-    def parse(cls, environment: Environment) -> Self:
+    def parse(cls, environment: EnvironmentVariables) -> Self:
         """Read `pushcluster_contract.env`; raises InvalidInput that names the variable."""
         return cls(
             cluster=check_cluster(environment.text(env.CLUSTER)),
@@ -71,7 +71,7 @@ class Settings:
         )
 
 
-def _parse_origins(environment: Environment) -> tuple[str, ...]:
+def _parse_origins(environment: EnvironmentVariables) -> tuple[str, ...]:
     try:
         return tuple(map(parse_origin, environment.variables.get(env.ALLOWED_ORIGINS, "").split()))
     except InvalidInput as error:

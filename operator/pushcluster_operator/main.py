@@ -12,19 +12,19 @@ from typing import Any, Final, cast
 import kopf
 from prometheus_client import CollectorRegistry
 
-from pushcluster_operator.canary import Canary
-from pushcluster_operator.cluster import KIND
+from pushcluster_operator.controller.canary import Canary
+from pushcluster_operator.controller.reconciler import Reconciler
+from pushcluster_operator.controller.version_checks import VersionChecks
+from pushcluster_operator.controller.watches import build_registry, build_settings
+from pushcluster_operator.controller.work_queue import WorkQueue
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
-from pushcluster_operator.events import Recorder
-from pushcluster_operator.kube import Kube
-from pushcluster_operator.leader import Leader
+from pushcluster_operator.kube.client import KubeClient
+from pushcluster_operator.kube.events import EventRecorder
+from pushcluster_operator.kube.leader import Leader
 from pushcluster_operator.metrics import Metrics
-from pushcluster_operator.queue import WorkQueue
-from pushcluster_operator.reconciler import Reconciler
 from pushcluster_operator.settings import Settings
-from pushcluster_operator.sweeper import Key, Sweeper
-from pushcluster_operator.version_checks import VersionChecks
-from pushcluster_operator.watches import build_registry, build_settings
+from pushcluster_operator.spec.pushcluster import KIND
+from pushcluster_operator.sweep.sweeper import Key, Sweeper
 from pushcluster_runtime.admin import AdminServer
 from pushcluster_runtime.process import run
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Operator:
     """All parts, put together."""
 
-    def __init__(self, settings: Settings, kube: Kube) -> None:
+    def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings = settings
         self._kube = kube
         self.metrics = Metrics(CollectorRegistry())
@@ -50,7 +50,7 @@ class Operator:
         self.leader = Leader(kube, settings.namespace, self._identity)
         self.leads = False
         self._canary = Canary(kube, settings.namespace)
-        recorder = Recorder(kube)
+        recorder = EventRecorder(kube)
         self._sweeper = Sweeper(kube, recorder, self.metrics)
         queue: dict[str, Any] = {"clock": time.monotonic, "random": random.random}
         self._sweeps: WorkQueue[Key] = WorkQueue(self._sweeper.sweep, metrics=self.metrics.sweeps, **queue)
@@ -162,7 +162,7 @@ async def _until(stop: asyncio.Event, work: Any) -> bool:
 
 async def operate(settings: Settings, stop: asyncio.Event) -> None:
     """Serve /healthz, /readyz and /metrics, and operate until `stop` is set."""
-    kube = await Kube.connect()
+    kube = await KubeClient.connect()
     operator = Operator(settings, kube)
     admin = AdminServer(
         settings.listen_host, settings.admin_port, operator.readiness, operator.metrics.registry, operator.is_healthy

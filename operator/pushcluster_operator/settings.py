@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from pushcluster_contract import env
 from pushcluster_operator.children.inputs import Images
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 DEFAULT_ADMIN_PORT: Final = 9_090
 
@@ -24,7 +24,7 @@ class Settings:
     images: Images
 
     @classmethod
-    def parse(cls, environment: Environment) -> Self:
+    def parse(cls, environment: EnvironmentVariables) -> Self:
         """Read the variables; raises InvalidInput, which names the one that is wrong."""
         return cls(
             namespace=environment.text(env.OPERATOR_NAMESPACE),

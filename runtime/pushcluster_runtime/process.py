@@ -13,7 +13,7 @@ import uvloop
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_runtime.logging import LogLevel, configure
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -27,14 +27,16 @@ _log = logging.getLogger(__name__)
 
 
 def run(
-    program: str, parse_settings: Callable[[Environment], S], main: Callable[[S, asyncio.Event], Awaitable[None]]
+    program: str,
+    parse_settings: Callable[[EnvironmentVariables], S],
+    main: Callable[[S, asyncio.Event], Awaitable[None]],
 ) -> int:
     """Run a program until it ends, and return its exit code.
 
     `main` gets the settings and an event that SIGTERM or SIGINT sets: it then finishes what it has begun and returns.
     A second signal ends the process at once.
     """
-    environment = Environment(os.environ)
+    environment = EnvironmentVariables(os.environ)
     try:
         configure(environment.choice(env.LOG_LEVEL, LogLevel, LogLevel.INFO), program=program)
         settings = parse_settings(environment)

@@ -14,7 +14,7 @@ _E = TypeVar("_E", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
+class EnvironmentVariables:
     """The process's environment; every method raises InvalidInput. An empty variable counts as missing."""
 
     variables: Mapping[str, str]

@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.headers import DESTINATION as DESTINATION_HEADER
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
 from tests.chaos.devices import DESTINATION
 from tests.support.delivery import Attempt, History
 
@@ -42,7 +42,7 @@ class BackEnd:
         """Publish until everything that was published is confirmed."""
         while True:
             try:
-                amqp = await Amqp.connect(self._url, name="back end")
+                amqp = await AmqpConnection.connect(self._url, name="back end")
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -81,8 +81,8 @@ class BackEnd:
         sent = channel.publish(PUSH_EXCHANGE, user, attempt.body.encode(), properties, mandatory=False)
         sent.add_done_callback(lambda done: self._settle(attempt, done))
 
-    def _settle(self, attempt: Attempt, done: "asyncio.Future[Outcome]") -> None:
-        if done.cancelled() or done.exception() is not None or done.result() is not Outcome.CONFIRMED:
+    def _settle(self, attempt: Attempt, done: "asyncio.Future[ConfirmOutcome]") -> None:
+        if done.cancelled() or done.exception() is not None or done.result() is not ConfirmOutcome.CONFIRMED:
             return  # it is sent again over the next connection
         attempt.confirmed = True
         if self._unconfirmed.pop(attempt, None) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.redis.client import connect
 from tests.support.containers import Services, kill_and_start, restart
 from tests.support.dispatchers import RunningDispatcher, started_dispatcher
 from tests.support.gateway_process import GatewayProcess, gateway_process

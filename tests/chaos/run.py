@@ -9,7 +9,7 @@ from typing import Final
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.redis.client import connect
 from tests.chaos.backend import BackEnd
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.devices import DESTINATION, Device, Kind

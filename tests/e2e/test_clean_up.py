@@ -15,7 +15,7 @@ from demo.kubectl import run
 from demo.publish import publish_http
 from demo.story import connect, connect_elsewhere
 from pushcluster_contract.keys import Keys, encode_member
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from tests.e2e.metrics import read_operator_metric
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
 from tests.e2e.report import record_clean_up

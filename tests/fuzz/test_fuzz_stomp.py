@@ -20,11 +20,11 @@ import jwt
 import pytest
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.log import LogEntry
-from pushcluster_gateway import closes
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.client_subscription import ClientSubscription
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.frames import Frame, Version
 from tests.support.conversations import Conversation, converse, cut, mutate
 from tests.support.fake_services import JWT_KEY, FakeServices
@@ -151,18 +151,18 @@ class UnreliableServices(FakeServices):
 
     def _register(self, client: Client) -> None:
         if self._is_away():
-            client.fail(closes.UNAVAILABLE, "Redis: away")
+            client.fail(close_codes.UNAVAILABLE, "Redis: away")
         elif not client.ended:
             client.registered()
 
-    def _grant_subscribe(self, subscription: ClientSubscription) -> None:
+    def _grant_subscribe(self, subscription: Subscription) -> None:
         if self._is_away():
-            subscription.client.fail(closes.UNAVAILABLE, "RabbitMQ: away", subscription.receipt)
+            subscription.client.fail(close_codes.UNAVAILABLE, "RabbitMQ: away", subscription.receipt)
             subscription.client.call_ended()
         else:
             super()._grant_subscribe(subscription)
 
-    def _send_copy(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+    def _send_copy(self, subscription: Subscription, entry: LogEntry) -> None:
         """Copies are late, doubled and lost."""
         for _ in range(self._random.choice([0, 1, 1, 2])):
             self.copies.append(partial(subscription.copy_arrived, entry))

@@ -10,9 +10,9 @@ import pytest
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.users import FORGET_BATCH, Users
-from pushcluster_gateway import closes
-from pushcluster_runtime.store import Call, ScriptRunner
+from pushcluster_dispatcher.api.user_directory import FORGET_BATCH, UserDirectory
+from pushcluster_gateway import close_codes
+from pushcluster_runtime.redis.client import Call, ScriptRunner
 from tests.support.containers import Services, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher
 from tests.support.gateways import Backend, RunningGateway, token
@@ -79,7 +79,7 @@ async def test_one_session_is_disconnected_and_no_other(dispatcher: RunningDispa
         assert await disconnect(dispatcher, "alice", one.session) == 202
         error = await one.expect_error()
         assert error["message"] == "disconnected by the back end"
-        assert one.close_code == closes.DISCONNECTED.code == 4510
+        assert one.close_code == close_codes.DISCONNECTED.code == 4510
 
         async def is_gone() -> bool:
             return await disconnect(dispatcher, "alice", one.session) == 404
@@ -143,7 +143,7 @@ async def test_forgetting_leaves_no_message_no_session_and_no_message_id(
         200,
         {"user": "alice", "destinations": 2, "sessions": 1, "unreachable": 0},
     )
-    assert await alice.wait_closed() == closes.DISCONNECTED.code
+    assert await alice.wait_closed() == close_codes.DISCONNECTED.code
     left = [key async for key in logs.redis.scan_iter(f"{logs.keys.sessions('alice').removesuffix('sessions')}*")]
     assert all(b":id:" in key or key.endswith(b":sessions") for key in left), left
     assert await logs.bodies("bob") == ["bobs"]
@@ -166,7 +166,7 @@ async def test_one_destination_more_than_a_round_trip_forgets_is_forgotten_too(
     for n in range(FORGET_BATCH + 1):
         await back.push("alice", "m", destination=Destination("queue", f"d{n}"))
     monkeypatch.setattr(ScriptRunner, "run_many", count)
-    assert await Users(back.redis, back.keys).forget("alice") == FORGET_BATCH + 1
+    assert await UserDirectory(back.redis, back.keys).forget("alice") == FORGET_BATCH + 1
     assert max(round_trips) == FORGET_BATCH
     assert sum(round_trips) == FORGET_BATCH + 1
     assert not await back.redis.exists(back.keys.log("alice", Destination("queue", "d100")))

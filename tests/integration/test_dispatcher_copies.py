@@ -8,15 +8,15 @@ import pytest
 from pushcluster_contract.batch import BATCH_TYPE, parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.log import LogEntry
+from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.routing import TOPIC_EXCHANGE, session_key, subscription_queue
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import (
     Binding,
     build_gateway_queue,
     build_subscription_queue,
 )
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, Delivery
 from tests.support.dispatchers import (
     DEMO,
     Logs,
@@ -36,7 +36,7 @@ GATEWAY: Final = Incarnation("pod", "0" * 16)
 @pytest.fixture
 async def gateway(plane: Plane) -> AsyncIterator[AmqpChannel]:
     """A channel on a connection as a gateway has one: exclusive queues live on it."""
-    amqp = await Amqp.connect(plane.amqp_url, name="gateway")
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="gateway")
     yield await amqp.channel()
     await amqp.close()
 

@@ -7,7 +7,7 @@ from typing import Final
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.limits import MAX_NAME_CHARS, MAX_SUBSCRIPTIONS_PER_SESSION, SESSIONS_PER_USER
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from tests.support.dispatchers import DEMO, Logs, Producer, running_dispatcher
 from tests.support.planes import Plane
 from tests.support.waiting import eventually

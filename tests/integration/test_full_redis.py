@@ -12,13 +12,13 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId, session_id
 from pushcluster_contract.keys import encode_member
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.barrier import Barrier
+from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.registry import CursorMove, Registry
-from pushcluster_operator.registry import Registry as OperatorsRegistry
+from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
+from pushcluster_operator.sweep.registry import RegistryClient as OperatorsRegistry
 from pushcluster_runtime.backoff import Backoff
-from pushcluster_runtime.redis_wire import RedisWire
-from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_runtime.redis.client import ScriptRunner, connect
+from pushcluster_runtime.redis.wire import RedisWire
 from pushcluster_runtime.tasks import cancel
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher
 from tests.support.gateways import Backend, running_gateway, token
@@ -113,7 +113,7 @@ async def test_users_whose_messages_fill_redis_come_in_and_fetch_them_all_in_ord
 async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message(plane: Plane, back: Backend) -> None:
     client = connect(plane.redis_url, name="test")
     scripts = ScriptRunner(client)
-    registry = Registry(
+    registry = SessionRegistry(
         client, scripts, back.keys, HERE, kept_delivered_ms=0, max_sessions_per_user=2, lost_gateway_ms=60_000
     )
     operator = OperatorsRegistry(plane.cluster, plane.redis_url)

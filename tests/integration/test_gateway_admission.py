@@ -12,10 +12,10 @@ from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import encode_member
 from pushcluster_contract.limits import LEASE_MS, SESSIONS_TTL_MS
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_gateway import closes
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.registry import Registry
+from pushcluster_gateway.registry.store import SessionRegistry
 from tests.support.gateways import Backend, RunningGateway, running_gateway, token
 from tests.support.stomp_client import StompClient, StompError
 from tests.support.waiting import eventually
@@ -46,7 +46,7 @@ async def test_a_user_has_no_more_sessions_than_allowed_in_all_gateways_together
         assert set(await back.sessions("alice")) == {client.session for client in clients}
         for refusal in refusals:
             assert refusal.frame is not None
-            assert refusal.frame["message"] == closes.TOO_MANY_SESSIONS.reason
+            assert refusal.frame["message"] == close_codes.TOO_MANY_SESSIONS.reason
             assert int(refusal.frame["retry-after-ms"]) > 0
             assert "maxSessionsPerUser" in refusal.frame.text
 
@@ -163,7 +163,7 @@ async def test_a_gateway_that_was_taken_for_lost_writes_its_sessions_back(plane:
 async def test_a_gateway_that_comes_back_while_its_sessions_are_removed_is_told_so(
     plane: Any, back: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = Registry(
+    registry = SessionRegistry(
         back.redis,
         back.scripts,
         back.keys,

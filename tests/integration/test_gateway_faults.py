@@ -10,10 +10,10 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import encode_member
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_gateway import closes
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
-from pushcluster_runtime.removal import remove_incarnation
+from pushcluster_runtime.redis.removal import remove_incarnation
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused
 from tests.support.gateways import Backend, RunningGateway, backend, running_gateway, token
@@ -81,7 +81,7 @@ async def test_while_rabbitmq_is_away_the_gateway_is_not_ready_and_subscribe_ask
             assert caught.value.frame is not None
             assert int(caught.value.frame["retry-after-ms"]) > 0
             assert caught.value.frame["receipt-id"] == "r1"
-            assert await bob.wait_closed() == closes.UNAVAILABLE.code
+            assert await bob.wait_closed() == close_codes.UNAVAILABLE.code
             assert not alice.closed
         await eventually(gateway.is_ready, within_s=60)
 

@@ -10,7 +10,8 @@ import jwt
 import pytest
 
 from pushcluster_contract.tokens import Algorithm
-from pushcluster_gateway import closes, key_keeper
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.auth import key_refresher
 from tests.support.fake_services import JWT_KEY
 from tests.support.gateways import Backend, RunningGateway, in_s, running_gateway
 from tests.support.gateways import token as shared_token
@@ -64,7 +65,7 @@ async def test_keys_rotate_under_live_connections(
     algorithm: Algorithm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 0.0)
     old, new = SigningKey.make("old", algorithm), SigningKey.make("new", algorithm)
     issuer.serve_keys(old)
     async with running_gateway(plane, **variables(issuer, authority, algorithm)) as gateway:
@@ -81,7 +82,7 @@ async def test_keys_rotate_under_live_connections(
                 await back.push(user, f"for {user}")
             assert (await alice.next_message()).text == "for alice"
             refusal = await refused(gateway, token(old))
-            assert refusal["message"] == closes.NOT_AUTHENTICATED.reason
+            assert refusal["message"] == close_codes.NOT_AUTHENTICATED.reason
             assert "'old' is not among those of the issuer" in refusal.text
             assert not alice.closed, "what was proved stays proved until its token expires"
             for bob in bobs:
@@ -91,7 +92,7 @@ async def test_keys_rotate_under_live_connections(
 async def test_a_key_that_is_exchanged_under_the_same_name_refuses_nobody_for_good(
     plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 3.0)
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 3.0)
     old, new, forged = (SigningKey.make("one") for _ in range(3))
     issuer.serve_keys(old)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
@@ -100,7 +101,7 @@ async def test_a_key_that_is_exchanged_under_the_same_name_refuses_nobody_for_go
         async with connected(gateway.url, token=token(new)) as alice:
             assert alice.user_name == "alice"
         refusals = await asyncio.gather(*(refused(gateway, token(key)) for key in [old, forged] * 10))
-        assert {refusal["message"] for refusal in refusals} == {closes.NOT_AUTHENTICATED.reason}
+        assert {refusal["message"] for refusal in refusals} == {close_codes.NOT_AUTHENTICATED.reason}
         assert all("signature does not fit" in refusal.text for refusal in refusals)
         assert len(issuer.requests) == 3, "once for the new key, and once for all that no key fits"
 
@@ -108,7 +109,7 @@ async def test_a_key_that_is_exchanged_under_the_same_name_refuses_nobody_for_go
 async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
     plane: Any, back: Backend, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 0.0)
     key, unknown = SigningKey.make("one"), SigningKey.make("other")
     context = authority.server_context()
     async with running_issuer(context) as issuer:
@@ -127,7 +128,7 @@ async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
             async with connected(gateway.url, token=token(key)) as alice:
                 assert alice.user_name == "alice"
             refusal = await refused(gateway, token(unknown))
-            assert refusal["message"] == closes.UNAVAILABLE.reason
+            assert refusal["message"] == close_codes.UNAVAILABLE.reason
             assert "cannot be read now" in refusal.text
             assert int(refusal["retry-after-ms"]) > 0
             assert await gateway.metric("auth_tokens_put_off_total") == 1
@@ -149,7 +150,7 @@ async def test_an_issuer_that_withdraws_its_only_key_is_obeyed(
             return status == 503 and "it has no key for RS256" in text
 
         await eventually(is_not_ready, within_s=10)
-        assert (await refused(gateway, token(key)))["message"] == closes.NOT_AUTHENTICATED.reason
+        assert (await refused(gateway, token(key)))["message"] == close_codes.NOT_AUTHENTICATED.reason
         issuer.serve_keys(key)
         await eventually(gateway.is_ready, within_s=20)
 
@@ -163,10 +164,10 @@ async def test_a_key_that_is_new_just_after_a_read_is_no_reason_to_give_up(
         await eventually(gateway.is_ready, within_s=10)
         issuer.serve_keys(key, new)
         refusal = await refused(gateway, token(new))
-        assert refusal["message"] == closes.UNAVAILABLE.reason
+        assert refusal["message"] == close_codes.UNAVAILABLE.reason
         assert "the token's key is not known yet" in refusal.text
         until_ms = int(refusal["retry-after-ms"])
-        assert 0 < until_ms <= key_keeper.ISSUER_ASK_INTERVAL_S * 1_000
+        assert 0 < until_ms <= key_refresher.ISSUER_ASK_INTERVAL_S * 1_000
         assert len(issuer.requests) == 1, "strangers can send such tokens too"
         async with connected(gateway.url, token=token(key)) as alice:
             assert alice.user_name == "alice"
@@ -175,7 +176,7 @@ async def test_a_key_that_is_new_just_after_a_read_is_no_reason_to_give_up(
 async def test_a_token_of_a_new_key_is_held_until_the_issuer_may_be_asked(
     plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 3.0)
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 3.0)
     key, new = SigningKey.make("one"), SigningKey.make("two")
     issuer.serve_keys(key)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
@@ -184,7 +185,9 @@ async def test_a_token_of_a_new_key_is_held_until_the_issuer_may_be_asked(
         async with connected(gateway.url, token=token(new)) as alice:
             assert alice.user_name == "alice"
         assert len(issuer.requests) == 2
-        assert (await refused(gateway, token(SigningKey.make("three"))))["message"] == closes.NOT_AUTHENTICATED.reason
+        assert (await refused(gateway, token(SigningKey.make("three"))))[
+            "message"
+        ] == close_codes.NOT_AUTHENTICATED.reason
         assert len(issuer.requests) == 3, "nobody is refused for good before the issuer was asked about this very key"
 
 
@@ -218,7 +221,7 @@ async def test_a_gateway_that_never_had_keys_is_not_ready_and_says_why(
 async def test_a_slow_issuer_holds_up_only_those_whose_keys_it_has(
     plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_keeper, "ISSUER_ASK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 0.0)
     key, new = SigningKey.make("one"), SigningKey.make("two")
     issuer.serve_keys(key)
     answer_now = asyncio.Event()
@@ -255,7 +258,7 @@ async def test_a_signature_that_fits_is_not_enough(
     issuer.serve_keys(key)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
         refusal = await refused(gateway, token(key, **claims))
-        assert refusal["message"] == closes.NOT_AUTHENTICATED.reason
+        assert refusal["message"] == close_codes.NOT_AUTHENTICATED.reason
         assert says in refusal.text
         assert await back.sessions("alice") == {}
 
@@ -264,8 +267,8 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
     plane: Any, back: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe of the field `secretRef`: the next key second, exchange the two, remove the former one."""
-    monkeypatch.setattr(key_keeper, "SECRET_REFRESH_S", 0.1)
-    monkeypatch.setattr(key_keeper, "SECRET_ASK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_refresher, "SECRET_REFRESH_S", 0.1)
+    monkeypatch.setattr(key_refresher, "SECRET_ASK_INTERVAL_S", 0.0)
     former, following = "f" * 32, "n" * 32
 
     def secret(first: str, second: str | None = None) -> None:
@@ -320,7 +323,7 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
 async def test_public_keys_in_a_secret_are_reread_too(
     plane: Any, back: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_keeper, "SECRET_ASK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_refresher, "SECRET_ASK_INTERVAL_S", 0.0)
     old, new = SigningKey.make("old"), SigningKey.make("new")
     (tmp_path / "jwks.json").write_bytes(jwks(old))
     async with running_gateway(plane, AUTH_KEYS_DIRECTORY=str(tmp_path), JWT_ALGORITHM="RS256") as gateway:
@@ -335,7 +338,7 @@ async def test_a_token_without_an_end_is_accepted_where_the_author_asks_for_it_a
     async with running_gateway(plane) as gateway:
         await eventually(gateway.is_ready, within_s=10)
         refusal = await refused(gateway, endless)
-        assert refusal["message"] == closes.NOT_AUTHENTICATED.reason
+        assert refusal["message"] == close_codes.NOT_AUTHENTICATED.reason
         assert "no claim 'exp'" in refusal.text
     async with running_gateway(plane, JWT_REQUIRE_EXPIRY="false") as gateway:
         await eventually(gateway.is_ready, within_s=10)
@@ -355,5 +358,5 @@ async def test_connected_says_when_the_token_ends_and_then_the_connection_ends(p
         error = await client.expect_error()
         took_ms = (time.monotonic() - began) * 1_000
         assert error["message"] == "token expired"
-        assert client.close_code == closes.TOKEN_EXPIRED.code
+        assert client.close_code == close_codes.TOKEN_EXPIRED.code
         assert said_ms - 100 <= took_ms <= said_ms + 1_500, "not early, and late by a tick of the wheel at most"

@@ -11,9 +11,9 @@ import pytest
 from local_run.containers import free_port
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import build_gateway_queue
-from pushcluster_gateway import closes
+from pushcluster_gateway import close_codes
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.gateways import Backend, RunningGateway, environment_of, running_gateway, token
@@ -110,7 +110,7 @@ async def test_a_drain_tells_every_client_to_come_back_and_leaves_nothing_behind
         gateway.stop.set()
         await eventually(lambda: says(gateway, "draining"), within_s=5)
         async with asyncio.timeout(15):
-            assert [await client.wait_closed() for client in clients] == [closes.DRAINING.code] * 70
+            assert [await client.wait_closed() for client in clients] == [close_codes.DRAINING.code] * 70
             await gateway.task
         assert await back.leases() == []
         assert await back.members(gateway.incarnation) == 0
@@ -161,7 +161,7 @@ class TestProcess:
         async with connected(process.url, token=token("alice")) as alice:
             await alice.subscribe("/user/queue/demo")
             assert await process.end(signal.SIGTERM) == 0
-            assert await alice.wait_closed() == closes.DRAINING.code
+            assert await alice.wait_closed() == close_codes.DRAINING.code
         assert await back.leases() == []
         assert await back.sessions("alice") == {}
 

@@ -8,8 +8,8 @@ import pika
 import pytest
 
 from pushcluster_contract.topology import Queue, ingress_queue
-from pushcluster_dispatcher.refusals import GRACE_S
-from pushcluster_runtime.amqp import Amqp
+from pushcluster_dispatcher.ingress.refused_partitions import GRACE_S
+from pushcluster_runtime.amqp.connection import AmqpConnection
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher, count_ready
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
@@ -19,14 +19,14 @@ USERS: Final = [f"user{n}" for n in range(64)]
 
 
 @pytest.fixture
-async def admin(plane: Plane) -> AsyncIterator[Amqp]:
+async def admin(plane: Plane) -> AsyncIterator[AmqpConnection]:
     """Somebody else at the broker."""
-    amqp = await Amqp.connect(plane.amqp_url, name="somebody")
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="somebody")
     yield amqp
     await amqp.close()
 
 
-async def delete(admin: Amqp) -> None:
+async def delete(admin: AmqpConnection) -> None:
     channel = await admin.channel()
     await channel.delete_queue(ingress_queue(DELETED))
     await channel.close()
@@ -41,7 +41,7 @@ async def count_waiting(plane: Plane, number: int) -> int:
 
 
 async def test_a_deleted_ingress_queue_comes_back_and_takes_its_share_of_the_users(
-    plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs, admin: Amqp
+    plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs, admin: AmqpConnection
 ) -> None:
     await delete(admin)
 
@@ -70,7 +70,7 @@ async def test_a_deleted_ingress_queue_comes_back_and_takes_its_share_of_the_use
 
 
 async def test_a_dispatcher_that_may_not_consume_a_partition_says_so_until_it_may_and_goes_on_with_the_others(
-    dispatcher: RunningDispatcher, admin: Amqp
+    dispatcher: RunningDispatcher, admin: AmqpConnection
 ) -> None:
     """Somebody has taken the queue's name, so that declaring it again does not help."""
     channel = await admin.channel()

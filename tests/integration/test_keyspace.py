@@ -13,8 +13,8 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_runtime.store import connect
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_runtime.redis.client import connect
 from tests.simulation.keyspace import Keyspace
 
 CLOCK: Final = "simulated-clock"

@@ -9,9 +9,9 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_operator.registry import Registry
-from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_operator.sweep.registry import RegistryClient
+from pushcluster_runtime.redis.client import ScriptRunner, connect
 from tests.support.planes import Plane
 
 OLD, NEW = Incarnation("pod-1", "a" * 16), Incarnation("pod-2", "b" * 16)
@@ -43,8 +43,8 @@ async def gateway(plane: Plane) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def registry(plane: Plane) -> AsyncIterator[Registry]:
-    registry = Registry(plane.cluster, plane.redis_url)
+async def registry(plane: Plane) -> AsyncIterator[RegistryClient]:
+    registry = RegistryClient(plane.cluster, plane.redis_url)
     yield registry
     await registry.close()
 
@@ -53,7 +53,9 @@ def sid(number: int) -> str:
     return session_id(number.to_bytes(17))
 
 
-async def test_leases_come_with_redis_time_and_strangers_are_passed_over(gateway: Gateway, registry: Registry) -> None:
+async def test_leases_come_with_redis_time_and_strangers_are_passed_over(
+    gateway: Gateway, registry: RegistryClient
+) -> None:
     await gateway.hold(OLD, "alice", sid(1))
     await gateway.client.zadd(gateway.keys.gateways, {"no incarnation": 1})
     reading = await registry.read()
@@ -63,7 +65,7 @@ async def test_leases_come_with_redis_time_and_strangers_are_passed_over(gateway
     assert not lease.is_live(now_ms + 8_000)
 
 
-async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: Registry) -> None:
+async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: RegistryClient) -> None:
     assert (await registry.read()).append_only
     await gateway.client.config_set("appendonly", "no")
     try:
@@ -72,7 +74,7 @@ async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: Re
         await gateway.client.config_set("appendonly", "yes")
 
 
-async def test_what_redis_holds_is_seen_beside_its_limit(gateway: Gateway, registry: Registry) -> None:
+async def test_what_redis_holds_is_seen_beside_its_limit(gateway: Gateway, registry: RegistryClient) -> None:
     before = str((await gateway.client.config_get("maxmemory"))["maxmemory"])
     await gateway.client.config_set("maxmemory", 300_000_000)
     try:
@@ -84,7 +86,7 @@ async def test_what_redis_holds_is_seen_beside_its_limit(gateway: Gateway, regis
         await gateway.client.config_set("maxmemory", before)
 
 
-async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: Registry) -> None:
+async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: RegistryClient) -> None:
     for number in range(3):
         await gateway.hold(OLD, f"user-{number}", sid(number))
     await gateway.hold(NEW, "bob", sid(9))
@@ -93,7 +95,7 @@ async def test_sessions_are_counted_over_processes(gateway: Gateway, registry: R
 
 
 async def test_a_removal_takes_the_sessions_and_the_lease_of_one_process_alone(
-    gateway: Gateway, registry: Registry
+    gateway: Gateway, registry: RegistryClient
 ) -> None:
     for number in range(450):
         await gateway.hold(OLD, f"user-{number}", sid(number))
@@ -106,7 +108,7 @@ async def test_a_removal_takes_the_sessions_and_the_lease_of_one_process_alone(
 
 
 async def test_an_entry_that_another_process_took_over_meanwhile_is_never_removed(
-    gateway: Gateway, registry: Registry
+    gateway: Gateway, registry: RegistryClient
 ) -> None:
     await gateway.hold(OLD, "alice", sid(1))
     await gateway.hold(NEW, "alice", sid(1))
@@ -115,7 +117,7 @@ async def test_an_entry_that_another_process_took_over_meanwhile_is_never_remove
 
 
 async def test_a_redis_that_is_not_there_is_unavailable() -> None:
-    registry = Registry("team.demo", "redis://:x@127.0.0.1:1/0")
+    registry = RegistryClient("team.demo", "redis://:x@127.0.0.1:1/0")
     with pytest.raises(Unavailable):
         await registry.read()
     with pytest.raises(Unavailable):

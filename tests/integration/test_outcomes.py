@@ -14,7 +14,12 @@ from pushcluster_contract.outcomes import REPORT_TYPE, OutcomeReport, ReplyAddre
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, Queue
 from pushcluster_gateway.limits import Limits
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery, Outcome
+from pushcluster_runtime.amqp.connection import (
+    AmqpChannel,
+    AmqpConnection,
+    ConfirmOutcome,
+    Delivery,
+)
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import Services, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, consuming, running_dispatcher
@@ -191,7 +196,7 @@ class Asker:
             BasicProperties(correlation_id=correlation_id, delivery_mode=2, **given),
             mandatory=False,
         )
-        assert outcome is Outcome.CONFIRMED
+        assert outcome is ConfirmOutcome.CONFIRMED
 
     async def reports(self, count: int) -> list[OutcomeReport]:
         await eventually(lambda: len(self.heard) >= count, WITHIN_S)
@@ -202,7 +207,7 @@ class Asker:
 @asynccontextmanager
 async def asking(url: str, reply_queue: Queue | None) -> AsyncIterator[Asker]:
     """Connect; without a queue, by RabbitMQ's direct reply-to."""
-    amqp = await Amqp.connect(url, name="asker")
+    amqp = await AmqpConnection.connect(url, name="asker")
     try:
         channel = await amqp.channel(confirm=True)
         name = DIRECT if reply_queue is None else reply_queue.name

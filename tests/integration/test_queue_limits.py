@@ -18,7 +18,12 @@ from pushcluster_contract.topology import (
     build_topology,
     ingress_queue,
 )
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery, Outcome
+from pushcluster_runtime.amqp.connection import (
+    AmqpChannel,
+    AmqpConnection,
+    ConfirmOutcome,
+    Delivery,
+)
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
@@ -52,7 +57,7 @@ def name_of(value: object) -> str:
 
 @pytest.fixture
 async def channel(plane: Plane) -> AsyncIterator[AmqpChannel]:
-    connection = await Amqp.connect(plane.amqp_url, name="test")
+    connection = await AmqpConnection.connect(plane.amqp_url, name="test")
     yield await connection.channel(confirm=True)
     await connection.close()
 
@@ -65,7 +70,7 @@ async def fill(channel: AmqpChannel, queue: Queue, count: int, size: int) -> Non
         channel.publish("", queue.name, str(n).encode().ljust(size), properties, mandatory=False) for n in range(count)
     ]
     for each in published:
-        assert await each is Outcome.CONFIRMED
+        assert await each is ConfirmOutcome.CONFIRMED
 
 
 async def oldest_and_count(channel: AmqpChannel, queue: Queue, newest: int) -> tuple[int, int]:
@@ -106,12 +111,12 @@ async def test_one_body_more_than_ingress_holds_is_refused_to_its_publisher(chan
     queue, most = smaller(_of_topology(ingress_queue(0)), limits.INGRESS_QUEUE_MAX_BYTES)
     await channel.declare_queue(queue)
     body, properties = bytes(MESSAGE_BYTES), BasicProperties(delivery_mode=2)
-    outcomes: list[Outcome] = []
+    outcomes: list[ConfirmOutcome] = []
     # A quorum queue begins to refuse a little after it has become full (RabbitMQ, Queue Length Limit).
-    while Outcome.NACKED not in outcomes and len(outcomes) * MESSAGE_BYTES < 2 * most:
+    while ConfirmOutcome.NACKED not in outcomes and len(outcomes) * MESSAGE_BYTES < 2 * most:
         outcomes.append(await channel.publish("", queue.name, body, properties, mandatory=False))
-    taken = outcomes.count(Outcome.CONFIRMED) * MESSAGE_BYTES
-    assert outcomes[-1] is Outcome.NACKED
+    taken = outcomes.count(ConfirmOutcome.CONFIRMED) * MESSAGE_BYTES
+    assert outcomes[-1] is ConfirmOutcome.NACKED
     assert most <= taken <= most + 8 * MESSAGE_BYTES
 
 

@@ -19,7 +19,7 @@ import pytest
 from local_run.containers import OWNER_LABEL
 from local_run.docker import docker
 from local_run.owner import Owner
-from pushcluster_operator.cluster import API_VERSION, KIND
+from pushcluster_operator.spec.pushcluster import API_VERSION, KIND
 from tests.support.waiting import eventually_sync
 
 ROOT = Path(__file__).parent.parent.parent

@@ -20,7 +20,13 @@ from pushcluster_contract.topology import (
     build_topology,
     ingress_queue,
 )
-from pushcluster_runtime.amqp import UNREADABLE_HEADER, Amqp, AmqpChannel, Delivery, Outcome
+from pushcluster_runtime.amqp.connection import (
+    UNREADABLE_HEADER,
+    AmqpChannel,
+    AmqpConnection,
+    ConfirmOutcome,
+    Delivery,
+)
 from tests.support.containers import Services, close_amqp_connections
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
@@ -29,25 +35,30 @@ PLAIN: Final = Queue("plain", {"x-queue-type": "classic"}, exclusive=True)
 
 
 @pytest.fixture
-async def amqp(plane: Plane) -> AsyncIterator[Amqp]:
-    connection = await Amqp.connect(plane.amqp_url, name="test")
+async def amqp(plane: Plane) -> AsyncIterator[AmqpConnection]:
+    connection = await AmqpConnection.connect(plane.amqp_url, name="test")
     yield connection
     await connection.close()
 
 
-def publish(channel: AmqpChannel, queue: str, body: bytes | str = b"x", **properties: Any) -> asyncio.Future[Outcome]:
+def publish(
+    channel: AmqpChannel, queue: str, body: bytes | str = b"x", **properties: Any
+) -> asyncio.Future[ConfirmOutcome]:
     data = body.encode() if isinstance(body, str) else body
     return channel.publish("", queue, data, BasicProperties(**properties), mandatory=True)
 
 
-async def test_the_topology_is_declared_twice_without_harm(amqp: Amqp) -> None:
+async def test_the_topology_is_declared_twice_without_harm(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare(build_topology())
     await channel.declare(build_topology())
-    assert await channel.publish(PUSH_EXCHANGE, "alice", b"x", BasicProperties(), mandatory=True) is Outcome.CONFIRMED
+    assert (
+        await channel.publish(PUSH_EXCHANGE, "alice", b"x", BasicProperties(), mandatory=True)
+        is ConfirmOutcome.CONFIRMED
+    )
 
 
-async def test_users_spread_over_partitions_and_each_stays_in_one(amqp: Amqp) -> None:
+async def test_users_spread_over_partitions_and_each_stays_in_one(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare(build_topology())
     received: list[Delivery] = []
@@ -63,17 +74,17 @@ async def test_users_spread_over_partitions_and_each_stays_in_one(amqp: Amqp) ->
     assert len({queue for queues in places.values() for queue in queues}) >= 14
 
 
-async def test_of_many_publishes_exactly_the_unroutable_ones_are_returned(amqp: Amqp) -> None:
+async def test_of_many_publishes_exactly_the_unroutable_ones_are_returned(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     keys = ["plain" if n % 3 else f"nobody{n % 2}" for n in range(600)]
     outcomes = await asyncio.gather(*(publish(channel, key) for key in keys))
-    expected = [Outcome.CONFIRMED if key == "plain" else Outcome.RETURNED for key in keys]
+    expected = [ConfirmOutcome.CONFIRMED if key == "plain" else ConfirmOutcome.RETURNED for key in keys]
     assert outcomes == expected
     assert channel.in_flight == 0
 
 
-async def test_a_return_is_matched_although_the_same_key_was_routed_before(amqp: Amqp) -> None:
+async def test_a_return_is_matched_although_the_same_key_was_routed_before(amqp: AmqpConnection) -> None:
     """By order and key alone, the first publish would be taken for the returned one."""
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
@@ -82,18 +93,18 @@ async def test_a_return_is_matched_although_the_same_key_was_routed_before(amqp:
     await asyncio.sleep(0)
     unroutable = publish(channel, "plain")
     await deleting
-    assert (await routed, await unroutable) == (Outcome.CONFIRMED, Outcome.RETURNED)
+    assert (await routed, await unroutable) == (ConfirmOutcome.CONFIRMED, ConfirmOutcome.RETURNED)
 
 
-async def test_a_full_queue_that_refuses_publishes_is_a_nack(amqp: Amqp) -> None:
+async def test_a_full_queue_that_refuses_publishes_is_a_nack(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     arguments: dict[str, str | int] = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
     await channel.declare_queue(Queue("small", arguments, exclusive=True))
     outcomes = [await publish(channel, "small") for _ in range(3)]
-    assert outcomes == [Outcome.CONFIRMED, Outcome.NACKED, Outcome.NACKED]
+    assert outcomes == [ConfirmOutcome.CONFIRMED, ConfirmOutcome.NACKED, ConfirmOutcome.NACKED]
 
 
-async def test_a_channel_error_fails_what_waits_and_leaves_the_connection(amqp: Amqp) -> None:
+async def test_a_channel_error_fails_what_waits_and_leaves_the_connection(amqp: AmqpConnection) -> None:
     channel, other = await amqp.channel(confirm=True), await amqp.channel()
     waiting = channel.publish("no such exchange", "x", b"", BasicProperties(), mandatory=True)
     with pytest.raises(Unavailable, match="no such exchange"):
@@ -110,7 +121,7 @@ async def test_a_channel_error_fails_what_waits_and_leaves_the_connection(amqp: 
 
 
 async def test_a_connection_that_the_broker_closes_fails_everything(
-    amqp: Amqp, plane: Plane, services: Services
+    amqp: AmqpConnection, plane: Plane, services: Services
 ) -> None:
     channel = await amqp.channel(confirm=True)
     await close_amqp_connections(services, plane.vhost)
@@ -123,14 +134,14 @@ async def test_a_connection_that_the_broker_closes_fails_everything(
 
 async def test_a_connection_that_cannot_be_made_says_why(plane: Plane) -> None:
     with pytest.raises(Unavailable, match="Connection refused"):
-        await Amqp.connect("amqp://test:x@127.0.0.1:1/v", name="test")
+        await AmqpConnection.connect("amqp://test:x@127.0.0.1:1/v", name="test")
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
-        await Amqp.connect(plane.amqp_url.replace("@", "wrong@"), name="test")
+        await AmqpConnection.connect(plane.amqp_url.replace("@", "wrong@"), name="test")
 
 
 async def test_a_missing_vhost_is_named(plane: Plane) -> None:
     with pytest.raises(Unavailable, match=r"vhost .*nowhere.* not found"):
-        await Amqp.connect(plane.amqp_url.replace(plane.vhost, "nowhere"), name="test")
+        await AmqpConnection.connect(plane.amqp_url.replace(plane.vhost, "nowhere"), name="test")
 
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
@@ -141,7 +152,7 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(Unavailable):
-        await Amqp.connect(f"amqp://a:b@127.0.0.1:{port}/v", name="test", timeout_s=0.3)
+        await AmqpConnection.connect(f"amqp://a:b@127.0.0.1:{port}/v", name="test", timeout_s=0.3)
     for writer in closing:
         writer.close()
     server.close()
@@ -150,14 +161,14 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
 @pytest.mark.parametrize("url", ["", "http://host", "amqp://host:port/v"])
 async def test_what_is_no_amqp_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="AMQP URL"):
-        await Amqp.connect(url, name="test")
+        await AmqpConnection.connect(url, name="test")
 
 
-async def test_closing_a_channel_keeps_the_order_for_the_next_consumer(plane: Plane, amqp: Amqp) -> None:
+async def test_closing_a_channel_keeps_the_order_for_the_next_consumer(plane: Plane, amqp: AmqpConnection) -> None:
     """pika alone cancels first: then the next consumer would get 10, 11, … before 0, 1, …"""
     channel = await amqp.channel(confirm=True, prefetch=10)
     await channel.declare(build_topology())
-    other = await Amqp.connect(plane.amqp_url, name="other")
+    other = await AmqpConnection.connect(plane.amqp_url, name="other")
     taken: list[str] = []
     second = await other.channel(prefetch=10)
 
@@ -179,7 +190,7 @@ async def test_closing_a_channel_keeps_the_order_for_the_next_consumer(plane: Pl
     await other.close()
 
 
-async def test_a_consumer_that_fails_costs_its_channel_and_not_the_connection(amqp: Amqp) -> None:
+async def test_a_consumer_that_fails_costs_its_channel_and_not_the_connection(amqp: AmqpConnection) -> None:
     channel, other = await amqp.channel(confirm=True), await amqp.channel()
 
     def fail(_: Delivery) -> None:
@@ -192,7 +203,7 @@ async def test_a_consumer_that_fails_costs_its_channel_and_not_the_connection(am
     await other.declare_queue(Queue("still-here", {}, exclusive=True))
 
 
-async def test_a_consumer_whose_queue_goes_is_told(amqp: Amqp) -> None:
+async def test_a_consumer_whose_queue_goes_is_told(amqp: AmqpConnection) -> None:
     first, second = await amqp.channel(), await amqp.channel()
     for name in ("one", "two"):
         await first.declare_queue(Queue(name, {"x-queue-type": "classic"}, exclusive=True))
@@ -206,7 +217,7 @@ async def test_a_consumer_whose_queue_goes_is_told(amqp: Amqp) -> None:
     assert not first.lost.done()
 
 
-async def test_a_cancelled_consumer_gets_nothing_more(amqp: Amqp) -> None:
+async def test_a_cancelled_consumer_gets_nothing_more(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     received: list[Delivery] = []
@@ -221,7 +232,7 @@ async def test_a_cancelled_consumer_gets_nothing_more(amqp: Amqp) -> None:
     assert len(received) == 1
 
 
-async def test_thousands_of_calls_at_once_all_get_their_answer(amqp: Amqp) -> None:
+async def test_thousands_of_calls_at_once_all_get_their_answer(amqp: AmqpConnection) -> None:
     channels = [await amqp.channel() for _ in range(16)]
     queues = [build_subscription_queue(f"{n}") for n in range(1_000)]
 
@@ -236,10 +247,10 @@ async def test_thousands_of_calls_at_once_all_get_their_answer(amqp: Amqp) -> No
     outcomes = [
         publisher.publish("amq.topic", f"k{n}", b"", BasicProperties(), mandatory=True) for n in range(len(queues))
     ]
-    assert set(await asyncio.gather(*outcomes)) == {Outcome.CONFIRMED}
+    assert set(await asyncio.gather(*outcomes)) == {ConfirmOutcome.CONFIRMED}
 
 
-async def test_a_caller_that_leaves_disturbs_nobody(amqp: Amqp) -> None:
+async def test_a_caller_that_leaves_disturbs_nobody(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     declaring = asyncio.create_task(channel.declare_queue(PLAIN))
     publishing = asyncio.ensure_future(publish(channel, "plain"))
@@ -247,20 +258,20 @@ async def test_a_caller_that_leaves_disturbs_nobody(amqp: Amqp) -> None:
     declaring.cancel()
     publishing.cancel()
     await channel.declare_queue(PLAIN)
-    assert await publish(channel, "plain") is Outcome.CONFIRMED
+    assert await publish(channel, "plain") is ConfirmOutcome.CONFIRMED
 
 
-async def test_what_amqp_cannot_carry_is_refused_and_the_channel_goes_on(amqp: Amqp) -> None:
+async def test_what_amqp_cannot_carry_is_refused_and_the_channel_goes_on(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     with pytest.raises(InvalidInput):
         publish(channel, "k" * 300)
     with pytest.raises(InvalidInput):
         publish(channel, "plain", headers={"x": object()})
-    assert await publish(channel, "plain") is Outcome.CONFIRMED
+    assert await publish(channel, "plain") is ConfirmOutcome.CONFIRMED
 
 
-async def test_a_message_with_unreadable_properties_arrives_and_the_next_one_too(amqp: Amqp) -> None:
+async def test_a_message_with_unreadable_properties_arrives_and_the_next_one_too(amqp: AmqpConnection) -> None:
     """RabbitMQ takes a timestamp in milliseconds, as Java's `System.currentTimeMillis()` gives it; pika fails on it."""
 
     class Milliseconds(pika.spec.BasicProperties):
@@ -280,7 +291,7 @@ async def test_a_message_with_unreadable_properties_arrives_and_the_next_one_too
     assert (received[1].properties.headers or {})["a"] == "b"
 
 
-async def test_the_largest_body_that_the_broker_takes_comes_through_in_pieces(amqp: Amqp) -> None:
+async def test_the_largest_body_that_the_broker_takes_comes_through_in_pieces(amqp: AmqpConnection) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     received: list[Delivery] = []
@@ -292,23 +303,23 @@ async def test_the_largest_body_that_the_broker_takes_comes_through_in_pieces(am
 
 
 def test_it_works_on_uvloop_as_the_programs_run_it(services: Services) -> None:
-    async def main() -> Outcome:
-        amqp = await Amqp.connect(services.amqp_url("%2F"), name="test")
+    async def main() -> ConfirmOutcome:
+        amqp = await AmqpConnection.connect(services.amqp_url("%2F"), name="test")
         channel = await amqp.channel(confirm=True)
         await channel.declare_queue(Queue("uvloop", {"x-queue-type": "classic"}, exclusive=True))
         outcome = await publish(channel, "uvloop")
         await amqp.close()
         return outcome
 
-    assert uvloop.run(main()) is Outcome.CONFIRMED
+    assert uvloop.run(main()) is ConfirmOutcome.CONFIRMED
 
 
 @pytest.mark.parametrize("value", [10**30, {"deep": 1 << 70}, [1 << 70]])
 async def test_a_header_that_amqp_cannot_carry_is_the_senders_fault_and_costs_nothing(
-    amqp: Amqp, value: object
+    amqp: AmqpConnection, value: object
 ) -> None:
     channel = await amqp.channel(confirm=True)
     await channel.declare_queue(PLAIN)
     with pytest.raises(InvalidInput, match="cannot carry"):
         publish(channel, PLAIN.name, headers={"x-score": value})
-    assert await publish(channel, PLAIN.name, headers={"x-score": 1}) is Outcome.CONFIRMED
+    assert await publish(channel, PLAIN.name, headers={"x-score": 1}) is ConfirmOutcome.CONFIRMED

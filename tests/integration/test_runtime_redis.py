@@ -11,8 +11,14 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.redis_wire import RedisWire, pack
-from pushcluster_runtime.store import DIGESTS, Call, ScriptRunner, connect, translated
+from pushcluster_runtime.redis.client import (
+    DIGESTS,
+    Call,
+    ScriptRunner,
+    connect,
+    translated,
+)
+from pushcluster_runtime.redis.wire import RedisWire, pack
 from tests.support.containers import Services, down, kill_and_start, paused
 from tests.support.planes import Plane
 from tests.support.waiting import eventually

@@ -11,7 +11,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.store import Argument, ScriptRunner, connect
+from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 

@@ -13,9 +13,14 @@ from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS, TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_runtime.removal import remove_incarnation
-from pushcluster_runtime.store import Argument, Call, ScriptRunner, connect
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_runtime.redis.client import (
+    Argument,
+    Call,
+    ScriptRunner,
+    connect,
+)
+from pushcluster_runtime.redis.removal import remove_incarnation
 from tests.support.planes import Plane
 
 DEMO: Final = Destination("queue", "demo")

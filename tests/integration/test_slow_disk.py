@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from local_run.stores import build_redis, running
-from pushcluster_runtime.redis_wire import RedisWire, pack
+from pushcluster_runtime.redis.wire import RedisWire, pack
 from tests.support.dispatchers import all_acknowledged, producer, reading_logs, running_dispatcher
 from tests.support.planes import Plane
 

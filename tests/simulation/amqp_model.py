@@ -9,7 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Binding, Queue, Topology
-from pushcluster_runtime.amqp import Outcome, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
 from tests.simulation.ingress_model import OnMessage
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Channel:
 
     def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
-    ) -> asyncio.Future[Outcome]:
+    ) -> asyncio.Future[ConfirmOutcome]:
         sent = properties.encode(1) if isinstance(properties, Template) else properties
         if self.lost.done() and not self.connection.owner.dead:
             raise Unavailable("RabbitMQ: channel closed")
@@ -188,7 +188,7 @@ class Channel:
         for answer in waiting.values():
             _fail(answer)
 
-    def _route(self, *message: Any) -> Outcome:
+    def _route(self, *message: Any) -> ConfirmOutcome:
         server = self.connection.server
         if server.alarm:
             self.connection.stop_reading()

@@ -15,7 +15,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE
 from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding
-from pushcluster_runtime.amqp import Delivery, Outcome
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery
 from tests.simulation.ingress_model import Ingress, OnMessage
 
 if TYPE_CHECKING:
@@ -103,16 +103,18 @@ class Server:
             if queue.on_cancel is not None:
                 queue.connection.down(queue.on_cancel)
 
-    def route(self, exchange: str, routing_key: str, properties: BasicProperties | bytes, body: bytes) -> Outcome:
+    def route(
+        self, exchange: str, routing_key: str, properties: BasicProperties | bytes, body: bytes
+    ) -> ConfirmOutcome:
         """Route what a dispatcher or gateway publishes."""
         if exchange == REJECTED_EXCHANGE:
             self.rejected.append(body)
-            return Outcome.CONFIRMED
+            return ConfirmOutcome.CONFIRMED
         names = [routing_key] if exchange == DEFAULT_EXCHANGE else self._bindings.get((exchange, routing_key), [])
         queues = [queue for name in names if (queue := self._queues.get(name)) is not None]
         faults, random = self.faults, self._world.random
         if not queues or (exchange != BROADCAST_EXCHANGE and random() < faults.returned):
-            return Outcome.CONFIRMED if exchange == BROADCAST_EXCHANGE else Outcome.RETURNED
+            return ConfirmOutcome.CONFIRMED if exchange == BROADCAST_EXCHANGE else ConfirmOutcome.RETURNED
         for queue in queues:
             if random() < faults.lost:
                 self._world.trace("a copy for {} is lost", queue.connection.owner.name)
@@ -120,7 +122,7 @@ class Server:
             for _ in range(2 if random() < faults.doubled else 1):
                 late_s = random() * 3.0 if random() < faults.late else 0.0
                 self._deliver_copy(queue, exchange, routing_key, properties, body, late_s)
-        return Outcome.CONFIRMED
+        return ConfirmOutcome.CONFIRMED
 
     def _deliver_copy(
         self,

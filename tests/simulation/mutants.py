@@ -9,41 +9,46 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from pushcluster_contract.ids import StreamId
-from pushcluster_dispatcher.barrier import Barrier
-from pushcluster_dispatcher.copies import Copies
-from pushcluster_dispatcher.locations import Locations
-from pushcluster_dispatcher.log_entries import Appended
-from pushcluster_dispatcher.parse import Message
-from pushcluster_dispatcher.partition import PartitionSession
-from pushcluster_gateway.acks import AckWindow
-from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.copies import CopyReader
-from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_dispatcher.egress.copies import CopyPublisher
+from pushcluster_dispatcher.ingress.partition import PartitionSession
+from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_dispatcher.log.entries import Appended
+from pushcluster_dispatcher.log.user_log import UserLog
+from pushcluster_dispatcher.messages import Message
+from pushcluster_gateway.broker.copies import CopyReader
 from pushcluster_gateway.gateway import Gateway
-from pushcluster_gateway.keeper import Keeper
-from pushcluster_gateway.lease import Lease
+from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
+from pushcluster_gateway.registry.lease import OwnLease
+from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
+from pushcluster_gateway.session.acks import AckWindow
+from pushcluster_gateway.session.delivery import (
+    DeliveryMachine,
+    Phase,
+    Ready,
+    Write,
+)
+from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.serializer import MessageEncoder
-from pushcluster_gateway.subscription import Phase, Ready, Subscription, Write
-from pushcluster_runtime.amqp_outlet import Outlet
+from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from tests.simulation.keyspace import Keyspace
 
 
 def _skip_append() -> AbstractContextManager[Any]:
-    async def append(self: Locations, messages: Sequence[Message], on_part: Any) -> list[Appended]:
+    async def append(self: UserLog, messages: Sequence[Message], on_part: Any) -> list[Appended]:
         return [Appended(b"1-1", known=False, dropped=0, sessions=b"", expires_ms=0) for _ in messages]
 
-    return patch.object(Locations, "append", append)
+    return patch.object(UserLog, "append", append)
 
 
 def _skip_catchup() -> AbstractContextManager[Any]:
-    original = Subscription.registered
+    original = DeliveryMachine.registered
 
-    def registered(self: Subscription, log: Any) -> list[Any]:
+    def registered(self: DeliveryMachine, log: Any) -> list[Any]:
         original(self, log)
         self.phase, self.position = Phase.LIVE, log.newest
         return [Ready(self._recovered)]
 
-    return patch.object(Subscription, "registered", registered)
+    return patch.object(DeliveryMachine, "registered", registered)
 
 
 def _acknowledge_before_barrier() -> AbstractContextManager[Any]:
@@ -70,39 +75,39 @@ def _acknowledge_before_append() -> AbstractContextManager[Any]:
 @contextmanager
 def _work_without_a_connection_for_copies() -> Iterator[None]:
     """Which comes late, so that a few schedules show it."""
-    original = Outlet._hold_connection
+    original = PublisherConnection._hold_connection
 
-    async def hold_connection(self: Outlet) -> None:
+    async def hold_connection(self: PublisherConnection) -> None:
         await asyncio.sleep(1.0)
         await original(self)
 
-    async def connection(self: Outlet) -> Any:
+    async def connection(self: PublisherConnection) -> Any:
         return SimpleNamespace(lost=asyncio.get_running_loop().create_future())
 
-    def end(self: Copies, parcel: Any, *, sent: bool = False) -> None:
+    def end(self: CopyPublisher, parcel: Any, *, sent: bool = False) -> None:
         self._left_out = self._left_out or not sent
         if not parcel.settled.done():
             parcel.settled.set_result(None)
 
     with (
-        patch.object(Outlet, "_hold_connection", hold_connection),
-        patch.object(Outlet, "connection", connection),
-        patch.object(Copies, "_end", end),
+        patch.object(PublisherConnection, "_hold_connection", hold_connection),
+        patch.object(PublisherConnection, "connection", connection),
+        patch.object(CopyPublisher, "_end", end),
     ):
         yield
 
 
 def _tell_nobody_what_was_left_out() -> AbstractContextManager[Any]:
-    return patch.object(Copies, "opened", lambda self: None)
+    return patch.object(CopyPublisher, "opened", lambda self: None)
 
 
 def _forget_message_ids() -> AbstractContextManager[Any]:
-    original = Locations._build_call
+    original = UserLog._build_call
 
-    def build_call(self: Locations, message: Message) -> bytes:
+    def build_call(self: UserLog, message: Message) -> bytes:
         return original(self, message._replace(message_id=""))
 
-    return patch.object(Locations, "_build_call", build_call)
+    return patch.object(UserLog, "_build_call", build_call)
 
 
 def _move_cursor_back() -> AbstractContextManager[Any]:
@@ -115,10 +120,10 @@ def _move_cursor_back() -> AbstractContextManager[Any]:
 
 
 def _move_cursor_before_the_socket() -> AbstractContextManager[Any]:
-    def cursor_to_flush(self: ClientSubscription) -> tuple[StreamId, StreamId]:
+    def cursor_to_flush(self: Subscription) -> tuple[StreamId, StreamId]:
         return self.machine.position, self.machine.sent
 
-    return patch.object(ClientSubscription, "cursor_to_flush", cursor_to_flush)
+    return patch.object(Subscription, "cursor_to_flush", cursor_to_flush)
 
 
 def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
@@ -132,11 +137,11 @@ def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
 
 
 def _miss_holes() -> AbstractContextManager[Any]:
-    return patch.object(Subscription, "_is_hole", lambda self, entry: False)
+    return patch.object(DeliveryMachine, "_is_hole", lambda self, entry: False)
 
 
 def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
-    def for_subscription(self: CopyReader, subscription: ClientSubscription, batch: bytes) -> None:
+    def for_subscription(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
         for address, place in self._parse(batch) or ():
             self._give(batch, place, (subscription,) if address == subscription.address else ())
 
@@ -144,14 +149,14 @@ def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
 
 
 def _write_what_was_written() -> AbstractContextManager[Any]:
-    original = Subscription.copy
+    original = DeliveryMachine.copy
 
-    def copy(self: Subscription, entry: Any, room_bytes: int, now_ms: int) -> list[Any]:
+    def copy(self: DeliveryMachine, entry: Any, room_bytes: int, now_ms: int) -> list[Any]:
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return [Write(entry, redelivered=True, recovered=None)]
         return original(self, entry, room_bytes, now_ms)
 
-    return patch.object(Subscription, "copy", copy)
+    return patch.object(DeliveryMachine, "copy", copy)
 
 
 def _change_heads(header: str, wrong: Callable[[Any], Any]) -> AbstractContextManager[Any]:
@@ -166,24 +171,24 @@ def _change_heads(header: str, wrong: Callable[[Any], Any]) -> AbstractContextMa
 
 
 def _cry_wolf() -> AbstractContextManager[Any]:
-    original = Subscription.registered
+    original = DeliveryMachine.registered
 
-    def registered(self: Subscription, log: Any) -> list[Any]:
+    def registered(self: DeliveryMachine, log: Any) -> list[Any]:
         outputs = original(self, log)
         self._recovered = None if self._recovered is None else False
         return outputs
 
-    return patch.object(Subscription, "registered", registered)
+    return patch.object(DeliveryMachine, "registered", registered)
 
 
 def _forget_what_was_sent() -> AbstractContextManager[Any]:
-    original = ClientSubscription.cursor_to_flush
+    original = Subscription.cursor_to_flush
 
-    def cursor_to_flush(self: ClientSubscription) -> tuple[StreamId, StreamId] | None:
+    def cursor_to_flush(self: Subscription) -> tuple[StreamId, StreamId] | None:
         move = original(self)
         return None if move is None else (move[0], StreamId(0, 0))
 
-    return patch.object(ClientSubscription, "cursor_to_flush", cursor_to_flush)
+    return patch.object(Subscription, "cursor_to_flush", cursor_to_flush)
 
 
 def _subscribe_before_the_cursor_is_flushed() -> AbstractContextManager[Any]:
@@ -194,22 +199,22 @@ def _subscribe_before_the_cursor_is_flushed() -> AbstractContextManager[Any]:
 
 
 def _ignore_a_lost_lease() -> AbstractContextManager[Any]:
-    original = Lease.renewed
+    original = OwnLease.renewed
 
-    def renewed(self: Lease, **facts: Any) -> Any:
+    def renewed(self: OwnLease, **facts: Any) -> Any:
         return original(self, **{**facts, "existed": True})
 
-    return patch.object(Lease, "renewed", renewed)
+    return patch.object(OwnLease, "renewed", renewed)
 
 
 def _ignore_a_restarted_redis() -> AbstractContextManager[Any]:
-    original = Lease.renewed
+    original = OwnLease.renewed
 
-    def renewed(self: Lease, **facts: Any) -> Any:
+    def renewed(self: OwnLease, **facts: Any) -> Any:
         lease, _ = original(self, **facts)
         return lease, None
 
-    return patch.object(Lease, "renewed", renewed)
+    return patch.object(OwnLease, "renewed", renewed)
 
 
 def _ignore_lost_queues() -> AbstractContextManager[Any]:
@@ -220,7 +225,7 @@ def _ignore_lost_queues() -> AbstractContextManager[Any]:
 
 
 def _stand_still() -> AbstractContextManager[Any]:
-    return patch.object(Keeper, "next_step", lambda self: [])
+    return patch.object(LeaseKeeper, "next_step", lambda self: [])
 
 
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {

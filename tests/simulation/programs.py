@@ -13,22 +13,22 @@ from unittest.mock import patch
 
 from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_dispatcher import amqp as dispatcher_amqp
-from pushcluster_dispatcher import copies as dispatcher_copies
 from pushcluster_dispatcher import main as dispatcher_main
-from pushcluster_dispatcher import redis_link
 from pushcluster_dispatcher import settings as dispatcher_settings
+from pushcluster_dispatcher.egress import copies as dispatcher_copies
+from pushcluster_dispatcher.ingress import consumer as dispatcher_amqp
+from pushcluster_dispatcher.log import redis_link
 from pushcluster_dispatcher.settings import Settings as DispatcherSettings
-from pushcluster_gateway import broker as gateway_broker
 from pushcluster_gateway import drain as gateway_drain
 from pushcluster_gateway import main as gateway_main
-from pushcluster_gateway.handshake import Handshake
+from pushcluster_gateway.broker import link as gateway_broker
+from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.outside import Outside
 from pushcluster_gateway.settings import Settings as GatewaySettings
 from pushcluster_gateway.stomp.frames import Version
-from pushcluster_runtime import amqp_outlet
-from pushcluster_runtime.settings import Environment
+from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_runtime.amqp import publisher_connection
+from pushcluster_runtime.settings import EnvironmentVariables
 from tests.simulation import amqp_model, redis_model
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ CHANNELS: Final = 2
 class _Server:
     """Stands for WebSocketServer: sockets come from `Gateway.open`."""
 
-    def __init__(self, *, handler_factory: Callable[[Any, Handshake], Any], **_: Any) -> None:
+    def __init__(self, *, handler_factory: Callable[[Any, HandshakeResult], Any], **_: Any) -> None:
         self.handler_factory = handler_factory
         self.draining = False
         self.connections: set[Any] = set()
@@ -119,7 +119,7 @@ def installed() -> Iterator[None]:
             (dispatcher_copies, "UNTAKEN_S", 0.5),
             (dispatcher_amqp, "Amqp", amqp_model.Connection),
             (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
-            (amqp_outlet, "Amqp", amqp_model.Connection),
+            (publisher_connection, "Amqp", amqp_model.Connection),
             (redis_link, "RedisWire", redis_model.Wire),
         ):
             stack.enter_context(patch.object(module, name, stand_in))
@@ -216,7 +216,7 @@ class Gateway(Process):
         """A client has opened a WebSocket; return what speaks over it."""
         server: Any = self.program._server
         server.connections.add(socket)
-        return self.world.loop.run_as(self.owner, server.handler_factory, socket, Handshake(Version.V1_2, ""))
+        return self.world.loop.run_as(self.owner, server.handler_factory, socket, HandshakeResult(Version.V1_2, ""))
 
     def forget(self, socket: Any) -> None:
         """The socket is gone."""
@@ -234,7 +234,7 @@ class Gateway(Process):
     def _start(self, mode: RoutingMode) -> None:
         world = self.world
         settings = GatewaySettings.parse(
-            Environment(
+            EnvironmentVariables(
                 {
                     env.CLUSTER: CLUSTER,
                     env.POD_NAME: self.name,
@@ -250,13 +250,13 @@ class Gateway(Process):
             )
         )
         off_s = world.random() * 0.2
-        outside = Outside(
+        environment = Environment(
             clock=world.loop.time,
             wall_clock=lambda: float(world.now_ms / 1_000 + off_s),
             entropy=world.entropy,
             random=world.random,
         )
-        self.program = gateway_main.Program(settings, world.limits, outside)
+        self.program = gateway_main.Program(settings, world.limits, environment)
         self.incarnations.append(self.program._incarnation)
         world.loop.create_task(self._run(self.program.run(self._stop, lambda _: None)))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.store import DIGESTS, Call
+from pushcluster_runtime.redis.client import DIGESTS, Call
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.loop import Owner
 

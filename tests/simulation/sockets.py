@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.transport.outbox import Outbox
 from tests.simulation.programs import Gateway
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Socket:
             while self._input and not self._holds and self.open:
                 self.handler.received(self._input.pop(0))
 
-    def keep_place(self) -> None: ...
+    def mark_authenticated(self) -> None: ...
 
     def sample_accepted(self) -> int:
         if self.open:

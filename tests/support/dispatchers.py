@@ -19,10 +19,15 @@ from pushcluster_contract import env
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import INGRESS_PARTITIONS
-from pushcluster_contract.log import LogEntry
+from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, build_topology, ingress_queue
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Delivery, Outcome
-from pushcluster_runtime.store import connect
+from pushcluster_runtime.amqp.connection import (
+    AmqpChannel,
+    AmqpConnection,
+    ConfirmOutcome,
+    Delivery,
+)
+from pushcluster_runtime.redis.client import connect
 from tests.support.waiting import eventually
 
 DEMO: Final = Destination("queue", "demo")
@@ -152,9 +157,9 @@ class Producer:
     """Publishes as any back end would."""
 
     channel: AmqpChannel
-    futures: list[asyncio.Future[Outcome]] = field(default_factory=list)
+    futures: list[asyncio.Future[ConfirmOutcome]] = field(default_factory=list)
 
-    def send(self, user: str, body: bytes | str, **properties: Any) -> asyncio.Future[Outcome]:
+    def send(self, user: str, body: bytes | str, **properties: Any) -> asyncio.Future[ConfirmOutcome]:
         """Publish; `destination` is the header's, the rest are AMQP's properties."""
         headers: dict[str, Any] = dict(properties.pop("headers", {}))
         destination = properties.pop("destination", str(DEMO))
@@ -170,13 +175,13 @@ class Producer:
         """Wait until everything sent so far is confirmed."""
         outcomes = [await future for future in self.futures]
         self.futures.clear()
-        assert set(outcomes) <= {Outcome.CONFIRMED}
+        assert set(outcomes) <= {ConfirmOutcome.CONFIRMED}
 
 
 @asynccontextmanager
 async def producer(plane: PlaneLike) -> AsyncIterator[Producer]:
     """Connect a producer; the topology is there afterwards."""
-    amqp = await Amqp.connect(plane.amqp_url, name="producer")
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="producer")
     try:
         channel = await amqp.channel(confirm=True)
         await channel.declare(build_topology())
@@ -188,7 +193,7 @@ async def producer(plane: PlaneLike) -> AsyncIterator[Producer]:
 @asynccontextmanager
 async def consuming(plane: PlaneLike, queue: str = REJECTED_QUEUE) -> AsyncIterator[list[Delivery]]:
     """Collect what comes out of a queue."""
-    amqp = await Amqp.connect(plane.amqp_url, name="reader")
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="reader")
     try:
         channel = await amqp.channel()
         await channel.declare(build_topology())

@@ -9,14 +9,14 @@ from unittest.mock import patch
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol
 
-from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.closes import Close
-from pushcluster_gateway.deadlines import NEVER
-from pushcluster_gateway.handshake import Handshake
+from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.server import WebSocketServer
-from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_gateway.session.deadlines import NEVER
+from pushcluster_gateway.transport.admission import Admission
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_gateway.transport.server import WebSocketServer
 
 LIMITS: Final = Limits(max_frame_bytes=64 << 20, max_outbox_bytes=64 << 20, slow_consumer_s=120)
 """The largest of Autobahn's messages have 16 MiB."""
@@ -76,7 +76,7 @@ class EchoConnection(WebSocketConnection):
 async def echo_server() -> AsyncIterator[str]:
     """Serve until the end of the block; yields the URL."""
 
-    def open_handler(connection: WebSocketConnection, _: Handshake) -> EchoHandler:
+    def open_handler(connection: WebSocketConnection, _: HandshakeResult) -> EchoHandler:
         return EchoHandler(connection, server)
 
     server = WebSocketServer(
@@ -87,7 +87,7 @@ async def echo_server() -> AsyncIterator[str]:
         clock=asyncio.get_running_loop().time,
         handler_factory=open_handler,
     )
-    with patch("pushcluster_gateway.arrival.WebSocketConnection", EchoConnection):
+    with patch("pushcluster_gateway.transport.pending.WebSocketConnection", EchoConnection):
         port = await server.start("127.0.0.1", 0)
         try:
             yield f"ws://127.0.0.1:{port}/ws"

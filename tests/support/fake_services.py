@@ -11,26 +11,26 @@ from typing import Any, Final
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, StreamId, session_id
-from pushcluster_contract.log import LogEntry
+from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
 from pushcluster_contract.tokens import HS256_KEY, Algorithm
-from pushcluster_gateway.admission import Admission
-from pushcluster_gateway.auth import Authenticator, JwtAuthenticator, KeyUnknown
-from pushcluster_gateway.claims import ClaimRules
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.handshake import Handshake
-from pushcluster_gateway.keyring import Keyring, parse_shared_keys
+from pushcluster_gateway.auth.authenticator import Authenticator, JwtAuthenticator, KeyUnknown
+from pushcluster_gateway.auth.claims import ClaimRules
+from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.outcomes import Outcomes
-from pushcluster_gateway.ports import Rejected
-from pushcluster_gateway.server import WebSocketServer
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.delivery import LogState, ReadPage
+from pushcluster_gateway.session.interfaces import Rejected
+from pushcluster_gateway.session.outcomes import OutcomeReporter
+from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
-from pushcluster_gateway.subscription import LogState, ReadPage
-from pushcluster_gateway.websocket import WebSocketConnection
+from pushcluster_gateway.transport.admission import Admission
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_gateway.transport.server import WebSocketServer
 
 QUEUE: Final = Destination("queue", "demo")
 JWT_KEY: Final = "a key of the tests that is long enough"
@@ -62,7 +62,7 @@ class FakeServices:
         self.authenticator = authenticator or shared_key_authenticator()
         self.reports: list[tuple[ReplyAddress, OutcomeReport]] = []
         """What producers were told."""
-        self.outcomes = Outcomes(
+        self.outcomes = OutcomeReporter(
             lambda address, report: self.reports.append((address, report)),
             pod_name="gateway-test",
             metrics=self.metrics,
@@ -80,7 +80,7 @@ class FakeServices:
         self.logs: dict[tuple[str, Destination], list[LogEntry]] = {}
         self.clients: list[Client] = []
         self.left: list[Client] = []
-        self.subscriptions: list[ClientSubscription] = []
+        self.subscriptions: list[Subscription] = []
         self.rejected: list[StreamId] = []
         self.moved: list[tuple[StreamId, StreamId]] = []
         self._sessions = 0
@@ -107,20 +107,20 @@ class FakeServices:
     def leave(self, client: Client) -> None:
         self.left.append(client)
 
-    def subscribe(self, subscription: ClientSubscription) -> None:
+    def subscribe(self, subscription: Subscription) -> None:
         self.subscriptions.append(subscription)
         self._later(partial(self._grant_subscribe, subscription))
 
-    def _grant_subscribe(self, subscription: ClientSubscription) -> None:
+    def _grant_subscribe(self, subscription: Subscription) -> None:
         newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
         subscription.subscribed(LogState(0, newest, ZERO_ID, ZERO_ID, 1))
         subscription.client.call_ended()
 
-    def unsubscribe(self, subscription: ClientSubscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         self.subscriptions.remove(subscription)
         self._later(subscription.client.call_ended)
 
-    def read_page(self, subscription: ClientSubscription, asked: ReadPage) -> None:
+    def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
         self._later(partial(subscription.page_read, asked, page))
 
@@ -134,7 +134,7 @@ class FakeServices:
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
         client.call_ended()
 
-    def cursor_moved(self, subscription: ClientSubscription) -> None:
+    def cursor_moved(self, subscription: Subscription) -> None:
         move = subscription.cursor_to_flush()
         if move is not None:
             self.moved.append(move)
@@ -155,10 +155,10 @@ class FakeServices:
                 self._send_copy(subscription, entry)
         return entry.id
 
-    def _send_copy(self, subscription: ClientSubscription, entry: LogEntry) -> None:
+    def _send_copy(self, subscription: Subscription, entry: LogEntry) -> None:
         subscription.copy_arrived(entry)
 
-    def _log(self, subscription: ClientSubscription) -> list[LogEntry]:
+    def _log(self, subscription: Subscription) -> list[LogEntry]:
         return self.logs.get((subscription.client.user, subscription.destination), [])
 
 
@@ -200,7 +200,7 @@ async def running_server(
     """Serve until the end of the block."""
     services = FakeServices(limits or Limits(), authenticator)
 
-    def open_client(connection: WebSocketConnection, handshake: Handshake) -> Client:
+    def open_client(connection: WebSocketConnection, handshake: HandshakeResult) -> Client:
         return Client(services, connection, handshake.subprotocol, handshake.token)
 
     server = WebSocketServer(

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pushcluster_gateway.closes import Close
+from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.outbox import Outbox
+from pushcluster_gateway.transport.outbox import Outbox
 
 
 class FakeSocket:
@@ -45,7 +45,7 @@ class FakeSocket:
     def release_input(self) -> None:
         self.holds = max(0, self.holds - 1)
 
-    def keep_place(self) -> None:
+    def mark_authenticated(self) -> None:
         """Nobody asks for its place."""
 
     def sample_accepted(self) -> int:

@@ -22,20 +22,20 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import META_EXTRA_TTL_MS
-from pushcluster_contract.log import encode_headers
+from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.routing import RoutingMode, plan_copies
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_contract.topology import build_topology
-from pushcluster_dispatcher.log_entries import parse_sessions
+from pushcluster_dispatcher.log.entries import parse_sessions
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.main import Ports, serve
+from pushcluster_gateway.main import ListeningPorts, serve
 from pushcluster_gateway.settings import Settings
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
-from pushcluster_runtime.settings import Environment
-from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.redis.client import ScriptRunner, connect
+from pushcluster_runtime.settings import EnvironmentVariables
 from tests.support.fake_services import JWT_KEY, QUEUE
 
 
@@ -48,7 +48,7 @@ def token(user: str, **claims: object) -> str:
 class RunningGateway:
     """A gateway that serves."""
 
-    ports: Ports
+    ports: ListeningPorts
     stop: asyncio.Event
     task: asyncio.Task[None]
     pod_name: str
@@ -124,8 +124,8 @@ async def running_gateway(
     plane: Any, *, limits: Limits | None = None, **variables: str
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway in this process until the end of the block; `variables` as for `environment_of`."""
-    settings = Settings.parse(Environment(environment_of(plane, **variables)))
-    started: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
+    settings = Settings.parse(EnvironmentVariables(environment_of(plane, **variables)))
+    started: asyncio.Future[ListeningPorts] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     task = asyncio.create_task(serve(settings, stop, limits=limits, on_started=started.set_result))
     waited: list[asyncio.Future[Any]] = [task, started]
@@ -152,7 +152,7 @@ class Backend:
     max_entries: int = 1_000
     send_copies: bool = True
     """False: every copy gets lost on its way."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[ConfirmOutcome] = field(default_factory=list)
 
     async def push(
         self,
@@ -197,7 +197,7 @@ class Backend:
                 properties = BasicProperties(type=BATCH_TYPE)
                 outcome = await self.channel.publish(copy.exchange, copy.routing_key, batch, properties, mandatory=True)
                 self.outcomes.append(outcome)
-                if outcome is Outcome.CONFIRMED or copy.fallback is None:
+                if outcome is ConfirmOutcome.CONFIRMED or copy.fallback is None:
                     break
                 copy = copy.fallback
 
@@ -221,7 +221,7 @@ class Backend:
 @asynccontextmanager
 async def backend(plane: Any, mode: RoutingMode = RoutingMode.SESSION) -> AsyncIterator[Backend]:
     """Declare the cluster's topology and yield a Backend."""
-    amqp = await Amqp.connect(plane.amqp_url, name="test-backend")
+    amqp = await AmqpConnection.connect(plane.amqp_url, name="test-backend")
     redis = connect(plane.redis_url, name="test-backend")
     try:
         channel = await amqp.channel(confirm=True)

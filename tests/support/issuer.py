@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from pushcluster_contract.tokens import CA_FILE, Algorithm
-from pushcluster_gateway.jwks import parse_jwks
-from pushcluster_gateway.keyring import Keyring
+from pushcluster_gateway.auth.jwks import parse_jwks
+from pushcluster_gateway.auth.keyring import Keyring
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """What the server does with one request."""

@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 
 from local_run.containers import Container
 from local_run.stores import READY_WITHIN_S, USER, WEB_STOMP_PORT, build_rabbitmq, running
-from pushcluster_runtime.amqp import Amqp, AmqpChannel, Outcome
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
 from tests.support.waiting import eventually_sync
 
 PROBE_TIMEOUT_S: Final = 2.0
@@ -69,7 +69,7 @@ def _answers_http(port: int) -> bool:
 @asynccontextmanager
 async def publishing(amqp_url: str) -> AsyncIterator["Publisher"]:
     """Connect a publisher to the broker's default exchange."""
-    amqp = await Amqp.connect(amqp_url, name="test-web-stomp")
+    amqp = await AmqpConnection.connect(amqp_url, name="test-web-stomp")
     try:
         yield Publisher(await amqp.channel(confirm=True))
     finally:
@@ -83,6 +83,6 @@ class Publisher:
     channel: AmqpChannel
 
     async def publish(self, queue: str, body: bytes) -> None:
-        assert await self.channel.publish("", queue, body, BasicProperties(), mandatory=True) is Outcome.CONFIRMED, (
-            queue
-        )
+        assert (
+            await self.channel.publish("", queue, body, BasicProperties(), mandatory=True) is ConfirmOutcome.CONFIRMED
+        ), queue

@@ -6,25 +6,25 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 
 from pushcluster_contract.api_keys import ApiKeys, Scope
-from pushcluster_dispatcher.api.connections import ApiServer, Cut, Screen, check_head, trust
+from pushcluster_dispatcher.api.connections import ApiServer, CutCause, Screen, check_head, trust
 from pushcluster_dispatcher.api.problems import Problem, translate
-from pushcluster_dispatcher.api.routes import Route, Routes, Services
+from pushcluster_dispatcher.api.routes import ApiServices, Route, Routes
 from pushcluster_dispatcher.metrics import Metrics
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_server(services: Services, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
+def build_server(services: ApiServices, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
     """Return the server of the API, not started yet."""
     app = _build_app(services, keys, metrics)
 
-    def count_cut(cut: Cut) -> None:
+    def count_cut(cut: CutCause) -> None:
         metrics.api_connections_cut.labels(cut.value).inc()
 
     return ApiServer(app, _build_screen(keys, metrics), on_cut=count_cut, shutdown_timeout_s=shutdown_timeout_s)
 
 
-def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Application:
+def _build_app(services: ApiServices, keys: ApiKeys, metrics: Metrics) -> web.Application:
     table = Routes(services).table()
     scopes = {(method, route.path): route.scope for route in table for method in _methods(route)}
 

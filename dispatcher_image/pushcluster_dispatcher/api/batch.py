@@ -12,7 +12,7 @@ from pushcluster_contract.headers import is_forwarded
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api.publication import Publication, check_content_type, check_headers
-from pushcluster_dispatcher.parse import parse_expiration
+from pushcluster_dispatcher.messages import parse_expiration
 
 MAX_BATCH_MESSAGES: Final = 500
 MAX_BATCH_BYTES: Final = 1_048_576

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
-from pushcluster_dispatcher.api.places import Places
+from pushcluster_dispatcher.api.eviction import EvictionQueue
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
@@ -29,7 +29,7 @@ LINGERING_S: Final = 2.0
 BACKLOG: Final = 256
 
 
-class Cut(StrEnum):
+class CutCause(StrEnum):
     """Why a connection ended before it was served."""
 
     CROWDED = "crowded"
@@ -58,7 +58,7 @@ class BoundedConnection(web.RequestHandler):
 
     __slots__ = ("_gave_way", "_head", "_later_head_bytes", "_latest_body", "_places")
 
-    def __init__(self, manager: web.Server, places: Places["BoundedConnection"], **limits: Any) -> None:
+    def __init__(self, manager: web.Server, places: EvictionQueue["BoundedConnection"], **limits: Any) -> None:
         super().__init__(manager, **limits)
         self._places = places
         self._gave_way = False
@@ -71,7 +71,7 @@ class BoundedConnection(web.RequestHandler):
         """Whether it waits for the first byte of a request."""
         return self._waiter is not None and not self._waiter.done() and not self._later_head_bytes
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """End for another connection; whoever has begun a request is told why."""
         self._gave_way = True
         if self._head and self.transport is not None:
@@ -171,12 +171,12 @@ class ApiServer:
     """Serves an application from `start` to `close`."""
 
     def __init__(
-        self, app: web.Application, screen: Screen, *, on_cut: Callable[[Cut], None], shutdown_timeout_s: float
+        self, app: web.Application, screen: Screen, *, on_cut: Callable[[CutCause], None], shutdown_timeout_s: float
     ) -> None:
         """`on_cut` is called for each connection that ends because there are too many."""
         self.app = app
         self._on_cut = on_cut
-        self._places: Places[BoundedConnection] = Places()
+        self._places: EvictionQueue[BoundedConnection] = EvictionQueue()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
         self._screen = screen
         self._listener: asyncio.Server | None = None
@@ -222,9 +222,9 @@ class ApiServer:
             return True
         other = self._places.find_one_to_give_way(strangers=STRANGERS)
         if other is None:
-            self._on_cut(Cut.FULL)
+            self._on_cut(CutCause.FULL)
             return False
-        self._on_cut(Cut.CROWDED)
+        self._on_cut(CutCause.CROWDED)
         self._places.leave(other)  # at once: the event loop tells of its end later, and many may come until then
-        other.give_way()
+        other.evict()
         return True

@@ -14,7 +14,7 @@ from pushcluster_contract.ids import check_message_id, check_session_id, check_u
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api.problems import Problem
 from pushcluster_dispatcher.api.publication import Publication, check_content_type, check_headers
-from pushcluster_dispatcher.parse import parse_expiration
+from pushcluster_dispatcher.messages import parse_expiration
 
 BODY_TIMEOUT_S: Final = 10.0
 """How long a back end may take to send a body."""

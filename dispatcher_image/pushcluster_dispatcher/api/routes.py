@@ -16,11 +16,19 @@ from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, parse_batch
+from pushcluster_dispatcher.api.explain import LogFacts, describe_session, explain_route
 from pushcluster_dispatcher.api.openapi import build_document
 from pushcluster_dispatcher.api.problems import Problem
 from pushcluster_dispatcher.api.publication import Publication
+from pushcluster_dispatcher.api.replies import (
+    MAX_WAITING,
+    Collected,
+    Replies,
+    TooManyWaiting,
+    Waiter,
+)
 from pushcluster_dispatcher.api.requests import (
     check_query,
     parse_destination,
@@ -31,8 +39,6 @@ from pushcluster_dispatcher.api.requests import (
     read_publication,
     require_json,
 )
-from pushcluster_dispatcher.explain import LogFacts, describe_session, explain_route
-from pushcluster_dispatcher.replies import MAX_WAITING, Collected, Replies, TooManyWaiting, Waiter
 
 MAX_BATCHES: Final = 16
 """Batches that are worked on at once in one dispatcher."""
@@ -70,7 +76,7 @@ class UserStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class ApiServices:
     """What stands behind the API."""
 
     broker: Broker
@@ -95,7 +101,7 @@ class Route:
 class Routes:
     """The handlers. `table` lists them."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: ApiServices) -> None:
         self._services = services
         self._document = build_document()
         self._batches = 0

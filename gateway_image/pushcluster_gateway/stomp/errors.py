@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pushcluster_contract.errors import PushClusterError
-from pushcluster_gateway import closes
-from pushcluster_gateway.closes import Close
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.stomp.frames import Version
 
 
@@ -26,7 +26,7 @@ from pushcluster_gateway.stomp.frames import Version
 class ProtocolViolation(PushClusterError):
     """The client broke a rule: it gets an ERROR frame with this text, then a close."""
 
-    close: ClassVar[Close] = closes.BAD_FRAME
+    close: ClassVar[Close] = close_codes.BAD_FRAME
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class MalformedFrame(ProtocolViolation):
 class FrameTooLarge(ProtocolViolation):
     """More bytes than a frame, or its command and headers, may have."""
 
-    close: ClassVar[Close] = closes.TOO_LARGE
+    close: ClassVar[Close] = close_codes.TOO_LARGE
     part: str
     max_bytes: int
 
@@ -65,7 +65,7 @@ class TooManyHeaders(ProtocolViolation):
 class UnexpectedFrame(ProtocolViolation):
     """A command that is unknown, or that may not come now."""
 
-    close: ClassVar[Close] = closes.BAD_REQUEST
+    close: ClassVar[Close] = close_codes.BAD_REQUEST
     command: str
     rule: str
 
@@ -77,7 +77,7 @@ class UnexpectedFrame(ProtocolViolation):
 class InvalidHeader(ProtocolViolation):
     """A header is missing (value None), or its value breaks the rule."""
 
-    close: ClassVar[Close] = closes.BAD_REQUEST
+    close: ClassVar[Close] = close_codes.BAD_REQUEST
     command: str
     header: str
     value: str | None
@@ -93,7 +93,7 @@ class InvalidHeader(ProtocolViolation):
 class UnsupportedVersion(ProtocolViolation):
     """No version in common."""
 
-    close: ClassVar[Close] = closes.UNSUPPORTED_VERSION
+    close: ClassVar[Close] = close_codes.UNSUPPORTED_VERSION
     accept_version: str
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ class UnsupportedVersion(ProtocolViolation):
 class InvalidDestination(ProtocolViolation):
     """A destination that no user can subscribe to."""
 
-    close: ClassVar[Close] = closes.BAD_DESTINATION
+    close: ClassVar[Close] = close_codes.BAD_DESTINATION
     detail: str
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ class InvalidDestination(ProtocolViolation):
 class SendRefused(ProtocolViolation):
     """Clients do not send messages."""
 
-    close: ClassVar[Close] = closes.SEND_REFUSED
+    close: ClassVar[Close] = close_codes.SEND_REFUSED
 
     def __str__(self) -> str:
         return "SEND is refused: this gateway only pushes to clients, back ends publish over AMQP or HTTP"
@@ -125,7 +125,7 @@ class SendRefused(ProtocolViolation):
 class LimitExceeded(ProtocolViolation):
     """More of something than one session may have."""
 
-    close: ClassVar[Close] = closes.LIMIT_EXCEEDED
+    close: ClassVar[Close] = close_codes.LIMIT_EXCEEDED
     what: str
     limit: int
 
@@ -137,7 +137,7 @@ class LimitExceeded(ProtocolViolation):
 class Unauthenticated(ProtocolViolation):
     """The client did not prove who it is."""
 
-    close: ClassVar[Close] = closes.NOT_AUTHENTICATED
+    close: ClassVar[Close] = close_codes.NOT_AUTHENTICATED
     detail: str
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.log import LogEntry
+from pushcluster_contract.log_entry import LogEntry
 from pushcluster_gateway.stomp.escapes import encode_header, encode_repeated_header
 from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 

@@ -27,9 +27,9 @@ from pushcluster_operator.children import (
     redis_statefulset,
 )
 from pushcluster_operator.children.inputs import Images, Inputs
-from pushcluster_operator.cluster import PushCluster
-from pushcluster_operator.credentials import Credentials
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.credentials import Credentials
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.spec.pushcluster import PushCluster
 
 BUILDERS: Final[tuple[Callable[[Inputs], Manifest | None], ...]] = (
     # What pods read at their start comes before them; the stores, which take longest, before their users.

@@ -2,9 +2,9 @@
 
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.secret import build_secret
-from pushcluster_operator.credentials import API_KEY
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.credentials import API_KEY
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build(inputs: Inputs) -> Manifest | None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from pushcluster_contract.tokens import CA_FILE, HS256_KEY, HS256_SECOND_KEY, JWKS_FILE, KEYS_DIRECTORY
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.manifest import Manifest
-from pushcluster_operator.spec_auth import AuthMode, SecretKey
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.spec.auth import AuthMode, SecretKey
 
 _VOLUME: Final = "auth"
 _OWNER_AND_GROUP: Final = 0o440

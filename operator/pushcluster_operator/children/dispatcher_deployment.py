@@ -13,9 +13,9 @@ from pushcluster_operator.children.pod import (
     variable,
 )
 from pushcluster_operator.children.program import build_program
-from pushcluster_operator.credentials import API_KEY
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest, digest
+from pushcluster_operator.kube.credentials import API_KEY
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest, digest
 
 GRACE_S: Final = 30
 """Enough to finish the batches under way; what is not acknowledged then goes to another dispatcher."""

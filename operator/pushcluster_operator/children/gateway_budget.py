@@ -2,8 +2,8 @@
 
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.service import build_budget
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build(inputs: Inputs) -> Manifest | None:

@@ -12,9 +12,9 @@ from pushcluster_operator.children.pod import (
     variable,
 )
 from pushcluster_operator.children.program import build_program
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec_auth import Auth, AuthMode
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest, digest
+from pushcluster_operator.spec.auth import Auth, AuthMode
 
 GRACE_MARGIN_S: Final = 15
 """After the drain: closing what is left, the registry and the connections to RabbitMQ and Redis."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from pushcluster_contract import env
-from pushcluster_operator.cluster import API_VERSION, KIND, PushCluster
-from pushcluster_operator.credentials import Credentials
-from pushcluster_operator.labels import Component, build_labels
-from pushcluster_operator.manifest import Manifest
-from pushcluster_operator.names import Names
+from pushcluster_operator.kube.credentials import Credentials
+from pushcluster_operator.kube.labels import Component, build_labels
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.kube.names import Names
+from pushcluster_operator.spec.pushcluster import API_VERSION, KIND, PushCluster
 
 
 @dataclass(frozen=True, slots=True)

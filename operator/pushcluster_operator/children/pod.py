@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from pushcluster_contract import env
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component, build_selector
-from pushcluster_operator.manifest import Manifest
-from pushcluster_operator.spec_resources import Resources
+from pushcluster_operator.kube.labels import Component, build_selector
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.spec.resources import Resources
 
 PROGRAM_UID: Final = 10_001
 STORE_UID: Final = 999

@@ -5,8 +5,8 @@ from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.rabbitmq_config import AMQP_PORT
 from pushcluster_operator.children.rabbitmq_secret import PRODUCER_USER
 from pushcluster_operator.children.secret import build_secret
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build(inputs: Inputs) -> Manifest | None:

@@ -2,8 +2,8 @@
 
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.pod import PROGRAM_UID, build_pod_template, build_spread, pod_security
-from pushcluster_operator.labels import Component, build_labels, build_selector
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component, build_labels, build_selector
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build_program(

@@ -3,10 +3,10 @@
 from typing import Final
 
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, MAX_SUBSCRIPTION_QUEUES
-from pushcluster_operator import quantities
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.spec import quantities
 
 AMQP_PORT: Final = 5_672
 METRICS_PORT: Final = 15_692

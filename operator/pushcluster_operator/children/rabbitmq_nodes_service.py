@@ -1,8 +1,8 @@
 """Headless Service `<cluster>-rabbitmq-nodes`: gives the broker's node the name that its data directory belongs to."""
 
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component, build_selector
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component, build_selector
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build(inputs: Inputs) -> Manifest:

@@ -6,9 +6,9 @@ from typing import Any, Final
 from pushcluster_contract.topology import PUSH_EXCHANGE
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.secret import build_secret
-from pushcluster_operator.credentials import hash_password
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.credentials import hash_password
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
 
 INTERNAL_USER: Final = "pushcluster"
 """Gateways, dispatchers and people who look into the broker."""

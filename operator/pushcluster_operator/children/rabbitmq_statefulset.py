@@ -14,9 +14,9 @@ from pushcluster_operator.children.pod import (
     variable,
 )
 from pushcluster_operator.children.store import build_store
-from pushcluster_operator.labels import Component, build_labels
-from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec_resources import Resources
+from pushcluster_operator.kube.labels import Component, build_labels
+from pushcluster_operator.kube.manifest import Manifest, digest
+from pushcluster_operator.spec.resources import Resources
 
 CPU_REQUEST: Final = "50m"
 MEMORY_REQUEST: Final = "192Mi"

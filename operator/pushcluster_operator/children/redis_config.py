@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from pushcluster_operator import quantities
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.spec import quantities
 
 REDIS_PORT: Final = 6_379
 CONFIG_DIRECTORY: Final = "/etc/pushcluster/redis"

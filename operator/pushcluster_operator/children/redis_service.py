@@ -3,8 +3,8 @@
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.redis_config import REDIS_PORT
 from pushcluster_operator.children.service import build_service
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build(inputs: Inputs) -> Manifest:

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from pushcluster_operator import quantities
 from pushcluster_operator.children import redis_config, redis_secret
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.pod import (
@@ -14,9 +13,10 @@ from pushcluster_operator.children.pod import (
     pod_security,
 )
 from pushcluster_operator.children.store import build_store
-from pushcluster_operator.labels import Component, build_labels
-from pushcluster_operator.manifest import Manifest, digest
-from pushcluster_operator.spec_resources import Resources
+from pushcluster_operator.kube.labels import Component, build_labels
+from pushcluster_operator.kube.manifest import Manifest, digest
+from pushcluster_operator.spec import quantities
+from pushcluster_operator.spec.resources import Resources
 
 CPU_REQUEST: Final = "25m"
 MEMORY_REQUEST: Final = "32Mi"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component
-from pushcluster_operator.manifest import Manifest, encode_data
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import Manifest, encode_data
 
 
 def build_secret(inputs: Inputs, name: str, component: Component, values: Mapping[str, str]) -> Manifest:

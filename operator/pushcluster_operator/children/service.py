@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from pushcluster_operator.children.inputs import Inputs
-from pushcluster_operator.labels import Component, build_selector
-from pushcluster_operator.manifest import Manifest
+from pushcluster_operator.kube.labels import Component, build_selector
+from pushcluster_operator.kube.manifest import Manifest
 
 
 def build_service(inputs: Inputs, name: str, component: Component, ports: Mapping[str, tuple[int, str]]) -> Manifest:

@@ -21,7 +21,7 @@ from pushcluster_contract.limits import (
     MAX_SESSIONS_PER_USER,
     MAX_USER_BYTES,
 )
-from pushcluster_contract.log import LogEntry, encode_headers
+from pushcluster_contract.log_entry import LogEntry, encode_headers
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 
 DEMO = Destination("queue", "demo")
@@ -68,12 +68,12 @@ def test_what_was_joined_comes_apart_as_it_was(copies: list[Given]) -> None:
     batch = encode_batch([copy.encode() for copy in copies])
     found = parse_batch(batch)
     assert [address for address, _ in found] == [Address.of(copy.user, copy.destination).data for copy in copies]
-    assert [parse_copy(batch, place) for _, place in found] == [copy.entry for copy in copies]
+    assert [parse_copy(batch, span) for _, span in found] == [copy.entry for copy in copies]
 
 
 def read_all(data: bytes) -> None:
-    for _, place in parse_batch(data):
-        parse_copy(data, place)
+    for _, span in parse_batch(data):
+        parse_copy(data, span)
 
 
 @given(st.binary(max_size=200).map(lambda data: bytes([VERSION]) + data) | st.binary(max_size=100))

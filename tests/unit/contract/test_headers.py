@@ -4,7 +4,7 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.headers import select_forwarded
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import MAX_FORWARDED_HEADER_BYTES, MAX_FORWARDED_HEADERS
-from pushcluster_contract.log import LogEntry, encode_headers
+from pushcluster_contract.log_entry import LogEntry, encode_headers
 
 
 def test_x_headers_and_traceparent_are_forwarded_as_text_and_the_rest_stays() -> None:

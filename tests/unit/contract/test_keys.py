@@ -7,7 +7,7 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys, encode_member, parse_lease, parse_member
 from pushcluster_contract.scripts import Script
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 
 KEYS = Keys("shop.demo")
 QUEUE = Destination("queue", "demo")

@@ -4,7 +4,7 @@ from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.settings import Settings
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 REQUIRED = {
     env.CLUSTER: "ns.demo",
@@ -16,7 +16,7 @@ REQUIRED = {
 
 
 def test_everything_else_has_a_default() -> None:
-    settings = Settings.from_environment(Environment(REQUIRED))
+    settings = Settings.from_environment(EnvironmentVariables(REQUIRED))
     assert settings.mode is RoutingMode.SESSION
     assert (settings.listen_host, settings.admin_port) == ("0.0.0.0", 9090)
     assert settings.api is not None
@@ -31,7 +31,7 @@ def test_everything_else_has_a_default() -> None:
 def test_what_one_session_has_got_is_kept_for_the_others_however_short_the_resume_window(
     window_s: str, kept_s: int
 ) -> None:
-    settings = Settings.from_environment(Environment({**REQUIRED, env.RESUME_WINDOW_SECONDS: window_s}))
+    settings = Settings.from_environment(EnvironmentVariables({**REQUIRED, env.RESUME_WINDOW_SECONDS: window_s}))
     assert settings.retention.kept_delivered_ms == 1_000 * kept_s
 
 
@@ -39,17 +39,17 @@ def test_what_one_session_has_got_is_kept_for_the_others_however_short_the_resum
 def test_a_missing_variable_is_named(name: str) -> None:
     variables = {key: value for key, value in REQUIRED.items() if key != name}
     with pytest.raises(InvalidInput, match=name):
-        Settings.from_environment(Environment(variables))
+        Settings.from_environment(EnvironmentVariables(variables))
 
 
 def test_without_the_api_no_key_is_needed() -> None:
     variables = {**REQUIRED, env.API_ENABLED: "false"}
     del variables[env.API_KEY]
-    assert Settings.from_environment(Environment(variables)).api is None
+    assert Settings.from_environment(EnvironmentVariables(variables)).api is None
 
 
 def test_no_secret_is_shown() -> None:
-    shown = repr(Settings.from_environment(Environment(REQUIRED)))
+    shown = repr(Settings.from_environment(EnvironmentVariables(REQUIRED)))
     assert "secret" not in shown
 
 
@@ -63,9 +63,9 @@ def test_no_secret_is_shown() -> None:
     ],
 )
 def test_the_most_is_taken_and_one_more_is_refused(name: str, most: int) -> None:
-    Settings.from_environment(Environment({**REQUIRED, name: str(most)}))
+    Settings.from_environment(EnvironmentVariables({**REQUIRED, name: str(most)}))
     with pytest.raises(InvalidInput, match=f"to {most}, not"):
-        Settings.from_environment(Environment({**REQUIRED, name: str(most + 1)}))
+        Settings.from_environment(EnvironmentVariables({**REQUIRED, name: str(most + 1)}))
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_the_most_is_taken_and_one_more_is_refused(name: str, most: int) -> None
 )
 def test_a_wrong_value_is_refused(name: str, value: str) -> None:
     with pytest.raises(InvalidInput):
-        Settings.from_environment(Environment({**REQUIRED, name: value}))
+        Settings.from_environment(EnvironmentVariables({**REQUIRED, name: value}))

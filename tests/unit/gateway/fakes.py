@@ -8,10 +8,10 @@ from pushcluster_contract.batch import Address
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.log import LogEntry
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.client_subscription import ClientSubscription
-from pushcluster_gateway.registry import CursorMove, Renewal
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_gateway.registry.store import CursorMove, Renewal
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.subscription import Subscription
 
 DEMO = Destination("queue", "demo")
 
@@ -53,8 +53,8 @@ def as_client(fake: FakeClient) -> Client:
     return cast(Client, fake)
 
 
-def as_subscription(fake: FakeSubscription) -> ClientSubscription:
-    return cast(ClientSubscription, fake)
+def as_subscription(fake: FakeSubscription) -> Subscription:
+    return cast(Subscription, fake)
 
 
 class FakeRegistry:

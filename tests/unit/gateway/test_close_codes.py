@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pushcluster_gateway import closes
-from pushcluster_gateway.closes import Close
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.close_codes import Close
 
 TABLE = (Path(__file__).parents[3] / "docs" / "close-codes.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")]
@@ -13,12 +13,16 @@ BY_NAME = {row[1].strip("`"): row for row in ROWS if len(row) == 5 and row[0].is
 
 
 def test_every_close_is_documented_once_and_none_that_is_not() -> None:
-    assert sorted(BY_NAME) == sorted(close.name for close in closes.ALL)
-    assert sum(len(row) == 5 and row[0].isdigit() for row in ROWS) == len(closes.ALL)
+    assert sorted(BY_NAME) == sorted(close.name for close in close_codes.ALL)
+    assert sum(len(row) == 5 and row[0].isdigit() for row in ROWS) == len(close_codes.ALL)
 
 
 def test_no_code_and_no_name_stands_for_two_things() -> None:
-    assert len({close.code for close in closes.ALL}) == len({close.name for close in closes.ALL}) == len(closes.ALL)
+    assert (
+        len({close.code for close in close_codes.ALL})
+        == len({close.name for close in close_codes.ALL})
+        == len(close_codes.ALL)
+    )
 
 
 def test_the_table_is_in_the_order_of_the_codes() -> None:
@@ -29,13 +33,13 @@ def test_the_table_is_in_the_order_of_the_codes() -> None:
 @pytest.mark.parametrize(
     "close",
     [
-        closes.SLOW_CONSUMER,
-        closes.NO_HEART_BEAT,
-        closes.TOKEN_EXPIRED,
-        closes.NO_PONG,
-        closes.GAVE_WAY,
-        closes.CONNECT_TIMEOUT,
-        closes.DISCONNECTED,
+        close_codes.SLOW_CONSUMER,
+        close_codes.NO_HEART_BEAT,
+        close_codes.TOKEN_EXPIRED,
+        close_codes.NO_PONG,
+        close_codes.GAVE_WAY,
+        close_codes.CONNECT_TIMEOUT,
+        close_codes.DISCONNECTED,
     ],
     ids=lambda close: close.name,
 )
@@ -43,7 +47,7 @@ def test_a_close_that_no_frame_of_the_client_caused_says_more_than_its_name(clos
     assert close.sentence.startswith(f"{close.reason}: ")
 
 
-@pytest.mark.parametrize("close", closes.ALL, ids=lambda close: close.name)
+@pytest.mark.parametrize("close", close_codes.ALL, ids=lambda close: close.name)
 def test_the_row_of_a_close_is_true(close: Close) -> None:
     code, _, reason, when, again = BY_NAME[close.name]
     assert (int(code), reason) == (close.code, close.reason)

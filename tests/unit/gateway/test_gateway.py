@@ -12,22 +12,22 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import ZERO_ID
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_gateway import closes
-from pushcluster_gateway.auth import Trusted
-from pushcluster_gateway.broker import Broker
-from pushcluster_gateway.client import Client
-from pushcluster_gateway.closes import Close
-from pushcluster_gateway.cursors import CursorFlusher
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.auth.authenticator import TrustedAuthenticator
+from pushcluster_gateway.broker.link import BrokerLink
+from pushcluster_gateway.broker.queue_quota import QueueQuota
+from pushcluster_gateway.close_codes import Close
+from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.gateway import Gateway
-from pushcluster_gateway.keeper import Keeper
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.outbox import Outbox
-from pushcluster_gateway.outside import Outside
-from pushcluster_gateway.registry import Registry, TooManySessions
-from pushcluster_gateway.room import Room
-from pushcluster_gateway.subscription import LogState
-from pushcluster_runtime.amqp import Delivery
+from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
+from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
+from pushcluster_gateway.registry.store import SessionRegistry, TooManySessions
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.transport.outbox import Outbox
+from pushcluster_runtime.amqp.connection import Delivery
 from tests.support.waiting import eventually
 
 LIMITS = Limits(leaving_session_s=0.05)
@@ -49,7 +49,7 @@ class FakeSocket:
 
     def hold_input(self) -> None: ...
     def release_input(self) -> None: ...
-    def keep_place(self) -> None: ...
+    def mark_authenticated(self) -> None: ...
     def wake_at(self, due: float) -> None: ...
     def sample_accepted(self) -> int:
         return 0
@@ -129,16 +129,16 @@ def build_client(world: World) -> tuple[Gateway, Client]:
         server_name="test",
         limits=LIMITS,
         metrics=metrics,
-        authenticator=Trusted(),
-        outside=Outside(asyncio.get_running_loop().time, lambda: 0.0, bytes, lambda: 0.5),
+        authenticator=TrustedAuthenticator(),
+        environment=Environment(asyncio.get_running_loop().time, lambda: 0.0, bytes, lambda: 0.5),
     )
-    registry = cast(Registry, world)
+    registry = cast(SessionRegistry, world)
     gateway.attach(
         registry=registry,
-        broker=cast(Broker, world),
-        keeper=cast(Keeper, world),
+        broker=cast(BrokerLink, world),
+        keeper=cast(LeaseKeeper, world),
         cursors=CursorFlusher(registry, metrics),
-        room=Room(10, lambda: 1, max_per_session=8),
+        quota=QueueQuota(10, lambda: 1, max_per_session=8),
     )
     return gateway, Client(gateway, cast(Any, FakeSocket()), None, "")
 
@@ -231,7 +231,7 @@ async def test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_los
     gateway, _, socket = await connect(world)
     await gateway.settle(within_s=2)
     assert world.asked == ["register", "register"]
-    assert socket.closed is closes.TOO_MANY_SESSIONS
+    assert socket.closed is close_codes.TOO_MANY_SESSIONS
 
 
 async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() -> None:
@@ -248,7 +248,7 @@ async def test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whol
     gateway, _, socket = await connect(world)
     await gateway.settle(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
-    assert socket.closed is closes.TOO_MANY_SESSIONS
+    assert socket.closed is close_codes.TOO_MANY_SESSIONS
     _, removed_at, last_at = world.asked_at
     assert last_at - removed_at >= LIMITS.leaving_session_s - 0.001, "the loop's clock counts milliseconds"
 

@@ -7,13 +7,13 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, MAX_SUBSCRIPTION_QUEUES
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.tokens import Algorithm
-from pushcluster_gateway.auth import Trusted
-from pushcluster_gateway.auth_settings import MAX_REFRESH_S, AuthMode
+from pushcluster_gateway.auth.authenticator import TrustedAuthenticator
+from pushcluster_gateway.auth.settings import MAX_REFRESH_S, AuthMode
 from pushcluster_gateway.settings import Settings
 from pushcluster_gateway.stomp.errors import Unauthenticated
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 ENVIRONMENT = {
     env.CLUSTER: "default.demo",
@@ -25,7 +25,9 @@ ENVIRONMENT = {
 
 
 def settings(**variables: str) -> Settings:
-    return Settings.parse(Environment(ENVIRONMENT | {getattr(env, name): value for name, value in variables.items()}))
+    return Settings.parse(
+        EnvironmentVariables(ENVIRONMENT | {getattr(env, name): value for name, value in variables.items()})
+    )
 
 
 class TestSettings:
@@ -118,7 +120,7 @@ def test_in_mode_trusted_the_user_is_the_login() -> None:
     def connect(login: str) -> Connect:
         return Connect(Version.V1_2, HeartBeat(), login, "")
 
-    assert Trusted().identify(connect("alice"), "").user == "alice"
+    assert TrustedAuthenticator().identify(connect("alice"), "").user == "alice"
     for login in ("", "x" * 256, "a\nb"):
         with pytest.raises(Unauthenticated):
-            Trusted().identify(connect(login), "")
+            TrustedAuthenticator().identify(connect(login), "")

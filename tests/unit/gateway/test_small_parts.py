@@ -8,16 +8,16 @@ from websockets.frames import Opcode
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import LEASE_MS
-from pushcluster_gateway import closes
-from pushcluster_gateway.deadlines import NEVER, SEND_EARLY, Deadlines
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.drain import AT_ONCE, plan_drain
-from pushcluster_gateway.framing import encode_message
-from pushcluster_gateway.lease import Cause, Lease
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.outbox import Outbox
-from pushcluster_gateway.progress import Progress
+from pushcluster_gateway.registry.lease import OwnLease, ResyncCause
+from pushcluster_gateway.session.deadlines import NEVER, SEND_EARLY, Deadlines
+from pushcluster_gateway.session.progress import Progress
 from pushcluster_gateway.stomp.frames import HeartBeat
-from pushcluster_gateway.wheel import NOT_SCHEDULED, Wheel
+from pushcluster_gateway.transport.frame_writer import encode_message
+from pushcluster_gateway.transport.outbox import Outbox
+from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, TimerWheel
 
 
 class TestOutbox:
@@ -83,7 +83,7 @@ class Item:
 
 class TestWheel:
     def test_an_item_comes_back_when_it_is_due_and_not_before(self) -> None:
-        wheel: Wheel[Item] = Wheel(tick_s=0.25, slots=16, now=100)
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=100)
         item = Item()
         wheel.schedule(item, 101.1)
         assert wheel.advance(101.0) == []
@@ -91,7 +91,7 @@ class TestWheel:
         assert wheel.advance(200) == []
 
     def test_a_new_plan_replaces_the_old_one_and_a_cancelled_item_never_comes(self) -> None:
-        wheel: Wheel[Item] = Wheel(tick_s=0.25, slots=16, now=0)
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
         sooner, cancelled = Item(), Item()
         wheel.schedule(sooner, 3)
         wheel.schedule(sooner, 1)
@@ -102,13 +102,13 @@ class TestWheel:
         assert wheel.advance(3.5) == []
 
     def test_what_is_due_already_comes_with_the_next_tick(self) -> None:
-        wheel: Wheel[Item] = Wheel(tick_s=0.25, slots=16, now=10)
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=10)
         item = Item()
         wheel.schedule(item, 1)
         assert wheel.advance(10.25) == [item]
 
     def test_after_a_long_sleep_everything_that_was_due_comes_at_once(self) -> None:
-        wheel: Wheel[Item] = Wheel(tick_s=0.25, slots=16, now=0)
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
         items = [Item() for _ in range(12)]
         for n, item in enumerate(items):
             wheel.schedule(item, n * 0.25)
@@ -116,7 +116,7 @@ class TestWheel:
 
     @given(st.lists(st.tuples(st.floats(0, 60), st.floats(0.01, 3)), min_size=1, max_size=30))
     def test_never_early_within_a_turn_and_never_later_than_a_tick(self, plans: list[tuple[float, float]]) -> None:
-        wheel: Wheel[Item] = Wheel(tick_s=0.25, slots=512, now=0)
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=512, now=0)
         due = {}
         for at, _ in plans:
             item = Item()
@@ -132,8 +132,8 @@ class TestWheel:
 
 class TestLease:
     def test_it_is_held_for_its_time_after_the_renewal_was_sent(self) -> None:
-        assert not Lease().held(5)
-        lease, cause = Lease().renewed(existed=False, run_id="a", sent_s=5)
+        assert not OwnLease().held(5)
+        lease, cause = OwnLease().renewed(existed=False, run_id="a", sent_s=5)
         assert cause is None, "the first one is made, not missing"
         assert lease.held(5 + LEASE_MS / 1_000 - 0.001)
         assert not lease.held(5 + LEASE_MS / 1_000)
@@ -142,21 +142,21 @@ class TestLease:
         ("existed", "run_id", "cause"),
         [
             (True, "a", None),
-            (False, "a", Cause.LEASE_LOST),
-            (True, "b", Cause.REDIS_RESTARTED),
-            (False, "b", Cause.LEASE_LOST),
+            (False, "a", ResyncCause.LEASE_LOST),
+            (True, "b", ResyncCause.REDIS_RESTARTED),
+            (False, "b", ResyncCause.LEASE_LOST),
         ],
     )
     def test_a_missing_lease_or_another_redis_asks_for_a_resync(
-        self, existed: bool, run_id: str, cause: Cause | None
+        self, existed: bool, run_id: str, cause: ResyncCause | None
     ) -> None:
-        lease, _ = Lease().renewed(existed=False, run_id="a", sent_s=5)
+        lease, _ = OwnLease().renewed(existed=False, run_id="a", sent_s=5)
         renewed, why = lease.renewed(existed=existed, run_id=run_id, sent_s=7)
         assert why is cause
-        assert renewed == Lease(7, run_id, steady_since_s=7 if why else 5)
+        assert renewed == OwnLease(7, run_id, steady_since_s=7 if why else 5)
 
     def test_redis_is_steady_from_when_on_no_lease_could_run_out(self) -> None:
-        lease = Lease()
+        lease = OwnLease()
         assert lease.steady_for_s(100) == 0
         for sent_s in (10, 16, 22):
             lease = lease.failed().renewed(existed=True, run_id="a", sent_s=sent_s)[0]
@@ -169,18 +169,18 @@ class TestLease:
         ids=["it had run out", "it was missing", "another Redis"],
     )
     def test_what_took_leases_away_begins_a_new_steady_time(self, sent_s: float, existed: bool, run_id: str) -> None:
-        lease = Lease(renewed_s=22, run_id="a", steady_since_s=5)
+        lease = OwnLease(renewed_s=22, run_id="a", steady_since_s=5)
         lease, _ = lease.renewed(existed=existed, run_id=run_id, sent_s=sent_s)
         assert lease.steady_for_s(sent_s + 1) == 1
 
     def test_after_a_renewal_without_an_answer_the_next_one_asks_for_a_resync(self) -> None:
-        lease, _ = Lease().renewed(existed=False, run_id="a", sent_s=5)
+        lease, _ = OwnLease().renewed(existed=False, run_id="a", sent_s=5)
         lease, why = lease.failed().renewed(existed=True, run_id="a", sent_s=9)
-        assert why is Cause.LEASE_UNCERTAIN
+        assert why is ResyncCause.LEASE_UNCERTAIN
         assert lease.renewed(existed=True, run_id="a", sent_s=11)[1] is None
 
     def test_before_there_ever_was_a_lease_a_failure_means_nothing(self) -> None:
-        assert Lease().failed().renewed(existed=False, run_id="a", sent_s=5)[1] is None
+        assert OwnLease().failed().renewed(existed=False, run_id="a", sent_s=5)[1] is None
 
 
 class TestDeadlines:
@@ -194,7 +194,7 @@ class TestDeadlines:
     def test_connect_must_come_in_time(self) -> None:
         deadlines = Deadlines(self.limits, 0)
         assert deadlines.check(9.9, written_at=0).look_again_at == 10
-        assert deadlines.check(10, written_at=0).close is closes.CONNECT_TIMEOUT
+        assert deadlines.check(10, written_at=0).close is close_codes.CONNECT_TIMEOUT
         deadlines.connected(ours=HeartBeat(), theirs=HeartBeat(), expires_at=NEVER)
         assert deadlines.check(1_000, written_at=0).close is None
 
@@ -202,12 +202,12 @@ class TestDeadlines:
         deadlines = Deadlines(self.limits, 0)
         deadlines.connect_came()
         assert deadlines.check(9.9, written_at=0).look_again_at == 10
-        assert deadlines.check(10, written_at=0).close is closes.UNAVAILABLE
+        assert deadlines.check(10, written_at=0).close is close_codes.UNAVAILABLE
 
     def test_a_token_ends_the_connection_when_it_expires(self) -> None:
         deadlines = self.connected(HeartBeat(), HeartBeat(), expires_at=50)
         assert deadlines.check(49, written_at=0).look_again_at == 50
-        assert deadlines.check(50, written_at=0).close is closes.TOKEN_EXPIRED
+        assert deadlines.check(50, written_at=0).close is close_codes.TOKEN_EXPIRED
 
     def test_a_client_that_promised_heart_beats_and_is_silent_is_given_up(self) -> None:
         deadlines = self.connected(HeartBeat(10_000, 20_000), HeartBeat(5_000, 0))
@@ -215,7 +215,7 @@ class TestDeadlines:
         assert deadlines.check(39, written_at=0).close is None
         deadlines.received_at = 30
         assert deadlines.check(69, written_at=0).close is None
-        assert deadlines.check(70, written_at=0).close is closes.NO_HEART_BEAT
+        assert deadlines.check(70, written_at=0).close is close_codes.NO_HEART_BEAT
 
     def test_a_heart_beat_is_sent_in_time_unless_something_was_written(self) -> None:
         deadlines = self.connected(HeartBeat(10_000, 20_000), HeartBeat(0, 15_000))
@@ -277,13 +277,13 @@ def test_text_that_is_not_ascii_stays_text() -> None:
 
 class TestCloses:
     def test_codes_and_names_are_unique_and_reasons_fit_a_close_frame(self) -> None:
-        assert len(closes.ALL) > 15
-        assert len({close.code for close in closes.ALL}) == len(closes.ALL)
-        assert len({close.name for close in closes.ALL}) == len(closes.ALL)
-        assert all(len(close.reason.encode()) <= closes.MAX_REASON_BYTES for close in closes.ALL)
+        assert len(close_codes.ALL) > 15
+        assert len({close.code for close in close_codes.ALL}) == len(close_codes.ALL)
+        assert len({close.name for close in close_codes.ALL}) == len(close_codes.ALL)
+        assert all(len(close.reason.encode()) <= close_codes.MAX_REASON_BYTES for close in close_codes.ALL)
 
     def test_codes_are_the_standards_or_in_our_two_ranges(self) -> None:
-        assert all(1000 <= close.code <= 1014 or 4000 <= close.code <= 4999 for close in closes.ALL)
+        assert all(1000 <= close.code <= 1014 or 4000 <= close.code <= 4999 for close in close_codes.ALL)
 
 
 class TestDrainPlan:

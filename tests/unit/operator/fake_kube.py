@@ -5,11 +5,11 @@ import copy
 from typing import Any
 
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
-from pushcluster_operator.kube import Kube
-from pushcluster_operator.manifest import Manifest, ObjectKey, key_of
+from pushcluster_operator.kube.client import KubeClient
+from pushcluster_operator.kube.manifest import Manifest, ObjectKey, key_of
 
 
-class FakeKube(Kube):
+class FakeKube(KubeClient):
     """Objects of one namespace. Applying merges fields; unlike the real one it knows no field managers."""
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from pushcluster_operator.children import Credentials, Images, PushCluster, build_children
-from pushcluster_operator.manifest import Manifest, ObjectKey, key_of
-from pushcluster_operator.names import Names
+from pushcluster_operator.kube.manifest import Manifest, ObjectKey, key_of
+from pushcluster_operator.kube.names import Names
 
 IMAGES = Images("gateway:1", "dispatcher:1", "rabbitmq:1", "redis:1")
 NAMESPACE, NAME, UID = "team", "demo", "uid-1"

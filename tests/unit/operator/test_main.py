@@ -8,10 +8,10 @@ from typing import Any
 import kopf
 import pytest
 
-from pushcluster_operator.canary import DEAF_AFTER_S
+from pushcluster_operator.controller.canary import DEAF_AFTER_S
 from pushcluster_operator.errors import LeadershipLost, Unavailable
-from pushcluster_operator.leader import NAME as LEASE
-from pushcluster_operator.leader import Leader
+from pushcluster_operator.kube.leader import NAME as LEASE
+from pushcluster_operator.kube.leader import Leader
 from pushcluster_operator.main import STUCK_AFTER_S, Operator, _until
 from pushcluster_operator.settings import Settings
 from tests.support.waiting import eventually

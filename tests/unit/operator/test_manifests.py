@@ -7,15 +7,15 @@ import pytest
 import yaml
 
 from pushcluster_contract import env
-from pushcluster_operator.canary import NAME as CANARY
 from pushcluster_operator.children import PushCluster
-from pushcluster_operator.kube import RESOURCES
-from pushcluster_operator.leader import NAME as LEASE
-from pushcluster_operator.plan import KEPT_KINDS
+from pushcluster_operator.controller.canary import NAME as CANARY
+from pushcluster_operator.controller.snapshot import LISTED_KINDS
+from pushcluster_operator.controller.watches import CHILDREN
+from pushcluster_operator.kube.client import RESOURCES
+from pushcluster_operator.kube.leader import NAME as LEASE
+from pushcluster_operator.kube.plan import KEPT_KINDS
 from pushcluster_operator.settings import Settings
-from pushcluster_operator.snapshot import LISTED_KINDS
-from pushcluster_operator.watches import CHILDREN
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
 
@@ -80,7 +80,7 @@ def test_the_operators_pod_is_restricted() -> None:
 def test_the_operator_can_read_the_settings_that_its_deployment_gives() -> None:
     (container,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
     values = {entry["name"]: entry.get("value", "from-field") for entry in container["env"]}
-    settings = Settings.parse(Environment(values))
+    settings = Settings.parse(EnvironmentVariables(values))
     assert settings.watch_namespaces == ()
     assert settings.images.rabbitmq == "rabbitmq:4.3"
     assert set(values) == {
@@ -96,7 +96,7 @@ def test_the_operator_can_read_the_settings_that_its_deployment_gives() -> None:
 
 def test_namespaces_are_parted_by_spaces() -> None:
     values = {env.OPERATOR_NAMESPACE: "a", env.POD_NAME: "b", env.WATCH_NAMESPACES: " one  two "}
-    assert Settings.parse(Environment(values)).watch_namespaces == ("one", "two")
+    assert Settings.parse(EnvironmentVariables(values)).watch_namespaces == ("one", "two")
 
 
 def test_kustomize_names_every_file_of_the_base() -> None:

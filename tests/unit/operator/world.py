@@ -6,13 +6,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from pushcluster_operator.cluster import KIND
-from pushcluster_operator.events import Recorder
-from pushcluster_operator.manifest import Manifest, decode_data
+from pushcluster_operator.controller.reconciler import Reconciler
+from pushcluster_operator.controller.version_checks import VersionChecks
+from pushcluster_operator.kube.events import EventRecorder
+from pushcluster_operator.kube.manifest import Manifest, decode_data
 from pushcluster_operator.metrics import Metrics
-from pushcluster_operator.reconciler import Reconciler
-from pushcluster_operator.sweeper import Key, Sweeper
-from pushcluster_operator.version_checks import VersionChecks
+from pushcluster_operator.spec.pushcluster import KIND
+from pushcluster_operator.sweep.sweeper import Key, Sweeper
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.objects import IMAGES, NAME, NAMESPACE, body
 
@@ -35,7 +35,7 @@ class World:
 
     def __post_init__(self) -> None:
         metrics = Metrics(CollectorRegistry())
-        recorder = Recorder(self.kube, now=self.now, clock=lambda: self.seconds)
+        recorder = EventRecorder(self.kube, now=self.now, clock=lambda: self.seconds)
         self.sweeper = Sweeper(self.kube, recorder, metrics, clock=lambda: self.seconds, now=self.now)
 
         async def on_watched(key: Key) -> None:

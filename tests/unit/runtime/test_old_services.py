@@ -10,9 +10,9 @@ from pika import frame, spec
 
 from pushcluster_contract.errors import TooOld
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.amqp import Amqp
-from pushcluster_runtime.redis_wire import RedisWire
-from pushcluster_runtime.store import ScriptRunner, connect
+from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.redis.client import ScriptRunner, connect
+from pushcluster_runtime.redis.wire import RedisWire
 
 
 class Redis:
@@ -106,8 +106,8 @@ async def test_a_rabbitmq_that_is_too_old_is_named_and_left() -> None:
     server = RabbitMQ()
     async with serving(server) as address:
         with pytest.raises(TooOld, match=r"RabbitMQ 4\.2\.9 is too old: 4\.3 or newer is needed"):
-            await Amqp.connect(f"amqp://u:p@{address}/v", name="test", timeout_s=5)
+            await AmqpConnection.connect(f"amqp://u:p@{address}/v", name="test", timeout_s=5)
         server.version = "4.3.0"
-        amqp = await Amqp.connect(f"amqp://u:p@{address}/v", name="test", timeout_s=5)
+        amqp = await AmqpConnection.connect(f"amqp://u:p@{address}/v", name="test", timeout_s=5)
         await amqp.close()
         assert amqp.lost.done()

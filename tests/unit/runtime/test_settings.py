@@ -3,7 +3,7 @@ from enum import StrEnum
 import pytest
 
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_runtime.settings import Environment
+from pushcluster_runtime.settings import EnvironmentVariables
 
 
 class Colour(StrEnum):
@@ -13,30 +13,30 @@ class Colour(StrEnum):
 
 def test_a_missing_variable_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"^NAME is not set$"):
-        Environment({}).text("NAME")
+        EnvironmentVariables({}).text("NAME")
 
 
 def test_an_empty_variable_counts_as_missing() -> None:
-    assert Environment({"NAME": " "}).text("NAME", "default") == "default"
+    assert EnvironmentVariables({"NAME": " "}).text("NAME", "default") == "default"
 
 
 @pytest.mark.parametrize("raw", ["0", "11", "1.5", "one", "-3"])
 def test_a_number_out_of_bounds_is_refused_with_what_it_may_be(raw: str) -> None:
     with pytest.raises(InvalidInput, match=r"^N must be a whole number from 1 to 10, not '"):
-        Environment({"N": raw}).integer("N", low=1, high=10)
+        EnvironmentVariables({"N": raw}).integer("N", low=1, high=10)
 
 
 @pytest.mark.parametrize("raw", ["1", "10"])
 def test_the_bounds_of_a_number_are_allowed(raw: str) -> None:
-    assert Environment({"N": raw}).integer("N", low=1, high=10) == int(raw)
+    assert EnvironmentVariables({"N": raw}).integer("N", low=1, high=10) == int(raw)
 
 
 def test_a_missing_number_takes_its_default() -> None:
-    assert Environment({}).integer("N", 7, low=1, high=10) == 7
+    assert EnvironmentVariables({}).integer("N", 7, low=1, high=10) == 7
 
 
 def test_a_boolean_is_true_or_false_and_nothing_else() -> None:
-    environment = Environment({"A": "true", "B": "false", "C": "yes"})
+    environment = EnvironmentVariables({"A": "true", "B": "false", "C": "yes"})
     assert environment.boolean("A", default=False) is True
     assert environment.boolean("B", default=True) is False
     assert environment.boolean("MISSING", default=True) is True
@@ -46,6 +46,6 @@ def test_a_boolean_is_true_or_false_and_nothing_else() -> None:
 
 def test_a_wrong_choice_is_answered_with_all_choices() -> None:
     with pytest.raises(InvalidInput, match=r"^C must be one of red, blue, not 'green'$"):
-        Environment({"C": "green"}).choice("C", Colour)
-    assert Environment({"C": "blue"}).choice("C", Colour) is Colour.BLUE
-    assert Environment({}).choice("C", Colour, Colour.RED) is Colour.RED
+        EnvironmentVariables({"C": "green"}).choice("C", Colour)
+    assert EnvironmentVariables({"C": "blue"}).choice("C", Colour) is Colour.BLUE
+    assert EnvironmentVariables({}).choice("C", Colour, Colour.RED) is Colour.RED

@@ -18,13 +18,13 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.outcomes import OutcomeReport
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_contract.sessions import SessionEntry
+from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_dispatcher.api.app import build_server
-from pushcluster_dispatcher.api.routes import Services
-from pushcluster_dispatcher.explain import LogFacts
+from pushcluster_dispatcher.api.explain import LogFacts
+from pushcluster_dispatcher.api.replies import Replies
+from pushcluster_dispatcher.api.routes import ApiServices
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.replies import Replies
-from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.amqp.connection import Delivery
 
 KEY: Final = "sesame-open"
 PUBLISH_KEY: Final = "publish-only"
@@ -148,7 +148,7 @@ async def running_bench() -> AsyncIterator[Bench]:
     replies = Replies(lambda: f"c{next(numbers)}")
     replies.opened("replies.test")
     broker, users, metrics = PlayedBroker(replies=replies), PlayedUsers(), Metrics()
-    services = Services(broker, users, replies, RoutingMode.SESSION, lambda: "made-up")
+    services = ApiServices(broker, users, replies, RoutingMode.SESSION, lambda: "made-up")
     server = build_server(services, ApiKeys.parse(KEYS, name="KEYS"), metrics, shutdown_timeout_s=1)
     try:
         port = await server.start(HOST, 0)

@@ -13,9 +13,9 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.api import connections
 from pushcluster_dispatcher.api.app import build_server
 from pushcluster_dispatcher.api.connections import MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
-from pushcluster_dispatcher.api.routes import Services
+from pushcluster_dispatcher.api.replies import Replies
+from pushcluster_dispatcher.api.routes import ApiServices
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_dispatcher.replies import Replies
 from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, PlayedBroker, PlayedUsers
 
 GOOD = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\nhi".encode()
@@ -23,7 +23,7 @@ GOOD = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nConte
 
 @asynccontextmanager
 async def running_server(metrics: Metrics | None = None) -> AsyncIterator[int]:
-    services = Services(PlayedBroker(), PlayedUsers(), Replies(lambda: "c"), RoutingMode.SESSION, lambda: "made-up")
+    services = ApiServices(PlayedBroker(), PlayedUsers(), Replies(lambda: "c"), RoutingMode.SESSION, lambda: "made-up")
     server = build_server(services, ApiKeys.parse(KEY, name="KEY"), metrics or Metrics(), shutdown_timeout_s=1)
     try:
         yield await server.start(HOST, 0)

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from pushcluster_dispatcher.api import connections
-from pushcluster_dispatcher.api.connections import Cut
+from pushcluster_dispatcher.api.connections import CutCause
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, Bench
 
@@ -69,7 +69,7 @@ class Crowd:
             await asyncio.sleep(0.01)
         return peer
 
-    def count(self, cut: Cut) -> float:
+    def count(self, cut: CutCause) -> float:
         return float(self.bench.metrics.api_connections_cut.labels(cut.value)._value.get())
 
 
@@ -83,11 +83,11 @@ async def crowd(bench: Bench) -> AsyncIterator[Crowd]:
 
 async def test_so_many_connections_and_for_one_more_the_oldest_silent_one_goes(crowd: Crowd) -> None:
     silent = [await crowd.join() for _ in range(MOST)]
-    assert crowd.count(Cut.CROWDED) == 0
+    assert crowd.count(CutCause.CROWDED) == 0
     newcomer = await crowd.join()
     assert await silent[0].ended() == b"", "it asked nothing, so it is answered nothing"
     assert await newcomer.request() == 202
-    assert crowd.count(Cut.CROWDED) == 1
+    assert crowd.count(CutCause.CROWDED) == 1
     assert [peer.reader.at_eof() for peer in silent[1:]] == [False, False]
 
 
@@ -130,7 +130,7 @@ async def test_nobody_at_work_is_interrupted_and_one_more_is_refused_until_there
     refusal = await (await crowd.join()).ended()
     assert refusal.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: 1\r\n" in refusal
-    assert crowd.count(Cut.FULL) == 1
+    assert crowd.count(CutCause.FULL) == 1
     crowd.bench.broker.held.set()
     assert [await peer.answered() for peer in working] == [202] * MOST
     working[0].writer.close()
@@ -175,10 +175,10 @@ async def test_slow_loris_keeps_nobody_out(crowd: Crowd, monkeypatch: pytest.Mon
 
     loris = [asyncio.create_task(hold()) for _ in range(110)]
     try:
-        await eventually(lambda: crowd.count(Cut.CROWDED) > 0, within_s=5)
+        await eventually(lambda: crowd.count(CutCause.CROWDED) > 0, within_s=5)
         for _ in range(150):
             assert await (await come_and_ask()).answered() == 202
-        assert crowd.count(Cut.FULL) == 0
+        assert crowd.count(CutCause.FULL) == 0
     finally:
         for task in loris:
             task.cancel()

@@ -14,7 +14,7 @@ from referencing import Registry, Resource
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport
-from pushcluster_dispatcher import replies as replies_module
+from pushcluster_dispatcher.api import replies as replies_module
 from pushcluster_dispatcher.api import requests, routes
 from pushcluster_dispatcher.api.openapi import build_document
 from tests.unit.dispatcher.api.bench import KEY, PATH, PUBLISH_KEY, READ_KEY, SID, Bench, bearer, problem

@@ -6,8 +6,8 @@ import pytest
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport
-from pushcluster_dispatcher import replies as replies_module
-from pushcluster_dispatcher.replies import Collected
+from pushcluster_dispatcher.api import replies as replies_module
+from pushcluster_dispatcher.api.replies import Collected
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import PATH, SID, SID_2, Bench, problem
 

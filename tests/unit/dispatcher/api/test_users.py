@@ -5,8 +5,8 @@ import pytest
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_contract.sessions import SessionEntry
-from pushcluster_dispatcher.explain import LogFacts, explain_route
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_dispatcher.api.explain import LogFacts, explain_route
 from tests.unit.dispatcher.api.bench import DEMO, HERE, SID, SID_2, Bench, problem
 
 ELSEWHERE = Incarnation("pod", "1" * 16)

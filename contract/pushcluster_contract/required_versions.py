@@ -1,0 +1,31 @@
+"""The oldest versions of what the programs run on, and how an older one is refused."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_contract.errors import TooOld
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumVersion:
+    """The oldest version of a product that will do."""
+
+    product: str
+    major: int
+    minor: int
+
+    def require(self, version: str) -> None:
+        """Raise TooOld for an older version, and for one that does not begin with two numbers."""
+        found = re.match(r"v?(\d+)\.(\d+)", version)
+        if found is None:
+            raise TooOld(f"{self.product} calls its version {version[:50]!r}: {self.major}.{self.minor} is needed")
+        if (int(found[1]), int(found[2])) < (self.major, self.minor):
+            raise TooOld(f"{self.product} {version} is too old: {self.major}.{self.minor} or newer is needed")
+
+
+KUBERNETES: Final = MinimumVersion("Kubernetes", 1, 30)
+RABBITMQ: Final = MinimumVersion("RabbitMQ", 4, 3)
+"""`x-modulus-hash` came with it; older ones leak memory when the keys of a topic exchange change all the time."""
+REDIS: Final = MinimumVersion("Redis", 7, 2)
+"""WAITAOF came with it."""

@@ -1,0 +1,4 @@
+"""What leaves a dispatcher over AMQP: copies to gateways, and messages that are rejected.
+
+Use `CopyPublisher` and `RejectPublisher`.
+"""

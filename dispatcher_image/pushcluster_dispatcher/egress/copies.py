@@ -1,0 +1,279 @@
+"""Copies of appended messages for the gateways (step D4). The log has every message; a copy only makes it fast.
+
+What all partitions have for one routing key in one tick of the event loop is joined into one AMQP message. No step
+waits for a broker that takes nothing (memory or disk alarm): then copies are left out, so that ingress is drained all
+the same, and once the broker takes messages again every gateway is told to look at its users' logs. A dispatcher that
+ends before it has told them leaves that to the gateways' walk. Without a connection for copies nothing is left out:
+the partition that has some begins again, and its messages come back.
+
+Mode Session: a subscription may have no queue, because the broker has room for so many alone (the gateway's
+`room.py`). Its copies come back and go to its gateway's queue, and for a while what follows goes there at once, so that
+it costs what mode Gateway costs. That is right whatever the subscription has meanwhile: a gateway's queue reaches all
+of its own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final, Protocol
+
+from pika.spec import BasicProperties
+
+from pushcluster_contract.batch import BATCH_TYPE, Address, encode_batch, encode_copy
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
+from pushcluster_contract.log_entry import encode_headers
+from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
+from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
+from pushcluster_dispatcher.ingress.interfaces import Publisher
+from pushcluster_dispatcher.log.entries import Appended, parse_sessions
+from pushcluster_dispatcher.messages import Message
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
+
+MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
+"""Copies of the whole process that the broker has not confirmed; past it partitions wait for room."""
+CACHED_ROUTES: Final = 4_096
+"""Users' addresses and plans that are remembered: at most about four kilobytes both."""
+CACHED_SESSIONS_BYTES: Final = 512
+"""Lists of sessions that are longer are planned anew each time, so that the memory above stays bounded."""
+MAX_UNTAKEN_KEYS: Final = 32_768
+"""Routing keys that are remembered because no queue took a copy: at most about 300 bytes each. The oldest go first."""
+UNTAKEN_S: Final = 60.0
+"""So long."""
+TRANSIENT: Final = 1
+"""AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
+
+_PROPERTIES: Final = Template(BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT))
+_TO_ALL_GATEWAYS: Final = Copy(BROADCAST_EXCHANGE, "")
+
+_log = logging.getLogger(__name__)
+
+
+class CopyConnection(Protocol):
+    """Where copies go (`runtime.amqp_outlet.Outlet`)."""
+
+    @property
+    def channel(self) -> Publisher | None:
+        """The channel to publish on; None while the broker takes nothing."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether there is a connection, and the broker does not read from it."""
+
+
+class _CopyBatch:
+    """Copies that travel together."""
+
+    __slots__ = ("body", "copies", "count", "fell_back", "settled", "size", "to")
+
+    def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
+        self.to = to
+        self.copies: list[bytes] = []
+        """Until they are joined into `body`."""
+        self.count = 0
+        self.size = 0
+        self.body = b""
+        self.settled = settled
+        """Resolves once nothing more has to be waited for, whatever became of it; fails when it has to come again."""
+        self.fell_back = False
+
+
+class CopyPublisher:
+    """All copies of one dispatcher. Its owner connects `opened` and `closed` to the outlet."""
+
+    def __init__(self, publisher: CopyConnection, mode: RoutingMode, metrics: Metrics) -> None:
+        self._publisher = publisher
+        self._mode = mode
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._filling: dict[Copy, _CopyBatch] = {}
+        self._in_flight: set[_CopyBatch] = set()
+        self._held_bytes = 0
+        self._room = asyncio.Event()
+        self._left_out = False
+        self._untaken: dict[str, float] = {}
+        """Routing keys that no queue took, and until when they are not tried again."""
+        self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
+
+    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        """Hand over the copies of a batch in the order of the log; waits only for room.
+
+        Returns futures that resolve when the broker has answered for them, or takes nothing any more; they fail with
+        Unavailable when the connection is lost, and then all of it has to be sent again.
+        """
+        settled: dict[asyncio.Future[None], None] = {}
+        for message, entry in appended:
+            if entry.known and entry.held is None:
+                continue
+            plan = self.plan(message.destination, entry.sessions)
+            if plan:
+                data = _encode(message, entry)
+                for to in self._reroute(plan) if self._untaken else plan:
+                    while self._held_bytes >= MAX_COPY_BYTES_IN_FLIGHT and self._publisher.channel is not None:
+                        self._room.clear()
+                        await self._room.wait()
+                    settled[self._add(to, data)] = None
+        return list(settled)
+
+    def plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
+        """Return where the copies of a message for these sessions go."""
+        if self._mode is RoutingMode.BROADCAST:
+            return (_TO_ALL_GATEWAYS,)
+        if not sessions:
+            return ()
+        if len(sessions) <= CACHED_SESSIONS_BYTES:
+            return self._plan(destination, sessions)
+        return self._make_plan(destination, sessions)
+
+    def opened(self) -> None:
+        """The outlet takes messages, for the first time or again: what was left out meanwhile has to be looked for."""
+        if self._left_out:
+            self._left_out = False
+            self._publish(_CopyBatch(_TO_ALL_GATEWAYS, self._loop.create_future()))
+
+    def closed(self) -> None:
+        """The outlet takes nothing any more: what is under way may arrive late or never, and nobody waits for it."""
+        for batch in self._in_flight:
+            self._end(batch)
+        self._room.set()
+
+    def _reroute(self, plan: tuple[Copy, ...]) -> Iterable[Copy]:
+        """Put gateways' queues into the place of routing keys that no queue takes, each once."""
+        now_s = self._loop.time()
+        return dict.fromkeys(
+            to if to.fallback is None or self._untaken.get(to.routing_key, 0.0) <= now_s else to.fallback for to in plan
+        )
+
+    def _note_untaken(self, routing_key: str) -> None:
+        self._untaken.pop(routing_key, None)
+        self._untaken[routing_key] = self._loop.time() + UNTAKEN_S
+        if len(self._untaken) > MAX_UNTAKEN_KEYS:
+            del self._untaken[next(iter(self._untaken))]
+
+    def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
+        return plan_copies(self._mode, destination, parse_sessions(sessions))
+
+    def _add(self, to: Copy, data: bytes) -> asyncio.Future[None]:
+        batch = self._filling.get(to)
+        if batch is not None and (batch.count >= MAX_BATCH_COPIES or batch.size + len(data) >= MAX_BATCH_BYTES):
+            del self._filling[to]
+            self._publish(batch)
+            batch = None
+        if batch is None:
+            if not self._filling:
+                self._loop.call_soon(self._publish_all)
+            batch = self._filling[to] = _CopyBatch(to, self._loop.create_future())
+        batch.copies.append(data)
+        batch.count += 1
+        batch.size += len(data)
+        self._held_bytes += len(data)
+        return batch.settled
+
+    def _publish_all(self) -> None:
+        filled, self._filling = self._filling, {}
+        for batch in filled.values():
+            self._publish(batch)
+
+    def _publish(self, batch: _CopyBatch) -> None:
+        if not batch.body:
+            batch.body, batch.copies = encode_batch(batch.copies), []
+        try:
+            outcome = self._hand_over(batch)
+        except InvalidInput:
+            _log.exception("a copy that AMQP cannot carry", extra={"routing_key": batch.to.routing_key})
+            self._lose(batch)
+            return
+        if outcome is None:
+            self._not_sent(batch)
+            return
+        self._metrics.batches_sent.inc()
+        self._in_flight.add(batch)
+        outcome.add_done_callback(lambda done: self._on_outcome(batch, done))
+
+    def _hand_over(self, batch: _CopyBatch) -> asyncio.Future[ConfirmOutcome] | None:
+        channel, to = self._publisher.channel, batch.to
+        if channel is None:
+            return None
+        try:
+            return channel.publish(to.exchange, to.routing_key, batch.body, _PROPERTIES, mandatory=True)
+        except Unavailable:
+            return None
+
+    def _on_outcome(self, batch: _CopyBatch, outcome: asyncio.Future[ConfirmOutcome]) -> None:
+        self._in_flight.discard(batch)
+        if outcome.cancelled() or outcome.exception() is not None:
+            self._not_sent(batch)
+            return
+        first = not batch.fell_back
+        if first:
+            self._metrics.copies_sent.inc(batch.count)
+        if outcome.result() is ConfirmOutcome.CONFIRMED:
+            if not first:
+                self._metrics.copies_fallback.inc(batch.count)
+            self._release(batch)
+            return
+        if first:
+            self._metrics.copies_returned.inc(batch.count)
+        if batch.to.fallback is not None:
+            self._note_untaken(batch.to.routing_key)
+            batch.to, batch.fell_back = batch.to.fallback, True
+            self._publish(batch)
+            return
+        self._lose(batch)
+
+    def _lose(self, batch: _CopyBatch) -> None:
+        self._metrics.copies_lost.inc(batch.count)
+        self._release(batch)
+
+    def _not_sent(self, batch: _CopyBatch) -> None:
+        if self._publisher.blocked or batch.settled.done() or not batch.count:
+            self._left_out = True
+            self._metrics.copies_left_out.inc(batch.count)
+        self._release(batch, sent=False)
+
+    def _release(self, batch: _CopyBatch, *, sent: bool = True) -> None:
+        self._held_bytes -= batch.size
+        if self._held_bytes < MAX_COPY_BYTES_IN_FLIGHT:
+            self._room.set()
+        self._end(batch, sent=sent)
+
+    def _end(self, batch: _CopyBatch, *, sent: bool = False) -> None:
+        """Let nobody wait for it any more; what was not sent has to come again, unless the broker takes nothing."""
+        if batch.settled.done():
+            return
+        if sent or self._publisher.blocked:
+            batch.settled.set_result(None)
+        else:
+            batch.settled.set_exception(Unavailable("RabbitMQ: the connection for copies is lost"))
+            batch.settled.exception()  # several batches may share it, or none may have come to wait for it
+
+
+def _encode(message: Message, entry: Appended) -> bytes:
+    """Return a copy that says what the log says: a message that came again may have come with other headers."""
+    content_type, headers = entry.held or (
+        message.content_type.encode(),
+        encode_headers(message.headers).encode() if message.headers else b"",
+    )
+    return encode_copy(
+        _address(message.user, message.destination),
+        entry.stream_id,
+        message.body,
+        content_type,
+        message.message_id.encode(),
+        headers,
+        entry.expires_ms,
+        b"" if message.reply is None else _encode_reply(message.reply, entry),
+    )
+
+
+def _encode_reply(address: ReplyAddress, entry: Appended) -> bytes:
+    """Return what the log entry carries too (`lua/append.lua`)."""
+    return ReplyRequest(address, tuple(parse_sessions(entry.sessions))).encode().encode()
+
+
+@lru_cache(maxsize=CACHED_ROUTES)
+def _address(user: str, destination: Destination) -> Address:
+    return Address.of(user, destination)

@@ -1,0 +1,224 @@
+"""The connection to ingress: runs all partitions, and comes back after every loss (step D0)."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, INGRESS_PARTITIONS
+from pushcluster_contract.topology import build_partition, consumer_priority, ingress_queue
+from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
+from pushcluster_dispatcher.ingress.refused_partitions import RefusedPartitions
+from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_dispatcher.log.redis_link import RedisLink
+from pushcluster_dispatcher.log.user_log import UserLog
+from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
+from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis.wire import RedisWire
+from pushcluster_runtime.tasks import cancel, first_error, unless
+
+STABLE_AFTER_S: Final = 10.0
+"""A session that lasted this long was no failure to start: the next one begins without delay again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class IngressServices:
+    """What all partitions share."""
+
+    settings: Settings
+    keys: Keys
+    link: RedisLink
+    barrier: Barrier
+    publisher: PublisherConnection
+    steps: PartitionServices
+    new_backoff: Callable[[], Backoff]
+
+
+class IngressConsumer:
+    """Consumes all partitions until told to stop."""
+
+    def __init__(self, services: IngressServices) -> None:
+        self._services = services
+        self._consuming: set[int] = set()
+        self._refusals = RefusedPartitions()
+        self._reported: set[str] = set()
+        self._trouble = "not connected to RabbitMQ yet"
+
+    def trouble(self) -> str:
+        """Return why not every partition is consumed (or stood by for) now, or nothing."""
+        missing = INGRESS_PARTITIONS - len(self._consuming)
+        if not self._trouble and missing:
+            return f"{missing} of {INGRESS_PARTITIONS} partitions have no consumer here yet"
+        return self._trouble
+
+    def refusal(self) -> str:
+        """Return what RabbitMQ has not let this dispatcher consume for long, or nothing."""
+        return self._refusals.describe(asyncio.get_running_loop().time())
+
+    def count_refused(self) -> int:
+        """Return how many partitions RabbitMQ has not let this dispatcher consume for long."""
+        return self._refusals.count(asyncio.get_running_loop().time())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Connect, and connect again, until `stop`; then finish what has begun, at most DRAIN_TIMEOUT_S."""
+        backoff = self._services.new_backoff()
+        while not stop.is_set():
+            try:
+                await self._hold_connection(stop, backoff)
+            except Unavailable as error:
+                self._trouble = str(error)
+                _log.warning("no connection to RabbitMQ", extra={"reason": str(error)})
+                await unless(stop, asyncio.sleep(backoff.next_delay_s()))
+
+    async def _hold_connection(self, stop: asyncio.Event, backoff: Backoff) -> None:
+        settings = self._services.settings
+        amqp = await unless(stop, AmqpConnection.connect(settings.amqp_url, name=f"dispatcher {settings.pod_name}"))
+        if amqp is None:
+            return
+        try:
+            self._trouble = ""
+            backoff.reset()
+            _log.info("connected to RabbitMQ")
+            await self._run_partitions(amqp, stop)
+        finally:
+            self._refusals.forget()
+            await amqp.close()
+
+    async def _run_partitions(self, amqp: AmqpConnection, stop: asyncio.Event) -> None:
+        """Return when all partitions have stopped; raises Unavailable when the connection is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_raise_when_lost(amqp))
+                partitions = [group.create_task(self._run_partition(amqp, n, stop)) for n in range(INGRESS_PARTITIONS)]
+                await asyncio.wait(partitions)
+                watching.cancel()
+        except ExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    async def _run_partition(self, amqp: AmqpConnection, number: int, stop: asyncio.Event) -> None:
+        """Keep one partition consumed until `stop`."""
+        loop = asyncio.get_running_loop()
+        backoff = self._services.new_backoff()
+        prefetch = DISPATCHER_PREFETCH_MESSAGES
+        while not stop.is_set():
+            started = loop.time()
+            try:
+                prefetch = await self._run_session(amqp, number, prefetch, stop)
+            except Unavailable as error:
+                if loop.time() - started > STABLE_AFTER_S:
+                    backoff.reset()
+                self._services.steps.metrics.resets.inc()
+                self._report_reset(number, str(error))
+                await unless(stop, asyncio.sleep(backoff.next_delay_s()))
+
+    async def _run_session(self, amqp: AmqpConnection, number: int, prefetch: int, stop: asyncio.Event) -> int:
+        """Run one session to its end, and return the prefetch of the next one."""
+        services = self._services
+        # Without Redis, or without a connection for copies, there is no consumer here: a dispatcher that has both takes
+        # the partition meanwhile.
+        if not (services.publisher.is_connected and services.link.is_connected):
+            self._refusals.drop(number)  # what it waits for from here on is not RabbitMQ's refusal
+        publisher = await unless(stop, services.publisher.connection())
+        wire = await unless(stop, services.link.wire())
+        if wire is None or publisher is None:
+            return prefetch
+        with self._noting_refusals(number):
+            channel = await amqp.channel(prefetch=prefetch)
+        try:
+            session = self._new_session(channel, wire, prefetch)
+            with self._noting_refusals(number):
+                # Here, so that a queue that cannot be declared keeps no other partition, and a deleted one comes back.
+                await channel.declare(build_partition(number))
+                await channel.consume(
+                    ingress_queue(number),
+                    session.receive,
+                    no_ack=False,
+                    priority=consumer_priority(services.settings.pod_name, number),
+                )
+            self._set_consuming(number, consuming=True)
+            lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": publisher.lost, "Redis": wire.lost}
+            await _run_until_broken(session, lost, stop)
+            if session.wanted_prefetch is None:
+                return prefetch
+            services.steps.metrics.restarts.inc()
+            return session.wanted_prefetch
+        finally:
+            self._set_consuming(number, consuming=False)
+            await channel.close()
+
+    @contextmanager
+    def _noting_refusals(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
+            raise
+
+    def _new_session(self, channel: AmqpChannel, wire: RedisWire, prefetch: int) -> PartitionSession:
+        services = self._services
+        retention = services.settings.retention
+        log = UserLog(wire, services.keys, retention, backoff=services.new_backoff())
+        return PartitionSession(
+            channel,
+            log,
+            services.steps,
+            request_barrier=lambda: services.barrier.request(wire.run_id),
+            ids_window_s=retention.idempotency_window_ms / 1_000,
+            prefetch=prefetch,
+        )
+
+    def _report_reset(self, number: int, reason: str) -> None:
+        """Log a reason once for all partitions that it hits, until all of them work again."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            _log.warning("partitions start again", extra={"first": number, "reason": reason})
+
+    def _set_consuming(self, number: int, *, consuming: bool) -> None:
+        if consuming:
+            self._consuming.add(number)
+            self._refusals.drop(number)
+        else:
+            self._consuming.discard(number)
+        if len(self._consuming) == INGRESS_PARTITIONS:
+            self._reported.clear()
+        self._services.steps.metrics.partitions.set(len(self._consuming))
+
+
+async def _raise_when_lost(amqp: AmqpConnection) -> None:
+    raise Unavailable(f"RabbitMQ: {await asyncio.shield(amqp.lost)}")
+
+
+async def _run_until_broken(
+    session: PartitionSession, lost: Mapping[str, asyncio.Future[str]], stop: asyncio.Event
+) -> None:
+    """Run a session to its end after `stop`; raises Unavailable when it breaks, or a connection that it stands on.
+
+    What a life of Redis has answered and no barrier has covered may be gone with it; what a connection for copies has
+    not confirmed may not have arrived.
+    """
+    running = asyncio.create_task(session.run())
+    stopping = asyncio.create_task(stop.wait())
+    ends: tuple[asyncio.Future[Any], ...] = (running, *lost.values())
+    try:
+        await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
+        session.finish()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=DRAIN_TIMEOUT_S)
+        for name, each in lost.items():
+            if each.done():
+                raise Unavailable(f"{name}: {each.result()}")
+        if not running.done():
+            raise Unavailable(f"unfinished after {DRAIN_TIMEOUT_S:g} s")
+        error = running.exception()
+        if error is not None:
+            raise first_error(error)
+    finally:
+        await cancel(running)
+        await cancel(stopping)

@@ -1,0 +1,48 @@
+"""What a dispatcher itself tells producers who ask: stored, expired, rejected. Gateways tell the rest. Pure."""
+
+from collections.abc import Callable, Iterable
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.log.entries import Appended
+from pushcluster_dispatcher.messages import Message, Rejection, parse_reply_address
+from pushcluster_runtime.amqp.connection import Delivery
+
+
+def plan_reports(
+    appended: Iterable[tuple[Message, Appended]], now_ms: Callable[[], int]
+) -> list[tuple[ReplyAddress, OutcomeReport]]:
+    """Return what is told of messages that no session gets now; gateways tell of the others.
+
+    `now_ms` is asked for messages alone that were known already: only they can be too old by now.
+    """
+    return [
+        (message.reply, _build_report(message, entry, now_ms))
+        for message, entry in appended
+        if message.reply is not None and not entry.sessions
+    ]
+
+
+def _build_report(message: Message, entry: Appended, now_ms: Callable[[], int]) -> OutcomeReport:
+    expired = entry.known and 0 < entry.expires_ms < now_ms()
+    return OutcomeReport(
+        outcome=MessageOutcome.EXPIRED if expired else MessageOutcome.STORED,
+        user=message.user,
+        destination=str(message.destination),
+        message_id=entry.stream_id.decode(),
+        producer_message_id=message.message_id,
+    )
+
+
+def plan_rejection(delivery: Delivery, rejection: Rejection) -> tuple[ReplyAddress, OutcomeReport] | None:
+    """Return what is told of a message that went to `push.rejected`, if its producer can be told at all."""
+    properties = delivery.properties
+    try:
+        if not properties.reply_to:
+            return None
+        address = parse_reply_address(properties)
+    except InvalidInput:
+        return None
+    message_id = properties.message_id if isinstance(properties.message_id, str) else ""
+    report = OutcomeReport(MessageOutcome.REJECTED, producer_message_id=message_id, reason=rejection.reason)
+    return address, report

@@ -1,0 +1,253 @@
+"""One ingress partition: the loop through steps D0 to D6 over one channel and one Redis connection.
+
+A session lasts as long as both of them. When either goes, or a barrier cannot be passed, the channel is closed: what
+was not acknowledged comes back in order, to this dispatcher or another, and idempotency absorbs what was done already.
+
+Idempotency has a window. What is under way is held in it, because Redis without memory or RabbitMQ under an alarm may
+let it wait for longer than that.
+
+A session also ends, without a failure, when its messages are of another size than its prefetch was made for: what it
+holds is bounded in bytes, and AMQP has no prefetch in bytes that quorum queues would know.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.interfaces import (
+    AckChannel,
+    CopySink,
+    LogAppender,
+    RejectSink,
+    ReportSink,
+)
+from pushcluster_dispatcher.ingress.ledger import Ledger, Step
+from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
+from pushcluster_dispatcher.ingress.prefetch import MessageSizes
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.messages import (
+    Message,
+    RejectClass,
+    Rejection,
+    parse_delivery,
+)
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.tasks import cancel
+
+KEPT_TIMES_A_WINDOW: Final = 4
+"""How often the ids of what is under way are used within their window, so that one failure does not matter."""
+KEPT_WITHIN_S: Final = 10.0
+"""Or more often: sessions that break soon, one after the other, are to keep them too."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionServices:
+    """What all partitions share."""
+
+    copies: CopySink
+    rejects: RejectSink
+    reports: ReportSink
+    metrics: Metrics
+    now_ms: Callable[[], int]
+    """Ms since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchInFlight:
+    """A batch that is appended and not yet acknowledged."""
+
+    last_tag: int
+    rejected: Sequence[tuple[Delivery, Rejection]]
+    copied: Sequence[asyncio.Future[None]]
+    reports: Sequence[tuple[ReplyAddress, OutcomeReport]]
+    """What producers are told once the batch is on disk."""
+    barrier: asyncio.Future[None]
+
+
+class PartitionSession:
+    """The life of one partition's channel; `receive` is its consumer."""
+
+    def __init__(
+        self,
+        channel: AckChannel,
+        log: LogAppender,
+        steps: PartitionServices,
+        *,
+        request_barrier: Callable[[], asyncio.Future[None]],
+        ids_window_s: float,
+        prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
+    ) -> None:
+        self._channel = channel
+        self._log = log
+        self._copies = steps.copies
+        self._rejects = steps.rejects
+        self._reports = steps.reports
+        self._now_ms = steps.now_ms
+        self._metrics = steps.metrics
+        self._request_barrier = request_barrier
+        self._ids_window_s = ids_window_s
+        self._ledger = Ledger()
+        self._acknowledged_tag = 0
+        # What the ledger has open, in the same order.
+        self._begun: deque[tuple[int, list[Message]]] = deque()
+        # Bounded by the channel's prefetch and by `Sizes`: what is in here is not acknowledged.
+        self._inbox: deque[Delivery] = deque()
+        self._sizes = MessageSizes(prefetch)
+        self._woken = asyncio.Event()
+        self._finishing = False
+
+    @property
+    def wanted_prefetch(self) -> int | None:
+        """What the next session should have, when this one has ended because its own does not fit."""
+        return self._sizes.wanted_prefetch
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take one delivery; it is worked on soon. From the first that does not fit, all of them come again later."""
+        if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
+            self._inbox.append(delivery)
+        if not self._woken.is_set():
+            self._woken.set()
+
+    def finish(self) -> None:
+        """Take no further batch: `run` returns when all that has begun is acknowledged."""
+        self._finishing = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until `finish`, or until there is a `wanted_prefetch` and all that was taken is acknowledged.
+
+        Raises an ExceptionGroup of Unavailable when the session is broken.
+        """
+        keeping = asyncio.create_task(self._keep_ids())
+        try:
+            async with asyncio.TaskGroup() as settling:
+                while batch := await self._next_batch():
+                    self._ledger.begin(batch[0].tag, batch[-1].tag)
+                    flight = await self._process(batch)
+                    settling.create_task(self._settle(flight))
+        finally:
+            await cancel(keeping)
+
+    async def _keep_ids(self) -> None:
+        """Hold what is not acknowledged in its idempotency window, whether this session has appended it or another."""
+        while True:
+            await asyncio.sleep(min(self._ids_window_s / KEPT_TIMES_A_WINDOW, KEPT_WITHIN_S))
+            under_way = [message for _, messages in self._begun for message in messages]
+            under_way += [each for delivery in self._inbox if isinstance(each := _parse(delivery), Message)]
+            with suppress(Unavailable):  # the session ends with its connection, see `_run_until_broken`
+                await self._log.keep_ids(under_way)
+
+    async def _next_batch(self) -> list[Delivery]:
+        """Return what has arrived, at least one; nothing when finishing, or when nothing more is taken."""
+        while not self._inbox and not self._finishing and self._sizes.wanted_prefetch is None:
+            self._woken.clear()
+            await self._woken.wait()
+        batch: list[Delivery] = []
+        if self._finishing:
+            return batch
+        batch.extend(self._inbox)  # bounded by `Sizes` and the prefetch
+        self._inbox.clear()
+        return batch
+
+    async def _process(self, batch: list[Delivery]) -> _BatchInFlight:
+        """Do D1, D2 and the publishing of D4, and ask for D5."""
+        rejected: list[tuple[Delivery, Rejection]] = []
+        accepted: list[Delivery] = []
+        messages: list[Message] = []
+        for delivery in batch:
+            parsed = _parse(delivery)
+            if isinstance(parsed, Message):
+                accepted.append(delivery)
+                messages.append(parsed)
+            else:
+                rejected.append((delivery, parsed))
+        self._begun.append((batch[-1].tag, messages))
+        started = asyncio.get_running_loop().time()
+        copied: list[asyncio.Future[None]] = []
+        sent: set[int] = set()
+
+        async def send(part: Mapping[int, Appended | AppendRefused]) -> None:
+            """Do not let what is in the log wait with what Redis has no memory for."""
+            sent.update(part)
+            in_log = [(messages[n], each) for n, each in part.items() if isinstance(each, Appended)]
+            copied.extend(await self._copies.send(in_log))
+
+        results = await self._log.append(messages, send) if messages else []
+        self._metrics.append_seconds.observe(asyncio.get_running_loop().time() - started)
+        # Asked for after the last answer: a barrier that began earlier would not cover this batch.
+        barrier = self._request_barrier()
+        appended: list[tuple[Message, Appended]] = []
+        for delivery, message, result in zip(accepted, messages, results, strict=True):
+            if isinstance(result, Appended):
+                appended.append((message, result))
+            else:
+                rejected.append((delivery, _reject(result)))
+        self._count(len(batch), [entry for _, entry in appended], rejected)
+        reports = plan_reports(appended, self._now_ms)
+        if sent:
+            await send({n: result for n, result in enumerate(results) if n not in sent})
+        else:
+            copied = await self._copies.send(appended)
+        return _BatchInFlight(batch[-1].tag, rejected, copied, reports, barrier)
+
+    async def _settle(self, flight: _BatchInFlight) -> None:
+        """See a batch to its acknowledgement. Raises Unavailable."""
+        if flight.rejected:
+            await asyncio.gather(*(self._rejects.put(*each) for each in flight.rejected))
+            for each in flight.rejected:
+                rejection = plan_rejection(*each)
+                if rejection is not None:
+                    self._reports.tell(*rejection)
+        self._mark(flight.last_tag, Step.APPENDED)
+        for copied in flight.copied:
+            await copied
+        self._mark(flight.last_tag, Step.COPIED)
+        await flight.barrier
+        self._mark(flight.last_tag, Step.DURABLE)
+        for address, report in flight.reports:
+            self._reports.tell(address, report)
+
+    def _mark(self, last_tag: int, step: Step) -> None:
+        tag = self._ledger.mark(last_tag, step)
+        if tag is not None:
+            self._channel.ack(tag, multiple=True)
+            self._sizes.release(tag)
+            while self._begun and self._begun[0][0] <= tag:
+                self._begun.popleft()
+            self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
+            self._acknowledged_tag = tag
+
+    def _count(
+        self, received: int, appended: Sequence[Appended], rejected: Sequence[tuple[Delivery, Rejection]]
+    ) -> None:
+        for _, rejection in rejected:
+            self._metrics.rejected.labels(rejection.kind.value).inc()
+        known = sum(entry.known for entry in appended)
+        self._metrics.received.inc(received)
+        self._metrics.batch_size.observe(received)
+        self._metrics.appended.inc(len(appended) - known)
+        self._metrics.duplicates.inc(known)
+        self._metrics.dropped.inc(sum(entry.dropped for entry in appended))
+
+
+def _reject(refused: AppendRefused) -> Rejection:
+    return Rejection(RejectClass.MESSAGE_ID if refused.other_body else RejectClass.SCRIPT, refused.reason)
+
+
+def _parse(delivery: Delivery) -> Message | Rejection:
+    """Parse, whatever comes: a message on which this program fails must not come again and again before all others."""
+    try:
+        return parse_delivery(delivery)
+    except Exception as error:
+        _log.exception("a message could not be read")
+        return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")

@@ -1,0 +1,133 @@
+"""The durability barrier (step D5): one write and one WAITAOF answer for all partitions that wait.
+
+WAITAOF returns when Redis has fsynced everything up to the caller's own last write, so also every APPEND that was
+answered before that write was sent. Requests that arrive while a barrier is under way wait for the next one: theirs may
+have been answered after its write.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.ingress.interfaces import Sleep, Wire, WireSource
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis.wire import Reply, pack
+
+WAIT_MS: Final = 2_000
+"""How long one WAITAOF may take; shorter than Redis may be silent. `appendfsync everysec` needs about one second."""
+
+_AOF_IS_OFF: Final = "appendonly is disabled"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    run_id: str
+    """Which life of Redis answered the appends."""
+    done: asyncio.Future[None]
+
+
+class Barrier:
+    """Runs barriers for as long as somebody waits for one."""
+
+    def __init__(
+        self,
+        link: WireSource,
+        keys: Keys,
+        *,
+        backoff: Backoff,
+        on_barrier: Callable[[float], None],
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._link = link
+        # EVAL, for which Redis need not know the script: after a SCRIPT FLUSH no barrier would ever pass.
+        write = pack("EVAL", Script.BARRIER.source(), 1, keys.barrier)
+        self._commands = (write, pack("WAITAOF", 1, 0, WAIT_MS))
+        self._backoff = backoff
+        self._on_barrier = on_barrier
+        self._sleep = sleep
+        self._requests: list[_Request] = []
+        self._requested = asyncio.Event()
+        self.durability_reduced = False
+        """Redis keeps no append-only file: what it has answered does not survive its end."""
+
+    def request(self, run_id: str) -> asyncio.Future[None]:
+        """Return a future that resolves when everything that life `run_id` of Redis has answered by now is on disk.
+
+        Fails with Unavailable when Redis was restarted before that.
+        """
+        request = _Request(run_id, asyncio.get_running_loop().create_future())
+        self._requests.append(request)
+        self._requested.set()
+        return request.done
+
+    async def run(self) -> None:
+        """Serve requests until cancelled."""
+        while True:
+            await self._requested.wait()
+            wire = await self._link.wire()
+            # From here to the write nothing is awaited: all that is asked for now was answered before the write.
+            requests, self._requests = self._requests, []
+            self._requested.clear()
+            requests = [request for request in requests if not request.done.done()]
+            if not requests:
+                continue
+            started = asyncio.get_running_loop().time()
+            try:
+                await self._pass(wire)
+            except Unavailable as error:
+                self._ask_again(requests)
+                _log.warning("the durability barrier failed; repeating", extra={"reason": str(error)})
+                await self._sleep(self._backoff.next_delay_s())
+                continue
+            self._backoff.reset()
+            self._on_barrier(asyncio.get_running_loop().time() - started)
+            for request in requests:
+                _answer(request, wire.run_id)
+
+    def _ask_again(self, requests: list[_Request]) -> None:
+        self._requests = requests + self._requests
+        self._requested.set()
+
+    async def _pass(self, wire: Wire) -> None:
+        """Return when all that Redis had answered before is on disk. Raises Unavailable.
+
+        What takes longer than WAIT_MS is asked about again, behind the same write: where one fsync takes that long, a
+        later write would come too late for every one of them.
+        """
+        written, waited = await wire.execute(self._commands)
+        if isinstance(written, Exception):
+            raise Unavailable(str(written))
+        while not self._judge(waited):
+            (waited,) = await wire.execute(self._commands[1:])
+
+    def _judge(self, waited: Reply) -> bool:
+        """Return what WAITAOF says, true where there is no file to wait for; raises Unavailable."""
+        if not isinstance(waited, Exception):
+            self._set_reduced(reduced=False)
+            return bool(waited[0] >= 1)
+        if _AOF_IS_OFF not in str(waited):
+            raise Unavailable(str(waited))
+        self._set_reduced(reduced=True)
+        return True
+
+    def _set_reduced(self, *, reduced: bool) -> None:
+        if reduced and not self.durability_reduced:
+            _log.warning("DurabilityReduced: Redis has no append-only file; set `appendonly yes`")
+        self.durability_reduced = reduced
+
+
+def _answer(request: _Request, run_id: str) -> None:
+    if request.done.done():
+        return
+    if request.run_id == run_id:
+        request.done.set_result(None)
+    else:
+        request.done.set_exception(Unavailable("Redis: restarted before the barrier"))
+        request.done.exception()  # marks it as seen: the partition may have gone already

@@ -1,0 +1,249 @@
+"""Appending to users' logs and learning where the users are, in one round trip a batch (steps D2 and D3).
+
+Messages of one user and destination that are in the same batch go into one MULTI/EXEC. Redis refuses such a group as a
+whole or runs it as a whole, so a moment without memory in the middle of a pipeline cannot let a later message of a
+user pass an earlier one. Between batches, order follows from taking the next one only after the last was answered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.log_entry import encode_headers
+from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.ingress.interfaces import OnPart, Sleep, Wire
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.messages import Message
+from pushcluster_dispatcher.settings import Retention
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis.client import DIGESTS, SOURCES
+from pushcluster_runtime.redis.wire import Reply, pack, pack_bulk
+
+CACHED_USERS: Final = 512
+"""Users' destinations whose keys are remembered, a partition: at most about 2.5 kilobytes each."""
+
+FIRST_ROUND_MESSAGES: Final = 250
+"""Messages in the first round trip; twice as many after each that was not large, up to the prefetch."""
+LARGE_ROUND_BYTES: Final = 1_048_576
+"""Sessions that one round trip may name, a partition: a larger one is followed by one of half as many messages."""
+
+_KEYS: Final = 4
+"""KEYS of `lua/append.lua`; one more with a message id."""
+_ARGUMENTS: Final = 11
+"""ARGV of the same; one more when the producer wants outcomes."""
+
+
+def _begin_call(more_keys: int, more_arguments: int) -> bytes:
+    begin = ("EVALSHA", DIGESTS[Script.APPEND], str(_KEYS + more_keys))
+    count = len(begin) + _KEYS + more_keys + _ARGUMENTS + more_arguments
+    return b"*%d\r\n" % count + b"".join(pack_bulk(each.encode()) for each in begin)
+
+
+_BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys in (0, 1) for arguments in (0, 1)}
+"""By the number of optional keys and arguments."""
+_PLAIN: Final = _BEGINNINGS[0, 0]
+_NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
+"""What most messages have beside user, destination and body."""
+_OTHER_BODY: Final = 2
+"""In the place of `known`, see `lua/append.lua`."""
+_MULTI: Final = pack("MULTI")
+_EXEC: Final = pack("EXEC")
+_MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
+"""The errors that repeating will not mend and that concern this message alone. Any other is repeated (step D3)."""
+
+_log = logging.getLogger(__name__)
+
+
+async def _ignore(_: Mapping[int, Appended | AppendRefused]) -> None:
+    """Wait for all of them."""
+
+
+class UserLog:
+    """Runs APPEND on one Redis connection; as good as that connection and no longer."""
+
+    def __init__(
+        self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._wire = wire
+        bounds = (
+            retention.max_entries,
+            retention.offline_ttl_ms,
+            retention.kept_delivered_ms,
+            retention.meta_ttl_ms,
+            retention.idempotency_window_ms,
+        )
+        self._retention = b"".join(pack_bulk(b"%d" % each) for each in bounds)
+        self._plain_arguments = b"".join(map(pack_bulk, (b"", b"", b"", b"0"))) + self._retention
+        self._ids_window_ms = retention.idempotency_window_ms
+        self._keys = keys
+        self._keys_of = lru_cache(maxsize=CACHED_USERS)(self._pack_keys)
+        self._backoff = backoff
+        self._sleep = sleep
+        self._waiting = False
+        self._most = FIRST_ROUND_MESSAGES
+
+    async def append(self, messages: Sequence[Message], on_part: OnPart = _ignore) -> list[Appended | AppendRefused]:
+        """Append messages in order and return what became of each.
+
+        Repeats for as long as Redis cannot take them (full, loading, read-only), each time with half of them: what
+        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. Users
+        with many sessions make it take fewer at a time as well. While
+        the rest waits, `on_part` gets what has been settled since it was called last, by position. Raises Unavailable
+        when the connection is lost: then nobody knows which of them were appended.
+        """
+        results: list[Appended | AppendRefused | None] = [None] * len(messages)
+        calls = [self._build_call(message) for message in messages]
+        pending = _group(messages)
+        told: set[int] = set()
+        while pending:
+            replies = await self._run(_first(pending, self._most), calls)
+            trouble = _take(replies, results)
+            if trouble is not None or _count_session_bytes(replies.values()) > LARGE_ROUND_BYTES:
+                self._most = max(1, self._most // 2)
+            elif len(replies) == self._most:
+                self._most = min(2 * self._most, DISPATCHER_PREFETCH_MESSAGES)
+            if trouble is not None:
+                part = {n: result for n, result in enumerate(results) if result is not None and n not in told}
+                if part:
+                    told.update(part)
+                    await on_part(part)
+                await self._recover(trouble)
+            pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
+        self._backoff.reset()
+        self._waiting = False
+        return [result for result in results if result is not None]
+
+    async def keep_ids(self, messages: Sequence[Message]) -> None:
+        """Have the ids that are known of these messages stay known for a whole window more; raises Unavailable.
+
+        PEXPIRE needs no memory, so a full Redis takes it; a loading one does not, and keeps what it has.
+        """
+        commands = [
+            pack("PEXPIRE", self._keys.message(each.user, each.destination, each.message_id), self._ids_window_ms)
+            for each in messages
+            if each.message_id
+        ]
+        if commands:
+            await self._wire.execute(commands)
+
+    async def _run(self, groups: Sequence[Sequence[int]], calls: Sequence[bytes]) -> dict[int, Reply]:
+        """Run the calls of all groups in one write; return each call's reply."""
+        commands: list[bytes] = []
+        at: list[tuple[Sequence[int], int]] = []
+        for group in groups:
+            if len(group) == 1:
+                at.append((group, len(commands)))
+                commands.append(calls[group[0]])
+            else:
+                commands += [_MULTI, *(calls[n] for n in group), _EXEC]
+                at.append((group, len(commands) - 1))
+        replies = await self._wire.execute(commands)
+        answers: dict[int, Reply] = {}
+        for group, position in at:
+            reply = replies[position]
+            if len(group) == 1 or isinstance(reply, Exception):
+                answers.update((n, reply) for n in group)
+            else:
+                answers.update(zip(group, reply, strict=True))
+        return answers
+
+    async def _recover(self, trouble: Exception) -> None:
+        if isinstance(trouble, NoScriptError):
+            await self._wire.execute([pack("SCRIPT", "LOAD", SOURCES[Script.APPEND])])
+            return
+        if not self._waiting:
+            self._waiting = True
+            _log.warning("Redis does not take messages; repeating until it does", extra={"reason": str(trouble)})
+        await self._sleep(self._backoff.next_delay_s())
+
+    def _build_call(self, message: Message) -> bytes:
+        """Return one packed EVALSHA, as `lua/append.lua` has its keys and arguments."""
+        keys, destination = self._keys_of(message.user, message.destination)
+        body = message.body
+        if message[3:] == _NOTHING_MORE:
+            return b"%b%b$%d\r\n%b\r\n%b%b" % (_PLAIN, keys, len(body), body, self._plain_arguments, destination)
+        headers = encode_headers(message.headers).encode() if message.headers else b""
+        more = [] if message.reply is None else [pack_bulk(message.reply.encode().encode())]
+        ids: list[bytes] = []
+        if message.message_id:
+            ids.append(pack_bulk(self._keys.message(message.user, message.destination, message.message_id).encode()))
+        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b" % (
+            _BEGINNINGS[len(ids), len(more)],
+            keys,
+            b"".join(ids),
+            len(body),
+            body,
+            pack_bulk(headers),
+            pack_bulk(message.content_type.encode()),
+            pack_bulk(message.message_id.encode()),
+            pack_bulk(b"%d" % message.ttl_ms),
+            self._retention,
+            destination,
+            b"".join(more),
+        )
+
+    def _pack_keys(self, user: str, destination: Destination) -> tuple[bytes, bytes]:
+        """Return the packed keys of a user's destination, and the destination itself."""
+        keys = self._keys
+        names = (
+            keys.meta(user, destination),
+            keys.log(user, destination),
+            keys.sessions(user),
+            keys.destinations(user),
+        )
+        return b"".join(pack_bulk(name.encode()) for name in names), pack_bulk(str(destination).encode())
+
+
+def _group(messages: Sequence[Message]) -> list[list[int]]:
+    """Return the positions of messages by user and destination, each group in order."""
+    groups: dict[tuple[str, Destination], list[int]] = {}
+    for n, message in enumerate(messages):
+        groups.setdefault((message.user, message.destination), []).append(n)
+    return list(groups.values())
+
+
+def _first(groups: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
+    """Return so many positions of the groups, in order."""
+    taken: list[Sequence[int]] = []
+    for group in groups:
+        if most <= 0:
+            break
+        taken.append(group[:most])
+        most -= len(group)
+    return taken
+
+
+def _take(replies: Mapping[int, Reply], results: list[Appended | AppendRefused | None]) -> Exception | None:
+    """Put answers in their places; return an error that asks for a repeat, if there is one."""
+    trouble: Exception | None = None
+    seen: dict[bytes, bytes] = {}
+    for n, reply in replies.items():
+        if not isinstance(reply, Exception):
+            results[n] = _parse_reply(reply, seen)
+        elif not isinstance(reply, Unavailable | NoScriptError) and str(reply).startswith(_MESSAGE_AT_FAULT):
+            results[n] = AppendRefused(f"Redis: {reply}")
+        else:
+            trouble = reply
+    return trouble
+
+
+def _count_session_bytes(replies: Iterable[Reply]) -> int:
+    return sum(len(reply[3]) for reply in replies if not isinstance(reply, Exception))
+
+
+def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended | AppendRefused:
+    stream_id, known, dropped, sessions, expires_ms, *held = reply
+    if known == _OTHER_BODY:
+        text = f"another message was published under this message id before, and is {stream_id.decode()}"
+        return AppendRefused(text, other_body=True)
+    # Many messages of one user hold one list of its sessions.
+    sessions = seen.setdefault(sessions, sessions)
+    return Appended(stream_id, known == 1, dropped, sessions, expires_ms, tuple(held) if held else None)

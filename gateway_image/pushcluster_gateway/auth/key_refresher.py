@@ -1,0 +1,203 @@
+"""Keeping the keys of tokens true: reads them in the background, and once more when none fits a token."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.tokens import CA_FILE
+from pushcluster_gateway.auth.key_schedule import KeySchedule
+from pushcluster_gateway.auth.key_sources import IssuerSource, KeySource, SecretSource
+from pushcluster_gateway.auth.keyring import Keyring
+from pushcluster_gateway.auth.settings import AuthMode, AuthSettings
+from pushcluster_gateway.environment import Environment
+from pushcluster_gateway.metrics import Metrics
+
+SECRET_REFRESH_S: Final = 5.0
+"""How often a mounted Secret is looked at."""
+SECRET_ASK_INTERVAL_S: Final = 1.0
+"""Tokens whose signature does not fit lead to one look in this time at most."""
+ISSUER_ASK_INTERVAL_S: Final = 30.0
+"""Tokens that no key fits lead to one question to the issuer in this time at most: strangers can make such tokens too.
+
+Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
+"""
+MAX_ASK_WAIT_S: Final = 5.0
+"""Who asks waits for a read that begins within this time; where it begins later, they are told when to come again.
+
+With key_sources.JWKS_TIMEOUT_S it is what a client has for its CONNECT: to hold one costs no more than to miss one.
+"""
+MAX_ASKING: Final = 2_000
+"""Tokens whose keys are waited for at the same time: whoever comes above that is told to come again."""
+MAX_UNREADABLE_S: Final = 86_400.0
+"""How long the last keys count while none can be read: who holds up the reads could keep a withdrawn key alive."""
+
+_MAX_REASONS: Final = 4
+
+_log = logging.getLogger(__name__)
+
+
+class KeyRefresher:
+    """`run` reads; the last keys that could be read stay until there are others, for MAX_UNREADABLE_S at most.
+
+    A source that was read and has no key has withdrawn them all: then the keyring is empty, and every token refused.
+    """
+
+    def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, environment: Environment) -> None:
+        self._source = source
+        self._schedule = schedule
+        self._metrics = metrics
+        self._clock = environment.clock
+        self._random = environment.random
+        self._keyring: Keyring | None = None
+        self._read_at = 0.0
+        self._failing_since: float | None = None
+        self._trouble = "they are being read for the first time"
+        self._reading = False
+        self._due_at = 0.0
+        self._asking = 0
+        self._asked = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @property
+    def keyring(self) -> Keyring | None:
+        """The keys as they were last read; None before that."""
+        return self._keyring
+
+    @property
+    def trouble(self) -> str:
+        """Why the last read failed, or brought no key; else empty."""
+        why = self._trouble
+        if not why and not self.has_keys and self._keyring is not None:
+            why = "; ".join(self._keyring.ignored[:_MAX_REASONS])
+        return f"{self._source.place}: {why}" if why else ""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is any key that a token could be checked with."""
+        return self._keyring is not None and bool(self._keyring.keys)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the keys were last read; 0 before."""
+        return self._clock() - self._read_at if self._keyring is not None else 0.0
+
+    @property
+    def asking(self) -> int:
+        """How many tokens wait now until keys are read again."""
+        return self._asking
+
+    async def run(self) -> None:
+        """Read, again and again."""
+        while True:
+            delay_s = await self._read()
+            self._due_at = self._clock() + delay_s
+            self._asked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._asked.wait()
+                    await asyncio.sleep(self._schedule.may_ask_in_s(self._clock()))
+
+    async def ask(self) -> bool:
+        """No key fits a token: wait until the keys were read again, together with all who ask meanwhile.
+
+        Returns True after a read that began after this call: who is still unknown then is unknown to the source. False
+        when a read that was under way brought other keys. Raises Unavailable when the keys cannot be read, or not soon.
+        """
+        if self._asking >= MAX_ASKING:
+            raise Unavailable("too many tokens wait for new keys")
+        self._asking += 1
+        try:
+            return await self._ask()
+        finally:
+            self._asking -= 1
+
+    async def _ask(self) -> bool:
+        if self._reading:
+            # Its question may have left before the key was published.
+            before = self._keyring
+            await self._ended.wait()
+            self._require_readable()
+            if self._keyring is not before:
+                return False
+        wait_s = self._schedule.may_ask_in_s(self._clock())
+        if wait_s:
+            self._require_readable()
+            wait_s = min(wait_s, max(0.0, self._due_at - self._clock()))
+        if wait_s > MAX_ASK_WAIT_S:
+            retry_after_s = wait_s - MAX_ASK_WAIT_S * self._random()
+            raise Unavailable(
+                f"the token's key is not known yet; keys are read again in {wait_s:.0f} s",
+                retry_after_ms=round(retry_after_s * 1_000),
+            )
+        self._asked.set()
+        await self._ended.wait()
+        self._require_readable()
+        return True
+
+    def _require_readable(self) -> None:
+        if self._trouble:
+            raise Unavailable("the keys that tokens are checked with cannot be read now")
+
+    async def _read(self) -> float:
+        """Read once; return after how many seconds to read again."""
+        self._reading = True
+        self._schedule.begin(self._clock())
+        try:
+            keyring = await self._source.read()
+        except (Unavailable, InvalidInput) as error:
+            return self._failed(str(error))
+        except Exception as error:
+            # Whatever an issuer sends must not end the gateway.
+            _log.exception("the keys of tokens cannot be read")
+            return self._failed(type(error).__name__)
+        else:
+            return self._succeeded(keyring)
+        finally:
+            self._reading = False
+            self._ended.set()
+            self._ended = asyncio.Event()
+
+    def _succeeded(self, keyring: Keyring) -> float:
+        if keyring != self._keyring:
+            self._keyring = keyring  # an equal one leaves the object: whoever tried it sees that nothing is new
+            named = [key.id for key in keyring.keys if key.id is not None]
+            _log.log(
+                logging.INFO if keyring.keys else logging.WARNING,
+                "keys of tokens read" if keyring.keys else "all keys of tokens are withdrawn: every token is refused",
+                extra={"keys": len(keyring.keys), "named": named, "ignored": list(keyring.ignored)},
+            )
+        elif self._trouble:
+            _log.info("keys of tokens can be read again")
+        self._read_at, self._trouble, self._failing_since = self._clock(), "", None
+        self._metrics.key_reads["ok"] += 1
+        return self._schedule.succeed() if keyring.keys else self._schedule.fail()
+
+    def _failed(self, why: str) -> float:
+        if why != self._trouble:
+            kept = 0 if self._keyring is None else len(self._keyring.keys)
+            _log.warning("keys of tokens cannot be read", extra={"cause": why, "kept": kept})
+        self._trouble = why
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._keyring is not None and now - self._failing_since >= MAX_UNREADABLE_S:
+            _log.error("keys of tokens could not be read for too long: those there were do not count any more")
+            self._keyring = None
+        self._metrics.key_reads["failed"] += 1
+        return self._schedule.fail()
+
+
+def build_key_refresher(settings: AuthSettings, metrics: Metrics, environment: Environment) -> KeyRefresher | None:
+    """Return what keeps the keys that the settings ask for; None in mode Trusted, which has none."""
+    if settings.mode is AuthMode.TRUSTED:
+        return None
+    source: KeySource = SecretSource(settings.keys_directory, settings.algorithm)
+    refresh_s, ask_interval_s = SECRET_REFRESH_S, SECRET_ASK_INTERVAL_S
+    if settings.jwks_url:
+        ca_file = settings.keys_directory / CA_FILE if settings.jwks_own_ca else None
+        source = IssuerSource(settings.jwks_url, settings.algorithm, ca_file)
+        refresh_s, ask_interval_s = settings.jwks_refresh_s, ISSUER_ASK_INTERVAL_S
+    schedule = KeySchedule(refresh_s=refresh_s, ask_interval_s=ask_interval_s, random=environment.random)
+    return KeyRefresher(source, schedule, metrics, environment)

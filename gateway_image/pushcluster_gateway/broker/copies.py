@@ -1,0 +1,69 @@
+"""Copies: what dispatchers publish to gateways so that a message need not be read from the log (step D4). No I/O."""
+
+import logging
+from collections.abc import Callable
+
+from pushcluster_contract.batch import CopySpan, parse_batch, parse_copy
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.session.hub import Hub
+from pushcluster_gateway.session.subscription import Subscription
+
+_log = logging.getLogger(__name__)
+
+
+class CopyReader:
+    """Reads batches and gives each copy to whom it concerns; what cannot be read is counted, and the log has it."""
+
+    def __init__(self, hub: Hub, metrics: Metrics, *, on_left_out: Callable[[], None]) -> None:
+        """`on_left_out` is called when a dispatcher says that it has left copies out."""
+        self._hub = hub
+        self._metrics = metrics
+        self._on_left_out = on_left_out
+
+    def for_gateway(self, batch: bytes) -> None:
+        """Take a batch from the gateway's own queue: each copy is for every subscription with its address."""
+        copies = self._parse(batch)
+        if copies is None:
+            return
+        if not copies:
+            self._on_left_out()
+        addressed, give = self._hub.addressed, self._give
+        for address, span in copies:
+            give(batch, span, addressed(address))
+
+    def for_subscription(self, subscription: Subscription, batch: bytes) -> None:
+        """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key.
+
+        What the session has with the same key and without a queue gets it this way or not at all.
+        """
+        for address, span in self._parse(batch) or ():
+            held = self._hub.addressed(address)
+            if len(held) != 1 or held[0] is not subscription:
+                held = tuple(
+                    each
+                    for each in held
+                    if each is subscription or (each.client is subscription.client and not each.queue)
+                )
+            self._give(batch, span, held)
+
+    def _parse(self, batch: bytes) -> list[tuple[bytes, CopySpan]] | None:
+        try:
+            return parse_batch(batch)
+        except InvalidInput as error:
+            self._metrics.batches_refused += 1
+            _log.warning("a batch of copies cannot be read", extra={"cause": str(error)})
+            return None
+
+    def _give(self, batch: bytes, span: CopySpan, subscriptions: tuple[Subscription, ...]) -> None:
+        if not subscriptions:
+            self._metrics.copies_dropped += 1
+            return
+        try:
+            entry = parse_copy(batch, span)
+        except InvalidInput as error:
+            self._metrics.batches_refused += 1
+            _log.warning("a copy cannot be read", extra={"cause": str(error)})
+            return
+        for subscription in subscriptions:
+            subscription.copy_arrived(entry)

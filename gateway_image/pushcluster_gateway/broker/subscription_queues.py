@@ -1,0 +1,102 @@
+"""A queue at the broker for each subscription: what mode Session has and the other modes do not (step G3).
+
+A subscription for which there is no room (`room.py`) has none: the broker returns its copies to the dispatcher, which
+sends them to the gateway's own queue, as it does with whatever no queue takes (step D4).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from pushcluster_contract.routing import RoutingMode, session_key
+from pushcluster_gateway.broker.copies import CopyReader
+from pushcluster_gateway.broker.link import BrokerLink
+from pushcluster_gateway.broker.queue_quota import QueueQuota
+from pushcluster_gateway.session.delivery import Phase
+from pushcluster_gateway.session.subscription import Subscription
+from pushcluster_runtime.amqp.connection import Delivery
+
+REOPEN_BATCH: Final = 256
+"""Queues that are declared at once after a reconnect."""
+
+_log = logging.getLogger(__name__)
+
+
+class SubscriptionQueues:
+    """Opens and closes them; hands what arrives to the subscription."""
+
+    def __init__(
+        self,
+        *,
+        mode: RoutingMode,
+        broker: BrokerLink,
+        copies: CopyReader,
+        quota: QueueQuota,
+        on_lost: Callable[[Subscription], None],
+    ) -> None:
+        """`on_lost` is told when somebody deleted a subscription's queue."""
+        self._mode = mode
+        self._broker = broker
+        self._copies = copies
+        self._quota = quota
+        self._on_lost = on_lost
+
+    def count_without(self, subscriptions: int) -> int:
+        """Return how many of all subscriptions have no queue although the mode has queues for them."""
+        return max(0, subscriptions - len(self._quota)) if self._mode is RoutingMode.SESSION else 0
+
+    async def open(self, subscription: Subscription) -> None:
+        """Have copies reach the subscription, by a queue of its own if there is room. Raises Unavailable."""
+        if self._mode is not RoutingMode.SESSION or not self._quota.take(subscription):
+            subscription.queue = ""
+            self._broker.check_connected()
+            return
+        subscription.queue = await self._broker.open_queue(
+            session_key(subscription.destination.name, subscription.client.sid),
+            partial(self._on_copies, subscription),
+            partial(self._on_cancel, subscription),
+        )
+        if subscription.ended:
+            await self.close(subscription)
+
+    async def close(self, subscription: Subscription) -> bool:
+        """Undo `open`, and return whether there was a queue; twice is allowed."""
+        self._quota.give_up(subscription)
+        name, subscription.queue = subscription.queue, ""
+        if name:
+            await self._broker.close_queue(name)
+        return bool(name)
+
+    async def close_surplus(self, subscriptions: Iterable[Subscription]) -> bool:
+        """Close queues of these for which there is no room any more.
+
+        Returns whether any was closed: what was in it has to be read from the log.
+        """
+        surplus = []
+        for subscription in subscriptions:
+            if subscription.queue and self._quota.is_overdrawn:
+                self._quota.give_up(subscription)
+                surplus.append(subscription)
+        await asyncio.gather(*map(self.close, surplus))
+        return bool(surplus)
+
+    async def reopen(self, subscriptions: Iterable[Subscription]) -> None:
+        """Open again what went with a connection. Raises Unavailable."""
+        lost = [subscription for subscription in subscriptions if self._has_lost_its_queue(subscription)]
+        for start in range(0, len(lost), REOPEN_BATCH):
+            await asyncio.gather(*map(self.open, lost[start : start + REOPEN_BATCH]))
+
+    def _has_lost_its_queue(self, subscription: Subscription) -> bool:
+        """One that has never had a queue is opening it, and hears of its own failure."""
+        had_one = bool(subscription.queue) or subscription.machine.phase is not Phase.REGISTERING
+        return self._mode is RoutingMode.SESSION and had_one and not self._broker.holds(subscription.queue)
+
+    def _on_copies(self, subscription: Subscription, delivery: Delivery) -> None:
+        self._copies.for_subscription(subscription, delivery.body)
+
+    def _on_cancel(self, subscription: Subscription) -> None:
+        if not subscription.ended and subscription.queue:
+            _log.warning("a subscription's queue was deleted", extra={"queue": subscription.queue})
+            self._on_lost(subscription)

@@ -1,0 +1,190 @@
+"""A session's entry in the registry, from step G2 to its end: every call that writes it stands here.
+
+The entry leaves the registry only after the last of them, so that none writes it back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
+from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
+from pushcluster_gateway.registry.store import SessionRegistry, TooManySessions
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.hub import Hub
+from pushcluster_gateway.session.subscription import Subscription
+from pushcluster_gateway.session.tasks import ClientTasks
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationShells:
+    """What keeps entries, and what goes with them."""
+
+    registry: SessionRegistry
+    keeper: LeaseKeeper
+    cursors: CursorFlusher
+    queues: SubscriptionQueues
+
+
+class SessionRegistration:
+    """Writes the entries of this gateway's sessions. What raises, raises Unavailable or TooManySessions."""
+
+    def __init__(
+        self,
+        shells: RegistrationShells,
+        *,
+        hub: Hub,
+        tasks: ClientTasks,
+        limits: Limits,
+        metrics: Metrics,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._registry = shells.registry
+        self._keeper = shells.keeper
+        self._cursors = shells.cursors
+        self._queues = shells.queues
+        self._hub = hub
+        self._tasks = tasks
+        self._limits = limits
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._redis_ahead_ms = 0
+
+    def redis_now_ms(self) -> int:
+        """Return Redis TIME in ms, by the local clock and what its last answer showed."""
+        return int(self._wall_clock() * 1_000) + self._redis_ahead_ms
+
+    async def register(self, client: Client) -> None:
+        """Step G2."""
+        await self._keeper.ensure_lease()
+        if not client.ended:  # a session that has left is not to come back
+            await self._register(client)
+
+    async def _register(self, client: Client) -> None:
+        with self._writing(client):
+            try:
+                await self._registry.register(client.user, client.sid)
+            except TooManySessions:
+                await self._make_room(client.user)
+                if client.ended:
+                    return
+                await self._registry.register(client.user, client.sid)
+        if not client.ended:
+            client.registered()
+
+    async def leave(self, client: Client) -> None:
+        """Undo step G2 and all G3: the entry goes last."""
+        await asyncio.gather(
+            self._tasks.until_available(self._cursors.flush),
+            *map(self._queues.close, client.subscriptions.values()),
+        )
+        await self._tasks.until_available(partial(self._registry.leave, client.user, client.sid))
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """Step G3."""
+        client = subscription.client
+        try:
+            # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
+            await self._queues.open(subscription)
+            standing = self._hub.addressed(subscription.address)
+            await self._cursors.flush_destination(client.user, subscription.destination, standing)
+            if subscription.ended:
+                return  # its session may have left the registry meanwhile, and must not come back
+            with self._writing(client):
+                log = await self._write_destination(client, subscription.destination)
+            subscription.subscribed(log)
+        finally:
+            if subscription.ended:
+                self._tasks.spawn(partial(self.unsubscribe, subscription), client)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Undo step G3, for a subscription that has ended."""
+        client, destination = subscription.client, subscription.destination
+        had_queue = await self._queues.close(subscription)
+        if client.ended:
+            return
+        if had_queue and _shared_its_queue(client, destination):
+            # What was in that queue was for them too.
+            await self._tasks.until_available(partial(self.refresh, client, resync=True))
+        if _subscribed(client, destination):
+            return
+        with self._writing(client):
+            await self._tasks.until_available(
+                partial(self._registry.unsubscribe, client.user, client.sid, destination),
+                wanted=lambda: not client.ended,
+            )
+            if _subscribed(client, destination):
+                # The client came back to it meanwhile, and the script may have undone that.
+                await self._refresh_destination(client, destination, resync=True)
+
+    async def refresh(self, client: Client, *, resync: bool) -> None:
+        """Write a registered session back; once it has subscriptions, only add: no SUBSCRIBE under way is undone."""
+        if client.ended or not client.is_registered:
+            return
+        if await self._queues.close_surplus(client.subscriptions.values()):
+            resync = True
+        with self._writing(client):
+            await self._registry.refresh_member(client.user, client.sid)
+            try:
+                if not client.subscriptions:
+                    await self._registry.register(client.user, client.sid)
+                    resync = True
+                for destination in dict.fromkeys(s.destination for s in client.subscriptions.values()):
+                    await self._refresh_destination(client, destination, resync=resync)
+            except TooManySessions as error:
+                client.fail(close_codes.TOO_MANY_SESSIONS, str(error))
+
+    async def _refresh_destination(self, client: Client, destination: Destination, *, resync: bool) -> None:
+        positions = {s: s.machine.position for s in _subscribed(client, destination)}
+        log = await self._write_destination(client, destination)
+        for subscription, asked_at in positions.items():
+            subscription.refreshed(log, asked_at, resync=resync)
+
+    async def _write_destination(self, client: Client, destination: Destination) -> LogState:
+        log, now_ms = await self._registry.subscribe(client.user, client.sid, destination)
+        self._redis_ahead_ms = now_ms - int(self._wall_clock() * 1_000)
+        return log
+
+    async def _make_room(self, user: str) -> None:
+        """Give up the user's sessions at lost gateways; without any, wait for one that is just leaving."""
+        removed = 0
+        # Only while Redis has answered can it tell of a gateway that it was not able to renew its lease.
+        if self._keeper.steady_s >= self._limits.lost_gateway_s:
+            removed = await self._registry.remove_lost(user)
+        if removed:
+            self._metrics.lost_sessions_removed += removed
+            _log.warning("removed sessions of lost gateways", extra={"sessions": removed})
+        else:
+            await asyncio.sleep(self._limits.leaving_session_s)
+
+    @contextmanager
+    def _writing(self, client: Client) -> Iterator[None]:
+        """Around calls that may write the session's entry: it leaves the registry only after the last of them."""
+        client.written = True
+        client.calls += 1
+        try:
+            yield
+        finally:
+            client.calls -= 1
+            if client.gone and not client.calls:
+                self._tasks.spawn(partial(self.leave, client), client)
+
+
+def _subscribed(client: Client, destination: Destination) -> list[Subscription]:
+    return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]
+
+
+def _shared_its_queue(client: Client, destination: Destination) -> bool:
+    """Whether the session has subscriptions without a queue that got copies by one for this destination."""
+    return any(not s.queue and s.destination.name == destination.name for s in client.subscriptions.values())

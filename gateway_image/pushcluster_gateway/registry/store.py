@@ -1,0 +1,287 @@
+"""The registry and the logs in Redis, for one gateway: each call one step, joined with those of other clients.
+
+Every method raises Unavailable when time can mend it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import PushClusterError, Unavailable
+from pushcluster_contract.ids import Incarnation, StreamId
+from pushcluster_contract.keys import Keys, encode_member, parse_lease
+from pushcluster_contract.limits import (
+    LEASE_MS,
+    META_EXTRA_TTL_MS,
+    SESSIONS_TTL_MS,
+    TRIMMED_ENTRIES,
+)
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_contract.scripts import Script
+from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_gateway.registry.batcher import Batcher
+from pushcluster_gateway.registry.lost_sessions import LostSession, parse_holders, plan_lost
+from pushcluster_gateway.session.delivery import LogState
+from pushcluster_runtime.redis.client import (
+    Argument,
+    Call,
+    ScriptRunner,
+    translate,
+    translated,
+)
+from pushcluster_runtime.redis.removal import remove_incarnation
+
+MAX_BATCH: Final = 200
+"""Calls in one pipeline."""
+MAX_PAGES: Final = 16
+"""Pages of the log in one pipeline, and in memory at once."""
+MAX_LOOKS: Final = 16
+"""Users whose sessions are looked through at once, for some that a lost gateway left."""
+
+
+class TooManySessions(PushClusterError):
+    """The user has as many sessions in the cluster as one may have: the newest is refused, the others stay."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"this user has {limit} sessions already, as many as one may have (spec.gateway.maxSessionsPerUser); "
+            "close one of them, or try again later: a session that was cut off counts for up to about a minute"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The answer to a lease renewal."""
+
+    existed: bool
+    run_id: str
+    gateways: int
+    """That hold a lease, or have lost it and were not removed yet; this one is among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CursorMove:
+    """How far a user's destination was delivered."""
+
+    user: str
+    destination: Destination
+    cursor: StreamId
+    sent: StreamId
+
+
+_PageKey = tuple[str, StreamId, int]
+
+
+class SessionRegistry:
+    """What this gateway's incarnation does in Redis."""
+
+    def __init__(
+        self,
+        client: Redis,
+        scripts: ScriptRunner,
+        keys: Keys,
+        incarnation: Incarnation,
+        *,
+        kept_delivered_ms: int,
+        max_sessions_per_user: int,
+        lost_gateway_ms: int,
+    ) -> None:
+        """`kept_delivered_ms`: how long a log entry stays after it was delivered.
+
+        `lost_gateway_ms`: how long after the end of its lease a gateway's sessions may be removed.
+        """
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._incarnation = incarnation
+        self._kept_delivered_ms = kept_delivered_ms
+        self._max_sessions = max_sessions_per_user
+        self._lost_gateway_ms = lost_gateway_ms
+        self._calls = {
+            script: Batcher[Call](partial(scripts.run_many, script), max_batch=MAX_BATCH)
+            for script in (
+                Script.REGISTER,
+                Script.SUBSCRIBE,
+                Script.UNSUBSCRIBE,
+                Script.REMOVE_SESSION,
+                Script.ADVANCE_CURSOR,
+            )
+        }
+        self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
+        self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
+        self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
+        self._looks = Batcher[str](self._remove_lost, max_batch=MAX_LOOKS)
+
+    async def register(self, user: str, sid: str) -> None:
+        """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
+        await self._members.run(encode_member(user, sid))
+        entry = SessionEntry(self._incarnation).encode()
+        call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
+        if not await self._calls[Script.REGISTER].run(call):
+            raise TooManySessions(self._max_sessions)
+
+    async def remove_lost(self, user: str) -> int:
+        """Remove the user's sessions at gateways that are lost; return their number."""
+        return int(await self._looks.run(user))
+
+    async def leave(self, user: str, sid: str) -> None:
+        """Undo `register`, in the other order, so that whatever is left behind can still be found."""
+        call = Call([self._keys.sessions(user)], [sid, str(self._incarnation)])
+        await self._calls[Script.REMOVE_SESSION].run(call)
+        await self._left.run(encode_member(user, sid))
+
+    async def refresh_member(self, user: str, sid: str) -> None:
+        """Write the session into the set by which a clean-up finds it."""
+        await self._members.run(encode_member(user, sid))
+
+    async def subscribe(self, user: str, sid: str, destination: Destination) -> tuple[LogState, int]:
+        """Step G3's script: return the log's state, and Redis TIME in ms. Raises TooManySessions."""
+        keys = self._keys
+        call = Call(
+            [
+                keys.sessions(user),
+                keys.meta(user, destination),
+                keys.log(user, destination),
+                keys.destinations(user),
+            ],
+            [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, self._max_sessions],
+        )
+        try:
+            born, ms, seq, cursor, sent, oldest, now = await self._calls[Script.SUBSCRIBE].run(call)
+        except ResponseError as error:
+            if str(error).startswith("TOOMANYSESSIONS"):
+                raise TooManySessions(self._max_sessions) from None
+            raise
+        delivered, written = StreamId.parse(cursor.decode()), StreamId.parse(sent.decode())
+        return LogState(born, StreamId(ms, seq), delivered, written, oldest, now), now
+
+    async def unsubscribe(self, user: str, sid: str, destination: Destination) -> None:
+        """Take the destination out of the session's entry."""
+        await self._calls[Script.UNSUBSCRIBE].run(Call([self._keys.sessions(user)], [sid, str(destination)]))
+
+    async def read_page(self, user: str, destination: Destination, after: StreamId, limit: int) -> list[LogEntry]:
+        """Return at most `limit` entries of the log that are newer than `after`."""
+        return _parse_entries(await self._pages.run((self._keys.log(user, destination), after, limit)))
+
+    async def read_entry(self, user: str, destination: Destination, message_id: StreamId) -> LogEntry | None:
+        """Return one entry, or None when the log does not hold it any more."""
+        with translated():
+            items = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
+        return _parse_entries(items)[0] if items else None
+
+    async def advance_cursor(self, move: CursorMove) -> None:
+        """Step G7, for a subscription that cannot wait for the next `advance_cursors`."""
+        await self._calls[Script.ADVANCE_CURSOR].run(self._build_advance(move))
+
+    async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
+        """Step G7, for many subscriptions in one round trip."""
+        calls = [self._build_advance(move) for move in moves]
+        replies = await self._scripts.run_many(Script.ADVANCE_CURSOR, calls)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        # What time can mend goes first: the caller then sends all of them again.
+        for error in [error for error in errors if isinstance(error, Unavailable)] or errors:
+            raise error
+
+    def _build_advance(self, move: CursorMove) -> Call:
+        keys = [self._keys.meta(move.user, move.destination), self._keys.log(move.user, move.destination)]
+        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, TRIMMED_ENTRIES])
+
+    async def renew_lease(self) -> Renewal:
+        """Step G1: extend the lease, and learn which Redis answered and how many gateways there are."""
+        arguments: list[Argument] = [str(self._incarnation), LEASE_MS, self._lost_gateway_ms]
+        existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], arguments)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.info("server")
+            pipeline.zcard(self._keys.gateways)
+            with translated():
+                info, gateways = await pipeline.execute()
+        return Renewal(existed=bool(existed), run_id=str(info["run_id"]), gateways=gateways)
+
+    async def remove_siblings(self) -> int:
+        """Remove the sessions of earlier processes of this pod; return their number."""
+        with translated():
+            members: list[bytes] = cast(Any, await self._client.zrange(self._keys.gateways, 0, -1))
+        removed = 0
+        for incarnation in filter(None, map(parse_lease, members)):
+            if incarnation.pod_uid == self._incarnation.pod_uid and incarnation != self._incarnation:
+                removed += await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
+        return removed
+
+    async def end(self) -> None:
+        """Remove everything of this incarnation that is still there, and its lease last."""
+        await remove_incarnation(self._client, self._scripts, self._keys, self._incarnation)
+
+    async def close(self) -> None:
+        """Return when no call is under way any more; those that wait are given up."""
+        await self._looks.close()  # which needs the others
+        for scripts in self._calls.values():
+            await scripts.close()
+        for members in (self._members, self._left):
+            await members.close()
+        await self._pages.close()
+
+    async def _add_members(self, members: Sequence[str]) -> list[Any]:
+        await self._scripts.run(Script.ADD_MEMBERS, [self._keys.gateway(self._incarnation)], members)
+        return [None] * len(members)
+
+    async def _remove_members(self, members: Sequence[str]) -> list[Any]:
+        with translated():
+            await self._client.srem(self._keys.gateway(self._incarnation), *members)
+        return [None] * len(members)
+
+    async def _remove_lost(self, users: Sequence[str]) -> list[int]:
+        """Look at each user once, however many ask; return a number for each of `users`."""
+        removed = dict.fromkeys(users, 0)
+        lost = await self._find_lost(list(removed))
+        calls = [
+            (user, Call([self._keys.sessions(user)], [session.sid, str(session.incarnation)]))
+            for user, sessions in lost.items()
+            for session in sessions
+        ]
+        if calls:
+            script = self._calls[Script.REMOVE_SESSION]
+            replies = await asyncio.gather(*(script.run(call) for _, call in calls))
+            for (user, _), reply in zip(calls, replies, strict=True):
+                removed[user] += reply
+            # A gateway that came back while this went on may have written back what was then removed: it finds its
+            # lease run out long ago at its next renewal, and resyncs.
+            incarnations = {str(session.incarnation) for sessions in lost.values() for session in sessions}
+            await self._scripts.run(Script.EXPIRE_LEASES, [self._keys.gateways], list(incarnations))
+        return [removed[user] for user in users]
+
+    async def _find_lost(self, users: Sequence[str]) -> dict[str, tuple[LostSession, ...]]:
+        # Sessions before leases: see `plan_lost`.
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for user in users:
+                pipeline.hgetall(self._keys.sessions(user))
+            with translated():
+                holders = [parse_holders(entries) for entries in await pipeline.execute()]
+        incarnations = list({incarnation for each in holders for incarnation in each.values()})
+        if not incarnations:
+            return {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.zmscore(self._keys.gateways, list(map(str, incarnations)))
+            with translated():
+                (seconds, microseconds), expiries = await pipeline.execute()
+        leases, now_ms = dict(zip(incarnations, expiries, strict=True)), seconds * 1_000 + microseconds // 1_000
+        plan = partial(plan_lost, leases=leases, now_ms=now_ms, lost_ms=self._lost_gateway_ms, own=self._incarnation)
+        return {user: plan(each) for user, each in zip(users, holders, strict=True)}
+
+    async def _read_pages(self, pages: Sequence[_PageKey]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key, after, limit in pages:
+                pipeline.xrange(key, f"({after}", "+", count=limit)
+            with translated():
+                replies = await pipeline.execute(raise_on_error=False)
+        return [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+
+
+def _parse_entries(items: Any) -> list[LogEntry]:
+    return [LogEntry.from_stream(id_, fields) for id_, fields in items]

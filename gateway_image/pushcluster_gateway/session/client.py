@@ -1,0 +1,307 @@
+"""One client: its STOMP session, its subscriptions, and what they owe its socket. No I/O of its own."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.outcomes import MessageOutcome
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.auth.claims import AuthenticatedUser
+from pushcluster_gateway.close_codes import Close
+from pushcluster_gateway.session.deadlines import NEVER, Deadlines
+from pushcluster_gateway.session.interfaces import ClientServices, ClientSocket, Rejected
+from pushcluster_gateway.session.subscription import Subscription, find_acknowledged
+from pushcluster_gateway.stomp.errors import InvalidHeader, LimitExceeded, ProtocolViolation
+from pushcluster_gateway.stomp.frames import Frame, HeartBeat, Version
+from pushcluster_gateway.stomp.requests import (
+    Acknowledge,
+    Commit,
+    Connect,
+    Disconnect,
+    Done,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    headers_of_connected,
+)
+from pushcluster_gateway.stomp.serializer import HEART_BEAT, encode_frame
+from pushcluster_gateway.stomp.session import StompSession
+
+
+class Client:
+    """One client from the open WebSocket to the end. Implements `websocket.Handler`."""
+
+    __slots__ = (
+        "_abandon_authentication",
+        "_calls_in_flight",
+        "_leaving",
+        "_subscriptions_made",
+        "_token",
+        "calls",
+        "deadlines",
+        "ended",
+        "gone",
+        "is_registered",
+        "services",
+        "sid",
+        "socket",
+        "stomp",
+        "subscriptions",
+        "user",
+        "waits_for_room",
+        "written",
+    )
+
+    def __init__(self, services: ClientServices, socket: ClientSocket, subprotocol: Version | None, token: str) -> None:
+        """`token` came with the WebSocket handshake, or is empty."""
+        self.services = services
+        self.socket = socket
+        self.stomp = StompSession(services.limits, subprotocol)
+        self.sid = ""
+        self.user = ""
+        self.subscriptions: dict[str, Subscription] = {}
+        self.ended = False
+        """Whether the socket is gone, or going."""
+        self.gone = False
+        """Whether the socket is gone: the session leaves the registry."""
+        self.is_registered = False
+        """Whether the session was registered: before that the walk and resyncs have no business with it."""
+        self.calls = 0
+        """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
+        self.written = False
+        """Whether such a call was made: without one there is nothing to remove, and nothing that waits for Redis."""
+        self._token = token
+        self._abandon_authentication: Callable[[], object] | None = None
+        self._calls_in_flight = 0
+        self._leaving: Disconnect | None = None
+        self._subscriptions_made = 0
+        self.waits_for_room = False
+        """Whether a subscription waits for the socket to take something."""
+        self.deadlines = Deadlines(services.limits, services.clock())
+
+    # websocket.Handler
+
+    def received(self, data: bytes | bytearray) -> None:
+        """Bytes of the client."""
+        self.deadlines.received_at = self.services.clock()
+        try:
+            self.stomp.receive(data)
+        except ProtocolViolation as violation:
+            self.fail(violation.close, str(violation))
+        self._handle_requests()
+
+    def room_freed(self) -> None:
+        """The socket has taken what waited: subscriptions that waited for it go on."""
+        if not self.waits_for_room or self.ended:
+            return
+        self.waits_for_room = False
+        for subscription in list(self.subscriptions.values()):
+            subscription.proceed()
+
+    def refuse(self, close: Close) -> None:
+        """End the connection for a reason that the catalogue has all the words for."""
+        self.fail(close, close.sentence)
+
+    def closing(self) -> None:
+        """The socket has begun to close by itself: nothing that is written from now on arrives."""
+        self.ended = True
+        self.stomp.close()
+        for subscription in self.subscriptions.values():
+            subscription.ended = True
+
+    def lost(self) -> None:
+        """The socket is gone."""
+        self.closing()
+        self.gone = True
+        if self._abandon_authentication is not None:
+            self._abandon_authentication()
+        if self.user:
+            self.services.leave(self)
+
+    def check_deadlines(self, now: float) -> float:
+        """Do what is due, and return when to ask again."""
+        verdict = self.deadlines.check(now, written_at=self.socket.written_at)
+        if verdict.close is not None:
+            self.refuse(verdict.close)
+        if verdict.send_heart_beat and not self.socket.outbox.paused:
+            self.socket.send(HEART_BEAT)
+        return verdict.look_again_at
+
+    @property
+    def wants_pings(self) -> bool:
+        """Whether no heart-beats of the client show that it is alive."""
+        return not self.deadlines.expects_heart_beats
+
+    # Answers of the services
+
+    def authenticated(self, request: Connect, identity: AuthenticatedUser) -> None:
+        """The client has proved who it is."""
+        self._abandon_authentication = None
+        self.socket.mark_authenticated()
+        self.user = identity.user
+        self.sid = self.services.new_session_id()
+        expires_at = NEVER
+        if identity.expires_s is not None:
+            expires_at = self.services.clock() + max(0.0, identity.expires_s - self.services.wall_clock())
+        self.deadlines.connected(ours=self._offer(request.version), theirs=request.heart_beat, expires_at=expires_at)
+        self.services.register(self)
+
+    def registered(self) -> None:
+        """CONNECT is granted."""
+        self.is_registered = True
+        headers = headers_of_connected(
+            version=self.stomp.version,
+            session=self.sid,
+            server=self.services.server_name,
+            user=self.user,
+            gateway=self.services.pod_name,
+            heart_beat=self._offer(self.stomp.version),
+            expires_in_ms=self.deadlines.expires_in_ms(self.services.clock()),
+        )
+        self.stomp.connected()
+        self._send(Frame("CONNECTED", headers))
+        self.socket.wake_at(self.services.clock())
+        self.socket.release_input()
+        self._handle_requests()
+
+    def settled(self, subscription: Subscription, message_ids: list[StreamId], receipt: str | None) -> None:
+        """Messages were acknowledged, or put aside after a NACK; `receipt` is due once the last of them is."""
+        subscription.settle(message_ids)
+        self.send_receipt(receipt)
+
+    def call_ended(self) -> None:
+        """The services are done with a SUBSCRIBE, UNSUBSCRIBE or NACK, whatever came of it."""
+        self._calls_in_flight -= 1
+        if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
+            self.socket.release_input()
+            self._handle_requests()
+        if self._leaving is not None and not self._calls_in_flight:
+            self._leave(self._leaving)
+
+    # Ends
+
+    def fail(self, close: Close, detail: str, receipt: str | None = None) -> None:
+        """Say why in an ERROR frame, then close."""
+        if self.ended:
+            return
+        headers = {"message": close.reason, "content-type": "text/plain"}
+        if close is close_codes.UNSUPPORTED_VERSION:
+            headers["version"] = ",".join(Version)
+        if receipt is not None:
+            headers["receipt-id"] = receipt
+        if close.retry_after_ms is not None:
+            headers["retry-after-ms"] = str(close.retry_after_ms)
+        self._send(Frame("ERROR", headers, f"{detail}\n".encode()))
+        self.close(close)
+
+    def close(self, close: Close) -> None:
+        """Close without an ERROR frame: nothing is wrong with this client."""
+        self.closing()
+        self.socket.close(close)
+
+    # Requests
+
+    def _handle_requests(self) -> None:
+        limit = self.services.limits.max_calls_in_flight
+        try:
+            while not self.ended and self._calls_in_flight < limit:
+                request = self.stomp.next_request()
+                if request is None:
+                    return
+                self._handle(request)
+        except ProtocolViolation as violation:
+            self.fail(violation.close, str(violation), self.stomp.receipt)
+
+    def _handle(self, request: Request) -> None:
+        match request:
+            case Acknowledge():
+                self._take_effect((request,), request.receipt)
+            case Commit():
+                self._take_effect(request.acknowledges, request.receipt)
+            case Subscribe():
+                self._subscribe(request)
+            case Unsubscribe():
+                self._unsubscribe(request)
+            case Done():
+                self.send_receipt(request.receipt)
+            case Connect():
+                self._connect(request)
+            case Disconnect() if self._calls_in_flight:
+                self._leaving = request
+            case Disconnect():
+                self._leave(request)
+
+    def _connect(self, request: Connect) -> None:
+        token, self._token = self._token, ""
+        self.deadlines.connect_came()
+        self.socket.hold_input()
+        self._abandon_authentication = self.services.authenticate(self, request, token)
+
+    def _offer(self, version: Version) -> HeartBeat:
+        if version is Version.V1_0:
+            return HeartBeat()
+        return HeartBeat(self.services.limits.server_heart_beat_ms, self.services.limits.client_heart_beat_ms)
+
+    def _subscribe(self, request: Subscribe) -> None:
+        limit = self.services.limits.max_subscriptions
+        if request.key in self.subscriptions:
+            raise InvalidHeader("SUBSCRIBE", "id", request.key, "this session has a subscription with it")
+        if len(self.subscriptions) >= limit:
+            raise LimitExceeded("subscriptions of one session", limit)
+        self._subscriptions_made += 1
+        subscription = Subscription(self, request, self._subscriptions_made)
+        self.subscriptions[request.key] = subscription
+        self._call_begins()
+        self.services.subscribe(subscription)
+
+    def _unsubscribe(self, request: Unsubscribe) -> None:
+        subscription = self.subscriptions.pop(request.key, None)
+        if subscription is None:
+            raise InvalidHeader("UNSUBSCRIBE", "id", request.key, "this session has no such subscription")
+        subscription.ended = True
+        self._call_begins()
+        self.services.unsubscribe(subscription)
+        subscription.send_receipt()
+        self.send_receipt(request.receipt)
+
+    def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
+        """Do what ACK and NACK frames ask for; RECEIPT comes when all of it is done."""
+        # All are found before the first one counts: a transaction takes effect as a whole or not at all.
+        known, made = self.subscriptions, self._subscriptions_made
+        found = [(find_acknowledged(each, known, made=made), each) for each in acknowledges]
+        rejected: list[Rejected] = []
+        for subscription, each in found:
+            message_ids = [] if subscription is None else subscription.machine.covered(each.message_id)
+            if subscription is None or not message_ids:
+                continue  # left, or acknowledged already: both may cross with the client's frame
+            if each.accepted:
+                self.services.outcomes.settled(subscription, message_ids, MessageOutcome.ACKED)
+                self.settled(subscription, message_ids, None)
+            else:
+                subscription.machine.reject(message_ids)
+                rejected.append(Rejected(subscription, message_ids))
+        if rejected:
+            self._call_begins()
+            self.services.reject(self, rejected, receipt)
+        else:
+            self.send_receipt(receipt)
+
+    def _leave(self, request: Disconnect) -> None:
+        """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
+        self._leaving = None
+        for subscription in self.subscriptions.values():
+            subscription.send_receipt()
+        self.send_receipt(request.receipt)
+        self.close(close_codes.CLIENT_DISCONNECTED)
+
+    def _call_begins(self) -> None:
+        self._calls_in_flight += 1
+        if self._calls_in_flight == self.services.limits.max_calls_in_flight:
+            self.socket.hold_input()
+
+    def _send(self, frame: Frame) -> None:
+        self.socket.send(encode_frame(frame, self.stomp.version))
+
+    def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
+        """Send a RECEIPT, if one was asked for."""
+        if receipt is not None and not self.ended:
+            self._send(Frame("RECEIPT", {"receipt-id": receipt, **(headers or {})}))

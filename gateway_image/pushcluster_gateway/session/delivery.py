@@ -1,0 +1,321 @@
+"""The state machine of one subscription (DESIGN, steps G3 to G7). No I/O, no clock, no randomness.
+
+    REGISTERING ──registered──► CATCHUP ──short page, nothing newer seen──► LIVE
+                                  ▲  ▲                                       │
+                                  │  └── a hole, no room, resync, walk ──────┘
+                                  └── page, again
+
+The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry: whatever is at or
+below it was written or may never be written any more, so no order is broken and nothing is written twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from pushcluster_contract.ids import ZERO_ID, StreamId
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_gateway.session.acks import AckWindow
+from pushcluster_gateway.stomp.frames import AckMode
+
+
+class Phase(Enum):
+    """Where a subscription stands."""
+
+    REGISTERING = auto()
+    CATCHUP = auto()
+    LIVE = auto()
+
+
+_LIVE: Final = Phase.LIVE
+"""Looked up for every copy: a member of an enumeration costs several times as much as a global name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """What the SUBSCRIBE script tells (`lua/subscribe.lua`)."""
+
+    born_ms: int
+    newest: StreamId
+    cursor: StreamId
+    sent: StreamId
+    oldest_seq: int
+    now_ms: int = 0
+    """Redis TIME."""
+
+
+class Write(NamedTuple):
+    """Write this entry to the client."""
+
+    entry: LogEntry
+    redelivered: bool
+    recovered: bool | None
+
+
+class ReadPage(NamedTuple):
+    """Read at most `limit` entries after `after`, and report them by `page` with the same ticket."""
+
+    after: StreamId
+    limit: int
+    ticket: int
+
+
+class Ready(NamedTuple):
+    """The first page is known: now SUBSCRIBE's RECEIPT may go out, with this `recovered`."""
+
+    recovered: bool | None
+
+
+class Gap(NamedTuple):
+    """Entries between these two sequence numbers are gone for this client."""
+
+    after_seq: int
+    before_seq: int
+
+
+class Expired(NamedTuple):
+    """An entry that was too old to be written, and whose producer wants to hear of it."""
+
+    entry: LogEntry
+
+
+Output = Write | ReadPage | Ready | Gap | Expired
+
+
+class DeliveryMachine:
+    """One subscription. Every input returns what is to be done about it, in order."""
+
+    __slots__ = (
+        "_asked",
+        "_born_ms",
+        "_entry_bytes",
+        "_hints_to",
+        "_newest_seen",
+        "_newest_when_asked",
+        "_page_entries",
+        "_ready_told",
+        "_recovered",
+        "_redelivered_to",
+        "_resume_after",
+        "_ticket",
+        "ack_mode",
+        "phase",
+        "position",
+        "sent",
+        "window",
+    )
+
+    def __init__(
+        self, *, ack_mode: AckMode, last_message_id: StreamId | None, max_unacked: int, page_entries: int
+    ) -> None:
+        self.phase = Phase.REGISTERING
+        self.ack_mode = ack_mode
+        self.position: StreamId = ZERO_ID
+        """The newest entry that was written or passed over."""
+        self.sent: StreamId = ZERO_ID
+        """The newest entry that was written."""
+        self.window = None if ack_mode is AckMode.AUTO else AckWindow(max_unacked)
+        self._resume_after = last_message_id
+        self._page_entries = page_entries
+        self._entry_bytes = 0
+        self._born_ms = 0
+        self._newest_seen: StreamId = ZERO_ID
+        self._newest_when_asked: StreamId = ZERO_ID
+        self._asked = False
+        self._ticket = 0
+        self._redelivered_to: StreamId = ZERO_ID
+        self._hints_to: StreamId = ZERO_ID
+        """Copies up to here are no news, and may be of a log that is gone: what the log holds shall say."""
+        self._recovered: bool | None = None
+        self._ready_told = False
+
+    # Inputs
+
+    def registered(self, log: LogState) -> list[Output]:
+        """The session stands in the registry with this destination: from here on every append makes a copy for us."""
+        self._newest_seen = max(self._newest_seen, log.newest)
+        self._redelivered_to = log.sent
+        self._hints_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
+        self._born_ms = log.born_ms
+        resume = self._resume_after
+        if resume is None:
+            self.position = log.cursor
+        else:
+            lost = resume.ms < log.born_ms or resume > log.newest or log.oldest_seq > resume.seq + 1
+            self._recovered = not (lost or resume.seq > log.newest.seq)
+            # An id past the newest would shut out everything to come.
+            self.position = min(resume, log.newest)
+        if self.window is not None:
+            self.window.reset(self.position)
+        self.phase = Phase.CATCHUP
+        return [self._ask(self._page_entries)]
+
+    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, room_bytes: int) -> list[Output]:
+        """The registry was written again; `asked_at` is the position at which that was asked for.
+
+        With `resync` copies may have been lost, so the log is read in any case.
+        """
+        if self.phase is Phase.REGISTERING:
+            return []
+        # A position that has moved since knows a younger log than this answer.
+        if asked_at == self.position and log.newest < asked_at:
+            # The log went back behind what was written: it was lost, or restored from an older state.
+            self._start_over(log.newest)
+        elif self._born_ms and self._born_ms < log.born_ms:
+            # It was lost, and another one has begun.
+            self._recovered = False
+            if self.position.ms < log.born_ms:
+                self._start_over(ZERO_ID)
+        self._born_ms = log.born_ms
+        self._newest_seen = max(self._newest_seen, log.newest)
+        if self.phase is Phase.LIVE and (resync or self._newest_seen > self.position):
+            self.phase = Phase.CATCHUP
+        if resync:
+            self._asked = False  # a page that was read before the registry was written proves nothing
+        return self.proceed(room_bytes)
+
+    def page(self, asked: ReadPage, entries: Sequence[LogEntry], room_bytes: int, now_ms: int) -> list[Output]:
+        """The answer to ReadPage. `now_ms` is by Redis TIME."""
+        if not self._asked or asked.ticket != self._ticket:
+            return []
+        self._asked = False
+        outputs: list[Output] = []
+        if not entries and self._newest_when_asked > self.position:
+            # They were there, and are not any more: trimmed, expired, or the log was lost.
+            outputs.append(Gap(self.position.seq, self._newest_when_asked.seq + 1))
+            self._recovered = False
+            self._pass(self._newest_when_asked)
+        if not self._ready_told:
+            self._ready_told = True
+            if entries and self._is_hole(entries[0]):
+                self._recovered = False
+            outputs.append(Ready(self._recovered))
+        for entry in entries:
+            if room_bytes <= 0 or self._window_full:
+                break
+            if self._is_hole(entry):
+                outputs.append(Gap(self.position.seq, entry.id.seq))
+                self._recovered = False
+            room_bytes -= len(entry.body)
+            outputs += self._take(entry, now_ms)
+        else:
+            if len(entries) < asked.limit and self.position >= self._newest_seen:
+                self.phase = Phase.LIVE
+        if entries:
+            self._entry_bytes = sum(len(entry.body) for entry in entries) // len(entries) + 1
+        return outputs + self.proceed(room_bytes)
+
+    def follow(self, entry: LogEntry, room_bytes: int) -> bool:
+        """Take a copy for which there is nothing to do but to write it as it is; False: `copy` has to decide.
+
+        Says of the usual case what `copy` would, at a fraction of its price: it is asked for every push.
+        """
+        message_id = entry.id
+        if (
+            self.phase is not _LIVE
+            or message_id.seq != self.position.seq + 1
+            or message_id <= self._hints_to
+            or message_id <= self.position
+            or room_bytes <= 0
+            or entry.expires_ms
+            or self._recovered is not None
+        ):
+            return False
+        window = self.window
+        if window is not None:
+            if window.full:
+                return False
+            window.add(message_id)
+        self.position = self.sent = message_id
+        return True
+
+    def copy(self, entry: LogEntry, room_bytes: int, now_ms: int) -> list[Output]:
+        """A copy arrived over AMQP."""
+        if self.phase is Phase.LIVE and entry.id <= self.position:
+            return []
+        if entry.id <= self._hints_to:
+            self.phase = Phase.CATCHUP
+            return self.proceed(room_bytes)
+        if self.phase is not Phase.LIVE:
+            self._newest_seen = max(self._newest_seen, entry.id)
+            return []
+        if self._is_hole(entry) or room_bytes <= 0 or self._window_full:
+            self._newest_seen = entry.id
+            self.phase = Phase.CATCHUP
+            return self.proceed(room_bytes)
+        return self._take(entry, now_ms)
+
+    def proceed(self, room_bytes: int) -> list[Output]:
+        """There may be room in the outbox or in the window of unacknowledged messages again."""
+        if self.phase is not Phase.CATCHUP or self._asked or room_bytes <= 0 or self._window_full:
+            return []
+        fitting = room_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
+        return [self._ask(max(1, min(self._page_entries, fitting)))]
+
+    def awaits(self, message_id: StreamId) -> bool:
+        """Return whether the client has this very message and has yet to say what became of it."""
+        return self.window is not None and self.window.awaits(message_id)
+
+    def covered(self, message_id: StreamId) -> list[StreamId]:
+        """Return the messages that an ACK or NACK of `message_id` settles."""
+        if self.window is None:
+            return []
+        return self.window.covered(message_id, cumulative=self.ack_mode is AckMode.CLIENT)
+
+    def reject(self, message_ids: list[StreamId]) -> None:
+        """The client refused these messages; `settle` follows when their copies are safe."""
+        if self.window is not None:
+            self.window.reject(message_ids)
+
+    def settle(self, message_ids: list[StreamId], room_bytes: int) -> list[Output]:
+        """The client has handled these messages."""
+        if self.window is not None:
+            self.window.settle(message_ids)
+        return self.proceed(room_bytes)
+
+    # Facts
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for room or for acknowledgements."""
+        return self.phase is Phase.CATCHUP and not self._asked
+
+    @property
+    def _window_full(self) -> bool:
+        return self.window is not None and self.window.full
+
+    # Steps
+
+    def _ask(self, limit: int) -> ReadPage:
+        self._asked = True
+        self._ticket += 1
+        self._newest_when_asked = self._newest_seen
+        return ReadPage(self.position, limit, self._ticket)
+
+    def _is_hole(self, entry: LogEntry) -> bool:
+        return entry.id.seq != self.position.seq + 1
+
+    def _take(self, entry: LogEntry, now_ms: int) -> list[Output]:
+        if entry.expires_ms and entry.expires_ms < now_ms:
+            self._pass(entry.id)
+            return [Expired(entry)] if entry.reply else []
+        self.position = self.sent = entry.id
+        if self.window is not None:
+            self.window.add(entry.id)
+        recovered, self._recovered = self._recovered, None
+        return [Write(entry, entry.id <= self._redelivered_to, recovered)]
+
+    def _start_over(self, position: StreamId) -> None:
+        self._redelivered_to = max(self._redelivered_to, self.position)
+        self._hints_to = max(self._hints_to, self.position, self._newest_seen)
+        self.position = self._newest_seen = position
+        self._recovered = False
+        self._asked = False
+        if self.window is not None:
+            self.window.cut(position)
+
+    def _pass(self, message_id: StreamId) -> None:
+        self.position = message_id
+        if self.window is not None:
+            self.window.skip(message_id)

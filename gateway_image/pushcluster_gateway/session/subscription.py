@@ -1,0 +1,217 @@
+"""One subscription of one client: does what its state machine decides, and knows how far its cursor may go.
+
+A push goes through here: `copy_arrived`, in the usual case `_write`, and the socket.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pushcluster_contract.batch import Address
+from pushcluster_contract.ids import StreamId
+from pushcluster_contract.log_entry import LogEntry
+from pushcluster_gateway.session.delivery import (
+    DeliveryMachine,
+    Expired,
+    LogState,
+    Output,
+    Phase,
+    ReadPage,
+    Ready,
+    Write,
+)
+from pushcluster_gateway.session.progress import Progress
+from pushcluster_gateway.stomp.errors import InvalidHeader
+from pushcluster_gateway.stomp.requests import Acknowledge, Subscribe
+from pushcluster_gateway.stomp.serializer import MessageEncoder
+
+if TYPE_CHECKING:
+    from pushcluster_contract.outcomes import ReplyRequest
+    from pushcluster_gateway.session.client import Client
+
+
+class Subscription:
+    """See the module. What the services answer once it has `ended` is dropped."""
+
+    __slots__ = (
+        "address",
+        "asked",
+        "client",
+        "destination",
+        "encoder",
+        "ended",
+        "key",
+        "machine",
+        "marked",
+        "number",
+        "progress",
+        "queue",
+        "receipt",
+    )
+
+    def __init__(self, client: "Client", request: Subscribe, number: int) -> None:
+        limits = client.services.limits
+        self.client = client
+        self.key = request.key
+        self.number = number
+        """Counts the client's subscriptions; stands in our `ack` headers."""
+        self.destination = request.destination
+        self.address = Address.of(client.user, request.destination).data
+        """What copies for it carry."""
+        self.receipt = request.receipt
+        self.queue = ""
+        """Name of its own queue at the broker, in mode Session."""
+        self.ended = False
+        """Whether the client left it: whatever still arrives for it is dropped."""
+        self.marked = False
+        """Whether whoever flushes cursors will look at it anyway."""
+        self.asked: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
+        """Entries without their bodies that wait for their acknowledgement and whose producers want to hear of it."""
+        self.progress = Progress()
+        self.machine = DeliveryMachine(
+            ack_mode=request.ack_mode,
+            last_message_id=request.last_message_id,
+            max_unacked=limits.max_unacked_messages,
+            page_entries=limits.page_entries,
+        )
+        self.encoder = MessageEncoder(
+            version=client.stomp.version,
+            ack_mode=request.ack_mode,
+            subscription_id=request.id,
+            number=number,
+            destination=request.destination.as_subscribed(),
+        )
+
+    # Answers of the services
+
+    def subscribed(self, log: LogState) -> None:
+        """Step G3 is done."""
+        if not self.ended:
+            self.progress.flushed = (log.cursor, log.sent)  # the registry knows it already
+            self._apply(self.machine.registered(log))
+
+    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
+        """The registry was written again; `asked_at` was the position when that was asked for."""
+        if not self.ended:
+            room = self.client.socket.outbox.room_bytes
+            self._apply(self.machine.refreshed(log, asked_at, resync=resync, room_bytes=room))
+
+    def page_read(self, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
+        """A page of the log is there."""
+        if not self.ended:
+            client = self.client
+            now_ms = client.services.redis_now_ms()
+            self._apply(self.machine.page(asked, entries, client.socket.outbox.room_bytes, now_ms))
+
+    def settle(self, message_ids: list[StreamId]) -> None:
+        """Messages were acknowledged, or put aside after a NACK."""
+        if not self.ended:
+            self._apply(self.machine.settle(message_ids, self.client.socket.outbox.room_bytes))
+            self.client.services.cursor_moved(self)
+
+    def copy_arrived(self, entry: LogEntry) -> None:
+        """A copy of a message came over AMQP."""
+        if self.ended:
+            return
+        client, machine = self.client, self.machine
+        if machine.follow(entry, client.socket.outbox.room_bytes):
+            self._write(entry, self.encoder.encode_head(entry.id))
+            self._note_progress()
+            return
+        services = client.services
+        if entry.reply and entry.id <= machine.position:
+            services.outcomes.repeated(self, entry)
+        was_live = machine.phase is Phase.LIVE
+        outputs = machine.copy(entry, client.socket.outbox.room_bytes, services.redis_now_ms())
+        if not outputs and machine.position != entry.id:
+            services.metrics.copies_dropped += 1
+        if was_live and machine.phase is not Phase.LIVE:
+            services.metrics.holes += 1
+        self._apply(outputs)
+
+    # What the client asks for
+
+    def proceed(self) -> None:
+        """Go on: the socket has taken what waited."""
+        self._apply(self.machine.proceed(self.client.socket.outbox.room_bytes))
+
+    def send_receipt(self, headers: Mapping[str, str] | None = None) -> None:
+        """Send SUBSCRIBE's RECEIPT, once: at the latest when the subscription ends."""
+        receipt, self.receipt = self.receipt, None
+        self.client.send_receipt(receipt, headers)
+
+    # What whoever flushes cursors asks for
+
+    def cursor_to_flush(self) -> tuple[StreamId, StreamId] | None:
+        """Return cursor and `sent` for the registry, or None when it knows them already."""
+        machine = self.machine
+        self.progress.accept(self.client.socket.sample_accepted())
+        cursor = self.progress.taken if machine.window is None else machine.window.cursor
+        if (cursor, machine.sent) == self.progress.flushed:
+            return None
+        self.progress.flushed = (cursor, machine.sent)
+        return self.progress.flushed
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether the cursor waits for the socket to take what was written."""
+        return self.machine.window is None and self.progress.taken < self.machine.position
+
+    # Steps
+
+    def _apply(self, outputs: Sequence[Output]) -> None:
+        """Do what the state machine decided, in order."""
+        services = self.client.services
+        for output in outputs:
+            if isinstance(output, Write):
+                head = self.encoder.encode_head(
+                    output.entry.id, redelivered=output.redelivered, recovered=output.recovered
+                )
+                self._write(output.entry, head)
+                services.metrics.messages_redelivered += output.redelivered
+            elif isinstance(output, ReadPage):
+                services.read_page(self, output)
+            elif isinstance(output, Ready):
+                recovered = output.recovered
+                self.send_receipt(None if recovered is None else {"recovered": str(recovered).lower()})
+            elif isinstance(output, Expired):
+                services.outcomes.expired(self, output.entry)
+            else:
+                services.metrics.gaps += 1
+        if self.machine.waits:
+            self.client.waits_for_room = True
+        self._note_progress()
+
+    def _write(self, entry: LogEntry, head: bytes) -> None:
+        client = self.client
+        services = client.services
+        client.socket.send_message(head, services.tails.encode(entry, self.encoder.version))
+        services.metrics.messages_written += 1
+        if entry.reply:
+            services.outcomes.wrote(self, entry)
+
+    def _note_progress(self) -> None:
+        client = self.client
+        moved = self.progress.wrote(self.machine.position, client.socket.outbox.end_offset)
+        if moved and not self.marked:
+            client.services.cursor_moved(self)
+
+
+def find_acknowledged(
+    request: Acknowledge, subscriptions: Mapping[str, Subscription], *, made: int
+) -> Subscription | None:
+    """Return the subscription that an ACK or NACK means; `made` is how many the session has had.
+
+    1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all: then it is the one that waits for this very
+    message. Raises InvalidHeader for a number that was none.
+    """
+    if request.key is not None:
+        return subscriptions.get(request.key)
+    for subscription in subscriptions.values():
+        if request.number == subscription.number:
+            return subscription
+        if request.number is None and subscription.machine.awaits(request.message_id):
+            return subscription
+    if request.number is not None and not 0 < request.number <= made:
+        command, rule = "ACK" if request.accepted else "NACK", "it is no `ack` header of a MESSAGE of this session"
+        raise InvalidHeader(command, "id", f"{request.number}/{request.message_id}", rule)
+    return None

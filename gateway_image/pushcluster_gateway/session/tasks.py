@@ -1,0 +1,80 @@
+"""What clients ask for, each a task that lives as long as the answer takes.
+
+A task never raises: what time can mend becomes an ERROR frame that asks to try again, what nobody expected a log record
+and an ERROR frame.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.environment import Environment
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry.store import TooManySessions
+from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.stomp.errors import ProtocolViolation
+from pushcluster_runtime.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class ClientTasks:
+    """All that are under way."""
+
+    def __init__(self, metrics: Metrics, environment: Environment) -> None:
+        self._metrics = metrics
+        self._environment = environment
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Work, client: Client, receipt: str | None = None) -> asyncio.Task[None]:
+        """Do something for a client; `receipt` is what an ERROR frame answers."""
+        task = asyncio.get_running_loop().create_task(self._guard(work, client, receipt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def spawn_call(self, work: Work, client: Client, receipt: str | None) -> None:
+        """Do what a client's own frame asked for: their number is bounded by the client itself."""
+        self.spawn(work, client, receipt).add_done_callback(lambda _: client.call_ended())
+
+    async def until_available(
+        self, call: Callable[[], Coroutine[Any, Any, Any]], wanted: Callable[[], bool] = lambda: True
+    ) -> Any:
+        """Repeat a call until Redis answers it; None when it is not wanted any more."""
+        backoff = Backoff(self._environment.random)
+        while wanted():
+            try:
+                return await call()
+            except Unavailable:
+                self._metrics.redis_errors += 1
+                await asyncio.sleep(backoff.next_delay_s())
+        return None
+
+    async def settle(self, within_s: float) -> None:
+        """Wait for what is under way, then give it up."""
+        clock = self._environment.clock
+        deadline = clock() + within_s
+        while self._tasks and (left_s := deadline - clock()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _guard(self, work: Work, client: Client, receipt: str | None) -> None:
+        try:
+            await work()
+        except Unavailable as error:
+            self._metrics.calls_failed += 1
+            client.fail(close_codes.unavailable(error.retry_after_ms), str(error), receipt)
+        except TooManySessions as error:
+            client.fail(close_codes.TOO_MANY_SESSIONS, str(error), receipt)
+        except ProtocolViolation as violation:
+            client.fail(violation.close, str(violation), receipt)
+        except Exception:
+            _log.exception("a client's request failed", extra={"session": client.sid})
+            client.fail(close_codes.INTERNAL_ERROR, "an unexpected error, see the gateway's log", receipt)

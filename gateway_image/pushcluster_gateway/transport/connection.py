@@ -1,0 +1,339 @@
+"""One client's WebSocket: websockets' sans-I/O `Protocol` inside an asyncio protocol, once its handshake is over.
+
+No task and no timer of its own: the server's timing wheel calls `check_deadlines`, and one flush a loop tick writes for
+all connections. Knows nothing of STOMP; a `Handler` does.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final, cast
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import Protocol, State
+
+from pushcluster_gateway import close_codes
+from pushcluster_gateway.close_codes import Close
+from pushcluster_gateway.session.interfaces import Host, SocketHandler
+from pushcluster_gateway.transport.eviction import Stage
+from pushcluster_gateway.transport.frame_writer import encode_message, encode_parts
+from pushcluster_gateway.transport.outbox import Outbox
+from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED
+from pushcluster_gateway.transport.utf8 import Utf8Validator
+
+STALL_CHECK_S: Final = 1.0
+"""How often a socket that takes nothing is looked at."""
+
+
+class _Phase(Enum):
+    OPEN = auto()
+    CLOSING = auto()
+    LOST = auto()
+
+
+_OPEN: Final = _Phase.OPEN
+"""Looked up for every message: a member of an enumeration costs several times as much as a global name."""
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """One socket."""
+
+    __slots__ = (
+        "_close_after_flush",
+        "_deadline",
+        "_held_for_room",
+        "_input_holds",
+        "_opcode",
+        "_phase",
+        "_pinged_at",
+        "_protocol",
+        "_protocol_bytes",
+        "_received_at",
+        "_server",
+        "_text",
+        "_transport",
+        "accepted_bytes",
+        "cause",
+        "handler",
+        "outbox",
+        "stage",
+        "wheel_slot",
+        "written_at",
+    )
+
+    def __init__(self, server: Host, transport: asyncio.Transport) -> None:
+        """`open` completes it."""
+        self.handler: SocketHandler | None = None
+        self.outbox = Outbox(server.limits)
+        self.wheel_slot = NOT_SCHEDULED
+        self.stage = Stage.NONE
+        self.written_at = server.clock()
+        """When data was last written. Pings and pongs do not count: what speaks over the client's socket sees none."""
+        self.accepted_bytes = 0
+        """What the kernel has certainly taken of `outbox.written_bytes`."""
+        self.cause: Close | None = None
+        """Why it closes; the first reason stays."""
+        self._server = server
+        self._phase = _OPEN
+        self._protocol: Protocol | None = None
+        """None between two messages of the client: see `protocols`."""
+        self._transport = transport
+        self._deadline = 0.0
+        self._received_at = self.written_at
+        self._pinged_at = 0.0
+        self._input_holds = 0
+        self._held_for_room = False
+        self._opcode = Opcode.TEXT
+        self._text = Utf8Validator()
+        self._close_after_flush = False
+        self._protocol_bytes = 0
+        transport.set_write_buffer_limits(high=server.limits.max_outbox_bytes)
+
+    def open(self, handler: SocketHandler, protocol: Protocol, frames: Sequence[Frame]) -> None:
+        """Begin with what is left of the handshake: its protocol, with the answer in it, and frames that came along."""
+        self.handler = handler
+        self._protocol = protocol
+        self._queue_protocol_writes(protocol)
+        self.wake_at(self._server.clock())
+        self._take_frames(protocol, frames)
+
+    # What a handler may do
+
+    def send(self, data: bytes) -> None:
+        """Write bytes as one WebSocket message: text when they are UTF-8, which browsers insist on."""
+        if self._phase is _Phase.OPEN and self.outbox.add(encode_message(data)):
+            self._server.plan_flush(self)
+
+    def send_message(self, head: bytes, tail: bytes) -> None:
+        """Do the same for what counts as a message in the outbox's bounds; `head` is UTF-8."""
+        if self._phase is _OPEN and self.outbox.add_message(encode_parts(head, tail)):
+            self._server.plan_flush(self)
+
+    def close(self, close: Close) -> None:
+        """Send what waits, then a close frame; the client has `close_timeout_s` to answer it."""
+        if self._phase is not _Phase.OPEN:
+            return
+        self._begin_closing(close)
+        protocol = self._borrow_protocol()
+        if protocol.state is State.OPEN:
+            protocol.send_close(close.code, close.reason)
+        self._queue_protocol_writes(protocol)
+
+    def hold_input(self) -> None:
+        """Read nothing more until `release_input`; holds are counted."""
+        if self._phase is not _Phase.OPEN:
+            return
+        self._input_holds += 1
+        if self._input_holds == 1 and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release_input(self) -> None:
+        """Undo one `hold_input`; while closing nothing is held any more."""
+        if self._input_holds == 0:
+            return
+        self._input_holds -= 1
+        if self._input_holds == 0 and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def sample_accepted(self) -> int:
+        """Return how many bytes the kernel has taken, as far as is known."""
+        transport = self._transport
+        if not transport.is_closing():
+            self.accepted_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
+        return self.accepted_bytes
+
+    @property
+    def cause_name(self) -> str:
+        """Why it closed, as in `closes`; empty while it is open."""
+        return self.cause.name if self.cause is not None else ""
+
+    def mark_authenticated(self) -> None:
+        """Give way to nobody from now on: the client has proved who it is."""
+        self._server.mark_authenticated(self)
+
+    def wake_at(self, due: float) -> None:
+        """Have deadlines checked at this time."""
+        self._server.wheel.schedule(self, due)
+
+    # What the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self._received_at = self._server.clock()
+        self.sample_accepted()
+        protocol = self._borrow_protocol()
+        protocol.receive_data(data)
+        if protocol.writes and protocol.state is State.OPEN:
+            # Pongs go before what the handler answers to the same bytes: whoever pings measures this gateway by them.
+            self._queue_protocol_writes(protocol)
+        self._take_frames(protocol, cast(Sequence[Frame], protocol.events_received()))
+
+    def eof_received(self) -> None:
+        """See asyncio; the transport then closes itself."""
+        self.sample_accepted()
+        self._borrow_protocol().receive_eof()
+        if self._phase is _Phase.OPEN:
+            # Bytes that the client has not taken keep the transport open; nothing more may be sent over it.
+            self._begin_closing(None)
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        self.outbox.paused = True
+        self.outbox.stalled(self._server.clock(), self._transport.get_write_buffer_size())
+        self.wake_at(self._server.clock() + STALL_CHECK_S)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self.outbox.paused = False
+        self._server.plan_flush(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
+        """See asyncio."""
+        received = self._protocol.close_rcvd if self._protocol is not None else None
+        if self.cause is None and self.handler is not None:
+            polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
+            self.cause = close_codes.CLIENT_DISCONNECTED if polite else close_codes.CONNECTION_LOST
+        self._phase = _Phase.LOST
+        self.outbox.discard()
+        self._server.forget(self)
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler.lost()
+
+    # What the server calls
+
+    def flush(self, now: float) -> None:
+        """Hand everything that waits to the transport in one write."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if self._phase is _Phase.CLOSING:
+            self.outbox.paused = False  # the last words go out however full the transport is
+        data = self.outbox.take()
+        if data:
+            if len(data) > self._protocol_bytes:
+                self.written_at = now
+            self._protocol_bytes = 0
+            transport.write(data)
+        if self._held_for_room and not self.outbox.refuses_input:
+            self._held_for_room = False
+            self.release_input()
+        if self._close_after_flush:
+            transport.close()
+        elif self.handler is not None and self.outbox.room_bytes:
+            self.handler.room_freed()
+
+    def check_deadlines(self, now: float) -> None:
+        """Do what is due, and plan the next look."""
+        if self._phase is _Phase.LOST:
+            return
+        if self._phase is not _Phase.OPEN:
+            if now >= self._deadline:
+                self._transport.abort()
+            else:
+                self.wake_at(self._deadline)
+            return
+        handler = cast(SocketHandler, self.handler)
+        due = handler.check_deadlines(now)
+        if self.outbox.stalled(now, self._transport.get_write_buffer_size()):
+            handler.refuse(close_codes.SLOW_CONSUMER)
+        elif self.outbox.paused:
+            due = min(due, now + STALL_CHECK_S)
+        if handler.wants_pings:
+            due = min(due, self._ping(now, handler))
+        if self._phase is _Phase.OPEN:
+            self.wake_at(due)
+
+    def evict(self) -> None:
+        """Go at once, with a word why, whatever the client does."""
+        if self.handler is not None:
+            self.handler.refuse(close_codes.GAVE_WAY)
+        self.flush(self._server.clock())
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the socket."""
+        self._transport.abort()
+
+    # Steps
+
+    def _ping(self, now: float, handler: SocketHandler) -> float:
+        interval = self._server.limits.ping_interval_s
+        due = max(self._received_at, self._pinged_at) + interval
+        if now < due:
+            return due
+        if self._pinged_at > self._received_at:
+            handler.refuse(close_codes.NO_PONG)
+        else:
+            self._pinged_at = now
+            protocol = self._borrow_protocol()
+            protocol.send_ping(b"")
+            self._queue_protocol_writes(protocol)
+            self._return_protocol(protocol)
+        return now + interval
+
+    def _borrow_protocol(self) -> Protocol:
+        protocol = self._protocol
+        if protocol is None:
+            protocol = self._protocol = self._server.protocols.lend()
+        return protocol
+
+    def _return_protocol(self, protocol: Protocol) -> None:
+        if self._phase is _OPEN and self._server.protocols.give_back(protocol):
+            self._protocol = None
+
+    def _take_frames(self, protocol: Protocol, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self._receive_frame(protocol, frame)
+        self._finish_receiving(protocol)
+
+    def _receive_frame(self, protocol: Protocol, frame: Frame) -> None:
+        opcode = frame.opcode
+        if self._phase is not _Phase.OPEN or opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            return
+        if opcode is not Opcode.CONT:
+            self._opcode = opcode
+        data = cast(bytearray, frame.data)
+        if self._opcode is Opcode.TEXT and not self._text.accepts(data, fin=frame.fin):
+            protocol.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+            self._begin_closing(close_codes.WEBSOCKET_ERROR)
+            return
+        cast(SocketHandler, self.handler).received(data)
+
+    def _finish_receiving(self, protocol: Protocol) -> None:
+        if self._phase is _Phase.OPEN and protocol.state is not State.OPEN:
+            error = protocol.parser_exc
+            if isinstance(error, PayloadTooBig):
+                cast(SocketHandler, self.handler).refuse(close_codes.too_large(self._server.limits.max_frame_bytes))
+            else:
+                self._begin_closing(close_codes.WEBSOCKET_ERROR if error is not None else None)
+        self._queue_protocol_writes(protocol)
+        # After the protocol's own answers: a flood of pings makes pongs as a flood of frames makes receipts.
+        if self.outbox.refuses_input and not self._held_for_room:
+            self._held_for_room = True
+            self.hold_input()
+        self._return_protocol(protocol)
+
+    def _begin_closing(self, close: Close | None) -> None:
+        self._phase = _Phase.CLOSING
+        self.cause = self.cause or close
+        self._deadline = self._server.clock() + self._server.limits.close_timeout_s
+        self.wake_at(self._deadline)
+        if self._input_holds:
+            self._input_holds = 1
+            self.release_input()  # the client's own close frame must be heard
+        if self.handler is not None:
+            self.handler.closing()
+
+    def _queue_protocol_writes(self, protocol: Protocol) -> None:
+        for data in protocol.data_to_send():
+            if data:
+                self.outbox.add(data)
+                self._protocol_bytes += len(data)
+            else:
+                self._close_after_flush = True
+            self._server.plan_flush(self)

@@ -1,0 +1,119 @@
+"""A socket until its request is answered: then it is gone, or a `WebSocketConnection` takes it over.
+
+It costs little, because nobody has shown anything yet: no outbox, no parser before the first byte, and neither task nor
+timer of its own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import cast
+
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+
+from pushcluster_gateway.session.interfaces import Host
+from pushcluster_gateway.transport.admission import CutCause
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.eviction import Stage
+from pushcluster_gateway.transport.handshake import ServerHandshake
+from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED
+
+_log = logging.getLogger(__name__)
+
+
+class PendingConnection(asyncio.Protocol):
+    """One socket, from its TCP connection to the answer."""
+
+    __slots__ = ("_deadline", "_handshake", "_server", "_transport", "stage", "wheel_slot")
+
+    def __init__(self, server: Host) -> None:
+        self.stage = Stage.NONE
+        self.wheel_slot = NOT_SCHEDULED
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._handshake: ServerHandshake | None = None
+        """From the first byte of the request to its answer."""
+        self._deadline = server.clock() + server.limits.handshake_timeout_s
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self._server.admit(self):
+            self._server.wheel.schedule(self, self._deadline)
+        else:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._handshake is None:
+            self._handshake = self._server.new_handshake()
+        handshake = self._handshake
+        refusal = handshake.receive(data)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif events := handshake.protocol.events_received():
+            # websockets reads on, so frames may have come with the request: RFC 6455 lets no client send them so early.
+            self._answer(handshake, cast(Request, events[0]), cast(Sequence[Frame], events[1:]))
+
+    def eof_received(self) -> None:
+        """See asyncio; the transport then closes itself."""
+        refusal = self._handshake.receive_eof() if self._handshake is not None else None
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
+        """See asyncio."""
+        self._server.forget_pending(self)
+
+    # What the server calls
+
+    def check_deadlines(self, now: float) -> None:
+        """End what took too long."""
+        if now < self._deadline:
+            self._server.wheel.schedule(self, self._deadline)
+        elif self._handshake is not None:
+            self._refuse(self._handshake.time_out())
+        else:
+            self._server.count_cut(CutCause.SILENT)
+            self.abort()
+
+    def evict(self) -> None:
+        """Go at once."""
+        self._server.count_cut(CutCause.CROWDED)
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut the socket."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Steps
+
+    def _answer(self, handshake: ServerHandshake, request: Request, frames: Sequence[Frame]) -> None:
+        response = self._server.answer_handshake(handshake, request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(response)
+            return
+        transport = cast(asyncio.Transport, self._transport)
+        connection = WebSocketConnection(self._server, transport)
+        try:
+            handler = self._server.open_handler(connection, request, handshake.protocol.subprotocol)
+        except Exception:
+            _log.exception("a connection cannot be served")
+            self._refuse(handshake.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected, see the gateway's log"))
+            return
+        self._server.forget_pending(self)
+        transport.set_protocol(connection)
+        handshake.protocol.send_response(response)
+        connection.open(handler, handshake.protocol, frames)
+
+    def _refuse(self, response: Response) -> None:
+        self._server.count_refusal(response)
+        self._handshake = None
+        transport = cast(asyncio.Transport, self._transport)
+        transport.write(response.serialize())
+        transport.close()

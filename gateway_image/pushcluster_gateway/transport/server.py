@@ -1,0 +1,217 @@
+"""The listening side: handshakes, limits that hold before anybody is known, the wheel, and the flush of each tick."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+
+from websockets.http11 import Request, Response
+from websockets.typing import Origin
+
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.session.interfaces import SocketHandler
+from pushcluster_gateway.transport.admission import Admission, CutCause
+from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.eviction import EvictionQueue
+from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
+from pushcluster_gateway.transport.pending import PendingConnection
+from pushcluster_gateway.transport.protocol_pool import ProtocolPool
+from pushcluster_gateway.transport.timer_wheel import TimerWheel
+
+WHEEL_TICK_S: Final = 0.25
+WHEEL_SLOTS: Final = 512
+"""A turn takes 128 s: longer than any heart-beat."""
+MAX_HANDSHAKES: Final = 1_000
+"""Sockets beyond the connections that a pod may have: in their handshake, or about to get a refusal."""
+ABORT_S: Final = 1.0
+"""How long the event loop may take to tell of sockets that were cut."""
+BACKLOG: Final = 1_024
+
+# websockets tells of every connection that opens and closes.
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.WARNING)
+
+
+HandlerFactory = Callable[[WebSocketConnection, HandshakeResult], SocketHandler]
+
+
+class WebSocketServer:
+    """All sockets of the process."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        admission: Admission,
+        allowed_origins: tuple[str, ...],
+        metrics: Metrics,
+        clock: Callable[[], float],
+        handler_factory: HandlerFactory,
+    ) -> None:
+        """`clock` gives the seconds of the event loop. Origins as browsers send them; without any, all are allowed."""
+        self.limits = limits
+        self.clock = clock
+        self.wheel: TimerWheel[PendingConnection | WebSocketConnection] = TimerWheel(
+            tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock()
+        )
+        self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_log)
+        self.draining = False
+        """Whether handshakes are refused because the process ends."""
+        self.connections: set[WebSocketConnection] = set()
+        """Those that are open, or close at this moment."""
+        self.pending: set[PendingConnection] = set()
+        """Sockets in their handshake, or refused and about to go."""
+        self._evictions: EvictionQueue[PendingConnection | WebSocketConnection] = EvictionQueue()
+        self._admission = admission
+        # A request without Origin comes from no browser, so no foreign page can have made it.
+        self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
+        self._metrics = metrics
+        self._handler_factory = handler_factory
+        self._to_flush: list[WebSocketConnection] = []
+        self._listener: asyncio.Server | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port. Raises OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: PendingConnection(self), host, port, backlog=BACKLOG)
+        self._tick()
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        """Take no new sockets; those that are open stay."""
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        """Cut whatever is still open."""
+        self.stop_listening()
+        sockets: list[PendingConnection | WebSocketConnection] = [*self.pending, *self.connections]
+        for socket in sockets:
+            socket.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.wait_empty(within_s=ABORT_S)
+
+    async def wait_empty(self, within_s: float) -> None:
+        """Return when no socket is open any more, or when the time is over."""
+        if not self.sockets:
+            return
+        self._emptied = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._emptied.wait()
+
+    @property
+    def sockets(self) -> int:
+        """How many there are."""
+        return len(self.pending) + len(self.connections)
+
+    # What sockets call
+
+    def new_handshake(self) -> ServerHandshake:
+        """Return what takes one request to open a WebSocket."""
+        return ServerHandshake(self.limits, self._origins, _log)
+
+    def admit(self, pending: PendingConnection) -> bool:
+        """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
+        if self.sockets >= self._admission.max_connections + MAX_HANDSHAKES:
+            oldest = self._evictions.oldest_handshake() or self._oldest_unproven()
+            if oldest is None:
+                self.count_cut(CutCause.FULL)
+                return False
+            self._give_up(oldest)
+        self.pending.add(pending)
+        self._evictions.arrive(pending)
+        return True
+
+    def mark_authenticated(self, connection: WebSocketConnection) -> None:
+        """The connection's client has proved who it is."""
+        self._evictions.prove(connection)
+
+    def forget_pending(self, pending: PendingConnection) -> None:
+        """The socket is gone, or a connection has taken it over."""
+        self.pending.discard(pending)
+        self._forget(pending)
+
+    def forget(self, connection: WebSocketConnection) -> None:
+        """The connection is gone."""
+        self.connections.discard(connection)
+        self._forget(connection)
+        if connection.cause is not None:
+            self._metrics.closes[connection.cause.name] += 1
+
+    def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
+        self._evictions.leave(socket)
+        self.wheel.cancel(socket)
+        if self._emptied is not None and not self.sockets:
+            self._emptied.set()
+
+    def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
+        """Accept or refuse a WebSocket handshake."""
+        # First, so that what is no handshake, or comes from a foreign page, takes nothing from the rate.
+        accepted = handshake.accept(request)
+        if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return accepted
+        # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
+        taken = self._evictions.connections - (self._oldest_unproven() is not None)
+        refusal = self._admission.refuse(self.clock(), connections=taken, draining=self.draining)
+        if refusal is None:
+            return accepted
+        self._metrics.admissions_refused[refusal.cause] += 1
+        response = handshake.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again")
+        response.headers["Retry-After"] = str(refusal.retry_after_s)
+        return response
+
+    def count_refusal(self, response: Response) -> None:
+        """A request was refused."""
+        self._metrics.handshakes_refused[str(response.status_code)] += 1
+
+    def count_cut(self, cut: CutCause) -> None:
+        """A socket ended without an answer."""
+        self._metrics.handshakes_cut[cut] += 1
+
+    def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
+        """Take a connection whose handshake was accepted, and return what speaks over it."""
+        handler = self._handler_factory(connection, HandshakeResult.of(request, subprotocol))
+        if self._evictions.connections >= self._admission.max_connections:
+            oldest = self._oldest_unproven()
+            if oldest is not None:
+                self._give_up(oldest)
+        self.connections.add(connection)
+        self._evictions.open(connection, self.clock())
+        return handler
+
+    def plan_flush(self, connection: WebSocketConnection) -> None:
+        """Have the connection flushed at the end of this tick of the event loop, together with all others."""
+        self._to_flush.append(connection)
+        if len(self._to_flush) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _oldest_unproven(self) -> PendingConnection | WebSocketConnection | None:
+        return self._evictions.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
+
+    def _give_up(self, socket: PendingConnection | WebSocketConnection) -> None:
+        self._evictions.leave(socket)  # at once: the event loop tells of its end later, and many may come until then
+        socket.evict()
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        now = self.clock()
+        for connection in connections:
+            connection.flush(now)
+
+    def _tick(self) -> None:
+        # Armed first: one connection that fails must not end the deadlines of all others.
+        self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
+        now = self.clock()
+        for socket in self.wheel.advance(now):
+            try:
+                socket.check_deadlines(now)
+            except Exception:
+                _log.exception("a connection's deadlines cannot be checked")
+                socket.abort()

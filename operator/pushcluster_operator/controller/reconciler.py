@@ -1,0 +1,311 @@
+"""The look at one PushCluster: read everything fresh, decide, apply what differs, say how it stands."""
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from pushcluster_contract.errors import TooOld
+from pushcluster_operator.children import build_children
+from pushcluster_operator.children.inputs import Images, Inputs
+from pushcluster_operator.controller.held_children import find_dependents, find_unreadable, find_unstored
+from pushcluster_operator.controller.snapshot import Snapshot, read_snapshot
+from pushcluster_operator.controller.version_checks import VersionChecks
+from pushcluster_operator.errors import Conflict, InvalidSpec, Refused
+from pushcluster_operator.kube.client import KubeClient
+from pushcluster_operator.kube.credentials import Credentials, Entropy
+from pushcluster_operator.kube.drift import is_drifted
+from pushcluster_operator.kube.events import EventRecorder
+from pushcluster_operator.kube.labels import Component
+from pushcluster_operator.kube.manifest import (
+    Manifest,
+    ObjectKey,
+    digest,
+    key_of,
+)
+from pushcluster_operator.kube.names import Names
+from pushcluster_operator.kube.plan import (
+    Applied,
+    Apply,
+    Delete,
+    plan_children,
+)
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.spec.pushcluster import KIND, ClusterIdentity, PushCluster
+from pushcluster_operator.status.condition_events import plan_condition_events
+from pushcluster_operator.status.conditions import (
+    Condition,
+    ObservedState,
+    build_conditions,
+    build_refusal,
+)
+from pushcluster_operator.status.pods import Trouble
+from pushcluster_operator.status.redis_memory import REDIS_FULL
+from pushcluster_operator.status.referenced_secrets import find_auth_troubles
+from pushcluster_operator.status.status import SessionCounts, build_status, is_worth_writing
+from pushcluster_operator.status.versions import describe_old_redis
+from pushcluster_operator.sweep.sweeper import Key, Sweeper, SweptCluster
+
+RESYNC_S: Final = 10.0
+"""Secrets are read by name and not watched, so that the operator needs no right to list them: this is how long a
+deleted or edited one can stay so."""
+SOON_S: Final = 1.0
+SWEEP_FAILING_S: Final = 30.0
+"""How long sweeps may fail before the status speaks of it; Redis restarting takes less."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ReconcileMemory:
+    """What is remembered of one PushCluster between two looks; losing it costs a few writes and no promise."""
+
+    applied: dict[ObjectKey, Applied] = field(default_factory=dict)
+    status_written_s: float = 0.0
+    next_look_s: float = SOON_S / 2
+    """Doubles with every look during which a child changed under our hands."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Looks at PushClusters; the queue makes sure that it looks at each only once at a time."""
+
+    kube: KubeClient
+    sweeper: Sweeper
+    recorder: EventRecorder
+    metrics: Metrics
+    images: Images
+    versions: VersionChecks
+    on_watched: Callable[[Key], Awaitable[None]]
+    """Called when the sweeper has a PushCluster to sweep that it did not have before."""
+    entropy: Entropy = os.urandom
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _memories: dict[str, ReconcileMemory] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look once; returns the seconds until the next look, None if the PushCluster is gone.
+
+        Raises Unavailable, Conflict or Refused when the API server did not let it finish.
+        """
+        body = await self.kube.get(KIND, *key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            # Children go with their owner. Making one again now would keep a deletion in the foreground from ending.
+            await self._forget(key, body)
+            return None
+        identity = ClusterIdentity.from_body(body)
+        memory = self._memories.setdefault(identity.uid, ReconcileMemory(status_written_s=self.clock()))
+        try:
+            await self.versions.require_kubernetes()
+            cluster = PushCluster.from_api(body)
+        except (InvalidSpec, TooOld) as error:
+            snapshot = await read_snapshot(self.kube, identity)
+            await self._watch_sessions(identity, body, snapshot)
+            await self._write_status(identity, body, memory, build_refusal(error), None)
+            return RESYNC_S
+        snapshot = await read_snapshot(self.kube, identity, cluster.spec.gateway.auth.secret_names)
+        inputs = self._build_inputs(cluster, snapshot)
+        troubles = list(find_unreadable(inputs).values())
+        again = False
+        conflicts: tuple[ObjectKey, ...] = ()
+        if not identity.paused:
+            desired = build_children(
+                cluster, inputs.credentials, self.images, producer_released=inputs.producer_released
+            )
+            await self._complete(snapshot, desired, identity)
+            plan = plan_children(desired, snapshot.children, identity, memory.applied)
+            self._remember(desired, snapshot, memory, [step.key for step in plan.steps])
+            again, refused = await self._take_all(plan.steps, desired, inputs, snapshot, memory)
+            troubles += refused
+            conflicts = plan.conflicts
+        await self._watch_sessions(identity, body, snapshot)
+        observed = replace(
+            await snapshot.observe(self.kube, cluster),
+            key_troubles=tuple(find_auth_troubles(cluster.spec.gateway.auth, snapshot.secrets, inputs.names.jwt)),
+            troubles=tuple(troubles),
+            conflicts=conflicts,
+        )
+        observed = await self._ask_stores(observed, identity, snapshot)
+        await self._write_status(identity, body, memory, build_conditions(observed), observed)
+        memory.next_look_s = min(memory.next_look_s * 2, RESYNC_S) if again else SOON_S / 2
+        return memory.next_look_s if again else RESYNC_S
+
+    async def _forget(self, key: Key, body: Manifest | None) -> None:
+        watched = self.sweeper.get(key)
+        uid = body["metadata"]["uid"] if body is not None else watched.identity.uid if watched is not None else ""
+        self._memories.pop(uid, None)
+        self.recorder.forget(uid)
+        self.versions.forget(uid)
+        await self.sweeper.forget(key)
+
+    def _build_inputs(self, cluster: PushCluster, snapshot: Snapshot) -> Inputs:
+        names = Names.of(cluster.identity)
+        credentials = Credentials.recover(names, snapshot.secrets, self.entropy)
+        released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
+        return Inputs(cluster, credentials, self.images, released)
+
+    async def _complete(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: ClusterIdentity) -> None:
+        """Add live objects that have the name of a child but not its labels: edited ones, or somebody else's."""
+        for manifest in desired:
+            key = key_of(manifest)
+            if key not in snapshot.children and key.kind != "Secret":
+                found = await self.kube.get(key.kind, identity.namespace, key.name)
+                if found is not None:
+                    snapshot.children[key] = {"kind": key.kind, **found}
+
+    def _remember(
+        self, desired: Iterable[Manifest], snapshot: Snapshot, memory: ReconcileMemory, changing: list[ObjectKey]
+    ) -> None:
+        """Note the children that are as they should be, so that a later change is known to be somebody else's."""
+        for manifest in desired:
+            key = key_of(manifest)
+            live = snapshot.children.get(key)
+            if live is not None and key not in changing and not is_drifted(manifest, live):
+                memory.applied[key] = Applied(digest(manifest), live["metadata"]["resourceVersion"])
+
+    async def _take_all(
+        self,
+        steps: Sequence[Apply | Delete],
+        desired: Sequence[Manifest],
+        inputs: Inputs,
+        snapshot: Snapshot,
+        memory: ReconcileMemory,
+    ) -> tuple[bool, list[Trouble]]:
+        """Take the Secrets' steps first, then those that depend on no value which is still not stored or unreadable."""
+        identity, names = inputs.cluster.identity, inputs.names
+        generated = {names.rabbitmq, names.redis, names.jwt, names.api}
+        secrets = [step for step in steps if step.key.kind == "Secret"]
+        stages = (
+            [step for step in secrets if step.key.name in generated],
+            [step for step in secrets if step.key.name not in generated],
+            [step for step in steps if step.key.kind != "Secret"],
+        )
+        needed = (set[str](), generated, generated | {names.connections})
+        again, troubles, unstored, held = False, list[Trouble](), set[str](), set[ObjectKey]()
+        unreadable = find_unreadable(inputs).keys()
+        for stage, sources in zip(stages, needed, strict=True):
+            unstored = find_unstored(desired, snapshot.secrets) & sources
+            held = find_dependents(desired, inputs, unstored | unreadable)
+            free = [step for step in stage if step.key not in held]
+            changed, refused = await self._take(free, identity, snapshot, memory)
+            again |= changed
+            troubles += refused
+        if unstored and not again:
+            causes = ", ".join(sorted(unstored & generated or unstored))
+            waiting = ", ".join(str(step.key) for step in stages[-1] if step.key in held) or "nothing at present"
+            message = f"Secret {causes} cannot be stored; what depends on it waits: {waiting}"
+            troubles.append(Trouble("SecretNotStored", message))
+        return again, troubles
+
+    async def _take(
+        self, steps: Iterable[Apply | Delete], identity: ClusterIdentity, snapshot: Snapshot, memory: ReconcileMemory
+    ) -> tuple[bool, list[Trouble]]:
+        """Take the steps in order; returns whether to look again soon, and what the API server refused."""
+        again, troubles = False, []
+        for step in steps:
+            try:
+                if isinstance(step, Delete):
+                    await self._delete(step, identity, memory)
+                else:
+                    live = await self._apply(step, identity, memory)
+                    if step.key.kind == "Secret":
+                        snapshot.secrets[step.key.name] = live
+            except Conflict as error:
+                _log.info("a child changed meanwhile", extra={"child": str(step.key), "error": str(error)})
+                again = True
+            except Refused as error:
+                message = f"{step.key} is refused: {error}"
+                _log.warning("a child was refused", extra={"pushcluster": identity.id, "error": message})
+                troubles.append(Trouble("ChildRefused", message))
+        return again, troubles
+
+    async def _apply(self, step: Apply, identity: ClusterIdentity, memory: ReconcileMemory) -> Manifest:
+        live = await self._apply_whole(step)
+        memory.applied[step.key] = Applied(digest(step.manifest), live["metadata"]["resourceVersion"])
+        self.metrics.child_writes.labels(step.key.kind, "apply").inc()
+        _log.info("child applied", extra={"pushcluster": identity.id, "child": str(step.key), "new": step.uid is None})
+        if step.restores:
+            change = "deleted" if step.uid is None else "edited"
+            await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change} and has been put right")
+        return live
+
+    async def _apply_whole(self, step: Apply) -> Manifest:
+        """Make the object, or apply; if that left foreign entries in a list of ours or failed, set the lists whole."""
+        if step.uid is None:
+            # Our values must not mix with those of a Secret that somebody makes just now.
+            return await (
+                self.kube.create(step.manifest) if step.key.kind == "Secret" else self.kube.apply(step.manifest, None)
+            )
+        try:
+            live = await self.kube.apply(step.manifest, step.uid)
+            if not is_drifted(step.manifest, live):
+                return live
+        except Refused:
+            _log.info("a child is merged, for it could not be applied", extra={"child": str(step.key)})
+        return await self.kube.merge(step.manifest, step.uid)
+
+    async def _delete(self, step: Delete, identity: ClusterIdentity, memory: ReconcileMemory) -> None:
+        await self.kube.delete(step.key.kind, identity.namespace, step.key.name, step.uid)
+        memory.applied.pop(step.key, None)
+        self.metrics.child_writes.labels(step.key.kind, "delete").inc()
+        _log.info("child deleted", extra={"pushcluster": identity.id, "child": str(step.key)})
+
+    async def _watch_sessions(self, identity: ClusterIdentity, body: Manifest, snapshot: Snapshot) -> None:
+        """Have the registry swept by the address that is stored: a password that is not is no password of Redis."""
+        url = snapshot.connection(identity, "redis-url")
+        if url is not None:
+            counts = SessionCounts.from_status(body.get("status") or {})
+            if await self.sweeper.watch(identity, url, counts):
+                await self.on_watched((identity.namespace, identity.name))
+
+    async def _ask_stores(
+        self, observed: ObservedState, identity: ClusterIdentity, snapshot: Snapshot
+    ) -> ObservedState:
+        """Add what only RabbitMQ and Redis themselves can tell."""
+        old_rabbitmq = await self.versions.find_old_rabbitmq(
+            identity.uid, snapshot.connection(identity, "amqp-url"), snapshot.ready_containers(Component.RABBITMQ)
+        )
+        observed = replace(observed, rabbitmq=observed.rabbitmq.with_trouble(old_rabbitmq))
+        watched = self.sweeper.get((identity.namespace, identity.name))
+        if watched is None:
+            return observed
+        if watched.too_old is not None:
+            return replace(observed, redis=observed.redis.with_trouble(describe_old_redis(watched.too_old)))
+        sweep_trouble = self._find_sweep_trouble(watched) if observed.redis.is_complete else None
+        troubles = (*observed.troubles, REDIS_FULL) if watched.full else observed.troubles
+        reduced = not watched.append_only
+        return replace(observed, troubles=troubles, sweep_trouble=sweep_trouble, durability_reduced=reduced)
+
+    def _find_sweep_trouble(self, watched: SweptCluster) -> Trouble | None:
+        if watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
+            return None
+        message = f"stale sessions cannot be removed at present: {watched.last_error}; the operator keeps trying"
+        return Trouble("SweepFailing", message)
+
+    async def _write_status(
+        self,
+        identity: ClusterIdentity,
+        body: Manifest,
+        memory: ReconcileMemory,
+        conditions: tuple[Condition, ...],
+        observed: ObservedState | None,
+    ) -> None:
+        former = body.get("status") or {}
+        watched = self.sweeper.get((identity.namespace, identity.name))
+        counts = watched.counts if watched is not None else SessionCounts.from_status(former)
+        now = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = build_status(identity, conditions, observed, counts, former, now)
+        if is_worth_writing(status, former, self.clock() - memory.status_written_s):
+            await self.kube.merge_status(KIND, identity.namespace, identity.name, status)
+            memory.status_written_s = self.clock()
+            await self._tell(identity, former, conditions)
+
+    async def _tell(
+        self, identity: ClusterIdentity, former: Mapping[str, object], conditions: tuple[Condition, ...]
+    ) -> None:
+        """Write the Events that follow from a changed status."""
+        for news in plan_condition_events(former, conditions):
+            await self.recorder.record(identity, news.reason, news.message, warning=news.warning)

@@ -1,0 +1,33 @@
+"""Whether a live object still says what we said: the desired fields are a subset of the live ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pushcluster_operator.kube.manifest import Manifest
+
+
+def is_drifted(desired: Manifest, live: Mapping[str, Any]) -> bool:
+    """Return whether a field of `desired` is missing or different in `live`.
+
+    Fields that others added stay theirs (defaults, status, a restart annotation). A list that we state is ours as a
+    whole: one more entry in it is a difference. Of the owners only ours matters.
+    """
+    return any(_differs(key, value, live.get(key)) for key, value in desired.items())
+
+
+def _differs(key: str, desired: Any, live: Any) -> bool:
+    if live is None:
+        # The API server drops empty values: saying "" and saying nothing are the same to it.
+        return desired not in ("", [], {}, None)
+    if isinstance(desired, Mapping):
+        return not isinstance(live, Mapping) or any(_differs(k, v, live.get(k)) for k, v in desired.items())
+    if isinstance(desired, list):
+        return not isinstance(live, list) or _lists_differ(key, desired, live)
+    return bool(desired != live)
+
+
+def _lists_differ(key: str, desired: Sequence[Any], live: Sequence[Any]) -> bool:
+    if key == "ownerReferences":
+        by_uid = {owner.get("uid"): owner for owner in live}
+        return any(_differs("", owner, by_uid.get(owner["uid"])) for owner in desired)
+    return len(desired) != len(live) or any(_differs("", *pair) for pair in zip(desired, live, strict=True))

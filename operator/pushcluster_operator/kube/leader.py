@@ -1,0 +1,139 @@
+"""One leader by Lease, held before anything is watched or written.
+
+The rules are client-go's: a candidate takes a Lease that is free, its own, or has not changed for its duration by the
+candidate's own steady clock; a leader that could not renew for RENEW_DEADLINE_S stops before others may take over.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final
+
+from pushcluster_operator.errors import Conflict, LeadershipLost, Refused, Unavailable
+from pushcluster_operator.kube.client import KubeClient
+from pushcluster_operator.kube.manifest import Manifest
+
+NAME: Final = "pushcluster-operator"
+DURATION_S: Final = 15
+RENEW_EVERY_S: Final = 3.0
+RENEW_DEADLINE_S: Final = 10.0
+RETRY_EVERY_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Claim(Enum):
+    """What a candidate does about the Lease as it stands."""
+
+    CREATE = "create"
+    TAKE = "take"
+    RENEW = "renew"
+    WAIT = "wait"
+
+
+def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: float) -> Claim:
+    """Decide; `unchanged_s` says for how long this candidate has seen the Lease exactly as it is."""
+    if lease is None:
+        return Claim.CREATE
+    spec = lease.get("spec") or {}
+    holder = spec.get("holderIdentity") or ""
+    if holder == identity:
+        return Claim.RENEW
+    if not holder or unchanged_s >= spec.get("leaseDurationSeconds", DURATION_S):
+        return Claim.TAKE
+    return Claim.WAIT
+
+
+def build_lease(
+    lease: Mapping[str, Any] | None, namespace: str, identity: str, claim: Claim, when: datetime
+) -> Manifest:
+    """Return the Lease as `identity` writes it; an existing one keeps its resourceVersion, which fences the write."""
+    spec = dict((lease or {}).get("spec") or {})
+    time_ = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if claim is not Claim.RENEW:
+        spec["acquireTime"] = time_
+        spec["leaseTransitions"] = spec.get("leaseTransitions", -1) + 1
+    spec |= {"holderIdentity": identity, "leaseDurationSeconds": DURATION_S, "renewTime": time_}
+    metadata: Manifest = {"name": NAME, "namespace": namespace}
+    if lease is not None:
+        metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+@dataclass(slots=True)
+class Leader:
+    """Takes the Lease, keeps it, gives it back."""
+
+    kube: KubeClient
+    namespace: str
+    identity: str
+    """Unique to this process: a restarted container must not take its predecessor's Lease for its own."""
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _seen: str = ""
+    _seen_s: float = 0.0
+    _renewed_s: float = field(default=0.0)
+
+    async def acquire(self) -> None:
+        """Wait until this process holds the Lease."""
+        waiting_for = ""
+        while True:
+            try:
+                holder = await self._try_claim()
+            except (Conflict, Refused, Unavailable) as error:
+                _log.warning("the Lease cannot be taken yet", extra={"error": str(error)})
+                holder = ""
+            else:
+                if holder == self.identity:
+                    _log.info("this process leads", extra={"identity": self.identity})
+                    return
+                if holder != waiting_for:
+                    _log.info("another process leads; standing by", extra={"holder": holder})
+                    waiting_for = holder
+            await asyncio.sleep(RETRY_EVERY_S)
+
+    async def keep(self) -> None:
+        """Renew until cancelled; raises LeadershipLost when another may soon hold the Lease."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                async with asyncio.timeout(max(0.0, self._renewed_s + RENEW_DEADLINE_S - self.clock())):
+                    holder = await self._try_claim()
+            except (Conflict, Refused, Unavailable, TimeoutError) as error:
+                _log.warning("the Lease was not renewed", extra={"error": str(error)})
+                if self.clock() - self._renewed_s >= RENEW_DEADLINE_S:
+                    raise LeadershipLost("the Lease could not be renewed in time") from error
+            else:
+                if holder != self.identity:
+                    raise LeadershipLost(f"{holder} holds the Lease")
+
+    async def release(self) -> None:
+        """Give the Lease back, so that the next process need not wait for it to expire."""
+        try:
+            lease = await self.kube.get("Lease", self.namespace, NAME)
+            if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self.identity:
+                released = build_lease(lease, self.namespace, "", Claim.RENEW, self.now())
+                released["spec"]["leaseDurationSeconds"] = 1
+                await self.kube.replace(released)
+        except (Conflict, Refused, Unavailable) as error:
+            _log.info("the Lease was not given back; it expires by itself", extra={"error": str(error)})
+
+    async def _try_claim(self) -> str:
+        """Claim or renew the Lease if that is right; returns who holds it now."""
+        started = self.clock()
+        lease = await self.kube.get("Lease", self.namespace, NAME)
+        version = "" if lease is None else lease["metadata"]["resourceVersion"]
+        if version != self._seen:
+            self._seen, self._seen_s = version, started
+        claim = plan_claim(lease, self.identity, started - self._seen_s)
+        if claim is Claim.WAIT:
+            return str((lease or {})["spec"]["holderIdentity"])
+        written = build_lease(lease, self.namespace, self.identity, claim, self.now())
+        await (self.kube.create(written) if claim is Claim.CREATE else self.kube.replace(written))
+        # Reckoned from before the request: others count from when they see it, which cannot be earlier.
+        self._renewed_s = started
+        return self.identity

@@ -1,0 +1,111 @@
+"""What to do about the children: decided from what is wanted and what is there, without doing anything."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pushcluster_operator.kube.drift import is_drifted
+from pushcluster_operator.kube.manifest import (
+    Manifest,
+    ObjectKey,
+    digest,
+    key_of,
+)
+from pushcluster_operator.spec.pushcluster import ClusterIdentity
+
+KEPT_KINDS: Final = frozenset({"Secret"})
+"""Never pruned: a key that a mistaken edit made unwanted must still be there when the edit is taken back. The owner
+reference takes them away with the PushCluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was applied last to an object, and the version that came of it."""
+
+    digest: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make an object, or put it right."""
+
+    manifest: Manifest
+    uid: str | None
+    """Of the live object that is put right; None: there is none."""
+    restores: bool = False
+    """Somebody deleted or edited what had been applied."""
+
+    @property
+    def key(self) -> ObjectKey:
+        """The object's kind and name."""
+        return key_of(self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object that is no longer wanted."""
+
+    key: ObjectKey
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in the order in which they are to be taken, and names that are not free."""
+
+    steps: tuple[Apply | Delete, ...]
+    conflicts: tuple[ObjectKey, ...]
+
+
+def plan_children(
+    desired: Iterable[Manifest],
+    live: Mapping[ObjectKey, Mapping[str, Any]],
+    identity: ClusterIdentity,
+    remembered: Mapping[ObjectKey, Applied],
+) -> Plan:
+    """Decide which children to apply and which to delete.
+
+    `live` holds every object that is labelled as a child of this PushCluster or has the name of a desired one.
+    Objects that this PushCluster does not control are neither changed nor deleted.
+    """
+    steps: list[Apply | Delete] = []
+    conflicts: list[ObjectKey] = []
+    wanted: set[ObjectKey] = set()
+    for manifest in desired:
+        key = key_of(manifest)
+        wanted.add(key)
+        found = live.get(key)
+        if found is not None and not is_controlled(found, identity):
+            conflicts.append(key)
+        elif step := _plan_one(manifest, found, remembered.get(key)):
+            steps.append(step)
+    steps += [
+        Delete(key, found["metadata"]["uid"])
+        for key, found in live.items()
+        if key not in wanted and key.kind not in KEPT_KINDS and is_controlled(found, identity) and not _leaving(found)
+    ]
+    return Plan(tuple(steps), tuple(conflicts))
+
+
+def is_controlled(manifest: Mapping[str, Any], identity: ClusterIdentity) -> bool:
+    """Return whether this very PushCluster (its UID, not its name) is the object's controller."""
+    owners = manifest["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") and owner.get("uid") == identity.uid for owner in owners)
+
+
+def _plan_one(manifest: Manifest, found: Mapping[str, Any] | None, remembered: Applied | None) -> Apply | None:
+    said = digest(manifest)
+    if found is None:
+        return Apply(manifest, None, restores=remembered is not None)
+    if _leaving(found) or not is_drifted(manifest, found):
+        return None
+    unchanged = remembered is not None and remembered.digest == said
+    if unchanged and remembered is not None and remembered.resource_version == found["metadata"]["resourceVersion"]:
+        # The API server keeps another form of what we said; saying it again would never end.
+        return None
+    return Apply(manifest, found["metadata"]["uid"], restores=unchanged)
+
+
+def _leaving(manifest: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]

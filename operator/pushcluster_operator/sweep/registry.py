@@ -1,0 +1,78 @@
+"""The shell around the registry of sessions in Redis: leases, counts, removals."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys, parse_lease
+from pushcluster_operator.status.redis_memory import RedisMemory
+from pushcluster_operator.sweep.removals import GatewayLease
+from pushcluster_runtime.redis.client import ScriptRunner, connect, translated
+from pushcluster_runtime.redis.removal import remove_incarnation
+
+MAX_CONNECTIONS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySnapshot:
+    """What stood in the registry at one moment."""
+
+    leases: tuple[GatewayLease, ...]
+    now_ms: int
+    """Redis's own time, since the epoch."""
+    append_only: bool
+    """Whether Redis keeps an append-only file, without which it loses everything when it ends."""
+    memory: RedisMemory
+
+
+class RegistryClient:
+    """One cluster's registry. Every method raises Unavailable, of which TooOld is one."""
+
+    def __init__(self, cluster: str, url: str) -> None:
+        self.url = url
+        self._keys = Keys(cluster)
+        self._client = connect(url, name="pushcluster-operator", max_connections=MAX_CONNECTIONS)
+        self._scripts = ScriptRunner(self._client)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def read(self) -> RegistrySnapshot:
+        """Return the leases and what Redis says of itself, all of one moment."""
+        try:
+            with translated():
+                async with self._client.pipeline(transaction=True) as pipeline:
+                    pipeline.zrange(self._keys.gateways, 0, -1, withscores=True)
+                    pipeline.time()
+                    pipeline.info("persistence")
+                    pipeline.info("memory")
+                    members, (seconds, microseconds), persistence, memory = await pipeline.execute()
+        except RedisError as error:
+            raise Unavailable(f"Redis refuses to show its leases: {error}") from error
+        holders = ((parse_lease(member), int(expires_ms)) for member, expires_ms in members)
+        leases = tuple(GatewayLease(holder, expires_ms) for holder, expires_ms in holders if holder is not None)
+        append_only = bool(persistence["aof_enabled"])
+        used = int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
+        now_ms = seconds * 1_000 + microseconds // 1_000
+        return RegistrySnapshot(leases, now_ms, append_only, RedisMemory(used, int(memory["maxmemory"])))
+
+    async def count_sessions(self, incarnations: list[Incarnation]) -> int:
+        """Return how many sessions these processes hold together."""
+        if not incarnations:
+            return 0
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for incarnation in incarnations:
+                    pipeline.scard(self._keys.gateway(incarnation))
+                return sum(await pipeline.execute())
+
+    async def remove(self, incarnation: Incarnation) -> int:
+        """Remove every session that still belongs to this process; return their number."""
+        try:
+            return await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
+        except RedisError as error:
+            raise Unavailable(f"Redis refuses to remove sessions: {error}") from error

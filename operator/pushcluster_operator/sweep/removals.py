@@ -1,0 +1,129 @@
+"""Which gateway processes' sessions are to be removed: decided from leases and pods alone (DESIGN, section 3).
+
+The leases are read before the pods are listed: whoever held a lease had a pod by then, so a pod that the later list
+lacks has ended. The other way round, a pod that started in between would be taken for gone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from pushcluster_contract.ids import Incarnation
+
+NOT_READY_S: Final = 60.0
+"""A pod whose lease has expired and that has not been ready for so long is taken for dead."""
+
+
+class RemovalCause(StrEnum):
+    """Why an incarnation is removed: a label of the metric, and words in the Event."""
+
+    POD_GONE = "pod_gone"
+    POD_FINISHED = "pod_finished"
+    CONTAINER_STOPPED = "container_stopped"
+    POD_NOT_READY = "pod_not_ready"
+    SUPERSEDED = "superseded"
+
+    def in_words(self) -> str:
+        """Return the cause as a person would say it."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    RemovalCause.POD_GONE: "the pod is gone",
+    RemovalCause.POD_FINISHED: "the pod has finished",
+    RemovalCause.CONTAINER_STOPPED: "its container is not running",
+    RemovalCause.POD_NOT_READY: f"the pod has not been ready for {NOT_READY_S:.0f} s",
+    RemovalCause.SUPERSEDED: "a new process runs in the same pod",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLease:
+    """One member of `gateways`."""
+
+    incarnation: Incarnation
+    expires_ms: int
+    """By Redis TIME, since the epoch."""
+
+    def is_live(self, now_ms: int) -> bool:
+        """Return whether the process renewed it lately; `now_ms` by Redis TIME."""
+        return self.expires_ms > now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPod:
+    """What a removal depends on."""
+
+    uid: str
+    name: str
+    finished: bool
+    running: bool
+    """Its gateway container is running now."""
+    ready: bool
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any], container: str = "gateway") -> "GatewayPod":
+        """Read a pod as LIST gives it."""
+        status = manifest.get("status", {})
+        statuses = status.get("containerStatuses") or []
+        return cls(
+            uid=manifest["metadata"]["uid"],
+            name=manifest["metadata"]["name"],
+            finished=status.get("phase") in {"Succeeded", "Failed"},
+            running=any(item["name"] == container and "running" in item.get("state", {}) for item in statuses),
+            ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or []),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An incarnation whose sessions are to be removed."""
+
+    incarnation: Incarnation
+    cause: RemovalCause
+
+
+def plan_removals(
+    leases: Sequence[GatewayLease], now_ms: int, pods: Iterable[GatewayPod], not_ready_s: Mapping[str, float]
+) -> tuple[Removal, ...]:
+    """Decide which incarnations to remove.
+
+    `leases` and `now_ms` were read from Redis before `pods` were listed; `not_ready_s` maps a pod's UID to the seconds
+    for which it has been seen not ready.
+    """
+    by_uid = {pod.uid: pod for pod in pods}
+    live = {lease.incarnation for lease in leases if lease.is_live(now_ms)}
+    live_pods = {incarnation.pod_uid for incarnation in live}
+    removals = []
+    for lease in leases:
+        incarnation = lease.incarnation
+        pod = by_uid.get(incarnation.pod_uid)
+        if pod is None:
+            removals.append(Removal(incarnation, RemovalCause.POD_GONE))
+        elif incarnation not in live:
+            cause = _cause_of_expired(pod, not_ready_s.get(pod.uid, 0.0), superseded=pod.uid in live_pods)
+            if cause is not None:
+                removals.append(Removal(incarnation, cause))
+    return tuple(removals)
+
+
+def _cause_of_expired(pod: GatewayPod, not_ready_s: float, *, superseded: bool) -> RemovalCause | None:
+    """Return why an expired lease means that the process has ended; None: it may be slow, or cut off from Redis."""
+    if pod.finished:
+        return RemovalCause.POD_FINISHED
+    if not pod.running:
+        return RemovalCause.CONTAINER_STOPPED
+    if superseded:
+        return RemovalCause.SUPERSEDED
+    if not_ready_s >= NOT_READY_S:
+        return RemovalCause.POD_NOT_READY
+    return None
+
+
+def track_not_ready(since: Mapping[str, float], pods: Iterable[GatewayPod], now_s: float) -> dict[str, float]:
+    """Return since when (by the caller's steady clock) each pod that is not ready has been seen so.
+
+    By our own clock on purpose: the times in a pod's status come from another machine's.
+    """
+    return {pod.uid: since.get(pod.uid, now_s) for pod in pods if not pod.ready}

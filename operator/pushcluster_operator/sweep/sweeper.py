@@ -1,0 +1,194 @@
+"""The sweep: removes the sessions of gateway processes that have ended. Decisions are in `sessions`."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from pushcluster_contract.errors import TooOld
+from pushcluster_operator.errors import Unavailable
+from pushcluster_operator.kube.client import KubeClient
+from pushcluster_operator.kube.events import EventRecorder
+from pushcluster_operator.kube.labels import Component, selector_text
+from pushcluster_operator.metrics import Metrics
+from pushcluster_operator.spec.pushcluster import ClusterIdentity
+from pushcluster_operator.status.status import SessionCounts
+from pushcluster_operator.sweep.registry import RegistryClient
+from pushcluster_operator.sweep.removals import (
+    GatewayLease,
+    GatewayPod,
+    Removal,
+    RemovalCause,
+    plan_removals,
+    track_not_ready,
+)
+
+INTERVAL_S: Final = 3.0
+"""From pod gone to entry gone must take at most 5 s even when the pod's event is lost."""
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name of a PushCluster."""
+
+
+@dataclass(slots=True)
+class SweptCluster:
+    """What is known of one PushCluster between two sweeps."""
+
+    identity: ClusterIdentity
+    registry: RegistryClient
+    counts: SessionCounts
+    not_ready_since: dict[str, float] = field(default_factory=dict)
+    pod_names: dict[str, str] = field(default_factory=dict)
+    """UID → name, also of pods that are gone but still have a lease."""
+    too_old: TooOld | None = None
+    """What is wrong with the version of the Redis that answered last."""
+    append_only: bool = True
+    full: bool = False
+    """Whether Redis had no room for messages when it answered last."""
+    failing_since: float | None = None
+    """By the steady clock; None: the last sweep went well."""
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class Sweeper:
+    """Sweeps the PushClusters that it was told to watch."""
+
+    kube: KubeClient
+    recorder: EventRecorder
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _watched: dict[Key, SweptCluster] = field(default_factory=dict)
+
+    async def watch(self, identity: ClusterIdentity, redis_url: str, counts: SessionCounts) -> bool:
+        """Sweep this PushCluster from now on, its Redis at this URL; returns whether that is news.
+
+        `counts` is where an earlier operator stopped; it is used when nothing is known yet.
+        """
+        key = (identity.namespace, identity.name)
+        known = self._watched.get(key)
+        same = known is not None and known.identity.uid == identity.uid
+        if known is not None and same and known.registry.url == redis_url:
+            known.identity = identity
+            return False
+        await self.forget(key)
+        kept = known.counts if known is not None and same else counts
+        self._watched[key] = SweptCluster(identity, RegistryClient(identity.id, redis_url), kept)
+        return True
+
+    async def forget(self, key: Key) -> None:
+        """Sweep this PushCluster no longer."""
+        known = self._watched.pop(key, None)
+        if known is not None:
+            await known.registry.close()
+
+    async def close(self) -> None:
+        """Forget all."""
+        for key in list(self._watched):
+            await self.forget(key)
+
+    def get(self, key: Key) -> SweptCluster | None:
+        """Return what is known of a PushCluster."""
+        return self._watched.get(key)
+
+    async def sweep(self, key: Key) -> float | None:
+        """Sweep once; returns the seconds until the next sweep, None if there is nothing to sweep.
+
+        Raises Unavailable, Conflict or Refused when Redis or the API server did not answer: then nothing was removed
+        on the strength of the missing answer.
+        """
+        watched = self._watched.get(key)
+        if watched is None:
+            return None
+        try:
+            online = await self._sweep(watched)
+        except Unavailable as error:
+            # No back-off: the next attempt has to come as soon as the next sweep would have, to keep the time promised.
+            self._note_failure(watched, error)
+            return INTERVAL_S
+        except Exception as error:
+            self._note_failure(watched, error)
+            raise
+        if watched.failing_since is not None:
+            _log.info("sweeps go well again", extra={"pushcluster": watched.identity.id})
+        watched.failing_since = watched.too_old = None
+        watched.counts = replace(watched.counts, online=online, last_sweep_time=self._timestamp())
+        return INTERVAL_S
+
+    def _note_failure(self, watched: SweptCluster, error: Exception) -> None:
+        self.metrics.sweep_errors.inc()
+        if watched.failing_since is None:
+            watched.failing_since = self.clock()
+            extra = {"pushcluster": watched.identity.id, "error": str(error)}
+            _log.warning("sweeps fail; they are repeated until they do not", extra=extra)
+        watched.last_error = str(error)
+        if isinstance(error, TooOld):
+            watched.too_old = error
+
+    async def _sweep(self, watched: SweptCluster) -> int:
+        reading = await watched.registry.read()
+        leases, now_ms, watched.append_only = reading.leases, reading.now_ms, reading.append_only
+        watched.full = reading.memory.is_full(was_full=watched.full)
+        if not leases:
+            return 0
+        pods = await self._list_pods(watched.identity, selector_text(watched.identity, Component.GATEWAY))
+        leased = {lease.incarnation.pod_uid for lease in leases}
+        watched.pod_names = {uid: name for uid, name in watched.pod_names.items() if uid in leased}
+        watched.pod_names.update((pod.uid, pod.name) for pod in pods)
+        removals = self._plan(watched, leases, now_ms, pods)
+        if any(removal.cause is RemovalCause.POD_GONE for removal in removals):
+            # A pod whose labels were edited is missing from the selection and alive all the same.
+            pods = await self._list_pods(watched.identity, "")
+            removals = self._plan(watched, leases, now_ms, pods)
+        for removal in removals:
+            await self._remove(watched, removal)
+        removed = {removal.incarnation for removal in removals}
+        live = [lease.incarnation for lease in leases if lease.is_live(now_ms) and lease.incarnation not in removed]
+        return await watched.registry.count_sessions(live)
+
+    async def _list_pods(self, identity: ClusterIdentity, selector: str) -> list[GatewayPod]:
+        return [
+            GatewayPod.from_manifest(item)
+            for item in await self.kube.list_objects("GatewayPod", identity.namespace, selector)
+        ]
+
+    def _plan(
+        self, watched: SweptCluster, leases: tuple[GatewayLease, ...], now_ms: int, pods: list[GatewayPod]
+    ) -> tuple[Removal, ...]:
+        now_s = self.clock()
+        watched.not_ready_since = track_not_ready(watched.not_ready_since, pods, now_s)
+        not_ready_s = {uid: now_s - since for uid, since in watched.not_ready_since.items()}
+        return plan_removals(leases, now_ms, pods, not_ready_s)
+
+    async def _remove(self, watched: SweptCluster, removal: Removal) -> None:
+        number = await watched.registry.remove(removal.incarnation)
+        _log.info(
+            "gateway process removed from the registry",
+            extra={
+                "pushcluster": watched.identity.id,
+                "incarnation": str(removal.incarnation),
+                "cause": removal.cause.value,
+                "sessions": number,
+            },
+        )
+        if number == 0:
+            return
+        identity = watched.identity
+        self.metrics.sessions_removed.labels(identity.namespace, identity.name, removal.cause.value).inc(number)
+        watched.counts = replace(
+            watched.counts,
+            removed_total=watched.counts.removed_total + number,
+            last_removal_time=self._timestamp(),
+        )
+        sessions = "session" if number == 1 else "sessions"
+        pod = watched.pod_names.get(removal.incarnation.pod_uid, f"with UID {removal.incarnation.pod_uid}")
+        message = f"removed {number} stale {sessions} of gateway pod {pod}: {removal.cause.in_words()}"
+        await self.recorder.record(identity, "StaleSessionsRemoved", message)
+
+    def _timestamp(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")

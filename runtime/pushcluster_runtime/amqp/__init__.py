@@ -1,0 +1,11 @@
+"""AMQP 0-9-1 over pika: a connection, its channels, publisher confirms, and a connection that comes back.
+
+Use `AmqpConnection` and `AmqpChannel`, and `PublisherConnection` to publish only.
+"""
+
+from pushcluster_runtime.amqp.channel import AmqpChannel
+from pushcluster_runtime.amqp.confirms import ConfirmOutcome
+from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.amqp.frames import Delivery, Template
+
+__all__ = ["AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "Template"]

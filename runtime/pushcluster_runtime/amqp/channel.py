@@ -1,0 +1,272 @@
+"""One AMQP channel: declarations, consumers and confirmed publishes."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+from pika.spec import Basic, BasicProperties
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.topology import Binding, Queue, Topology
+from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER, ConfirmOutcome, Confirms
+from pushcluster_runtime.amqp.consumers import ChannelConsumers
+from pushcluster_runtime.amqp.errors import describe, translate, unavailable
+from pushcluster_runtime.amqp.frames import (
+    Delivery,
+    Template,
+    encode_properties,
+    encode_publish,
+)
+from pushcluster_runtime.amqp.pika_connection import PikaConnection
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a polite close waits for the broker's answer."""
+ANSWER_TIMEOUT_S: Final = 15.0
+"""How long a channel with calls under way may get no answer at all."""
+CONFIRM_TIMEOUT_S: Final = 30.0
+"""How long a channel with publishes under way may get no confirm at all; a queue that elects a leader takes seconds."""
+
+
+class AmqpChannel:
+    """One channel. `Amqp.channel` makes it."""
+
+    lost: asyncio.Future[str]
+    """Resolves with the reason once the channel is gone: closed, a channel exception, or the connection lost."""
+
+    def __init__(self, raw: Channel) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
+        self._raw = raw
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._confirms = Confirms()
+        self._connection = cast(PikaConnection, raw.connection)
+        self._answered_at = self._confirmed_at = self._loop.time()
+        self._consumers = ChannelConsumers(raw, self._connection, self.abandon)
+        # pika's close cancels every consumer first. A queue with a single active consumer then goes on with the next
+        # one at once, and what this channel holds unacknowledged comes behind it: out of order (seen on RabbitMQ
+        # 4.3.6). Closing without a cancel gives the messages back first.
+        self._basic_cancel = raw.basic_cancel
+        raw.basic_cancel = _cancel_nothing  # type: ignore[method-assign]
+        raw.add_on_close_callback(lambda _, error: self._on_closed(error))
+
+    async def prepare(self, *, confirm: bool, prefetch: int) -> None:
+        """Set the modes of a channel that was just opened."""
+        self._raw.add_on_cancel_callback(lambda frame: self._consumers.cancelled(str(frame.method.consumer_tag)))
+        if prefetch:
+            await self._call(self._raw.basic_qos, prefetch_count=prefetch)
+        if confirm:
+            self._raw.add_on_return_callback(self._on_returned)
+            await self._call(self._raw.confirm_delivery, ack_nack_callback=self._on_confirm)
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare exchanges, queues and bindings; what is already there in the same form stays as it is."""
+        for exchange in topology.exchanges:
+            await self._call(
+                self._raw.exchange_declare,
+                exchange=exchange.name,
+                exchange_type=exchange.type,
+                durable=True,
+                arguments=dict(exchange.arguments),
+            )
+        for queue in topology.queues:
+            await self.declare_queue(queue)
+        for binding in topology.bindings:
+            await self.bind(binding)
+
+    async def declare_queue(self, queue: Queue) -> None:
+        """Declare a durable queue, or one that is exclusive to this connection and goes with it."""
+        await self._call(
+            self._raw.queue_declare,
+            queue=queue.name,
+            durable=not queue.exclusive,
+            exclusive=queue.exclusive,
+            auto_delete=False,
+            arguments=dict(queue.arguments),
+        )
+
+    async def bind(self, binding: Binding) -> None:
+        """Bind a queue to an exchange."""
+        await self._call(
+            self._raw.queue_bind, queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
+        )
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue and its messages; one that is not there is deleted already."""
+        await self._call(self._raw.queue_delete, queue=name)
+
+    async def consume(
+        self,
+        queue: str,
+        on_message: Callable[[Delivery], None],
+        *,
+        no_ack: bool,
+        priority: int | None = None,
+        on_cancel: Callable[[], None] | None = None,
+    ) -> str:
+        """Start a consumer and return its tag.
+
+        `on_message` must not raise: that is a bug, and it costs the channel. `on_cancel` is called when the broker
+        ends the consumer (its queue is gone); without it the channel is given up, so that `lost` tells.
+        """
+        consumer_tag, on_assembled = self._consumers.add(queue, on_message, on_cancel)
+        arguments = {} if priority is None else {"x-priority": priority}
+        await self._call(
+            self._raw.basic_consume,
+            queue=queue,
+            on_message_callback=on_assembled,
+            auto_ack=no_ack,
+            consumer_tag=consumer_tag,
+            arguments=arguments,
+        )
+        return consumer_tag
+
+    async def cancel(self, consumer_tag: str) -> None:
+        """Stop a consumer. Messages that it holds unacknowledged stay with this channel.
+
+        Not for a queue with a single active consumer whose order matters: the next consumer starts at once, ahead of
+        what is unacknowledged here. `close` keeps the order.
+        """
+        self._consumers.forget(consumer_tag)
+        await self._call(self._basic_cancel, consumer_tag=consumer_tag)
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | Template,
+        *,
+        mandatory: bool,
+    ) -> asyncio.Future[ConfirmOutcome]:
+        """Publish on a channel in confirm mode; the future tells the outcome, or fails with Unavailable.
+
+        Raises Unavailable at once when the channel is gone, and InvalidInput when the message cannot be encoded. Sets
+        a header of its own on mandatory messages; a Template has it and is for them alone. The caller bounds how many
+        futures are open.
+        """
+        if not self._raw.is_open:
+            raise unavailable(self.lost.result() if self.lost.done() else "the channel is closing")
+        number = self._confirms.next_number
+        try:
+            frames = encode_publish(
+                self._raw.channel_number,
+                exchange,
+                routing_key,
+                _encode(properties, number, mandatory=mandatory),
+                body,
+                mandatory=mandatory,
+                frame_max=self._connection.frame_max,
+            )
+        except (struct.error, OverflowError, TypeError, ValueError) as error:
+            raise InvalidInput(f"AMQP cannot carry this: {error}") from error
+        except AMQPError as error:
+            raise translate(error) from error
+        self._connection.send(frames)
+        future: asyncio.Future[ConfirmOutcome] = self._loop.create_future()
+        if not len(self._confirms):
+            self._confirmed_at = self._loop.time()
+        self._confirms.add(future)
+        return future
+
+    @property
+    def in_flight(self) -> int:
+        """Publishes whose outcome is not known yet."""
+        return len(self._confirms)
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge one delivery, or all up to it. Raises Unavailable when the channel is gone."""
+        try:
+            self._raw.basic_ack(delivery_tag, multiple)
+        except AMQPError as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """Close; unacknowledged messages go back to their queues, in order. Closing twice is allowed."""
+        self.abandon()
+        await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
+
+    def abandon(self) -> None:
+        """Start closing without waiting for it."""
+        if self._raw.is_open or self._raw.is_opening:
+            self._raw.close()
+
+    def find_silence(self, now: float, *, blocked: bool) -> str:
+        """Return in words what the broker has not answered for too long, or nothing.
+
+        `blocked` is for a connection that the broker has told that it does not read from it.
+        """
+        if not blocked and self._calls and now - self._answered_at > ANSWER_TIMEOUT_S:
+            return f"no answer within {ANSWER_TIMEOUT_S:g} s"
+        if not blocked and len(self._confirms) and now - self._confirmed_at > CONFIRM_TIMEOUT_S:
+            return f"no confirm within {CONFIRM_TIMEOUT_S:g} s"
+        return ""
+
+    def unblocked(self, now: float) -> None:
+        """The broker reads from the connection again: what it did not answer meanwhile is no silence of its."""
+        self._answered_at = self._confirmed_at = now
+
+    async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
+        """Run one of pika's methods that report to a callback; raises Unavailable when the channel goes meanwhile."""
+        if self.lost.done():
+            raise unavailable(self.lost.result())
+        replied: asyncio.Future[Any] = self._loop.create_future()
+        if not self._calls:
+            self._answered_at = self._loop.time()
+        self._calls.add(replied)
+        try:
+            invoke(**arguments, callback=lambda *_: self._on_reply(replied))
+            await replied
+        except AMQPError as error:
+            raise translate(error) from error
+        finally:
+            self._calls.discard(replied)
+
+    def _on_reply(self, replied: asyncio.Future[None]) -> None:
+        self._answered_at = self._loop.time()
+        settle(replied, None)
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        outcome = ConfirmOutcome.CONFIRMED if isinstance(method, Basic.Ack) else ConfirmOutcome.NACKED
+        self._confirmed_at = self._loop.time()
+        self._confirms.settle(method.delivery_tag, multiple=method.multiple, outcome=outcome)
+
+    def _on_returned(self, _: Channel, __: Basic.Return, properties: BasicProperties, ___: bytes) -> None:
+        number = (properties.headers or {}).get(SEQUENCE_HEADER)
+        if isinstance(number, int):
+            self._confirms.mark_returned(number)
+
+    def _on_closed(self, error: BaseException) -> None:
+        reason = describe(error)
+        self._consumers.forget_all()
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for call in self._calls:
+            settle(call, unavailable(reason))
+        self._confirms.fail(unavailable(reason))
+
+
+def _encode(properties: BasicProperties | Template, number: int, *, mandatory: bool) -> bytes:
+    if isinstance(properties, Template):
+        return properties.encode(number)
+    if mandatory:
+        properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: number}
+    return encode_properties(properties)
+
+
+def settle(future: asyncio.Future[None], result: Exception | None) -> None:
+    """Give a future its result or error, unless its caller has left already."""
+    if future.done():
+        return
+    if result is None:
+        future.set_result(None)
+    else:
+        future.set_exception(result)
+        future.exception()
+
+
+def _cancel_nothing(*_: object, **__: object) -> None:
+    """Stand in for `Channel.basic_cancel` where pika calls it on its own account."""

@@ -1,0 +1,56 @@
+"""Removing all sessions of one gateway process from the registry."""
+
+from typing import cast
+
+from redis.asyncio import Redis
+
+from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys, parse_member
+from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS
+from pushcluster_contract.scripts import Script
+from pushcluster_runtime.redis.client import Call, ScriptRunner, translated
+
+
+async def remove_incarnation(client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation) -> int:
+    """Remove every session entry that still belongs to `incarnation`, then its set and its lease; return their number.
+
+    Works in batches of REMOVAL_BATCH_SESSIONS and may be interrupted and repeated at any point. A session that has
+    moved to another incarnation meanwhile stays: each removal is fenced by the incarnation. Raises Unavailable.
+    """
+    removed = 0
+    set_key = keys.gateway(incarnation)
+    while members := await _read_batch(client, set_key):
+        removed += await _remove_batch(client, scripts, keys, incarnation, members)
+    # The lease goes last. A gateway that lives and was removed by mistake sees its lease missing at its next renewal
+    # and then writes all of its sessions back: were the lease gone before the last entry was, that entry could be
+    # deleted after the gateway had written it back.
+    with translated():
+        await client.zrem(keys.gateways, str(incarnation))
+    return removed
+
+
+async def _read_batch(client: Redis, set_key: str) -> list[bytes]:
+    """Return some members, none when the set is empty; the caller takes them out, so no cursor is needed."""
+    with translated():
+        return cast(list[bytes], await client.srandmember(set_key, REMOVAL_BATCH_SESSIONS))
+
+
+async def _remove_batch(
+    client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation, members: list[bytes]
+) -> int:
+    calls = []
+    for member in members:
+        try:
+            user, sid = parse_member(member.decode())
+        except (InvalidInput, UnicodeDecodeError):
+            continue  # nobody's session; it leaves the set with the others
+        calls.append(Call([keys.sessions(user)], [sid, str(incarnation)]))
+    removed = 0
+    for reply in await scripts.run_many(Script.REMOVE_SESSION, calls):
+        if isinstance(reply, Exception):
+            raise reply
+        removed += int(reply)
+    with translated():
+        await client.srem(keys.gateway(incarnation), *members)
+    return removed

@@ -1,0 +1,49 @@
+"""What is too old is refused in a sentence that says what is needed."""
+
+import pytest
+
+from pushcluster_contract.errors import TooOld, Unavailable
+from pushcluster_contract.required_versions import (
+    KUBERNETES,
+    RABBITMQ,
+    REDIS,
+    MinimumVersion,
+)
+
+
+@pytest.mark.parametrize(
+    ("needed", "version"),
+    [
+        (REDIS, "7.2.0"),
+        (REDIS, "7.4.1"),
+        (REDIS, "10.1"),
+        (RABBITMQ, "4.3.0-rc.1"),
+        (RABBITMQ, "5.0.1"),
+        (KUBERNETES, "v1.30.0"),
+        (KUBERNETES, "1.34+"),
+    ],
+)
+def test_a_version_that_is_new_enough_is_taken(needed: MinimumVersion, version: str) -> None:
+    needed.require(version)
+
+
+@pytest.mark.parametrize(
+    ("needed", "version", "says"),
+    [
+        (REDIS, "7.0.15", r"^Redis 7\.0\.15 is too old: 7\.2 or newer is needed$"),
+        (REDIS, "6.2.14", "too old"),
+        (RABBITMQ, "4.2.9", r"^RabbitMQ 4\.2\.9 is too old: 4\.3 or newer is needed$"),
+        (RABBITMQ, "3.13.7", "too old"),
+        (KUBERNETES, "1.29+", r"^Kubernetes 1\.29\+ is too old: 1\.30 or newer is needed$"),
+        (KUBERNETES, "1.9", "too old"),
+        (RABBITMQ, "", "RabbitMQ calls its version ''"),
+        (REDIS, "unknown" * 99, r"'unknown.{43}'"),
+    ],
+)
+def test_any_other_is_refused_with_what_is_needed(needed: MinimumVersion, version: str, says: str) -> None:
+    with pytest.raises(TooOld, match=says):
+        needed.require(version)
+
+
+def test_an_upgrade_is_a_matter_of_time() -> None:
+    assert issubclass(TooOld, Unavailable)

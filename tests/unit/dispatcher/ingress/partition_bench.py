@@ -1,0 +1,159 @@
+"""One partition session whose log, copies and broker are played; the test says when each of them answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pika.spec import BasicProperties
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.interfaces import OnPart
+from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.messages import Message, Rejection
+from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.tasks import cancel
+
+NOW_MS = 1_700_000_000_000
+SESSIONS = b"a" * 26 + b" pod.0000000000000000"
+
+
+@dataclass
+class PlayedChannel:
+    """Acknowledgements are noted."""
+
+    acks: list[int] = field(default_factory=list)
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        assert multiple
+        self.acks.append(delivery_tag)
+
+
+@dataclass
+class PlayedCopies:
+    """Copies wait for the test."""
+
+    sent: list[bytes] = field(default_factory=list)
+    open: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        self.sent += [message.body for message, _ in appended]
+        self.open.append(asyncio.get_running_loop().create_future())
+        return [self.open[-1]]
+
+
+@dataclass
+class PlayedRejects:
+    """Messages to put aside wait for the test."""
+
+    put_aside: list[tuple[bytes, str]] = field(default_factory=list)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: bool = False
+
+    async def put(self, delivery: Delivery, rejection: Rejection) -> None:
+        self.put_aside.append((delivery.body, rejection.reason))
+        await self.taken.wait()
+        if self.refuses:
+            raise Unavailable("push.rejected does not take it")
+
+
+@dataclass
+class PlayedLog:
+    """Appends wait for the test when `held`."""
+
+    batches: list[list[Message]] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: set[bytes] = field(default_factory=set)
+    sessions: bytes = SESSIONS
+    error: Exception | None = None
+
+    part: int = 0
+    """So many are appended before the rest has to wait."""
+    kept: list[list[str]] = field(default_factory=list)
+    """The ids of each call."""
+    keeps: bool = True
+
+    async def keep_ids(self, messages: Sequence[Message]) -> None:
+        self.kept.append([message.message_id for message in messages])
+        if not self.keeps:
+            raise Unavailable("Redis: gone")
+
+    async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
+        self.batches.append(list(messages))
+        results = [
+            AppendRefused("Redis: ERR")
+            if message.body in self.refuses
+            else Appended(b"1-1", False, 0, self.sessions, 0)
+            for message in messages
+        ]
+        if self.part:
+            await on_part(dict(enumerate(results[: self.part])))
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return results
+
+
+@dataclass
+class Bench:
+    channel: PlayedChannel = field(default_factory=PlayedChannel)
+    log: PlayedLog = field(default_factory=PlayedLog)
+    barriers: list[asyncio.Future[None]] = field(default_factory=list)
+    copies: PlayedCopies = field(default_factory=PlayedCopies)
+    rejects: PlayedRejects = field(default_factory=PlayedRejects)
+    metrics: Metrics = field(default_factory=Metrics)
+    prefetch: int = DISPATCHER_PREFETCH_MESSAGES
+    ids_window_s: float = 600.0
+    delivered: int = 0
+    told: list[tuple[ReplyAddress, OutcomeReport]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.log.may_answer.set()
+        self.session = PartitionSession(
+            self.channel,
+            self.log,
+            PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
+            request_barrier=self._request,
+            ids_window_s=self.ids_window_s,
+            prefetch=self.prefetch,
+        )
+        self.task = asyncio.create_task(self.session.run())
+
+    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
+        self.told.append((address, report))
+
+    def deliver(self, *bodies: bytes, headers: dict[str, Any] | None = None, **more: Any) -> None:
+        for body in bodies:
+            self.delivered += 1
+            properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers, **more)
+            self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
+
+    def confirm_all(self) -> None:
+        self.rejects.taken.set()
+        for future in self.copies.open:
+            if not future.done():
+                future.set_result(None)
+
+    def _request(self) -> asyncio.Future[None]:
+        self.barriers.append(asyncio.get_running_loop().create_future())
+        return self.barriers[-1]
+
+
+@asynccontextmanager
+async def running(ids_window_s: float = 600.0) -> AsyncIterator[Bench]:
+    bench = Bench(ids_window_s=ids_window_s)
+    try:
+        yield bench
+    finally:
+        await cancel(bench.task)
+
+
+async def settle() -> None:
+    """Let every task run as far as it can without the test."""
+    for _ in range(20):
+        await asyncio.sleep(0)

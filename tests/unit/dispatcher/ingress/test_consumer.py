@@ -1,0 +1,98 @@
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_dispatcher.ingress import consumer as amqp_module
+from pushcluster_dispatcher.ingress import refused_partitions
+from pushcluster_dispatcher.ingress.consumer import IngressConsumer
+from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.tasks import cancel
+from tests.support.clock import moved_clock
+from tests.support.waiting import eventually
+
+
+class RefusingAmqp:
+    """A connection that opens no channel."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def channel(self, **_: object) -> None:
+        raise Unavailable("RabbitMQ: 404")
+
+    async def close(self) -> None: ...
+
+
+class PlayedLink:
+    """Redis, or the connection for copies: there while `is_connected`."""
+
+    is_connected = True
+
+    async def wire(self) -> object:
+        if not self.is_connected:
+            await asyncio.Event().wait()
+        return object()
+
+    connection = wire
+
+
+class EndlessSession:
+    """A partition's session that does not come to its end."""
+
+    finished = False
+
+    def finish(self) -> None:
+        self.finished = True
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_what_has_begun_has_its_whole_time_to_end_and_not_a_moment_more() -> None:
+    session, stop = EndlessSession(), asyncio.Event()
+    stop.set()
+    with moved_clock() as clock:
+        running = asyncio.create_task(amqp_module._run_until_broken(cast(Any, session), {}, stop))
+        await clock.move(0)
+        assert session.finished
+        await clock.move(DRAIN_TIMEOUT_S - 0.001)
+        assert not running.done()
+        await clock.move(0.001)
+        assert running.done()
+        with pytest.raises(Unavailable, match="unfinished after 10 s"):
+            await running
+
+
+async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(*_: object, **__: object) -> RefusingAmqp:
+        return RefusingAmqp()
+
+    monkeypatch.setattr(amqp_module, "AmqpConnection", SimpleNamespace(connect=connect))
+    monkeypatch.setattr(refused_partitions, "GRACE_S", 0.0)
+    link = PlayedLink()
+    services: Any = SimpleNamespace(
+        settings=SimpleNamespace(amqp_url="", pod_name="pod"),
+        link=link,
+        publisher=PlayedLink(),
+        steps=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
+        new_backoff=lambda: Backoff(lambda: 0.0),
+    )
+    ingress = IngressConsumer(services)
+    running = asyncio.create_task(ingress.run(asyncio.Event()))
+
+    async def is_refused() -> bool:
+        return "404" in ingress.refusal()
+
+    async def is_forgotten() -> bool:
+        return ingress.count_refused() == 0
+
+    try:
+        await eventually(is_refused, 5)
+        link.is_connected = False
+        await eventually(is_forgotten, 5)
+    finally:
+        await cancel(running)

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
+from pushcluster_dispatcher.log.entries import Appended
+from pushcluster_dispatcher.messages import Message, RejectClass, Rejection
+from pushcluster_runtime.amqp.connection import Delivery
+
+DEMO = Destination("queue", "demo")
+ADDRESS = ReplyAddress("q", "c1")
+NOW_MS = 1_000
+WRONG = Rejection(RejectClass.DESTINATION, "no destination")
+
+
+def message(reply: ReplyAddress | None = ADDRESS) -> Message:
+    return Message("alice", DEMO, b"hi", message_id="m1", reply=reply)
+
+
+def appended(sessions: bytes = b"", *, known: bool = False, expires_ms: int = 0) -> Appended:
+    return Appended(b"5-7", known, 0, sessions, expires_ms)
+
+
+def outcomes(message: Message, entry: Appended) -> list[MessageOutcome]:
+    return [report.outcome for _, report in plan_reports([(message, entry)], lambda: NOW_MS)]
+
+
+def test_what_no_session_gets_is_stored() -> None:
+    report = OutcomeReport(MessageOutcome.STORED, "alice", "/queue/demo", "5-7", "m1")
+    assert plan_reports([(message(), appended())], lambda: NOW_MS) == [(ADDRESS, report)]
+
+
+def test_what_a_session_gets_is_its_gateways_to_tell() -> None:
+    assert outcomes(message(), appended(b"a" * 26 + b" pod.0000000000000000")) == []
+
+
+def test_a_producer_that_does_not_ask_is_told_nothing() -> None:
+    assert outcomes(message(None), appended()) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "expires_ms", "outcome"),
+    [
+        (True, NOW_MS - 1, MessageOutcome.EXPIRED),
+        (True, NOW_MS, MessageOutcome.STORED),
+        (True, 0, MessageOutcome.STORED),
+        (False, NOW_MS - 1, MessageOutcome.STORED),
+    ],
+)
+def test_a_message_that_came_again_may_be_too_old_by_now(known: bool, expires_ms: int, outcome: MessageOutcome) -> None:
+    assert outcomes(message(), appended(known=known, expires_ms=expires_ms)) == [outcome]
+
+
+def rejection(**properties: Any) -> tuple[ReplyAddress, OutcomeReport] | None:
+    return plan_rejection(Delivery(1, "push", "alice", False, BasicProperties(**properties), b"", "c"), WRONG)
+
+
+def test_a_rejection_is_told_with_its_reason() -> None:
+    told = rejection(reply_to="q", correlation_id="c1", message_id="m1")
+    assert told == (
+        ADDRESS,
+        OutcomeReport(MessageOutcome.REJECTED, producer_message_id="m1", reason="no destination"),
+    )
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{}, {"correlation_id": "c1"}, {"reply_to": "push.rejected"}, {"reply_to": b"\xff"}],
+)
+def test_a_rejection_that_nobody_can_be_told_of_is_told_to_nobody(properties: dict[str, object]) -> None:
+    assert rejection(**properties) is None
+
+
+def test_a_message_id_that_is_no_text_is_left_out() -> None:
+    told = rejection(reply_to="q", message_id=b"\xff")
+    assert told is not None
+    assert told[1].producer_message_id == ""

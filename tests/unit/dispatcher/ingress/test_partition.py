@@ -1,0 +1,312 @@
+import asyncio
+
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
+from pushcluster_dispatcher.ingress import partition as partition_module
+from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
+from pushcluster_dispatcher.messages import Message
+from pushcluster_runtime.amqp.connection import Delivery
+from tests.support.waiting import eventually
+from tests.unit.dispatcher.ingress.partition_bench import running, settle
+
+
+async def test_a_message_is_acknowledged_after_append_copy_and_barrier_and_not_before() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        await settle()
+        assert bench.channel.acks == []
+        bench.confirm_all()
+        await settle()
+        assert bench.channel.acks == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+
+
+async def test_a_barrier_alone_acknowledges_nothing() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.barriers[0].set_result(None)
+        await settle()
+        assert bench.channel.acks == []
+
+
+async def test_what_is_appended_while_redis_is_full_is_sent_and_not_acknowledged() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.log.part, bench.log.refuses = 2, {b"2"}
+        bench.deliver(b"1", b"2", b"3")
+        await settle()
+        assert bench.copies.sent == [b"1"]
+        bench.confirm_all()
+        await settle()
+        assert (bench.barriers, bench.channel.acks) == ([], [])
+        bench.log.may_answer.set()
+        await settle()
+        assert bench.copies.sent == [b"1", b"3"]
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await settle()
+        assert bench.channel.acks == [3]
+
+
+async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> None:
+    async with running(ids_window_s=0.04) as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1", message_id="appending")
+        await settle()
+        bench.deliver(b"2", message_id="waiting")
+        await eventually(lambda: bench.log.kept.count(["appending", "waiting"]) > 12, within_s=5)
+        bench.log.may_answer.set()
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: ["appending", "waiting"] in bench.log.kept, within_s=5)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: ["waiting"] in bench.log.kept, within_s=5)
+        bench.barriers[1].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1, 2], within_s=2)
+        bench.log.kept.clear()
+        await eventually(lambda: [] in bench.log.kept, within_s=5)
+        assert bench.log.kept == [[]] * len(bench.log.kept)
+
+
+async def test_ids_are_kept_on_after_a_failure_and_no_longer_than_the_session() -> None:
+    async with running(ids_window_s=0.04) as bench:
+        bench.log.keeps = False
+        bench.log.may_answer.clear()
+        bench.deliver(b"1", message_id="id")
+        await eventually(lambda: len(bench.log.kept) > 2, within_s=5)
+        bench.log.error = Unavailable("Redis: gone")
+        bench.log.may_answer.set()
+        await eventually(bench.task.done, within_s=2)
+        ended = len(bench.log.kept)
+        await asyncio.sleep(0.05)
+        assert len(bench.log.kept) == ended
+
+
+async def test_the_barrier_is_asked_for_only_after_the_append_was_answered() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: bench.log.batches, within_s=2)
+        await settle()
+        assert bench.barriers == []
+        bench.log.may_answer.set()
+        await eventually(lambda: bench.barriers, within_s=2)
+
+
+async def test_the_next_batch_waits_for_the_answer_but_not_for_copies_and_barrier() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: len(bench.log.batches) == 1, within_s=2)
+        bench.deliver(b"2", b"3")
+        await settle()
+        assert len(bench.log.batches) == 1
+        bench.log.may_answer.set()
+        await eventually(lambda: len(bench.log.batches) == 2, within_s=2)
+        assert [message.body for message in bench.log.batches[1]] == [b"2", b"3"]
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        assert bench.channel.acks == []
+
+
+async def test_a_later_barrier_does_not_acknowledge_an_earlier_batch() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: len(bench.barriers) == 1, within_s=2)
+        bench.deliver(b"2")
+        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
+        bench.confirm_all()
+        bench.barriers[1].set_result(None)
+        await settle()
+        assert bench.channel.acks == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [2], within_s=2)
+
+
+async def test_a_malformed_message_is_acknowledged_after_push_rejected_took_it() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", headers={})
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.barriers[0].set_result(None)
+        for future in bench.copies.open:
+            future.set_result(None)
+        await settle()
+        ((body, reason),) = bench.rejects.put_aside
+        assert body == b"1"
+        assert "missing" in reason
+        assert bench.channel.acks == []
+        assert bench.log.batches == []
+        bench.confirm_all()
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+
+
+async def test_a_malformed_message_that_push_rejected_does_not_take_breaks_the_session() -> None:
+    async with running() as bench:
+        bench.rejects.refuses = True
+        bench.deliver(b"1", headers={})
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        bench.confirm_all()
+        with pytest.raises(ExceptionGroup) as raised:
+            await bench.task
+        assert raised.group_contains(Unavailable, match="does not take")
+        assert bench.channel.acks == []
+
+
+async def test_a_message_that_redis_refuses_goes_to_push_rejected_and_the_others_go_on() -> None:
+    async with running() as bench:
+        bench.log.refuses = {b"2"}
+        bench.deliver(b"1", b"2", b"3")
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        assert bench.rejects.put_aside == [(b"2", "Redis: ERR")]
+        assert bench.copies.sent == [b"1", b"3"]
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [3], within_s=2)
+        assert bench.metrics.rejected.labels("script")._value.get() == 1
+
+
+async def test_a_broken_barrier_breaks_the_session_and_acknowledges_nothing() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_exception(Unavailable("restarted"))
+        with pytest.raises(ExceptionGroup) as raised:
+            await bench.task
+        assert raised.group_contains(Unavailable, match="restarted")
+        assert bench.channel.acks == []
+
+
+async def test_a_message_on_which_the_program_itself_fails_is_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Delivery) -> Message:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(partition_module, "parse_delivery", fail)
+    async with running() as bench:
+        bench.deliver(b"1")
+        await eventually(lambda: bench.rejects.put_aside, within_s=2)
+        assert "the dispatcher failed on it: KeyError" in bench.rejects.put_aside[0][1]
+
+
+async def test_a_lost_redis_connection_breaks_the_session() -> None:
+    async with running() as bench:
+        bench.log.error = Unavailable("gone")
+        bench.deliver(b"1")
+        with pytest.raises(ExceptionGroup):
+            await bench.task
+
+
+async def test_finishing_takes_no_new_batch_and_waits_for_what_has_begun() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.deliver(b"1")
+        await eventually(lambda: bench.log.batches, within_s=2)
+        bench.deliver(b"2")
+        bench.session.finish()
+        bench.log.may_answer.set()
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert not bench.task.done()
+        bench.barriers[0].set_result(None)
+        await asyncio.wait_for(bench.task, 2)
+        assert bench.channel.acks == [1]
+        assert len(bench.log.batches) == 1
+
+
+async def test_an_idle_session_finishes_at_once() -> None:
+    async with running() as bench:
+        await settle()
+        bench.session.finish()
+        await asyncio.wait_for(bench.task, 2)
+
+
+async def test_past_its_bytes_a_session_ends_with_what_it_took_and_says_which_prefetch_would_fit() -> None:
+    async with running() as bench:
+        body = b"x" * 65_536
+        fitting = MAX_HELD_BYTES // (len(body) + MESSAGE_OVERHEAD_BYTES)
+        bench.deliver(*[body] * (fitting + 3))
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert not bench.task.done()
+        bench.barriers[0].set_result(None)
+        await asyncio.wait_for(bench.task, 2)
+        assert bench.channel.acks == [fitting]
+        assert sum(map(len, bench.log.batches)) == fitting
+        assert bench.session.wanted_prefetch == plan_prefetch(len(body) + MESSAGE_OVERHEAD_BYTES)
+
+
+async def test_what_is_acknowledged_makes_room_for_more() -> None:
+    async with running() as bench:
+        body = b"x" * 65_536
+        fitting = MAX_HELD_BYTES // (len(body) + MESSAGE_OVERHEAD_BYTES)
+        for _ in range(3):
+            bench.deliver(*[body] * fitting)
+            await settle()
+            bench.confirm_all()
+            bench.barriers[-1].set_result(None)
+            await eventually(lambda: bench.channel.acks[-1:] == [bench.delivered], within_s=2)
+        assert bench.session.wanted_prefetch is None
+
+
+async def test_what_happened_is_counted() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", b"2")
+        bench.deliver(b"3", headers={})
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [3], within_s=2)
+
+        def value(name: str, **labels: str) -> float | None:
+            return bench.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)
+
+        assert (value("received"), value("appended"), value("acknowledged")) == (3, 2, 3)
+        assert value("rejected", reason="destination") == 1
+
+
+async def test_a_producer_is_told_of_a_rejection_only_once_the_message_is_put_aside() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", headers={}, reply_to="q", correlation_id="c1", message_id="m1")
+        await settle()
+        assert bench.told == []
+        bench.confirm_all()
+        await eventually(lambda: bench.told, within_s=2)
+        ((address, report),) = bench.told
+        assert address == ReplyAddress("q", "c1")
+        assert (report.outcome, report.producer_message_id) == (MessageOutcome.REJECTED, "m1")
+        assert "destination" in report.reason
+
+
+async def test_a_producer_is_told_that_a_message_is_stored_only_once_it_is_on_disk() -> None:
+    async with running() as bench:
+        bench.log.sessions = b""
+        bench.deliver(b"1", reply_to="q", correlation_id="c1")
+        bench.deliver(b"2")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        await settle()
+        assert bench.told == []
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.told, within_s=2)
+        ((address, report),) = bench.told
+        assert (address, report.outcome, report.message_id) == (ReplyAddress("q", "c1"), MessageOutcome.STORED, "1-1")
+
+
+async def test_what_sessions_get_is_told_of_by_their_gateways() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", reply_to="q")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.channel.acks == [1], within_s=2)
+        await settle()
+        assert bench.told == []

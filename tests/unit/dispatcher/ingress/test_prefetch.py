@@ -1,0 +1,78 @@
+import pytest
+
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_dispatcher.ingress.prefetch import (
+    MAX_HELD_BYTES,
+    MESSAGE_OVERHEAD_BYTES,
+    MessageSizes,
+    plan_prefetch,
+)
+
+LARGE = 65_536
+COST = LARGE + MESSAGE_OVERHEAD_BYTES
+
+
+def take(sizes: MessageSizes, count: int, size: int, first: int = 1) -> list[bool]:
+    return [sizes.take(first + n, size) for n in range(count)]
+
+
+def test_small_messages_have_the_whole_prefetch() -> None:
+    sizes = MessageSizes(DISPATCHER_PREFETCH_MESSAGES)
+    assert all(take(sizes, DISPATCHER_PREFETCH_MESSAGES, 200))
+    assert sizes.wanted_prefetch is None
+
+
+def test_as_many_bytes_as_allowed_are_held_and_from_the_first_too_many_nothing_is() -> None:
+    sizes = MessageSizes(DISPATCHER_PREFETCH_MESSAGES)
+    fitting = MAX_HELD_BYTES // COST
+    assert take(sizes, fitting + 2, LARGE) == [True] * fitting + [False] * 2
+    assert sizes.take(fitting + 3, 0) is False, "a later one must not pass those that come again"
+    assert sizes.held_bytes == fitting * COST
+
+
+def test_the_last_byte_that_is_allowed_is_held_and_one_more_is_not() -> None:
+    rest = MAX_HELD_BYTES - COST - MESSAGE_OVERHEAD_BYTES
+    for size, held in ((rest, True), (rest + 1, False)):
+        sizes = MessageSizes(8)
+        assert [sizes.take(1, LARGE), sizes.take(2, size)] == [True, held]
+
+
+def test_one_message_that_is_larger_than_everything_is_held_alone() -> None:
+    sizes = MessageSizes(8)
+    assert take(sizes, 2, MAX_HELD_BYTES * 2) == [True, False]
+
+
+def test_the_next_prefetch_holds_messages_of_that_size() -> None:
+    sizes = MessageSizes(DISPATCHER_PREFETCH_MESSAGES)
+    take(sizes, DISPATCHER_PREFETCH_MESSAGES, LARGE)
+    assert sizes.wanted_prefetch == plan_prefetch(COST)
+    following = MessageSizes(sizes.wanted_prefetch)
+    assert all(take(following, sizes.wanted_prefetch, LARGE))
+
+
+def test_what_is_released_makes_room() -> None:
+    sizes = MessageSizes(DISPATCHER_PREFETCH_MESSAGES)
+    fitting = MAX_HELD_BYTES // COST
+    take(sizes, fitting, LARGE)
+    sizes.release(fitting)
+    assert sizes.held_bytes == 0
+    assert all(take(sizes, fitting, LARGE, first=fitting + 1))
+
+
+def test_a_small_prefetch_grows_again_when_messages_are_small_for_long() -> None:
+    sizes = MessageSizes(plan_prefetch(COST))
+    tag = 0
+    while sizes.wanted_prefetch is None:
+        tag += 1
+        sizes.take(tag, 200)
+        sizes.release(tag)
+        assert tag < 10_000
+    assert sizes.wanted_prefetch > 2 * plan_prefetch(COST) - 1
+    assert tag > 4 * plan_prefetch(COST)
+
+
+@pytest.mark.parametrize("average", [0, 1, 200, 10_000, LARGE, 10**9])
+def test_a_prefetch_is_never_too_small_to_work_nor_larger_than_the_limit(average: int) -> None:
+    prefetch = plan_prefetch(average)
+    assert 8 <= prefetch <= DISPATCHER_PREFETCH_MESSAGES
+    assert prefetch == 8 or prefetch * average <= MAX_HELD_BYTES

@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.tasks import cancel
+from tests.support.waiting import eventually
+
+PASSED = [b"OK", [1, 0]]
+TIMED_OUT = [b"OK", [0, 0]]
+STILL_NOT = [[0, 0]]
+AT_LAST = [[1, 0]]
+NO_AOF = [b"OK", ResponseError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")]
+
+
+class PlayedWire:
+    """Each barrier waits in `rounds` until the test answers it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.rounds: list[asyncio.Future[list[Any]]] = []
+        self.asked: list[list[str]] = []
+
+    async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+        self.asked.append([command.split(b"\r\n")[2].decode() for command in commands])
+        self.rounds.append(asyncio.get_running_loop().create_future())
+        return await self.rounds[-1]
+
+
+class PlayedLink:
+    def __init__(self, wire: PlayedWire) -> None:
+        self.current = wire
+
+    async def wire(self) -> PlayedWire:
+        return self.current
+
+
+@asynccontextmanager
+async def running(link: PlayedLink) -> AsyncIterator[Barrier]:
+    async def sleep(_: float) -> None:
+        await asyncio.sleep(0)
+
+    barrier = Barrier(link, Keys("ns.demo"), backoff=Backoff(lambda: 1.0), on_barrier=lambda _: None, sleep=sleep)
+    task = asyncio.create_task(barrier.run())
+    try:
+        yield barrier
+    finally:
+        await cancel(task)
+
+
+async def next_round(wire: PlayedWire, number: int) -> asyncio.Future[list[Any]]:
+    await eventually(lambda: len(wire.rounds) >= number, within_s=2)
+    return wire.rounds[number - 1]
+
+
+async def test_one_barrier_serves_all_that_asked_before_it_began() -> None:
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        first, second = barrier.request("life1"), barrier.request("life1")
+        (await next_round(wire, 1)).set_result(PASSED)
+        await asyncio.wait_for(asyncio.gather(first, second), 2)
+    assert len(wire.rounds) == 1
+
+
+async def test_a_barrier_under_way_does_not_cover_what_was_answered_after_it_began() -> None:
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        early = barrier.request("life1")
+        under_way = await next_round(wire, 1)
+        late = barrier.request("life1")
+        under_way.set_result(PASSED)
+        await asyncio.wait_for(early, 2)
+        second = await next_round(wire, 2)
+        assert not late.done()
+        second.set_result(PASSED)
+        await asyncio.wait_for(late, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[Unavailable("OOM"), [1, 0]], [b"OK", Unavailable("READONLY")], [b"OK", ResponseError("ERR x")]],
+)
+async def test_a_barrier_that_was_not_passed_is_repeated(answer: list[Any]) -> None:
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        request = barrier.request("life1")
+        (await next_round(wire, 1)).set_result(answer)
+        second = await next_round(wire, 2)
+        assert not request.done()
+        second.set_result(PASSED)
+        await asyncio.wait_for(request, 2)
+        assert not barrier.durability_reduced
+
+
+async def test_a_barrier_that_takes_long_is_asked_about_again_and_not_begun_anew() -> None:
+    """A later write would wait for a later fsync: where one takes longer than one WAITAOF, it would never be passed."""
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        early = barrier.request("life1")
+        (await next_round(wire, 1)).set_result(TIMED_OUT)
+        second = await next_round(wire, 2)
+        late = barrier.request("life1")
+        second.set_result(STILL_NOT)
+        (await next_round(wire, 3)).set_result(AT_LAST)
+        await asyncio.wait_for(early, 2)
+        assert not late.done(), "it may have been answered after the write"
+        (await next_round(wire, 4)).set_result(PASSED)
+        await asyncio.wait_for(late, 2)
+    assert wire.asked == [["EVAL", "WAITAOF"], ["WAITAOF"], ["WAITAOF"], ["EVAL", "WAITAOF"]]
+
+
+async def test_a_lost_connection_is_no_answer_and_the_next_one_is_asked() -> None:
+    link = PlayedLink(PlayedWire("life1"))
+    async with running(link) as barrier:
+        request = barrier.request("life1")
+        first = await next_round(link.current, 1)
+        link.current = PlayedWire("life1")
+        first.set_exception(Unavailable("gone"))
+        (await next_round(link.current, 1)).set_result(PASSED)
+        await asyncio.wait_for(request, 2)
+
+
+async def test_another_life_of_redis_covers_nothing_of_the_one_before() -> None:
+    wire = PlayedWire("life2")
+    async with running(PlayedLink(wire)) as barrier:
+        before, after = barrier.request("life1"), barrier.request("life2")
+        (await next_round(wire, 1)).set_result(PASSED)
+        await asyncio.wait_for(after, 2)
+        with pytest.raises(Unavailable, match="restarted before the barrier"):
+            await before
+
+
+async def test_without_an_append_only_file_it_goes_on_and_says_so_until_there_is_one() -> None:
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        request = barrier.request("life1")
+        (await next_round(wire, 1)).set_result(NO_AOF)
+        await asyncio.wait_for(request, 2)
+        assert barrier.durability_reduced
+        request = barrier.request("life1")
+        (await next_round(wire, 2)).set_result(PASSED)
+        await asyncio.wait_for(request, 2)
+        assert not barrier.durability_reduced
+
+
+async def test_nobody_waits_any_more_so_no_barrier_runs() -> None:
+    wire = PlayedWire("life1")
+    async with running(PlayedLink(wire)) as barrier:
+        barrier.request("life1").cancel()
+        still_here = barrier.request("life1")
+        (await next_round(wire, 1)).set_result(PASSED)
+        await asyncio.wait_for(still_here, 2)
+        barrier.request("life1").cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(wire.rounds) == 1

@@ -1,0 +1,327 @@
+"""Appending against a Redis that is played: it keeps logs, and refuses commands when it is told to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import NoScriptError, ResponseError
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import Incarnation
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.outcomes import ReplyAddress
+from pushcluster_dispatcher.ingress.interfaces import Wire
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused, parse_sessions
+from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, UserLog
+from pushcluster_dispatcher.messages import Message
+from pushcluster_dispatcher.settings import Retention
+from pushcluster_runtime.backoff import Backoff
+
+DEMO = Destination("queue", "demo")
+KEYS = Keys("ns.demo")
+SID = "abcdefghijklmnopqrstuvwxyz"
+Errors = Callable[[], Exception | None]
+
+
+class PlayedRedis:
+    """Runs APPEND as Redis does: MULTI refuses its whole group when a command of it was refused."""
+
+    def __init__(self, next_error: Errors = lambda: None) -> None:
+        self.logs: dict[bytes, list[bytes]] = {}
+        self.sessions: dict[bytes, bytes] = {}
+        self.loaded: list[bytes] = []
+        self.commands: list[list[bytes]] = []
+        self.writes = 0
+        self.run_id = "life1"
+        self._next_error = next_error
+
+    async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+        self.writes += 1
+        replies: list[Any] = []
+        queued: list[list[bytes]] | None = None
+        refused = False
+        for packed in commands:
+            command = parse(packed)
+            if command[0] == b"MULTI":
+                queued, refused = [], False
+                replies.append(b"OK")
+            elif command[0] == b"EXEC":
+                group, queued = queued or [], None
+                replies.append(Unavailable("EXECABORT") if refused else [self._append(each) for each in group])
+            elif command[0] == b"SCRIPT":
+                self.loaded.append(command[2])
+                replies.append(b"sha")
+            elif command[0] == b"PEXPIRE":
+                self.commands.append(command)
+                replies.append(1)
+            elif error := self._next_error():
+                refused = True
+                replies.append(error)
+            elif queued is not None:
+                queued.append(command)
+                replies.append(b"QUEUED")
+            else:
+                replies.append(self._append(command))
+        return replies
+
+    def _append(self, command: list[bytes]) -> list[Any]:
+        self.commands.append(command)
+        keys = command[3 : 3 + int(command[2])]
+        log = self.logs.setdefault(keys[1], [])
+        log.append(command[3 + len(keys)])
+        return [b"1700000000000-%d" % len(log), 0, 0, self.sessions.get(keys[2], b""), 0]
+
+
+def parse(packed: bytes) -> list[bytes]:
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    command: list[bytes] = reader.gets()
+    return command
+
+
+def locations(redis: Wire, slept: list[float] | None = None) -> UserLog:
+    async def sleep(seconds: float) -> None:
+        if slept is not None:
+            slept.append(seconds)
+
+    return UserLog(
+        redis, KEYS, Retention(86_400_000, 1_000, 120_000, 600_000), backoff=Backoff(lambda: 1.0), sleep=sleep
+    )
+
+
+def message(user: str, body: str, destination: Destination = DEMO, **fields: Any) -> Message:
+    return Message(user, destination, body.encode(), **fields)
+
+
+def bodies(redis: PlayedRedis, user: str, destination: Destination = DEMO) -> list[str]:
+    return [body.decode() for body in redis.logs.get(KEYS.log(user, destination).encode(), [])]
+
+
+def in_turn(*errors: Exception | None) -> Errors:
+    waiting = list(errors)
+    return lambda: waiting.pop(0) if waiting else None
+
+
+async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_messages() -> None:
+    redis = PlayedRedis()
+    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
+    assert redis.writes == 1
+    assert [result.stream_id for result in results if isinstance(result, Appended)] == [
+        b"1700000000000-1",
+        b"1700000000000-1",
+        b"1700000000000-2",
+    ]
+    assert bodies(redis, "a") == ["1", "3"]
+
+
+async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_when_they_are_parsed() -> None:
+    redis = PlayedRedis()
+    gateway = Incarnation("pod", "0" * 16)
+    raw = b"\n".join((f"{SID} {gateway}".encode(), b"x" * 26 + b" \xffgarbage", b"short " + str(gateway).encode()))
+    redis.sessions[KEYS.sessions("a").encode()] = raw
+    (result,) = await locations(redis).append([message("a", "1")])
+    assert isinstance(result, Appended)
+    assert result.sessions == raw
+    assert parse_sessions(result.sessions) == {SID: gateway}
+
+
+async def test_ids_are_kept_for_a_whole_window_in_one_write_where_there_are_any() -> None:
+    redis = PlayedRedis()
+    await locations(redis).keep_ids(
+        [message("a", "1", message_id="x"), message("a", "2"), message("b", "3", message_id="y")]
+    )
+    assert redis.writes == 1
+    assert redis.commands == [
+        [b"PEXPIRE", KEYS.message(user, DEMO, id_).encode(), b"600000"] for user, id_ in (("a", "x"), ("b", "y"))
+    ]
+    await locations(redis).keep_ids([message("a", "1")])
+    assert redis.writes == 1
+
+
+async def test_messages_of_one_user_hold_one_list_of_its_sessions() -> None:
+    class Copying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            stream_id, *rest = super()._append(command)
+            return [stream_id, 0, 0, bytes(bytearray(b"the same")), rest[-1]]
+
+    first, second = await locations(Copying()).append([message("a", "1"), message("a", "2")])
+    assert isinstance(first, Appended)
+    assert isinstance(second, Appended)
+    assert first.sessions is second.sessions
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 500), (LARGE_ROUND_BYTES // 200, 250)])
+async def test_users_with_many_sessions_make_for_smaller_round_trips(size: int, most: int) -> None:
+    rounds: list[int] = []
+
+    class Counting(PlayedRedis):
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            rounds.append(len(commands))
+            return await super().execute(commands)
+
+    redis = Counting()
+    messages = [message(f"u{n}", "x") for n in range(500)]
+    redis.sessions = {KEYS.sessions(each.user).encode(): b"x" * size for each in messages}
+    place = locations(redis)
+    await place.append(messages)
+    del rounds[:]
+    for _ in range(3):
+        await place.append(messages)
+    assert sum(rounds) == 3 * 500
+    assert max(rounds) == most
+
+
+async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None:
+    seen: list[list[bytes]] = []
+
+    class Spying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            seen.append(command)
+            return super()._append(command)
+
+    await locations(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
+    (command,) = seen
+    assert command[2:7] == [
+        b"5",
+        KEYS.meta("a", DEMO).encode(),
+        KEYS.log("a", DEMO).encode(),
+        KEYS.sessions("a").encode(),
+        KEYS.destinations("a").encode(),
+    ]
+    assert command[7:13] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+    assert command[-1] == b"/queue/demo"
+
+
+async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
+    redis = PlayedRedis()
+    await locations(redis).append([message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
+    silent, asking = redis.commands
+    assert silent[-1] == b"/queue/demo"
+    assert asking[-2:] == [b"/queue/demo", b'["q","c"]']
+
+
+async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
+    seen: list[list[bytes]] = []
+
+    class Spying(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            seen.append(command)
+            return super()._append(command)
+
+    for ttl_ms in (0, 5):
+        await locations(Spying()).append([message("a", "1", ttl_ms=ttl_ms)])
+    plain, other = seen
+    assert plain[11] == b"0"
+    assert [*plain[:11], b"5", *plain[12:]] == other
+
+
+async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
+    full = Unavailable("OOM")
+    slept: list[float] = []
+    redis = PlayedRedis(in_turn(None, full, full, full))
+    results = await locations(redis, slept).append([message("a", "1"), message("b", "2")])
+    assert [type(result) for result in results] == [Appended, Appended]
+    assert (bodies(redis, "a"), bodies(redis, "b")) == (["1"], ["2"])
+    assert slept == [0.1, 0.2, 0.4]
+
+
+async def test_what_was_appended_is_told_of_once_while_the_rest_waits() -> None:
+    full = Unavailable("OOM")
+    parts: list[list[int]] = []
+
+    async def note(part: Mapping[int, Appended | AppendRefused]) -> None:
+        parts.append(list(part))
+
+    redis = PlayedRedis(in_turn(None, full, None, full, full))
+    results = await locations(redis).append([message(user, "1") for user in "abcd"], note)
+    assert [type(result) for result in results] == [Appended] * 4
+    assert parts == [[0, 2], [3]]
+
+
+@pytest.mark.parametrize("users", ["a", "ab", "abc"])
+async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -> None:
+    class Small(PlayedRedis):
+        """What waits in a connection leaves room for two calls at once."""
+
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            calls = [command for command in commands if parse(command)[0] == b"EVALSHA"]
+            self._next_error = in_turn(*([Unavailable("OOM")] * len(calls) if len(calls) > 2 else []))
+            return await super().execute(commands)
+
+    redis = Small()
+    messages = [message(users[n % len(users)], str(n)) for n in range(50)]
+    results = await locations(redis).append(messages)
+    assert all(isinstance(result, Appended) for result in results)
+    for start, user in enumerate(users):
+        assert bodies(redis, user) == [str(n) for n in range(start, 50, len(users))]
+
+
+async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes_on() -> None:
+    redis = PlayedRedis(in_turn(None, ResponseError("WRONGTYPE Operation against a key"), None))
+    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])
+    assert results[1] == AppendRefused("Redis: WRONGTYPE Operation against a key")
+    assert (bodies(redis, "a"), bodies(redis, "b"), bodies(redis, "c")) == (["1"], [], ["3"])
+
+
+async def test_another_message_under_a_known_id_is_refused_as_such() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 2, 0, b"", 0]
+
+    (result,) = await locations(Knowing()).append([message("a", "1", message_id="m")])
+    assert isinstance(result, AppendRefused)
+    assert (result.other_body, "5-7" in result.reason) == (True, True)
+
+
+async def test_what_the_log_has_of_a_known_message_comes_with_it() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 1, 0, b"", 0, b"a/b", b"{}"]
+
+    assert await locations(Knowing()).append([message("a", "1", message_id="m")]) == [
+        Appended(b"5-7", known=True, dropped=0, sessions=b"", expires_ms=0, held=(b"a/b", b"{}"))
+    ]
+
+
+async def test_an_error_that_nobody_knows_is_repeated_and_never_skips_the_message() -> None:
+    redis = PlayedRedis(in_turn(ResponseError("NEWCODE of some later version")))
+    results = await locations(redis).append([message("a", "1")])
+    assert isinstance(results[0], Appended)
+
+
+async def test_a_forgotten_script_is_loaded_and_the_calls_are_made_again_without_a_pause() -> None:
+    slept: list[float] = []
+    redis = PlayedRedis(in_turn(NoScriptError("NOSCRIPT")))
+    results = await locations(redis, slept).append([message("a", "1")])
+    assert isinstance(results[0], Appended)
+    assert len(redis.loaded) == 1
+    assert slept == []
+
+
+async def test_a_lost_connection_ends_the_append() -> None:
+    class Lost(PlayedRedis):
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            raise Unavailable(f"gone with {len(commands)} commands")
+
+    with pytest.raises(Unavailable, match="gone"):
+        await locations(Lost()).append([message("a", "1")])
+
+
+@given(
+    users=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
+    refusals=st.lists(st.booleans(), max_size=60),
+)
+async def test_no_message_passes_another_of_its_user_however_redis_flickers(
+    users: list[str], refusals: list[bool]
+) -> None:
+    redis = PlayedRedis(in_turn(*(Unavailable("OOM") if refuse else None for refuse in refusals)))
+    messages = [message(user, str(n)) for n, user in enumerate(users)]
+    await locations(redis).append(messages)
+    for user in set(users):
+        assert bodies(redis, user) == [str(n) for n, each in enumerate(users) if each == user]

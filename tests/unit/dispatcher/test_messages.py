@@ -1,0 +1,221 @@
+import struct
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given as with_any
+from hypothesis import strategies as st
+from pika.spec import BasicProperties
+
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.limits import MAX_BODY_BYTES
+from pushcluster_contract.outcomes import ReplyAddress
+from pushcluster_dispatcher.messages import (
+    MAX_EXPIRATION_MS,
+    Message,
+    RejectClass,
+    Rejection,
+    parse_delivery,
+)
+from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER, Delivery
+from pushcluster_runtime.amqp.frames import encode_properties
+
+
+def delivery(routing_key: Any = "alice", body: bytes = b"hi", **properties: Any) -> Delivery:
+    properties.setdefault("headers", {"destination": "/queue/demo"})
+    return Delivery(1, "push", routing_key, False, BasicProperties(**properties), body, "c")
+
+
+def with_headers(**headers: Any) -> dict[str, Any]:
+    return {"destination": "/queue/demo", **headers}
+
+
+def test_a_plain_message_is_for_the_user_in_its_routing_key() -> None:
+    assert parse_delivery(delivery()) == Message("alice", Destination("queue", "demo"), b"hi")
+
+
+def test_everything_a_client_gets_is_read() -> None:
+    parsed = parse_delivery(
+        delivery(
+            "bøb",
+            b"",
+            headers={"destination": "/topic/a_b-1", "x-kind": "news", "traceparent": "00-1", "private": 7},
+            message_id="m1",
+            content_type="application/json",
+            expiration="1500",
+        )
+    )
+    assert parsed == Message(
+        "bøb",
+        Destination("topic", "a_b-1"),
+        b"",
+        "application/json",
+        "m1",
+        {"x-kind": "news", "traceparent": "00-1"},
+        1500,
+    )
+
+
+def test_where_outcomes_are_wanted_is_read() -> None:
+    parsed = parse_delivery(delivery(reply_to="amq.gen-1", correlation_id="c\n1"))
+    assert isinstance(parsed, Message)
+    assert parsed.reply == ReplyAddress("amq.gen-1", "c\n1")
+
+
+def test_a_correlation_id_alone_asks_for_nothing() -> None:
+    parsed = parse_delivery(delivery(correlation_id=b"\xff"))
+    assert isinstance(parsed, Message)
+    assert parsed.reply is None
+
+
+def test_a_body_of_the_largest_size_is_taken() -> None:
+    assert isinstance(parse_delivery(delivery(body=b"x" * MAX_BODY_BYTES)), Message)
+
+
+@pytest.mark.parametrize(("more", "kind"), [(0, Message), (1, Rejection)])
+def test_a_body_of_one_byte_more_is_refused_of_a_plain_message_too(more: int, kind: type) -> None:
+    encoded = encode_properties(BasicProperties(headers=with_headers()))
+    body = b"x" * (MAX_BODY_BYTES + more)
+    assert isinstance(parse_delivery(Delivery(1, "push", "alice", False, encoded, body, "c")), kind)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "reason"),
+    [
+        (delivery(""), RejectClass.USER, "0 bytes"),
+        (delivery("a\nb"), RejectClass.USER, "control"),
+        (delivery(b"\xff"), RejectClass.USER, "no UTF-8"),
+        (delivery(headers=None), RejectClass.DESTINATION, "missing"),
+        (delivery(headers={}), RejectClass.DESTINATION, "missing"),
+        (delivery(headers={"destination": "/queue/a.b"}), RejectClass.DESTINATION, "/queue/<name>"),
+        (delivery(headers={"destination": "/user/queue/demo"}), RejectClass.DESTINATION, "/queue/<name>"),
+        (delivery(headers={"destination": "/queue/" + "x" * 65}), RejectClass.DESTINATION, "1 to 64"),
+        (delivery(headers={"destination": 7}), RejectClass.DESTINATION, "no UTF-8 text"),
+        (delivery(headers={"destination": b"\xff"}), RejectClass.DESTINATION, "no UTF-8 text"),
+        (delivery(body=b"x" * (MAX_BODY_BYTES + 1)), RejectClass.BODY, "65537 bytes"),
+        (delivery(headers=with_headers(**{f"x-{n}": "" for n in range(33)})), RejectClass.HEADERS, "33 forwarded"),
+        (delivery(headers=with_headers(**{"x-big": "x" * 5_000})), RejectClass.HEADERS, "forwarded headers"),
+        (delivery(headers=with_headers(**{"x-table": {"a": 1}})), RejectClass.HEADERS, "neither text"),
+        (delivery(headers=with_headers(**{"x-when": datetime(2026, 1, 1, tzinfo=UTC)})), RejectClass.HEADERS, "text"),
+        (delivery(headers=with_headers(**{"x-sum": Decimal("1.5")})), RejectClass.HEADERS, "neither text"),
+        (delivery(headers=with_headers(**{"x-bin": b"\xff\xfe"})), RejectClass.HEADERS, "not UTF-8"),
+        (delivery(headers={"destination": "/queue/demo", b"\xff": "x"}), RejectClass.HEADERS, "no UTF-8 text"),
+        (delivery(message_id="a\x00b"), RejectClass.MESSAGE_ID, "printable"),
+        (delivery(message_id=b"\xff"), RejectClass.MESSAGE_ID, "no UTF-8"),
+        (delivery(content_type="text/plain\nx: y"), RejectClass.CONTENT_TYPE, "control"),
+        (delivery(content_type=b"\xff"), RejectClass.CONTENT_TYPE, "no UTF-8"),
+        (delivery(expiration="soon"), RejectClass.EXPIRATION, "'soon'"),
+        (delivery(priority=1), RejectClass.PRIORITY, "leave it unset"),
+        (delivery(headers={"destination": "/queue/demo", "CC": ["bob"]}), RejectClass.HEADERS, "one message a user"),
+        (delivery(expiration="-1"), RejectClass.EXPIRATION, "'-1'"),
+        (delivery(expiration="²"), RejectClass.EXPIRATION, "whole number"),
+        (delivery(reply_to="pushcluster.ingress.00"), RejectClass.REPLY_TO, "the cluster itself"),
+        (delivery(reply_to="push.rejected"), RejectClass.REPLY_TO, "the cluster itself"),
+        (delivery(reply_to=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
+        (delivery(reply_to="q", correlation_id=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
+        (delivery(headers={UNREADABLE_HEADER: "ValueError: year"}), RejectClass.PROPERTIES, "ValueError: year"),
+    ],
+    ids=lambda value: value.kind.value if isinstance(value, Rejection) else None,
+)
+def test_a_malformed_message_is_refused_with_a_reason(given: Delivery, kind: RejectClass, reason: str) -> None:
+    parsed = parse_delivery(given)
+    assert isinstance(parsed, Rejection)
+    assert parsed.kind is kind
+    assert reason in parsed.reason
+
+
+def test_the_priority_that_java_clients_always_send_is_taken() -> None:
+    assert isinstance(parse_delivery(delivery(priority=0)), Message)
+
+
+def test_an_expiration_of_zero_is_the_shortest_and_not_none() -> None:
+    parsed = parse_delivery(delivery(expiration="0"))
+    assert isinstance(parsed, Message)
+    assert parsed.ttl_ms == 1
+
+
+def test_a_very_long_expiration_is_cut_to_what_lua_counts_exactly() -> None:
+    parsed = parse_delivery(delivery(expiration="9999999999999999"))
+    assert isinstance(parsed, Message)
+    assert parsed.ttl_ms == MAX_EXPIRATION_MS
+
+
+def test_headers_that_the_broker_adds_are_not_forwarded() -> None:
+    parsed = parse_delivery(delivery(headers=with_headers(**{"x-delivery-count": 3, "x-death": [{"count": 1}]})))
+    assert isinstance(parsed, Message)
+    assert parsed.headers is None
+
+
+FIELD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.decimals(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=9), values, max_size=3),
+    max_leaves=5,
+)
+SHORT_STRING = st.none() | st.text(max_size=60) | st.binary(max_size=60)
+
+
+@with_any(
+    routing_key=st.text(max_size=60) | st.binary(max_size=60),
+    headers=st.none()
+    | st.dictionaries(
+        st.sampled_from(["destination", "x-a", "traceparent", UNREADABLE_HEADER]) | st.text() | st.binary(), FIELD
+    ),
+    message_id=SHORT_STRING,
+    content_type=SHORT_STRING,
+    expiration=SHORT_STRING,
+    reply_to=SHORT_STRING,
+    correlation_id=SHORT_STRING,
+)
+def test_whatever_pika_can_read_is_a_message_or_a_rejection(routing_key: Any, **properties: Any) -> None:
+    parsed = parse_delivery(Delivery(1, "push", routing_key, False, BasicProperties(**properties), b"", "c"))
+    assert isinstance(parsed, Message) or parsed.reason
+
+
+PLAIN_HEADERS = st.dictionaries(
+    st.sampled_from(["destination", "x-a", "traceparent", "n", UNREADABLE_HEADER, "x-death"]),
+    st.sampled_from(["/queue/demo", "/topic/x", "/queue/a.b", ""])
+    | st.text(max_size=9)
+    | st.integers(0, 9)
+    | st.booleans(),
+    max_size=4,
+)
+
+
+@with_any(
+    routing_key=st.sampled_from(["alice", "", "a\tb", "é" * 63, "é" * 64, "x" * 255]),
+    body=st.sampled_from([b"", b"x", b"x" * MAX_BODY_BYTES, b"x" * (MAX_BODY_BYTES + 1)]),
+    headers=st.none() | PLAIN_HEADERS,
+    message_id=st.none() | st.text(max_size=20),
+    content_type=st.none() | st.sampled_from(["", "text/plain", "a\nb"]),
+    expiration=st.none() | st.just("5"),
+    delivery_mode=st.none() | st.just(2),
+    priority=st.none() | st.just(1),
+)
+def test_the_short_way_gives_what_the_long_way_gives(routing_key: str, body: bytes, **properties: Any) -> None:
+    long_way = Delivery(1, "push", routing_key, False, BasicProperties(**properties), body, "c")
+    encoded = encode_properties(BasicProperties(**properties))
+    short_way = Delivery(1, "push", routing_key, False, encoded, body, "c")
+    assert parse_delivery(short_way) == parse_delivery(long_way)
+
+
+def test_a_usual_message_is_read_without_its_properties_being_decoded() -> None:
+    properties = BasicProperties(headers={"destination": "/queue/demo"}, message_id="m", delivery_mode=2)
+    given = Delivery(1, "push", "alice", False, encode_properties(properties), b"hi", "c")
+    assert parse_delivery(given) == Message("alice", Destination("queue", "demo"), b"hi", message_id="m")
+    assert given._properties is None
+
+
+@pytest.mark.parametrize(("kind", "form"), [(b"d", ">d"), (b"f", ">f")])
+def test_a_float_reaches_the_client_as_it_was_sent(kind: bytes, form: str) -> None:
+    table = b"\x0bdestinationS\x00\x00\x00\x0b/queue/demo" + b"\x03x-r" + kind + struct.pack(form, 1.5)
+    encoded = BasicProperties.FLAG_HEADERS.to_bytes(2) + struct.pack(">I", len(table)) + table
+    parsed = parse_delivery(Delivery(1, "push", "alice", False, encoded, b"", "c"))
+    assert isinstance(parsed, Message)
+    assert parsed.headers == {"x-r": "1.5"}

@@ -1,0 +1,287 @@
+"""Keeping keys: when they are read, which ones count, and who waits for newer ones."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pushcluster_contract.errors import InvalidInput, Unavailable
+from pushcluster_contract.tokens import Algorithm
+from pushcluster_gateway.auth.key_refresher import (
+    MAX_ASK_WAIT_S,
+    MAX_ASKING,
+    MAX_UNREADABLE_S,
+    KeyRefresher,
+)
+from pushcluster_gateway.auth.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
+from pushcluster_gateway.auth.key_sources import IssuerSource
+from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
+from pushcluster_gateway.environment import Environment
+from pushcluster_gateway.metrics import Metrics
+from tests.support.issuer import Authority, Issuer, SigningKey
+from tests.support.waiting import eventually
+
+
+class TestSchedule:
+    def schedule(self, random: float = 0.5, refresh_s: float = 300) -> KeySchedule:
+        return KeySchedule(refresh_s=refresh_s, ask_interval_s=30, random=lambda: random)
+
+    def test_reads_are_regular_and_pods_spread(self) -> None:
+        assert [self.schedule(random).succeed() for random in (0.0, 0.5, 1.0)] == pytest.approx([270, 300, 330])
+
+    def test_failures_are_repeated_ever_less_often_up_to_a_minute(self) -> None:
+        schedule = self.schedule(random=1.0)
+        delays = [schedule.fail() for _ in range(100)]
+        assert delays[:3] == [FIRST_RETRY_S, 2 * FIRST_RETRY_S, 4 * FIRST_RETRY_S]
+        assert delays[-1] == MAX_RETRY_S
+        schedule.succeed()
+        assert schedule.fail() == FIRST_RETRY_S
+
+    def test_a_failure_never_waits_longer_than_a_success(self) -> None:
+        schedule = self.schedule(random=1.0, refresh_s=5)
+        assert max(schedule.fail() for _ in range(10)) == 5
+
+    def test_an_unknown_key_is_a_reason_once_in_the_interval(self) -> None:
+        schedule = self.schedule()
+        assert schedule.may_ask_in_s(0.0) == 0
+        schedule.begin(100.0)
+        assert schedule.may_ask_in_s(100.0) == 30
+        assert schedule.may_ask_in_s(129.5) == 0.5
+        assert schedule.may_ask_in_s(130.0) == 0
+        assert schedule.may_ask_in_s(1_000.0) == 0
+
+
+class ScriptedSource:
+    """Answers with what the test puts in."""
+
+    place = "a test"
+
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[Keyring | Exception] = asyncio.Queue()
+        self.reads = 0
+
+    async def read(self) -> Keyring:
+        self.reads += 1
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Kept:
+    keeper: KeyRefresher
+    source: ScriptedSource
+    metrics: Metrics
+    now: list[float]
+
+
+FIRST, SECOND = (parse_shared_keys({"hs256.key": key * 32}) for key in (b"1", b"2"))
+
+
+@pytest.fixture
+async def kept() -> AsyncIterator[Kept]:
+    async with keeping(ScriptedSource(), refresh_s=3_600) as running:
+        yield running
+
+
+@dataclass
+class keeping:  # noqa: N801 - a context manager
+    source: Any
+    refresh_s: float
+    ask_interval_s: float = 30
+    time_passes: bool = False
+    """False: only what a test adds to `now`."""
+
+    async def __aenter__(self) -> Kept:
+        now, metrics, loop = [1_000.0], Metrics(), asyncio.get_running_loop()
+        clock = loop.time if self.time_passes else lambda: now[0]
+        schedule = KeySchedule(refresh_s=self.refresh_s, ask_interval_s=self.ask_interval_s, random=lambda: 0.0)
+        keeper = KeyRefresher(self.source, schedule, metrics, Environment(clock, lambda: 0.0, bytes, lambda: 0.5))
+        self.task = asyncio.create_task(keeper.run())
+        return Kept(keeper, self.source, metrics, now)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+
+async def first_keys(kept: Kept) -> None:
+    """Let the first read end."""
+    kept.source.answers.put_nowait(FIRST)
+    await eventually(lambda: kept.keeper.keyring is FIRST, within_s=5)
+
+
+def failed_reads(kept: Kept, number: int) -> bool:
+    return kept.metrics.key_reads["failed"] == number
+
+
+class TestKeeper:
+    async def test_before_the_first_keys_it_says_why_there_are_none(self, kept: Kept) -> None:
+        assert kept.keeper.keyring is None
+        assert "for the first time" in kept.keeper.trouble
+        kept.source.answers.put_nowait(Unavailable("nobody there"))
+        await eventually(lambda: kept.keeper.trouble == "a test: nobody there", within_s=2)
+        kept.source.answers.put_nowait(FIRST)
+        await eventually(lambda: kept.keeper.keyring is FIRST, within_s=5)
+        assert kept.keeper.trouble == ""
+        assert kept.metrics.key_reads == {"failed": 1, "ok": 1}
+
+    async def test_the_last_keys_stay_while_others_cannot_be_read(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            for error in (Unavailable("down"), InvalidInput("lies"), RuntimeError("nobody thought of this")):
+                kept.source.answers.put_nowait(error)
+                await eventually(kept.source.answers.empty, within_s=5)
+                await eventually(lambda: kept.metrics.key_reads["failed"] >= 1, within_s=5)
+                assert kept.keeper.keyring is FIRST
+            kept.now[0] += 100
+            assert kept.keeper.age_s == 100
+            kept.source.answers.put_nowait(SECOND)
+            await eventually(lambda: kept.keeper.keyring is SECOND, within_s=5)
+            assert kept.keeper.age_s == 0
+
+    async def test_keys_that_were_withdrawn_do_not_stay(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            await eventually(lambda: kept.keeper.has_keys, within_s=5)
+            kept.source.answers.put_nowait(Keyring((), ("it has no key for RS256",)))
+            await eventually(lambda: not kept.keeper.has_keys, within_s=5)
+            assert kept.keeper.trouble == "a test: it has no key for RS256"
+
+    async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            await eventually(lambda: kept.keeper.keyring, within_s=5)
+            for failures, (waited_s, stays) in enumerate(((0, True), (MAX_UNREADABLE_S - 1, True), (1, False)), 1):
+                kept.now[0] += waited_s
+                kept.source.answers.put_nowait(Unavailable("down"))
+                await eventually(partial(failed_reads, kept, failures), within_s=5)
+                assert (kept.keeper.keyring is FIRST) is stays
+
+    async def test_all_who_meet_an_unknown_key_share_one_question(self, kept: Kept) -> None:
+        await first_keys(kept)
+        kept.now[0] += 30
+        asking = [asyncio.create_task(kept.keeper.ask()) for _ in range(1_000)]
+        await eventually(lambda: kept.source.reads == 2, within_s=2)
+        assert not any(task.done() for task in asking)
+        kept.source.answers.put_nowait(SECOND)
+        assert all(await asyncio.gather(*asking)), "it began after they asked: the issuer has spoken"
+        assert kept.keeper.keyring is SECOND
+        assert kept.source.reads == 2
+
+    async def test_strangers_cannot_make_it_ask_more_often(self, kept: Kept) -> None:
+        await first_keys(kept)
+        for second in range(25):
+            with pytest.raises(Unavailable, match=f"read again in {30 - second} s"):
+                await kept.keeper.ask()
+            kept.now[0] += 1
+        waits = [asyncio.create_task(kept.keeper.ask()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert kept.source.reads == 1
+        for task in waits:
+            task.cancel()
+
+    async def test_who_comes_when_it_was_told_to_is_told_no_second_time(self, kept: Kept) -> None:
+        await first_keys(kept)
+        kept.now[0] += 10
+        with pytest.raises(Unavailable) as caught:
+            await kept.keeper.ask()
+        assert caught.value.retry_after_ms == 20_000 - MAX_ASK_WAIT_S * 500, "spread over the time that one may wait"
+        kept.now[0] += caught.value.retry_after_ms / 1_000
+        waits = asyncio.create_task(kept.keeper.ask())
+        await asyncio.sleep(0.05)
+        assert not waits.done()
+        waits.cancel()
+
+    async def test_a_key_that_was_published_just_after_a_read_is_waited_for(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=3_600, ask_interval_s=0.3, time_passes=True) as kept:
+            began = asyncio.get_running_loop().time()
+            await first_keys(kept)
+            kept.source.answers.put_nowait(SECOND)
+            assert await kept.keeper.ask()
+            assert kept.keeper.keyring is SECOND
+            assert kept.source.reads == 2
+            assert asyncio.get_running_loop().time() - began >= 0.29, "no sooner than strangers may cause it"
+
+    async def test_the_next_regular_read_is_waited_for_if_it_comes_first(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.3, time_passes=True) as kept:
+            await first_keys(kept)
+            kept.source.answers.put_nowait(SECOND)
+            assert await kept.keeper.ask()
+            assert kept.keeper.keyring is SECOND
+
+    async def test_a_read_that_was_under_way_may_bring_the_key_but_its_silence_proves_nothing(self, kept: Kept) -> None:
+        await eventually(lambda: kept.source.reads == 1, within_s=2)
+        asking = asyncio.create_task(kept.keeper.ask())
+        await asyncio.sleep(0)
+        kept.source.answers.put_nowait(FIRST)
+        assert not await asking
+        kept.now[0] += 30
+        first = asyncio.create_task(kept.keeper.ask())
+        await eventually(lambda: kept.source.reads == 2, within_s=2)
+        second = asyncio.create_task(kept.keeper.ask())
+        await asyncio.sleep(0)
+        kept.source.answers.put_nowait(parse_shared_keys({"hs256.key": b"1" * 32}))
+        assert await first
+        with pytest.raises(Unavailable, match="read again in 30 s"):
+            await second
+
+    async def test_equal_keys_leave_those_that_were_there(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            await first_keys(kept)
+            kept.source.answers.put_nowait(parse_shared_keys({"hs256.key": b"1" * 32}))
+            await eventually(lambda: kept.metrics.key_reads["ok"] == 2, within_s=5)
+            assert kept.keeper.keyring is FIRST
+
+    async def test_one_token_more_than_may_wait_is_told_to_come_again(self, kept: Kept) -> None:
+        asking = [asyncio.create_task(kept.keeper.ask()) for _ in range(MAX_ASKING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="too many"):
+            async with asyncio.timeout(5):
+                await kept.keeper.ask()
+        kept.source.answers.put_nowait(FIRST)
+        await asyncio.gather(*asking)
+        kept.now[0] += 30
+        kept.source.answers.put_nowait(SECOND)
+        assert await kept.keeper.ask()
+
+    async def test_who_asks_and_leaves_disturbs_nobody(self, kept: Kept) -> None:
+        leaves, stays = (asyncio.create_task(kept.keeper.ask()) for _ in range(2))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        kept.source.answers.put_nowait(FIRST)
+        await stays
+        assert kept.keeper.keyring is FIRST
+
+    async def test_when_keys_cannot_be_read_who_asks_is_told_to_try_again(self, kept: Kept) -> None:
+        asking = asyncio.create_task(kept.keeper.ask())
+        kept.source.answers.put_nowait(Unavailable("secret-host: nobody there"))
+        with pytest.raises(Unavailable, match="cannot be read now") as caught:
+            await asking
+        assert "secret-host" not in str(caught.value), "strangers need not know where the issuer is"
+        with pytest.raises(Unavailable):
+            await kept.keeper.ask()
+
+    async def test_a_real_issuer_is_asked_again_and_again(self, issuer: Issuer, authority: Authority) -> None:
+        key, next_key = SigningKey.make("one"), SigningKey.make("two")
+        issuer.serve_keys(key)
+        source = IssuerSource(issuer.url, Algorithm.RS256, authority.ca_file)
+        async with keeping(source, refresh_s=0.05) as kept:
+
+            def ids() -> list[str | None]:
+                return [] if kept.keeper.keyring is None else [each.id for each in kept.keeper.keyring.keys]
+
+            await eventually(lambda: ids() == ["one"], within_s=5)
+            issuer.serve_keys(key, next_key)
+            await eventually(lambda: ids() == ["one", "two"], within_s=5)
+            issuer.serve_keys(next_key)
+            await eventually(lambda: ids() == ["two"], within_s=5)
+            issuer.serve(b"lies")
+            await eventually(lambda: "no JSON" in kept.keeper.trouble, within_s=5)
+            assert ids() == ["two"]

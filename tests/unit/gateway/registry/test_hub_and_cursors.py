@@ -1,0 +1,139 @@
+"""The parts between clients and shells: who gets a copy, and what the registry is told of those who got it."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from pushcluster_contract.batch import Address
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.ids import StreamId
+from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry.cursor_flusher import MAX_MOVES, CursorFlusher
+from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
+from pushcluster_gateway.session.hub import Hub
+from tests.unit.gateway.fakes import DEMO, FakeClient, FakeRegistry, as_client, as_subscription
+
+
+class TestHub:
+    def test_a_copy_reaches_every_subscription_of_its_user_and_destination_and_no_other(self) -> None:
+        hub = Hub()
+        alice, phone, bob = FakeClient("alice", "a"), FakeClient("alice", "p"), FakeClient("bob", "b")
+        for client in (alice, phone, bob):
+            hub.add(as_client(client))
+            hub.add_subscription(as_subscription(client.subscribe("0")))
+        hub.add_subscription(as_subscription(alice.subscribe("1", Destination("topic", "demo"))))
+        found = hub.addressed(Address.of("alice", DEMO).data)
+        assert [subscription.client for subscription in found] == [as_client(alice), as_client(phone)]
+        assert hub.addressed(Address.of("carol", DEMO).data) == ()
+
+    def test_a_session_that_left_leaves_nothing(self) -> None:
+        hub = Hub()
+        alice = FakeClient("alice", "a")
+        hub.add(as_client(alice))
+        for key in ("0", "1"):
+            hub.add_subscription(as_subscription(alice.subscribe(key)))
+        assert (len(hub), hub.subscriptions_count, hub.session_ids()) == (1, 2, ["a"])
+        subscription = as_subscription(alice.subscriptions["0"])
+        hub.remove_subscription(subscription)
+        hub.remove_subscription(subscription)
+        assert hub.subscriptions_count == 1
+        hub.remove(as_client(alice))
+        assert (len(hub), hub.subscriptions_count, hub.find("a"), list(hub.subscriptions())) == (0, 0, None, [])
+        assert hub.addressed(Address.of("alice", DEMO).data) == ()
+
+
+class TestCursors:
+    def flusher(self) -> tuple[CursorFlusher, FakeRegistry]:
+        registry = FakeRegistry()
+        return CursorFlusher(cast(SessionRegistry, registry), Metrics()), registry
+
+    async def test_what_redis_did_not_take_is_kept_and_only_the_furthest_of_it(self) -> None:
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        registry.away = True
+        for seq in (3, 2):
+            alice.moves.append((StreamId(1, seq), StreamId(1, seq + 5)))
+            cursors.collect(as_subscription(alice))
+            with pytest.raises(Unavailable):
+                await cursors.flush()
+        registry.away = False
+        await cursors.flush()
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 3), StreamId(1, 8))]
+        await cursors.flush()
+        assert len(registry.moves) == 1
+
+    async def test_one_cursor_more_than_a_round_trip_takes_goes_with_the_next(self) -> None:
+        cursors, registry = self.flusher()
+        for n in range(MAX_MOVES + 1):
+            subscription = FakeClient(f"user{n}", "a").subscribe("0")
+            subscription.moves.append((StreamId(1, 1), StreamId(1, 1)))
+            cursors.collect(as_subscription(subscription))
+        await cursors.flush()
+        assert registry.round_trips == [MAX_MOVES, 1]
+
+    async def test_nothing_new_is_not_told(self) -> None:
+        cursors, registry = self.flusher()
+        cursors.collect(as_subscription(FakeClient("alice", "a").subscribe("0")))
+        await cursors.flush()
+        assert registry.moves == []
+
+    async def test_a_destination_that_is_subscribed_anew_is_told_of_at_once_and_no_other(self) -> None:
+        cursors, registry = self.flusher()
+        alice, bob = FakeClient("alice", "a"), FakeClient("bob", "b")
+        left, standing, other = alice.subscribe("0"), alice.subscribe("1"), bob.subscribe("0")
+        for n, each in enumerate((left, standing, other), start=1):
+            each.moves.append((StreamId(1, n), StreamId(1, n)))
+            cursors.mark(as_subscription(each))
+        cursors.collect(as_subscription(left))
+        await cursors.flush_destination("alice", DEMO, [as_subscription(standing)])
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 2), StreamId(1, 2))]
+        await cursors.flush_destination("alice", Destination("topic", "demo"), [])
+        assert len(registry.moves) == 1
+
+    async def test_what_is_on_its_way_already_is_told_first_by_whoever_subscribes(self) -> None:
+        """The other round trip may be answered after the SUBSCRIBE."""
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        flushing = asyncio.ensure_future(cursors.flush())
+        await asyncio.sleep(0)
+        await cursors.flush_destination("alice", DEMO, [])
+        await flushing
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))] * 2
+
+    async def test_what_waits_for_its_socket_goes_on_being_looked_at(self) -> None:
+        cursors, _ = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.has_unflushed = True
+        cursors.mark(as_subscription(alice))
+        await cursors.flush_destination("alice", DEMO, [as_subscription(alice)])
+        assert alice.marked
+
+    async def test_what_was_on_its_way_when_a_flush_was_given_up_is_told_by_the_next_one(self) -> None:
+        """A drain cancels the loop that flushes, then flushes for the last time."""
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        flushing = asyncio.ensure_future(cursors.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
+        assert registry.moves == []
+        await cursors.flush()
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))]
+
+    async def test_a_cursor_that_redis_refuses_keeps_nobody_from_leaving(self) -> None:
+        cursors, registry = self.flusher()
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.collect(as_subscription(alice))
+        registry.broken = True
+        await cursors.flush()
+        registry.broken = False
+        await cursors.flush()
+        assert registry.moves == []

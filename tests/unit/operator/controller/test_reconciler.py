@@ -1,0 +1,124 @@
+"""One look at a PushCluster: which children are written, and which are left alone."""
+
+import pytest
+
+from pushcluster_operator.controller.reconciler import RESYNC_S
+from pushcluster_operator.errors import Unavailable
+from pushcluster_operator.spec.pushcluster import KIND
+from tests.unit.operator.objects import NAME
+from tests.unit.operator.world import KEY, World
+
+
+async def test_an_empty_spec_becomes_a_whole_cluster(world: World) -> None:
+    assert await world.look() == RESYNC_S
+    kinds = {str(key) for key in world.kube.objects}
+    assert {"StatefulSet demo-rabbitmq", "StatefulSet demo-redis", "Deployment demo-gateway"} <= kinds
+    assert {"Deployment demo-dispatcher", "PodDisruptionBudget demo-gateway", "Secret demo-jwt"} <= kinds
+    assert world.condition("Ready")["reason"] == "RabbitMQNotReady"
+    assert world.condition("Progressing")["status"] == "True"
+    assert world.kube.reasons == ["Created"]
+
+
+async def test_at_rest_nothing_is_written(world: World) -> None:
+    await world.settle()
+    for _ in range(3):
+        world.seconds += 60
+        await world.look()
+    assert world.kube.writes == []
+    assert world.kube.events == []
+
+
+async def test_a_new_operator_writes_nothing_to_a_cluster_at_rest(world: World) -> None:
+    await world.settle()
+    successor = World(kube=world.kube, randomness=500)
+    await successor.look()
+    assert world.kube.writes == []
+    await successor.sweeper.close()
+
+
+@pytest.mark.parametrize("name", ["Service demo-gateway", "ConfigMap demo-rabbitmq", "Deployment demo-dispatcher"])
+async def test_a_deleted_child_comes_back_and_that_is_told(world: World, name: str) -> None:
+    await world.settle()
+    world.kube.remove(*name.split())
+    await world.look()
+    assert f"apply {name}" in world.kube.writes
+    assert "ChildRestored" in world.kube.reasons
+    assert f"{name} was deleted" in world.kube.events[0]["message"]
+
+
+async def test_an_edited_child_is_put_right_and_that_is_told(world: World) -> None:
+    await world.settle()
+    world.kube.edit("Deployment", "demo-gateway", spec={"replicas": 7})
+    await world.look()
+    assert world.kube.at("Deployment", "demo-gateway")["spec"]["replicas"] == 2
+    assert world.kube.reasons == ["ChildRestored", "GatewaysNotReady"]
+
+
+async def test_a_child_without_its_labels_is_found_by_its_name(world: World) -> None:
+    await world.settle()
+    world.kube.edit("StatefulSet", "demo-redis", metadata={"labels": {"pushcluster.dev/cluster": "x"}})
+    await world.look()
+    assert world.kube.at("StatefulSet", "demo-redis")["metadata"]["labels"]["pushcluster.dev/cluster"] == NAME
+
+
+async def test_an_entry_that_somebody_put_into_a_list_of_ours_is_taken_out(world: World) -> None:
+    await world.settle()
+    service = world.kube.at("Service", "demo-gateway")
+    ports = [*service["spec"]["ports"], {"name": "more", "port": 99}]
+    world.kube.put({**service, "spec": {**service["spec"], "ports": ports}})
+    await world.look()
+    assert [port["name"] for port in world.kube.at("Service", "demo-gateway")["spec"]["ports"]] == ["ws"]
+
+
+async def test_a_restart_annotation_of_somebody_else_stays(world: World) -> None:
+    await world.settle()
+    template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+    world.kube.edit("Deployment", "demo-gateway", spec={"template": template})
+    await world.look()
+    assert world.kube.writes == []
+
+
+async def test_a_budget_for_one_replica_is_taken_away(world: World) -> None:
+    await world.settle()
+    world.spec({"gateway": {"replicas": 1}}, generation=4)
+    await world.look()
+    assert "delete PodDisruptionBudget demo-gateway" in world.kube.writes
+
+
+async def test_a_conflict_that_lasts_is_looked_at_ever_less_often(world: World) -> None:
+    world.kube.conflicts.add("Service")
+    assert [await world.look() for _ in range(5)] == [1, 2, 4, 8, RESYNC_S]
+    world.kube.conflicts.clear()
+    assert await world.look() == RESYNC_S
+    world.kube.conflicts.add("Service")
+    world.kube.remove("Service", "demo-gateway")
+    assert await world.look() == 1
+
+
+async def test_a_kind_that_the_api_server_refuses_does_not_keep_the_others_from_being_made(world: World) -> None:
+    world.kube.refuses.add("PodDisruptionBudget")
+    await world.look()
+    assert "Deployment demo-dispatcher" in {str(key) for key in world.kube.objects}
+    assert world.condition("Degraded")["reason"] == "ChildRefused"
+    assert "PodDisruptionBudget demo-gateway is refused" in world.condition("Ready")["message"]
+
+
+async def test_nothing_is_concluded_from_an_api_server_that_does_not_answer(world: World) -> None:
+    await world.settle()
+    world.kube.down = True
+    with pytest.raises(Unavailable):
+        await world.look()
+    assert world.kube.writes == []
+
+
+@pytest.mark.parametrize("deletion", ["gone", "in the foreground"])
+async def test_no_child_of_a_deleted_pushcluster_is_made_again(world: World, deletion: str) -> None:
+    await world.settle()
+    if deletion == "gone":
+        world.kube.remove(KIND, NAME)
+    else:
+        world.spec({}, deletionTimestamp="2026-01-01T00:00:00Z")
+    world.kube.remove("Service", "demo-gateway")
+    assert await world.look() is None
+    assert world.kube.writes == []
+    assert world.sweeper.get(KEY) is None

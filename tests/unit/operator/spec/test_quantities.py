@@ -1,0 +1,51 @@
+"""Quantities take the form in which the API server gives them back."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pushcluster_operator.errors import InvalidSpec
+from pushcluster_operator.spec import quantities
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("1024Mi", "1Gi"),
+        ("1536Mi", "1536Mi"),
+        ("1.5Gi", "1536Mi"),
+        ("0.5Ki", "512"),
+        ("1Ki", "1Ki"),
+        ("0.9765625Ki", "1k"),
+        ("1000m", "1"),
+        ("0.05", "50m"),
+        ("1.0005", "1001m"),
+        ("1000", "1k"),
+        ("1000k", "1M"),
+        ("1024", "1024"),
+        ("0", "0"),
+    ],
+)
+def test_canonical_forms(text: str, canonical: str) -> None:
+    assert quantities.canonical(text) == canonical
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["", "m", "k", "M", "G", "Ki", "Mi", "Gi", "Ti"]))
+def test_the_canonical_form_is_the_same_number_and_stays_as_it_is(number: int, suffix: str) -> None:
+    canonical = quantities.canonical(f"{number}{suffix}")
+    assert quantities.parse(canonical) == quantities.parse(f"{number}{suffix}")
+    assert quantities.canonical(canonical) == canonical
+
+
+def test_bytes_are_whole() -> None:
+    assert quantities.to_bytes("1.5Ki") == 1536
+    assert quantities.to_bytes("1500m") == 2
+    assert quantities.parse("1500m") == Fraction(3, 2)
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "-1", "1e3", "1 Gi", "1Ei"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSpec, match="is not a number"):
+        quantities.parse(text)

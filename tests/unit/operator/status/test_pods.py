@@ -1,0 +1,123 @@
+"""What is wrong with pods is said in a sentence that names the next step."""
+
+from typing import Any
+
+import pytest
+
+from pushcluster_operator.status.pods import find_claim_troubles, find_creation_trouble, find_troubles
+from pushcluster_operator.status.workloads import observe
+
+LOOPING = {"restartCount": 2}
+
+
+def pod(container: dict[str, Any], name: str = "p", **status: Any) -> dict[str, Any]:
+    statuses = [{"name": "c", "image": "img:1", "ready": False, **container}]
+    return {"metadata": {"name": name}, "status": {"containerStatuses": statuses, **status}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def ended(code: int, reason: str = "Error") -> dict[str, Any]:
+    return {"lastState": {"terminated": {"exitCode": code, "reason": reason}}}
+
+
+@pytest.mark.parametrize(
+    ("container", "reason", "sentence"),
+    [
+        (
+            waiting("ErrImagePull", "x"),
+            "ImagePullFailed",
+            "image img:1 of pod p cannot be pulled; correct the image's name",
+        ),
+        (waiting("ImagePullBackOff", "y"), "ImagePullFailed", "`kubectl describe pod p` says why"),
+        (
+            waiting("CreateContainerConfigError", 'secret "x" not found'),
+            "CreateContainerConfigError",
+            'pod p cannot start: secret "x" not found; create what it names',
+        ),
+        (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "ends with exit code 1 again and again"),
+        ({"state": {"running": {}}} | ended(1) | LOOPING, "CrashLoopBackOff", "`kubectl logs p --previous` says why"),
+        (waiting("CrashLoopBackOff") | ended(2) | LOOPING, "BadSettings", "refuses its settings"),
+        ({"state": {"running": {}}} | ended(137, "OOMKilled"), "OOMKilled", "raise its memory limit"),
+    ],
+)
+def test_a_container_that_does_not_run(container: dict[str, Any], reason: str, sentence: str) -> None:
+    (trouble,) = find_troubles([pod(container)])
+    assert trouble.reason == reason
+    assert sentence in trouble.message
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        waiting("ContainerCreating"),
+        {"state": {"running": {}}},
+        {"state": {"running": {}}, "restartCount": 1} | ended(1),
+        {"state": {"running": {}}, "ready": True, "restartCount": 9} | ended(1),
+    ],
+    ids=["being created", "starting", "restarted once", "recovered"],
+)
+def test_what_passes_by_itself_is_no_trouble(container: dict[str, Any]) -> None:
+    assert find_troubles([pod(container)]) == ()
+
+
+def test_the_pull_of_an_image_is_described_the_same_while_the_kubelets_words_alternate() -> None:
+    one = find_troubles([pod(waiting("ErrImagePull", "failed to resolve"))])
+    assert one == find_troubles([pod(waiting("ImagePullBackOff", "Back-off"))])
+
+
+def test_a_pod_that_no_node_takes() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: cpu"}
+    (trouble,) = find_troubles([{"metadata": {"name": "p"}, "status": {"conditions": [condition]}}])
+    assert trouble.reason == "Unschedulable"
+    assert "no node takes pod p: 0/3 nodes: cpu; add a node or lower" in trouble.message
+
+
+def test_a_pod_that_is_leaving_is_nobodys_trouble() -> None:
+    leaving = pod(waiting("ImagePullBackOff"))
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert find_troubles([leaving]) == ()
+
+
+def test_pods_with_the_same_trouble_are_counted_and_one_speaks() -> None:
+    (trouble,) = find_troubles([pod(waiting("ErrImagePull"), name) for name in ("p", "q", "r")])
+    assert "pod p " in trouble.message
+    assert trouble.message.endswith("(the same with 2 more)")
+
+
+def test_a_volume_that_is_not_there_yet_is_named() -> None:
+    claims = [{"metadata": {"name": f"data-{phase}"}, "status": {"phase": phase}} for phase in ("Pending", "Bound")]
+    (trouble,) = find_claim_troubles(claims)
+    assert trouble.reason == "VolumePending"
+    assert "data-Pending has no volume yet" in trouble.message
+
+
+def test_pods_that_cannot_even_be_made() -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    (trouble,) = find_creation_trouble({"status": {"conditions": [failure]}})
+    assert "exceeded quota" in trouble.message
+
+
+@pytest.mark.parametrize(
+    ("status", "generation", "complete"),
+    [
+        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "observedGeneration": 5}, 5, True),
+        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "observedGeneration": 4}, 5, False),
+        ({"replicas": 3, "updatedReplicas": 2, "readyReplicas": 3, "observedGeneration": 5}, 5, False),
+        ({"replicas": 2, "updatedReplicas": 1, "readyReplicas": 2, "observedGeneration": 5}, 5, False),
+        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1, "observedGeneration": 5}, 5, False),
+        ({}, 5, False),
+    ],
+    ids=["done", "not seen yet", "old pods left", "being rolled out", "starting", "nothing yet"],
+)
+def test_a_workload_is_complete_when_all_pods_are_new_and_ready(
+    status: dict[str, int], generation: int, *, complete: bool
+) -> None:
+    workload = {"metadata": {"generation": generation}, "spec": {"replicas": 2}, "status": status}
+    assert observe(2, workload, []).is_complete is complete
+
+
+def test_no_workload_is_not_complete() -> None:
+    assert not observe(1, None, []).is_complete

@@ -1,0 +1,129 @@
+"""Which gateway processes are removed, and which never."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pushcluster_contract.ids import Incarnation
+from pushcluster_operator.sweep.removals import (
+    NOT_READY_S,
+    GatewayLease,
+    GatewayPod,
+    Removal,
+    RemovalCause,
+    plan_removals,
+    track_not_ready,
+)
+
+NOW_MS = 1_000_000
+A, B = Incarnation("pod-1", "a" * 16), Incarnation("pod-1", "b" * 16)
+LIVE, EXPIRED = NOW_MS + 1, NOW_MS
+
+
+def pod(*, finished: bool = False, running: bool = True, ready: bool = True, uid: str = "pod-1") -> GatewayPod:
+    return GatewayPod(uid, f"name-of-{uid}", finished, running, ready)
+
+
+def plan(leases: list[GatewayLease], pods: list[GatewayPod], not_ready_s: float = 0.0) -> tuple[Removal, ...]:
+    return plan_removals(leases, NOW_MS, pods, {"pod-1": not_ready_s})
+
+
+@pytest.mark.parametrize("expires_ms", [LIVE, EXPIRED], ids=["live lease", "expired lease"])
+def test_a_process_whose_pod_is_gone_is_removed_at_once(expires_ms: int) -> None:
+    assert plan([GatewayLease(A, expires_ms)], []) == (Removal(A, RemovalCause.POD_GONE),)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [pod(), pod(ready=False), pod(running=False, ready=False), pod(finished=True, running=False, ready=False)],
+    ids=["well", "not ready", "container stopped", "finished"],
+)
+def test_a_live_lease_protects_a_process_whose_pod_exists(state: GatewayPod) -> None:
+    assert plan([GatewayLease(A, LIVE)], [state], not_ready_s=NOT_READY_S * 10) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "not_ready_s", "cause"),
+    [
+        (pod(finished=True, running=False, ready=False), 0, RemovalCause.POD_FINISHED),
+        (pod(running=False, ready=False), 0, RemovalCause.CONTAINER_STOPPED),
+        (pod(ready=False), NOT_READY_S, RemovalCause.POD_NOT_READY),
+        (pod(ready=False), NOT_READY_S - 0.1, None),
+        (pod(), 0, None),
+    ],
+    ids=["finished", "container stopped", "not ready for long", "not ready for a moment", "cut off from Redis"],
+)
+def test_an_expired_lease_needs_a_second_sign_of_death(
+    state: GatewayPod, not_ready_s: float, cause: RemovalCause | None
+) -> None:
+    expected = () if cause is None else (Removal(A, cause),)
+    assert plan([GatewayLease(A, EXPIRED)], [state], not_ready_s) == expected
+
+
+def test_the_former_process_of_a_restarted_container_is_removed_when_its_lease_has_expired() -> None:
+    assert plan([GatewayLease(A, EXPIRED), GatewayLease(B, LIVE)], [pod()]) == (Removal(A, RemovalCause.SUPERSEDED),)
+
+
+def test_two_processes_of_one_pod_that_both_hold_leases_are_left_alone() -> None:
+    assert plan([GatewayLease(A, LIVE), GatewayLease(B, LIVE)], [pod()]) == ()
+
+
+def test_two_processes_of_one_pod_whose_leases_have_both_expired_do_not_condemn_each_other() -> None:
+    assert plan([GatewayLease(A, EXPIRED), GatewayLease(B, EXPIRED)], [pod()]) == ()
+
+
+def test_a_sibling_in_another_pod_proves_nothing() -> None:
+    other = GatewayLease(Incarnation("pod-2", "c" * 16), LIVE)
+    assert plan([GatewayLease(A, EXPIRED), other], [pod(), pod(uid="pod-2")]) == ()
+
+
+@given(
+    st.lists(
+        st.builds(
+            GatewayLease, st.builds(Incarnation, st.sampled_from("12"), st.sampled_from("ab")), st.integers(0, 20)
+        )
+    ),
+    st.lists(st.builds(GatewayPod, st.sampled_from("12"), st.just("n"), st.booleans(), st.booleans(), st.booleans())),
+    st.dictionaries(st.sampled_from("12"), st.floats(0, 1e6)),
+)
+def test_whatever_else_is_seen_a_live_lease_in_an_existing_pod_is_never_removed(
+    leases: list[GatewayLease], pods: list[GatewayPod], not_ready_s: dict[str, float]
+) -> None:
+    removed = {removal.incarnation for removal in plan_removals(leases, 10, pods, not_ready_s)}
+    safe = {lease.incarnation for lease in leases if lease.is_live(10)}
+    assert not {each for each in removed & safe if each.pod_uid in {pod.uid for pod in pods}}
+
+
+def test_a_pod_is_read_as_list_gives_it() -> None:
+    manifest = {
+        "metadata": {"uid": "u", "name": "n"},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "gateway", "state": {"running": {}}}],
+        },
+    }
+    assert GatewayPod.from_manifest(manifest) == GatewayPod("u", "n", finished=False, running=True, ready=True)
+    assert GatewayPod.from_manifest({"metadata": {"uid": "u", "name": "n"}}) == GatewayPod(
+        "u", "n", finished=False, running=False, ready=False
+    )
+
+
+def test_a_sidecar_that_runs_does_not_make_the_gateway_run() -> None:
+    manifest = {
+        "metadata": {"uid": "u", "name": "n"},
+        "status": {
+            "containerStatuses": [
+                {"name": "mesh", "state": {"running": {}}},
+                {"name": "gateway", "state": {"terminated": {}}},
+            ]
+        },
+    }
+    assert not GatewayPod.from_manifest(manifest).running
+
+
+def test_the_time_without_ready_starts_with_the_first_look_and_ends_with_ready() -> None:
+    first = track_not_ready({}, [pod(ready=False), pod(uid="pod-2")], 10.0)
+    assert first == {"pod-1": 10.0}
+    assert track_not_ready(first, [pod(ready=False)], 50.0) == {"pod-1": 10.0}
+    assert track_not_ready(first, [pod()], 50.0) == {}
