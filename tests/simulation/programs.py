@@ -16,12 +16,12 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher import main as dispatcher_main
 from pushcluster_dispatcher import settings as dispatcher_settings
 from pushcluster_dispatcher.egress import copies as dispatcher_copies
-from pushcluster_dispatcher.ingress import consumer as dispatcher_amqp
+from pushcluster_dispatcher.ingress import consumer as dispatcher_consumer
 from pushcluster_dispatcher.log import redis_link
 from pushcluster_dispatcher.settings import Settings as DispatcherSettings
 from pushcluster_gateway import drain as gateway_drain
 from pushcluster_gateway import main as gateway_main
-from pushcluster_gateway.broker import link as gateway_broker
+from pushcluster_gateway.broker import link as gateway_link
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.settings import Settings as GatewaySettings
@@ -110,16 +110,16 @@ def installed() -> Iterator[None]:
             (gateway_main, "AdminServer", _Admin),
             (gateway_main, "CollectorRegistry", _Nothing),
             (gateway_drain, "ENDPOINTS_S", 0.3),
-            (gateway_broker, "Amqp", amqp_model.Connection),
-            (gateway_broker, "CHANNELS", CHANNELS),
+            (gateway_link, "AmqpConnection", amqp_model.Connection),
+            (gateway_link, "CHANNELS", CHANNELS),
             (dispatcher_main, "AdminServer", _Admin),
             (dispatcher_main, "random", _Random),
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
             (dispatcher_copies, "UNTAKEN_S", 0.5),
-            (dispatcher_amqp, "Amqp", amqp_model.Connection),
-            (dispatcher_amqp, "INGRESS_PARTITIONS", PARTITIONS),
-            (publisher_connection, "Amqp", amqp_model.Connection),
+            (dispatcher_consumer, "AmqpConnection", amqp_model.Connection),
+            (dispatcher_consumer, "INGRESS_PARTITIONS", PARTITIONS),
+            (publisher_connection, "AmqpConnection", amqp_model.Connection),
             (redis_link, "RedisWire", redis_model.Wire),
         ):
             stack.enter_context(patch.object(module, name, stand_in))
