@@ -20,10 +20,9 @@ from pushcluster_gateway.auth.authenticator import TrustedAuthenticator
 from pushcluster_gateway.broker.copies import CopyReader
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.client import Client, Rejected
 from pushcluster_gateway.session.delivery import LogState, ReadPage
 from pushcluster_gateway.session.hub import Hub
-from pushcluster_gateway.session.interfaces import Rejected
 from pushcluster_gateway.session.outcomes import OutcomeReporter
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.requests import Connect
@@ -62,49 +61,49 @@ class InstantServices:
         self._sessions = 0
 
     def redis_now_ms(self) -> int:
-        """See ports.Services."""
+        """See ClientServices."""
         return int(self.wall_clock() * 1_000)
 
     def new_session_id(self) -> str:
-        """See ports.Services."""
+        """See ClientServices."""
         self._sessions += 1
         return session_id(self._sessions.to_bytes(17, "little"))
 
     def authenticate(self, client: Client, request: Connect, handshake_token: str) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
         client.authenticated(request, TrustedAuthenticator().identify(request, handshake_token))
 
     def register(self, client: Client) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
         self.hub.add(client)
         client.registered()
 
     def leave(self, client: Client) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
         self.hub.remove(client)
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """See ports.Services."""
+    def subscribe(self, client: Client, subscription: Subscription) -> None:
+        """See ClientServices."""
         self.hub.add_subscription(subscription)
-        asyncio.get_running_loop().call_soon(self._subscribed, subscription)
+        asyncio.get_running_loop().call_soon(self._subscribed, client, subscription)
 
-    def _subscribed(self, subscription: Subscription) -> None:
+    def _subscribed(self, client: Client, subscription: Subscription) -> None:
         subscription.subscribed(LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1))
-        subscription.client.call_ended()
+        client.call_ended()
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """See ports.Services."""
+    def unsubscribe(self, client: Client, subscription: Subscription) -> None:  # noqa: ARG002 - the protocol's shape
+        """See ClientServices."""
         self.hub.remove_subscription(subscription)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
         asyncio.get_running_loop().call_soon(subscription.page_read, asked, [])
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
 
     def cursor_moved(self, subscription: Subscription) -> None:
-        """See ports.Services."""
+        """See ClientServices."""
         subscription.marked = True
 
 

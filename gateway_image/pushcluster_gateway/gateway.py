@@ -1,6 +1,6 @@
-"""The services behind all clients: implements `ports.Services` over registry, broker, keeper and cursors.
+"""The services behind all clients: implements `ClientServices` over registry, broker, keeper and cursors.
 
-What a client asks for becomes a task (`client_tasks`); what it writes into the registry stands in `sessions`.
+What a client asks for becomes a task (`session.tasks`); what it writes into the registry stands in `registration`.
 """
 
 import asyncio
@@ -28,10 +28,9 @@ from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
 from pushcluster_gateway.registry.store import SessionRegistry
-from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.client import Client, Rejected
 from pushcluster_gateway.session.delivery import ReadPage
 from pushcluster_gateway.session.hub import Hub
-from pushcluster_gateway.session.interfaces import Rejected
 from pushcluster_gateway.session.outcomes import OutcomeReporter
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.session.tasks import ClientTasks
@@ -115,7 +114,7 @@ class Gateway:
             broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
         )
 
-    # ports.Services
+    # ClientServices
 
     def redis_now_ms(self) -> int:
         """Return Redis TIME in ms, by the local clock and what its last answer showed."""
@@ -149,17 +148,16 @@ class Gateway:
         if client.written and not client.calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
-    def subscribe(self, subscription: Subscription) -> None:
+    def subscribe(self, client: Client, subscription: Subscription) -> None:
         """Step G3."""
         self.hub.add_subscription(subscription)
-        client, receipt = subscription.client, subscription.receipt
-        self._tasks.spawn_call(partial(self.sessions.subscribe, subscription), client, receipt)
+        self._tasks.spawn_call(partial(self.sessions.subscribe, client, subscription), client, subscription.receipt)
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, client: Client, subscription: Subscription) -> None:
         """Undo step G3."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
-        self._tasks.spawn_call(partial(self.sessions.unsubscribe, subscription), subscription.client, None)
+        self._tasks.spawn_call(partial(self.sessions.unsubscribe, client, subscription), client, None)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         """Step G4."""
@@ -269,7 +267,9 @@ class Gateway:
             await self.queues.open(subscription)
         except Unavailable:
             return  # the connection is lost too, and all queues are opened once there is a new one
-        await self._tasks.until_available(partial(self.refresh, subscription.client, resync=True))
+        client = self.hub.find(subscription.client.sid)
+        if client is not None:
+            await self._tasks.until_available(partial(self.refresh, client, resync=True))
 
     def _on_queue_lost(self, subscription: Subscription) -> None:
         self._tasks.spawn(partial(self._reopen_queue, subscription), subscription.client)

@@ -17,9 +17,10 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
-from pushcluster_gateway.registry.store import SessionRegistry, TooManySessions
+from pushcluster_gateway.registry.store import SessionRegistry
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_gateway.session.hub import Hub
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.session.tasks import ClientTasks
@@ -91,9 +92,8 @@ class SessionRegistration:
         )
         await self._tasks.until_available(partial(self._registry.leave, client.user, client.sid))
 
-    async def subscribe(self, subscription: Subscription) -> None:
+    async def subscribe(self, client: Client, subscription: Subscription) -> None:
         """Step G3."""
-        client = subscription.client
         try:
             # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
             await self._queues.open(subscription)
@@ -106,11 +106,11 @@ class SessionRegistration:
             subscription.subscribed(log)
         finally:
             if subscription.ended:
-                self._tasks.spawn(partial(self.unsubscribe, subscription), client)
+                self._tasks.spawn(partial(self.unsubscribe, client, subscription), client)
 
-    async def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, client: Client, subscription: Subscription) -> None:
         """Undo step G3, for a subscription that has ended."""
-        client, destination = subscription.client, subscription.destination
+        destination = subscription.destination
         had_queue = await self._queues.close(subscription)
         if client.ended:
             return

@@ -155,12 +155,12 @@ class UnreliableServices(FakeServices):
         elif not client.ended:
             client.registered()
 
-    def _grant_subscribe(self, subscription: Subscription) -> None:
+    def _grant_subscribe(self, client: Client, subscription: Subscription) -> None:
         if self._is_away():
-            subscription.client.fail(close_codes.UNAVAILABLE, "RabbitMQ: away", subscription.receipt)
-            subscription.client.call_ended()
+            client.fail(close_codes.UNAVAILABLE, "RabbitMQ: away", subscription.receipt)
+            client.call_ended()
         else:
-            super()._grant_subscribe(subscription)
+            super()._grant_subscribe(client, subscription)
 
     def _send_copy(self, subscription: Subscription, entry: LogEntry) -> None:
         """Copies are late, doubled and lost."""

@@ -19,9 +19,8 @@ from pushcluster_gateway.auth.claims import ClaimRules
 from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.client import Client, Rejected
 from pushcluster_gateway.session.delivery import LogState, ReadPage
-from pushcluster_gateway.session.interfaces import Rejected
 from pushcluster_gateway.session.outcomes import OutcomeReporter
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.errors import Unauthenticated
@@ -107,18 +106,18 @@ class FakeServices:
     def leave(self, client: Client) -> None:
         self.left.append(client)
 
-    def subscribe(self, subscription: Subscription) -> None:
+    def subscribe(self, client: Client, subscription: Subscription) -> None:
         self.subscriptions.append(subscription)
-        self._later(partial(self._grant_subscribe, subscription))
+        self._later(partial(self._grant_subscribe, client, subscription))
 
-    def _grant_subscribe(self, subscription: Subscription) -> None:
+    def _grant_subscribe(self, client: Client, subscription: Subscription) -> None:
         newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
         subscription.subscribed(LogState(0, newest, ZERO_ID, ZERO_ID, 1))
-        subscription.client.call_ended()
+        client.call_ended()
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, client: Client, subscription: Subscription) -> None:
         self.subscriptions.remove(subscription)
-        self._later(subscription.client.call_ended)
+        self._later(client.call_ended)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]

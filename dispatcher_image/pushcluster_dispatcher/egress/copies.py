@@ -27,7 +27,7 @@ from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
 from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
-from pushcluster_dispatcher.ingress.interfaces import Publisher
+from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.log.entries import Appended, parse_sessions
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics

@@ -9,7 +9,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
 from pushcluster_contract.topology import REJECTED_EXCHANGE
-from pushcluster_dispatcher.ingress.interfaces import Publisher
+from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.messages import Rejection
 from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
 from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery

@@ -14,7 +14,7 @@ from typing import Final
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.ingress.interfaces import Sleep, Wire, WireSource
+from pushcluster_dispatcher.log.interfaces import Sleep, Wire, WireSource
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis.wire import Reply, pack
 

@@ -19,8 +19,8 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.ingress.interfaces import OnPart, Sleep, Wire
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.log.interfaces import OnPart, Sleep, Wire
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff

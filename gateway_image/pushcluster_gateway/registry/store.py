@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from pushcluster_contract.destinations import Destination
-from pushcluster_contract.errors import PushClusterError, Unavailable
+from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member, parse_lease
 from pushcluster_contract.limits import (
@@ -28,6 +28,7 @@ from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_gateway.registry.batcher import Batcher
 from pushcluster_gateway.registry.lost_sessions import LostSession, parse_holders, plan_lost
 from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_runtime.redis.client import (
     Argument,
     Call,
@@ -43,16 +44,6 @@ MAX_PAGES: Final = 16
 """Pages of the log in one pipeline, and in memory at once."""
 MAX_LOOKS: Final = 16
 """Users whose sessions are looked through at once, for some that a lost gateway left."""
-
-
-class TooManySessions(PushClusterError):
-    """The user has as many sessions in the cluster as one may have: the newest is refused, the others stay."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"this user has {limit} sessions already, as many as one may have (spec.gateway.maxSessionsPerUser); "
-            "close one of them, or try again later: a session that was cut off counts for up to about a minute"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """One client: its STOMP session, its subscriptions, and what they owe its socket. No I/O of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.outcomes import MessageOutcome
@@ -8,8 +9,8 @@ from pushcluster_gateway import close_codes
 from pushcluster_gateway.auth.claims import AuthenticatedUser
 from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.session.deadlines import NEVER, Deadlines
-from pushcluster_gateway.session.interfaces import ClientServices, ClientSocket, Rejected
-from pushcluster_gateway.session.subscription import Subscription, find_acknowledged
+from pushcluster_gateway.session.interfaces import ClientSocket
+from pushcluster_gateway.session.subscription import Subscription, SubscriptionServices, find_acknowledged
 from pushcluster_gateway.stomp.errors import InvalidHeader, LimitExceeded, ProtocolViolation
 from pushcluster_gateway.stomp.frames import Frame, HeartBeat, Version
 from pushcluster_gateway.stomp.requests import (
@@ -27,8 +28,53 @@ from pushcluster_gateway.stomp.serializer import HEART_BEAT, encode_frame
 from pushcluster_gateway.stomp.session import StompSession
 
 
+class Rejected(NamedTuple):
+    """Messages of one subscription that its client refused by NACK."""
+
+    subscription: Subscription
+    message_ids: list[StreamId]
+
+
+class ClientServices(SubscriptionServices, Protocol):
+    """What stands behind all clients of one gateway. Every method returns at once; answers come as calls."""
+
+    server_name: str
+    pod_name: str
+    clock: Callable[[], float]
+    """Seconds of the event loop."""
+    wall_clock: Callable[[], float]
+    """Seconds since the epoch."""
+
+    def new_session_id(self) -> str:
+        """Return an id that was never used."""
+
+    def authenticate(self, client: "Client", request: Connect, handshake_token: str) -> Callable[[], object] | None:
+        """Find out who the client is; answers by `Client.authenticated` or `Client.fail`, or raises Unauthenticated.
+
+        Returns what gives it up, if it takes longer than this call.
+        """
+
+    def register(self, client: "Client") -> None:
+        """Write the session into the registry; answers by `Client.registered` or `Client.fail`."""
+
+    def leave(self, client: "Client") -> None:
+        """Take the session out of everything."""
+
+    def subscribe(self, client: "Client", subscription: Subscription) -> None:
+        """Register the subscription and begin to deliver to it.
+
+        Answers by `Subscription.subscribed` or `Client.fail`, and `Client.call_ended`.
+        """
+
+    def unsubscribe(self, client: "Client", subscription: Subscription) -> None:
+        """Undo `subscribe`; answers by `Client.call_ended`."""
+
+    def reject(self, client: "Client", rejected: Sequence[Rejected], receipt: str | None) -> None:
+        """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.fail`, and `Client.call_ended`."""
+
+
 class Client:
-    """One client from the open WebSocket to the end. Implements `websocket.Handler`."""
+    """One client from the open WebSocket to the end. Implements `transport.interfaces.SocketHandler`."""
 
     __slots__ = (
         "_abandon_authentication",
@@ -78,7 +124,7 @@ class Client:
         """Whether a subscription waits for the socket to take something."""
         self.deadlines = Deadlines(services.limits, services.clock())
 
-    # websocket.Handler
+    # SocketHandler
 
     def received(self, data: bytes | bytearray) -> None:
         """Bytes of the client."""
@@ -125,6 +171,11 @@ class Client:
         if verdict.send_heart_beat and not self.socket.outbox.paused:
             self.socket.send(HEART_BEAT)
         return verdict.look_again_at
+
+    @property
+    def version(self) -> Version:
+        """The version of STOMP that was agreed on."""
+        return self.stomp.version
 
     @property
     def wants_pings(self) -> bool:
@@ -251,7 +302,7 @@ class Client:
         subscription = Subscription(self, request, self._subscriptions_made)
         self.subscriptions[request.key] = subscription
         self._call_begins()
-        self.services.subscribe(subscription)
+        self.services.subscribe(self, subscription)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         subscription = self.subscriptions.pop(request.key, None)
@@ -259,7 +310,7 @@ class Client:
             raise InvalidHeader("UNSUBSCRIBE", "id", request.key, "this session has no such subscription")
         subscription.ended = True
         self._call_begins()
-        self.services.unsubscribe(subscription)
+        self.services.unsubscribe(self, subscription)
         subscription.send_receipt()
         self.send_receipt(request.receipt)
 

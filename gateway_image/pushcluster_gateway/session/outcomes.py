@@ -6,17 +6,14 @@ log and the client's own acknowledgements do not depend on it.
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.session.subscription import Subscription
-
-if TYPE_CHECKING:
-    from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.subscription import Subscriber, Subscription
 
 MAX_UNTAKEN: Final = 10_000
 """Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
@@ -43,7 +40,7 @@ class OutcomeReporter:
         self._pod_name = pod_name
         self._metrics = metrics
         self._call_later = call_later
-        self._untaken: dict[Client, deque[_Untaken]] = {}
+        self._untaken: dict[Subscriber, deque[_Untaken]] = {}
         """Without the messages' bodies, in the order in which the client's socket takes them."""
         self._untaken_count = 0
         self._planned = False

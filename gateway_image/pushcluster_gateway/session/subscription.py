@@ -4,11 +4,14 @@ A push goes through here: `copy_arrived`, in the usual case `_write`, and the so
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pushcluster_contract.batch import Address
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log_entry import LogEntry
+from pushcluster_contract.outcomes import MessageOutcome, ReplyRequest
+from pushcluster_gateway.limits import Limits
+from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.delivery import (
     DeliveryMachine,
     Expired,
@@ -19,14 +22,77 @@ from pushcluster_gateway.session.delivery import (
     Ready,
     Write,
 )
+from pushcluster_gateway.session.interfaces import ClientSocket, Requester
 from pushcluster_gateway.session.progress import Progress
 from pushcluster_gateway.stomp.errors import InvalidHeader
+from pushcluster_gateway.stomp.frames import Version
 from pushcluster_gateway.stomp.requests import Acknowledge, Subscribe
-from pushcluster_gateway.stomp.serializer import MessageEncoder
+from pushcluster_gateway.stomp.serializer import MessageEncoder, TailEncoder
 
-if TYPE_CHECKING:
-    from pushcluster_contract.outcomes import ReplyRequest
-    from pushcluster_gateway.session.client import Client
+
+class OutcomeObserver(Protocol):
+    """Hears what becomes of messages whose producers asked for it (`OutcomeReporter`)."""
+
+    def wrote(self, subscription: "Subscription", entry: LogEntry) -> None:
+        """Note an entry that was handed to the socket."""
+
+    def repeated(self, subscription: "Subscription", entry: LogEntry) -> None:
+        """Note a copy of an entry that was written before."""
+
+    def expired(self, subscription: "Subscription", entry: LogEntry) -> None:
+        """Note an entry that was too old when its turn came."""
+
+    def settled(self, subscription: "Subscription", message_ids: list[StreamId], outcome: MessageOutcome) -> None:
+        """Note entries that the client has acknowledged or refused."""
+
+
+class SubscriptionServices(Protocol):
+    """What a subscription needs of its gateway. Every method returns at once; answers come as calls."""
+
+    limits: Limits
+    metrics: Metrics
+    tails: TailEncoder
+
+    @property
+    def outcomes(self) -> OutcomeObserver:
+        """Who hears what becomes of messages."""
+
+    def redis_now_ms(self) -> int:
+        """Return Redis TIME in ms, as far as is known."""
+
+    def read_page(self, subscription: "Subscription", asked: ReadPage) -> None:
+        """Read the log; answers by `Subscription.page_read`."""
+
+    def cursor_moved(self, subscription: "Subscription") -> None:
+        """Have the subscription's cursor flushed within about a second."""
+
+
+class Subscriber(Requester, Protocol):
+    """What a subscription needs of the client that it belongs to (`Client`)."""
+
+    user: str
+    ended: bool
+    waits_for_room: bool
+    """Whether a subscription waits for the socket to take something."""
+
+    @property
+    def services(self) -> SubscriptionServices:
+        """What stands behind all clients."""
+
+    @property
+    def socket(self) -> ClientSocket:
+        """Where messages are written to."""
+
+    @property
+    def version(self) -> Version:
+        """The version of STOMP that the client speaks."""
+
+    @property
+    def subscriptions(self) -> Mapping[str, "Subscription"]:
+        """All subscriptions of the session."""
+
+    def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
+        """Send a RECEIPT, if one was asked for."""
 
 
 class Subscription:
@@ -48,7 +114,7 @@ class Subscription:
         "receipt",
     )
 
-    def __init__(self, client: "Client", request: Subscribe, number: int) -> None:
+    def __init__(self, client: Subscriber, request: Subscribe, number: int) -> None:
         limits = client.services.limits
         self.client = client
         self.key = request.key
@@ -74,7 +140,7 @@ class Subscription:
             page_entries=limits.page_entries,
         )
         self.encoder = MessageEncoder(
-            version=client.stomp.version,
+            version=client.version,
             ack_mode=request.ack_mode,
             subscription_id=request.id,
             number=number,

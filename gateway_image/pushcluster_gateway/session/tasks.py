@@ -13,8 +13,8 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.registry.store import TooManySessions
-from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.errors import TooManySessions
+from pushcluster_gateway.session.interfaces import Requester
 from pushcluster_gateway.stomp.errors import ProtocolViolation
 from pushcluster_runtime.backoff import Backoff
 
@@ -31,14 +31,14 @@ class ClientTasks:
         self._environment = environment
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, work: Work, client: Client, receipt: str | None = None) -> asyncio.Task[None]:
+    def spawn(self, work: Work, client: Requester, receipt: str | None = None) -> asyncio.Task[None]:
         """Do something for a client; `receipt` is what an ERROR frame answers."""
         task = asyncio.get_running_loop().create_task(self._guard(work, client, receipt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def spawn_call(self, work: Work, client: Client, receipt: str | None) -> None:
+    def spawn_call(self, work: Work, client: Requester, receipt: str | None) -> None:
         """Do what a client's own frame asked for: their number is bounded by the client itself."""
         self.spawn(work, client, receipt).add_done_callback(lambda _: client.call_ended())
 
@@ -65,7 +65,7 @@ class ClientTasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _guard(self, work: Work, client: Client, receipt: str | None) -> None:
+    async def _guard(self, work: Work, client: Requester, receipt: str | None) -> None:
         try:
             await work()
         except Unavailable as error:

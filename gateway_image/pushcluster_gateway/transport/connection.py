@@ -5,21 +5,24 @@ all connections. Knows nothing of STOMP; a `Handler` does.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import Protocol, State
+from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.protocol import State
 
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.close_codes import Close
-from pushcluster_gateway.session.interfaces import Host, SocketHandler
+from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.transport.eviction import Stage
 from pushcluster_gateway.transport.frame_writer import encode_message, encode_parts
+from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.outbox import Outbox
-from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED
+from pushcluster_gateway.transport.protocol_pool import ProtocolPool
+from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 from pushcluster_gateway.transport.utf8 import Utf8Validator
 
 STALL_CHECK_S: Final = 1.0
@@ -34,6 +37,27 @@ class _Phase(Enum):
 
 _OPEN: Final = _Phase.OPEN
 """Looked up for every message: a member of an enumeration costs several times as much as a global name."""
+
+
+class ConnectionServer(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    limits: Limits
+    clock: Callable[[], float]
+    protocols: ProtocolPool
+
+    @property
+    def wheel(self) -> "Scheduler[WebSocketConnection]":
+        """What calls `check_deadlines` when they are due."""
+
+    def mark_authenticated(self, connection: "WebSocketConnection") -> None:
+        """Keep the connection: its client has proved who it is, so it is not evicted for others any more."""
+
+    def forget(self, connection: "WebSocketConnection") -> None:
+        """Drop the connection: it is gone."""
+
+    def plan_flush(self, connection: "WebSocketConnection") -> None:
+        """Have the connection flushed at the end of this tick of the event loop."""
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -62,7 +86,7 @@ class WebSocketConnection(asyncio.Protocol):
         "written_at",
     )
 
-    def __init__(self, server: Host, transport: asyncio.Transport) -> None:
+    def __init__(self, server: ConnectionServer, transport: asyncio.Transport) -> None:
         """`open` completes it."""
         self.handler: SocketHandler | None = None
         self.outbox = Outbox(server.limits)
@@ -76,7 +100,7 @@ class WebSocketConnection(asyncio.Protocol):
         """Why it closes; the first reason stays."""
         self._server = server
         self._phase = _OPEN
-        self._protocol: Protocol | None = None
+        self._protocol: WebSocketProtocol | None = None
         """None between two messages of the client: see `protocols`."""
         self._transport = transport
         self._deadline = 0.0
@@ -90,7 +114,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._protocol_bytes = 0
         transport.set_write_buffer_limits(high=server.limits.max_outbox_bytes)
 
-    def open(self, handler: SocketHandler, protocol: Protocol, frames: Sequence[Frame]) -> None:
+    def open(self, handler: SocketHandler, protocol: WebSocketProtocol, frames: Sequence[Frame]) -> None:
         """Begin with what is left of the handshake: its protocol, with the answer in it, and frames that came along."""
         self.handler = handler
         self._protocol = protocol
@@ -276,22 +300,22 @@ class WebSocketConnection(asyncio.Protocol):
             self._return_protocol(protocol)
         return now + interval
 
-    def _borrow_protocol(self) -> Protocol:
+    def _borrow_protocol(self) -> WebSocketProtocol:
         protocol = self._protocol
         if protocol is None:
             protocol = self._protocol = self._server.protocols.lend()
         return protocol
 
-    def _return_protocol(self, protocol: Protocol) -> None:
+    def _return_protocol(self, protocol: WebSocketProtocol) -> None:
         if self._phase is _OPEN and self._server.protocols.give_back(protocol):
             self._protocol = None
 
-    def _take_frames(self, protocol: Protocol, frames: Sequence[Frame]) -> None:
+    def _take_frames(self, protocol: WebSocketProtocol, frames: Sequence[Frame]) -> None:
         for frame in frames:
             self._receive_frame(protocol, frame)
         self._finish_receiving(protocol)
 
-    def _receive_frame(self, protocol: Protocol, frame: Frame) -> None:
+    def _receive_frame(self, protocol: WebSocketProtocol, frame: Frame) -> None:
         opcode = frame.opcode
         if self._phase is not _Phase.OPEN or opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             return
@@ -304,7 +328,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         cast(SocketHandler, self.handler).received(data)
 
-    def _finish_receiving(self, protocol: Protocol) -> None:
+    def _finish_receiving(self, protocol: WebSocketProtocol) -> None:
         if self._phase is _Phase.OPEN and protocol.state is not State.OPEN:
             error = protocol.parser_exc
             if isinstance(error, PayloadTooBig):
@@ -329,7 +353,7 @@ class WebSocketConnection(asyncio.Protocol):
         if self.handler is not None:
             self.handler.closing()
 
-    def _queue_protocol_writes(self, protocol: Protocol) -> None:
+    def _queue_protocol_writes(self, protocol: WebSocketProtocol) -> None:
         for data in protocol.data_to_send():
             if data:
                 self.outbox.add(data)

@@ -8,19 +8,48 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import Protocol, cast
 
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
-from pushcluster_gateway.session.interfaces import Host
 from pushcluster_gateway.transport.admission import CutCause
-from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.connection import ConnectionServer, WebSocketConnection
 from pushcluster_gateway.transport.eviction import Stage
 from pushcluster_gateway.transport.handshake import ServerHandshake
-from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED
+from pushcluster_gateway.transport.interfaces import SocketHandler
+from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 
 _log = logging.getLogger(__name__)
+
+
+class PendingServer(ConnectionServer, Protocol):
+    """What a socket needs of its server until its request is answered, and what the connection after it needs."""
+
+    @property
+    def wheel(self) -> "Scheduler[PendingConnection | WebSocketConnection]":
+        """What calls `check_deadlines` when they are due."""
+
+    def new_handshake(self) -> ServerHandshake:
+        """Return what takes one request to open a WebSocket."""
+
+    def admit(self, pending: "PendingConnection") -> bool:
+        """Take in a new socket. Return False when it must be cut at once."""
+
+    def forget_pending(self, pending: "PendingConnection") -> None:
+        """Drop the socket: it is gone, or a connection has taken it over."""
+
+    def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
+        """Accept or refuse a WebSocket handshake."""
+
+    def count_refusal(self, response: Response) -> None:
+        """Count a request that was refused."""
+
+    def count_cut(self, cut: CutCause) -> None:
+        """Count a socket that ended without an answer."""
+
+    def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
+        """Take a connection whose handshake was accepted, and return what speaks over it."""
 
 
 class PendingConnection(asyncio.Protocol):
@@ -28,7 +57,7 @@ class PendingConnection(asyncio.Protocol):
 
     __slots__ = ("_deadline", "_handshake", "_server", "_transport", "stage", "wheel_slot")
 
-    def __init__(self, server: Host) -> None:
+    def __init__(self, server: PendingServer) -> None:
         self.stage = Stage.NONE
         self.wheel_slot = NOT_SCHEDULED
         self._server = server

@@ -12,11 +12,11 @@ from websockets.typing import Origin
 
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.session.interfaces import SocketHandler
 from pushcluster_gateway.transport.admission import Admission, CutCause
 from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.eviction import EvictionQueue
 from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
+from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.pending import PendingConnection
 from pushcluster_gateway.transport.protocol_pool import ProtocolPool
 from pushcluster_gateway.transport.timer_wheel import TimerWheel

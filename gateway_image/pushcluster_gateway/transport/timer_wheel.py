@@ -17,6 +17,14 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Scheduler(Protocol[T_contra]):
+    """The side of a wheel that its items see."""
+
+    def schedule(self, item: T_contra, due: float) -> None:
+        """Have the item looked at once `due` is reached, instead of any earlier plan for it."""
 
 
 class TimerWheel(Generic[T]):

@@ -23,9 +23,10 @@ from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
-from pushcluster_gateway.registry.store import SessionRegistry, TooManySessions
+from pushcluster_gateway.registry.store import SessionRegistry
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_gateway.transport.outbox import Outbox
 from pushcluster_runtime.amqp.connection import Delivery
 from tests.support.waiting import eventually

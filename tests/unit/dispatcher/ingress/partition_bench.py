@@ -11,9 +11,9 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
-from pushcluster_dispatcher.ingress.interfaces import OnPart
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.log.interfaces import OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp.connection import Delivery

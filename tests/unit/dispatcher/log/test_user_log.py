@@ -14,8 +14,8 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
-from pushcluster_dispatcher.ingress.interfaces import Wire
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, parse_sessions
+from pushcluster_dispatcher.log.interfaces import Wire
 from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, UserLog
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.settings import Retention

@@ -12,7 +12,6 @@ from websockets.http11 import Request
 
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.session.interfaces import SocketHandler
 from pushcluster_gateway.stomp.frames import HeartBeat, Version
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.transport.admission import (
@@ -26,6 +25,7 @@ from pushcluster_gateway.transport.admission import (
 )
 from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.handshake import HandshakeResult
+from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.server import WebSocketServer
 from tests.support.fake_services import running_server
 from tests.support.handshakes import REQUEST

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.session.interfaces import SocketHandler
 from pushcluster_gateway.transport.admission import CutCause
 from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.handshake import MAX_QUOTED_CHARS, HandshakeResult, ServerHandshake
+from pushcluster_gateway.transport.interfaces import SocketHandler
 from tests.support.fake_services import RunningServer, running_server
 from tests.support.gateways import token
 from tests.support.handshakes import REQUEST, build_request
