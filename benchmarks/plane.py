@@ -29,8 +29,8 @@ from local_run.stores import (
 )
 from pushcluster_contract import env
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT, count_subscription_queues
-from pushcluster_operator.children.redis_config import REDIS_PORT
+from pushcluster_operator.children.rabbitmq import AMQP_PORT, METRICS_PORT, count_subscription_queues
+from pushcluster_operator.children.redis import REDIS_PORT
 from pushcluster_runtime.redis.client import connect
 
 POLL_S: Final = 0.05

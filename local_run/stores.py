@@ -12,8 +12,8 @@ from local_run.containers import Container, ContainerSpec, rabbitmq_is_ready, re
 from local_run.images import find_image
 from local_run.reaper import Reaper
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
-from pushcluster_operator.children.rabbitmq_config import AMQP_PORT, METRICS_PORT, WAL_BYTES, WATERMARK_PERCENT
-from pushcluster_operator.children.redis_config import REDIS_PORT, STREAM_NODE_BYTES
+from pushcluster_operator.children.rabbitmq import AMQP_PORT, METRICS_PORT, WAL_BYTES, WATERMARK_PERCENT
+from pushcluster_operator.children.redis import REDIS_PORT, STREAM_NODE_BYTES
 
 READY_WITHIN_S: Final = 60.0
 USER: Final = "local"

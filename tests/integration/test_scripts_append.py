@@ -13,7 +13,7 @@ from pushcluster_contract.limits import TRIMMED_ENTRIES
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
-from pushcluster_operator.children.redis_config import STREAM_NODE_BYTES
+from pushcluster_operator.children.redis import STREAM_NODE_BYTES
 from pushcluster_runtime.redis.client import Call, ScriptRunner, connect
 from tests.support.planes import Plane
 from tests.support.waiting import eventually

@@ -17,9 +17,8 @@ from pushcluster_operator.kube.manifest import (
 from pushcluster_operator.kube.names import Names
 from pushcluster_operator.kube.plan import is_controlled
 from pushcluster_operator.spec.pushcluster import ClusterIdentity, PushCluster
-from pushcluster_operator.status.auth_warnings import build_auth_warnings
 from pushcluster_operator.status.conditions import ObservedState, build_fields_unknown
-from pushcluster_operator.status.memory_warnings import build_memory_warnings
+from pushcluster_operator.status.warnings import build_auth_warnings, build_memory_warnings
 from pushcluster_operator.status.workloads import Workload, observe
 
 LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")

@@ -153,8 +153,7 @@ class Sweeper:
 
     async def _list_pods(self, identity: ClusterIdentity, selector: str) -> list[GatewayPod]:
         return [
-            GatewayPod.from_manifest(item)
-            for item in await self.kube.list_objects("GatewayPod", identity.namespace, selector)
+            GatewayPod.from_manifest(item) for item in await self.kube.list_objects("Pod", identity.namespace, selector)
         ]
 
     def _plan(

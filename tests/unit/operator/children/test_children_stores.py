@@ -9,8 +9,8 @@ import pytest
 
 from pushcluster_contract import env
 from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
-from pushcluster_operator.children.rabbitmq_config import BASE_BYTES, QUEUE_BYTES
-from pushcluster_operator.children.redis_statefulset import memory_limit
+from pushcluster_operator.children.rabbitmq import BASE_BYTES, QUEUE_BYTES
+from pushcluster_operator.children.redis import memory_limit
 from pushcluster_operator.kube.credentials import hash_password
 from pushcluster_operator.kube.manifest import decode_data
 from pushcluster_operator.spec import quantities

@@ -5,7 +5,7 @@ import pytest
 from pushcluster_operator.kube.manifest import Manifest
 from pushcluster_operator.spec.gateway import Gateway
 from pushcluster_operator.spec.reader import Reader
-from pushcluster_operator.status.auth_warnings import build_auth_warnings
+from pushcluster_operator.status.warnings import build_auth_warnings
 
 BY_URL = {"algorithm": "RS256", "jwks": {"url": "https://issuer.example/jwks.json"}}
 BY_SECRET = {"algorithm": "ES256", "jwks": {"secretRef": {"name": "keys", "key": "jwks.json"}}}

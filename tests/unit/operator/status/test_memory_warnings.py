@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pushcluster_operator.spec.model import PushClusterSpec
-from pushcluster_operator.status.memory_warnings import build_memory_warnings
+from pushcluster_operator.status.warnings import build_memory_warnings
 
 
 def warning(**spec: Any) -> str:

@@ -1,9 +1,11 @@
-"""The conditions that warn of memory which does not bear what the spec lets in, though nobody has come yet."""
+"""The conditions that warn: nothing is broken, but what the spec lets in may surprise somebody later."""
 
 from fractions import Fraction
 from typing import Final
 
 from pushcluster_operator.spec import quantities
+from pushcluster_operator.spec.auth import AuthMode
+from pushcluster_operator.spec.gateway import Gateway
 from pushcluster_operator.spec.model import PushClusterSpec
 from pushcluster_operator.status.conditions import Condition
 
@@ -14,6 +16,48 @@ CONNECTION_BYTES: Final = 8_192
 """An idle session with a subscription, in its gateway: 5.2 KB are measured (docs/benchmarks.md)."""
 REGISTERED_BYTES: Final = 1_024
 """The same in Redis, without any message."""
+
+
+def build_auth_warnings(gateway: Gateway) -> tuple[Condition, ...]:
+    """Return them; each says how to mend it."""
+    warnings: list[Condition] = []
+    if gateway.auth.mode is AuthMode.TRUSTED:
+        warnings.append(_build_trusted())
+        if not gateway.allowed_origins:
+            warnings.append(_build_origins_unchecked())
+    elif gateway.auth.algorithm.has_public_keys and not gateway.auth.audiences:
+        warnings.append(_build_audiences_unchecked())
+    return tuple(warnings)
+
+
+def _build_trusted() -> Condition:
+    return Condition(
+        "AuthTrusted",
+        "True",
+        "NoProof",
+        "clients are believed to be whom they say they are (gateway.auth.mode Trusted): anybody who reaches a gateway "
+        "can read anybody's messages. Set the mode to JWT outside development",
+    )
+
+
+def _build_origins_unchecked() -> Condition:
+    return Condition(
+        "OriginsUnchecked",
+        "True",
+        "AnyOrigin",
+        "any web page can read anybody's messages once it is opened in a browser that reaches a gateway, also where "
+        "no stranger does (gateway.auth.mode Trusted without gateway.allowedOrigins). Set allowedOrigins to your pages",
+    )
+
+
+def _build_audiences_unchecked() -> Condition:
+    return Condition(
+        "AudiencesUnchecked",
+        "True",
+        "AnyAudience",
+        "any token of the issuer comes in, also one that was made for another service, and whoever runs that service "
+        "can use it here. Set gateway.auth.audiences to what the tokens for this service say in `aud`",
+    )
 
 
 def build_memory_warnings(spec: PushClusterSpec) -> tuple[Condition, ...]:

@@ -1,18 +1,18 @@
-"""Deployment `<cluster>-dispatcher`: the pods that route messages and serve the HTTP API."""
+"""The dispatchers: a Deployment, the Service of the HTTP API, and its Secret `<cluster>-api`."""
 
 from typing import Final
 
 from pushcluster_contract import env
-from pushcluster_operator.children import connections_secret
+from pushcluster_operator.children import common, connections
 from pushcluster_operator.children.inputs import Inputs
 from pushcluster_operator.children.pod import (
     SERVED_PORT,
+    build_program,
     build_program_container,
     build_program_environment,
     from_secret,
     variable,
 )
-from pushcluster_operator.children.program import build_program
 from pushcluster_operator.kube.credentials import API_KEY
 from pushcluster_operator.kube.labels import Component
 from pushcluster_operator.kube.manifest import Manifest, digest
@@ -21,7 +21,33 @@ GRACE_S: Final = 30
 """Enough to finish the batches under way; what is not acknowledged then goes to another dispatcher."""
 
 
-def build(inputs: Inputs) -> Manifest:
+def build_api_secret(inputs: Inputs) -> Manifest | None:
+    """Build the Secret; none when the API is off."""
+    if not inputs.cluster.spec.dispatcher.api_enabled:
+        return None
+    return common.build_secret(inputs, inputs.names.api, Component.DISPATCHER, {API_KEY: inputs.credentials.api_key})
+
+
+def build_account(inputs: Inputs) -> Manifest:
+    """Build the ServiceAccount."""
+    return common.build_account(inputs, inputs.names.dispatcher, Component.DISPATCHER)
+
+
+def build_service(inputs: Inputs) -> Manifest | None:
+    """Build the Service of the HTTP API; none when the API is off."""
+    if not inputs.cluster.spec.dispatcher.api_enabled:
+        return None
+    return common.build_service(inputs, inputs.names.dispatcher, Component.DISPATCHER, {"http": (80, "http")})
+
+
+def build_budget(inputs: Inputs) -> Manifest | None:
+    """Build the PodDisruptionBudget; none for a single replica."""
+    return common.build_budget(
+        inputs, inputs.names.dispatcher, Component.DISPATCHER, inputs.cluster.spec.dispatcher.replicas
+    )
+
+
+def build_deployment(inputs: Inputs) -> Manifest:
     """Build the Deployment."""
     dispatcher = inputs.cluster.spec.dispatcher
     environment = [
@@ -43,5 +69,5 @@ def build(inputs: Inputs) -> Manifest:
         replicas=dispatcher.replicas,
         container=container,
         grace_s=GRACE_S,
-        checksum=digest(connections_secret.build(inputs)["data"], api_key),
+        checksum=digest(connections.build_secret(inputs)["data"], api_key),
     )
