@@ -95,8 +95,8 @@ def build_section(before: list[Latencies], after: list[Latencies], load: Load) -
         reached=p99[1] <= AIM * p99[0],
         text=(
             f"{load.clients:,} clients are on 2 gateways. All but one get {load.per_s:,.0f} pushes a second together. "
-            f"In the second case, that one client reads nothing. In both cases it is sent {SLOW_MESSAGES:,} messages of "
-            f"{SLOW_BODY_BYTES:,} B before each measurement. The figures are medians of {load.rounds} rounds, in "
+            f"In the second case, that one client reads nothing. In both cases it is sent {SLOW_MESSAGES:,} messages "
+            f"of {SLOW_BODY_BYTES:,} B before each measurement. The figures are medians of {load.rounds} rounds, in "
             f"turns. The p99 with the slow client is {p99[1] / p99[0]:.2f} times the one without."
         ),
         tables=[Table(("", "p50 ms", "p99 ms", "max ms"), rows)],
