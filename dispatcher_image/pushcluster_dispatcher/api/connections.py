@@ -43,10 +43,12 @@ Screen = Callable[[web.BaseRequest], web.Response | None]
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
-_CROWDED: Final = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
-_TOO_LARGE: Final = f"a request's head has at most {MAX_HEAD_BYTES} bytes"
-_LINE_TOO_LONG: Final = f"a request's target, and each of its headers, has at most {MAX_LINE_BYTES} bytes"
-_TOO_MANY_HEADERS: Final = f"a request has at most {MAX_HEADERS} headers"
+_CROWDED: Final = f"this dispatcher has reached its limit of {MAX_CONNECTIONS} connections; try again later"
+_TOO_LARGE: Final = f"the request's head is too large; at most {MAX_HEAD_BYTES} bytes are allowed"
+_LINE_TOO_LONG: Final = (
+    f"the request's target or one of its headers is too long; at most {MAX_LINE_BYTES} bytes are allowed"
+)
+_TOO_MANY_HEADERS: Final = f"the request has too many headers; at most {MAX_HEADERS} are allowed"
 
 
 class BoundedConnection(web.RequestHandler):
