@@ -91,11 +91,8 @@ def _say_why(
 ) -> list[str]:
     subscribed = [entry for entry in sessions.values() if destination in entry.destinations]
     are = "is" if len(subscribed) == 1 else "are"
-    words = [
-        f"The user has {_count(len(sessions), 'session')}; {len(subscribed)} of them {are} subscribed "
-        f"to {destination}.",
-        _HOW[mode],
-    ]
+    count = _count(len(sessions), "session")
+    words = [f"The user has {count}; {len(subscribed)} of them {are} subscribed to {destination}.", _HOW[mode]]
     if not subscribed:
         words.append("Nobody is there to receive the message. It waits in the user's log until the next subscribe.")
     without = {entry.incarnation for entry in subscribed if not leases[entry.incarnation]}
