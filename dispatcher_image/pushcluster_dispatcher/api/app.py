@@ -1,4 +1,4 @@
-"""The application: routes, keys in front of them, and problem documents for whatever goes wrong."""
+"""The application: routes, keys in front of them, and a problem document for every error."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -15,7 +15,7 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_server(services: Services, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
-    """Return the server of the API, not started yet."""
+    """Return the API's server. It is not started yet."""
     app = _build_app(services, keys, metrics)
 
     def count_cut(cut: Cut) -> None:
@@ -49,14 +49,14 @@ def _build_app(services: Services, keys: ApiKeys, metrics: Metrics) -> web.Appli
 
 
 def _methods(route: Route) -> tuple[str, ...]:
-    """Return under which methods a route is served: HEAD goes with GET (RFC 9110, section 9.1)."""
+    """Return the methods of a route. HEAD goes with GET (RFC 9110, section 9.1)."""
     return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
 
 def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
-    """Return what refuses a request with the header `Expect`, which aiohttp answers before any middleware runs.
+    """Return a screen for requests with the header `Expect`, which aiohttp answers before any middleware runs.
 
-    Nobody without a key is asked for a body, and nothing else can be expected (RFC 9110, section 10.1.1).
+    It asks no client without a key for a body, and refuses other expectations (RFC 9110, section 10.1.1).
     """
 
     def screen(request: web.BaseRequest) -> web.Response | None:

@@ -23,8 +23,8 @@ MAX_WAIT_MS: Final = 30_000
 JSON: Final = "application/json"
 
 _MEANT_FOR_CLIENTS: Final = "x-push-"
-"""`X-Push-<name>` reaches the client as `x-<name>`. What else begins with `x-` is left out: proxies add addresses,
-identities and keys of the back end's network, under names that nobody can list."""
+"""`X-Push-<name>` reaches the client as `x-<name>`. Other `x-` headers are left out, because proxies add addresses,
+identities and keys of the back end's network under names that cannot be listed."""
 
 
 def parse_user(request: web.Request) -> str:
