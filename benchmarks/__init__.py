@@ -1,1 +1,4 @@
-"""Benchmarks: each figure is a ratio to something measured in the same run on the same machine. Never a timed test."""
+"""Benchmarks: each figure is compared with something measured in the same run on the same machine.
+
+No test depends on their times.
+"""

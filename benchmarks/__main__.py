@@ -25,12 +25,15 @@ from benchmarks.report import Document, Section
 
 DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 INTRODUCTION: Final = (
-    "Written by `make bench`; do not edit. Every figure stands beside something measured in the same run on the same "
-    "machine, because only the ratio travels. Processor seconds are user and system time of the processes named, with "
-    "their descendants, from /proc; publishers and clients run in processes of their own, which are not counted but "
-    "share the cores. Loads go to 127.0.0.1 and to containers that the run started, and end by themselves. Others may "
-    "use the machine: where the load average is well above the number of cores, rates, latencies and storms tell of "
-    "them as much as of this software, and processor seconds are dearer too, because caches are shared."
+    "`make bench` writes this page; do not edit it.\n\n"
+    "How to read it:\n\n"
+    "- Compare ratios rather than absolute numbers. Every figure stands beside something measured in the same run on "
+    "the same machine, because only the ratio is comparable between machines.\n"
+    "- Processor seconds are the user and system time of the named processes and their descendants, read from /proc. "
+    "Publishers and clients run in processes of their own. These are not counted, but they share the cores.\n"
+    "- Loads go to 127.0.0.1 and to containers that the run started, and end by themselves.\n"
+    "- Other programs may use the machine. If the load average is well above the number of cores, rates, latencies and "
+    "storms reflect those programs as much as this software. Processor seconds also rise, because caches are shared."
 )
 
 Figure = Callable[[Services], Awaitable[Section]]
@@ -55,7 +58,7 @@ LONG: Final[dict[str, Figure]] = {
 
 
 async def main(arguments: argparse.Namespace) -> int:
-    """Run the figures; return 1 when an aim was missed."""
+    """Measure the figures. Return 1 if an aim was missed, else 0."""
     figures = LONG if arguments.long else SHORT
     names = arguments.only or list(figures)
     command = "make bench" + (' ARGS="--long"' if arguments.long else "")
@@ -73,7 +76,7 @@ async def main(arguments: argparse.Namespace) -> int:
 
 
 async def measure(name: str, figure: Figure, services: Services) -> Section:
-    """Run one figure; one that fails says so in the document, and the others are measured all the same."""
+    """Return the section of one figure. If the figure fails, the section says so, and the others are still measured."""
     try:
         return await figure(services)
     except Exception as error:
@@ -95,7 +98,9 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--long", action="store_true", help="more messages and longer runs, about an hour")
-    parser.add_argument("--only", action="append", choices=list(SHORT), help="this figure alone; writes no document")
+    parser.add_argument(
+        "--only", action="append", choices=list(SHORT), help="measure only this figure; writes no document"
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Figure: how the work of one push grows with the number of gateways, in each mode."""
+"""Figure: how the work for one push grows with the number of gateways, in each mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ WARM_MESSAGES: Final = 480
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much, at which rate."""
+    """How many messages, and at which rate."""
 
     messages: int = 6_000
     per_s: float = 1_000.0
@@ -30,9 +30,9 @@ class Price:
     mode: RoutingMode
     gateways: int
     received: float
-    """Messages that the broker received for it, by its own count."""
+    """Messages that the broker received for it, by the broker's own count."""
     delivered: float
-    """Messages that the broker delivered to dispatcher and gateways for it."""
+    """Messages that the broker delivered for it to dispatcher and gateways."""
     gateway_us: float
     """Processor time of all gateways."""
     total_us: float
@@ -46,7 +46,7 @@ async def run(services: Services, load: Load) -> Section:
 
 
 async def measure(services: Services, mode: RoutingMode, gateways: int, load: Load) -> Price:
-    """Publish at a rate that everything keeps up with, and count."""
+    """Publish at a rate that everything keeps up with, and return what one push costs."""
     users = [f"user-{n}" for n in range(CLIENTS)]
     async with running_plane(services, mode, gateways=gateways) as plane, load_generators() as (clients, publisher):
         connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
@@ -91,13 +91,15 @@ def build_section(prices: Sequence[Price], load: Load) -> Section:
         aim="",
         reached=None,
         text=(
-            f"{CLIENTS} clients spread over the gateways, {load.per_s:,.0f} pushes a second. Scheme 1, *the more "
-            f"services, the more repeated sends*: from {fewest} to {most} gateways the broker delivers "
-            f"{broadcast[0].delivered:.2f} and then {broadcast[1].delivered:.2f} messages a push, and all gateways "
-            f"together spend {broadcast[1].gateway_us / broadcast[0].gateway_us:.1f} times the processor time. Scheme "
-            f"2, *one more send*: the broker receives {gateway[0].received:.2f} and {gateway[1].received:.2f} messages "
-            "a push, one of them the publish itself: joining what goes to one gateway in one tick makes the second "
-            "send a fraction of one."
+            f"{CLIENTS} clients are spread over the gateways, with {load.per_s:,.0f} pushes a second.\n\n"
+            "- *The more services, the more repeated sends*: mode Broadcast. From "
+            f"{fewest} to {most} gateways, the messages that the broker delivers for a push go from "
+            f"{broadcast[0].delivered:.2f} to {broadcast[1].delivered:.2f}. All gateways together then spend "
+            f"{broadcast[1].gateway_us / broadcast[0].gateway_us:.1f} times the processor time.\n"
+            f"- *One more send*: mode Gateway. From {fewest} to {most} gateways, the messages that the broker receives "
+            f"for a push go from {gateway[0].received:.2f} to {gateway[1].received:.2f}. One of them is the publish "
+            "itself. The dispatcher joins what goes to one gateway in one tick, so the second send costs a fraction of "
+            "a message."
         ),
         tables=[
             Table(

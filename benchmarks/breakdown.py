@@ -1,4 +1,4 @@
-"""Where the processor time of a way from publisher to client goes: by function, Erlang process and Redis command."""
+"""Where the processor time between publisher and client goes: by function, Erlang process and Redis command."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ from benchmarks.plane import Plane, Program, Services
 from pushcluster_runtime.redis.client import connect
 
 LINES: Final = 8
-"""Of each part."""
+"""How many lines each part gets."""
 DUMPED_WITHIN_S: Final = 10.0
 POLL_S: Final = 0.05
 MEANING: Final = {
     "rabbitmq": "reductions of its Erlang processes",
-    "redis": "time in commands; what a script calls is counted once more by itself",
+    "redis": "time in commands (a command that a script calls counts twice: in the script, and by itself)",
     "dispatcher": "samples of the function that runs",
     "gateway": "samples of the function that runs",
 }
@@ -31,11 +31,11 @@ lists:foldl(fun(Pid, Sums) ->
     _ -> Sums
   end end, #{}, processes()).
 """
-"""How much every kind of Erlang process has worked so far; a reduction is about a function call."""
+"""How much each kind of Erlang process has worked so far. A reduction is about one function call."""
 
 
 async def break_down(plane: Plane, load: Callable[[], Awaitable[None]]) -> str:
-    """Run the load and return the top lines of every part; the plane's programs have to be sampled ones."""
+    """Run the load and return the top lines of every part. The plane's programs must be sampled (`sampled.py`)."""
     services, programs = plane.services, (*plane.dispatchers, *plane.gateways)
     broker, redis = await read_reductions(services), await read_command_times(services)
     for program in programs:
@@ -52,7 +52,7 @@ async def break_down(plane: Plane, load: Callable[[], Awaitable[None]]) -> str:
 
 
 def render(times: ProcessTimes, counts: Mapping[str, Counter[str]]) -> str:
-    """Return each part with its share of all processor time, and below it the shares of what was counted in it."""
+    """Return each part with its share of all processor time. Below each part stand the shares of what ran in it."""
     lines = []
     for part, counted in counts.items():
         lines.append(f"{part}: {times.matching(part) / times.total():.0%} of the processor time, by {MEANING[part]}")
@@ -62,24 +62,24 @@ def render(times: ProcessTimes, counts: Mapping[str, Counter[str]]) -> str:
 
 
 async def read_reductions(services: Services) -> Counter[str]:
-    """Return module of an Erlang process → reductions since its start."""
+    """Return a mapping: module of an Erlang process → reductions since it started."""
     return parse_erlang_map(await asyncio.to_thread(services.rabbitmq.exec, "rabbitmqctl", "eval", _REDUCTIONS))
 
 
 def parse_erlang_map(text: str) -> Counter[str]:
-    """Return what is in `#{name => 12, 'other-name' => 3}`."""
+    """Return the contents of an Erlang map such as `#{name => 12, 'other-name' => 3}`."""
     return Counter({name: int(count) for name, count in re.findall(r"'?([\w.$@-]+)'?\s*=>\s*(\d+)", text)})
 
 
 async def read_command_times(services: Services) -> Counter[str]:
-    """Return command → µs that Redis has spent in it since its start."""
+    """Return a mapping: command → µs that Redis has spent in it since it started."""
     async with connect(services.redis_url, name="benchmark") as client:
         stats = await client.info("commandstats")
     return Counter({name.removeprefix("cmdstat_"): int(values["usec"]) for name, values in stats.items()})
 
 
 async def read_samples(program: Program) -> Counter[str]:
-    """End the sampling of a program and return function → samples; raises TimeoutError when it writes nothing."""
+    """Stop sampling a program, and return a mapping: function → samples. Raises TimeoutError if it writes nothing."""
     program.samples.unlink(missing_ok=True)
     program.process.send_signal(signal.SIGUSR2)
     async with asyncio.timeout(DUMPED_WITHIN_S):

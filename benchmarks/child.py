@@ -1,4 +1,4 @@
-"""The inside of a process that a benchmark starts: one JSON line in, one JSON line out, until its stdin ends."""
+"""What runs inside a process that a benchmark starts. It reads and answers JSON lines until its stdin ends."""
 
 import asyncio
 import json
@@ -11,19 +11,19 @@ from typing import Any
 import uvloop
 
 Handler = Callable[..., Awaitable[Any]]
-"""Takes the command's arguments by name and returns what JSON can carry."""
+"""Takes the command's arguments by name. Returns a value that JSON can carry."""
 
 MAX_LINE_BYTES = 64 * 1_048_576
-"""Latencies of a whole run come back in one line."""
+"""The latencies of a whole run come back in one line."""
 
 
 def cpu_s() -> float:
-    """Return the processor seconds that this process has used: finer than what /proc tells of it."""
+    """Return the processor seconds that this process has used, more precisely than /proc does."""
     return time.process_time()
 
 
 def run(make_handlers: Callable[[], Awaitable[Mapping[str, Handler]]]) -> None:
-    """Serve commands until stdin ends; an error goes back to the parent and the process lives on."""
+    """Serve commands until stdin ends. If a command fails, the error goes to the parent and the process lives on."""
     uvloop.run(_serve(make_handlers))
 
 

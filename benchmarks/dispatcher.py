@@ -1,4 +1,4 @@
-"""Figures: what a message costs a dispatcher with log and barrier, against pika alone, and the price of safety."""
+"""Figures: what a message costs a dispatcher with log and barrier, compared with pika alone; what safety costs."""
 
 import asyncio
 import secrets
@@ -26,16 +26,16 @@ DEMO: Final = Destination("queue", "demo")
 AIM_PER_CPU_S: Final = 15_000
 USERS: Final = 1_000
 CROWD: Final = 10_000
-"""Users who are all active in turn: more than a dispatcher remembers anything of (`copies.CACHED_ROUTES`, …)."""
+"""Users who are all active in turn: more than a dispatcher caches anything for (`CACHED_ROUTES`, …)."""
 GATEWAYS: Final = 2
 ACKNOWLEDGED_WITHIN_S: Final = 120.0
 REST_S: Final = 1.0
-"""How long a dispatcher that has nothing to do is watched, to know what its start costs."""
+"""How long an idle dispatcher is watched, to learn what its start costs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """How Redis keeps its log."""
+    """How Redis keeps its append-only file."""
 
     name: str
     settings: tuple[tuple[str, str], ...]
@@ -55,21 +55,21 @@ class Cost:
     mode: RoutingMode
     messages: int
     cpu_s: float
-    """Of the dispatcher, its start taken off."""
+    """Of the dispatcher, without its start."""
     wall_s: float
     raw_cpu_s: float
-    """Of pika consuming and publishing as many of the same messages, in the same run."""
+    """Of pika, which consumes and publishes as many of the same messages in the same run."""
     batches: float
-    """AMQP messages that the copies were joined into."""
+    """The number of AMQP messages that the copies were joined into."""
 
     @property
     def per_cpu_s(self) -> float:
-        """Messages a processor second of the dispatcher."""
+        """Messages per processor second of the dispatcher."""
         return self.messages / self.cpu_s
 
 
 async def run(services: Services, messages: int) -> Section:
-    """Measure every mode, and mode Gateway with each way of safety."""
+    """Measure every mode, then mode Gateway with each level of safety."""
     always = SAFETIES[0]
     crowd = await measure(services, RoutingMode.GATEWAY, always, max(messages, 3 * CROWD), users=CROWD)
     modes = [await measure(services, mode, always, messages) for mode in RoutingMode]
@@ -79,7 +79,7 @@ async def run(services: Services, messages: int) -> Section:
 
 
 async def measure(services: Services, mode: RoutingMode, safety: Safety, messages: int, users: int = USERS) -> Cost:
-    """Run the load through a dispatcher with Redis set like this; afterwards Redis is as it was."""
+    """Run the load through a dispatcher with these Redis settings, and return its cost. Restore Redis afterwards."""
     plane = Plane(services, await services.create_vhost(), mode)
     try:
         await services.configure_redis(safety.settings)
@@ -101,7 +101,7 @@ async def measure(services: Services, mode: RoutingMode, safety: Safety, message
 
 @asynccontextmanager
 async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
-    """Register every user with one of two gateways that throw away what they get, until the end of the block."""
+    """Until the end of the block, register every user with one of two gateways that discard what they get."""
     incarnations = [Incarnation(f"gateway-{n}", secrets.token_hex(8)) for n in range(GATEWAYS)]
     amqp = await AmqpConnection.connect(plane.amqp_url, name="benchmark", heartbeat_s=60)
     client, keys = connect(plane.redis_url, name="benchmark"), Keys(plane.cluster)
@@ -113,7 +113,7 @@ async def _gateways(plane: Plane, users: int) -> AsyncIterator[None]:
             await channel.declare_queue(queue)
             await channel.bind(binding)
             await channel.consume(queue.name, lambda _: None, no_ack=True)
-        # Mode Session: a queue that takes every routing key, else all copies came back and went to the gateways.
+        # For mode Session, this queue takes every routing key. Else all copies would be returned and go to gateways.
         sink = build_subscription_queue("sink")
         await channel.declare_queue(sink)
         await channel.bind(Binding(TOPIC_EXCHANGE, sink.name, "#"))
@@ -158,7 +158,7 @@ def _users(count: int) -> Iterator[str]:
 
 
 def build_section(modes: Sequence[Cost], safeties: Sequence[tuple[Safety, Cost]], crowd: Cost) -> Section:
-    """Return all figures' part of the document."""
+    """Return the part of the document with all these figures."""
     gateway = next(cost for cost in modes if cost.mode is RoutingMode.GATEWAY)
     always = safeties[0][1]
     return Section(
@@ -166,10 +166,11 @@ def build_section(modes: Sequence[Cost], safeties: Sequence[tuple[Safety, Cost]]
         aim=f"mode Gateway: at least {AIM_PER_CPU_S:,} messages a CPU-second with log and barrier (better: 40,000)",
         reached=gateway.per_cpu_s >= AIM_PER_CPU_S,
         text=(
-            f"Ingress is filled with messages of {BODY_BYTES} B first, then one dispatcher takes it all: consume, "
-            f"APPEND to the logs of {USERS:,} users, copies to {GATEWAYS} gateways, barrier, acknowledge. Beside it "
-            "pika alone, which consumes as many of the same messages and publishes each once: no log, no look-up, no "
-            "confirm. Every dispatcher process is new; what its start costs is taken off."
+            f"First the ingress queues are filled with messages of {BODY_BYTES} B. Then one dispatcher processes them "
+            f"all: it consumes, appends to the logs of {USERS:,} users, sends copies to {GATEWAYS} gateways, waits for "
+            "the barrier, and acknowledges. For comparison, pika alone consumes as many of the same messages and "
+            "publishes each once, without log, look-up or confirm. Every dispatcher process is new, and the cost of "
+            "its start is subtracted."
         ),
         tables=[
             Table(

@@ -1,4 +1,4 @@
-"""Figure: from a publish to the client, through everything, in each mode, and through RabbitMQ's own web_stomp."""
+"""Figure: the whole way from a publish to the client, in each mode and with RabbitMQ's own web_stomp."""
 
 import asyncio
 import time
@@ -19,7 +19,10 @@ CLIENTS: Final = 1_000
 BODY_BYTES: Final = 200
 BURST: Final = 1_000
 OUTSTANDING: Final = 6_000
-"""Published and not yet delivered: enough to keep every part busy, bounded so that nothing falls behind for good."""
+"""Messages that are published and not yet delivered.
+
+That is enough to keep every part busy, and few enough that nothing falls behind for good.
+"""
 DELIVERED_WITHIN_S: Final = 60.0
 WEB_STOMP: Final = "web_stomp"
 AIM_DELIVERIES_PER_CPU_S: Final = 5_000
@@ -28,7 +31,7 @@ BETTER_DELIVERIES_PER_CPU_S: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How long and how much."""
+    """How many clients and messages, and for how long."""
 
     clients: int = CLIENTS
     messages: int = 60_000
@@ -37,20 +40,20 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One way from publisher to client."""
+    """What one way from publisher to client took."""
 
     name: str
     max_per_s: float
     cpu: ProcessTimes
-    """Of the run at the maximum rate."""
+    """Processor time of the run at the maximum rate."""
     messages: int
     steady_per_s: float
     latencies: Latencies
-    """At half of the maximum rate."""
+    """Taken at half of the maximum rate."""
 
     @property
     def deliveries_per_cpu_s(self) -> float:
-        """Per processor second of everything that belongs to the product."""
+        """Deliveries per processor second of everything that belongs to the product."""
         return rate(self.messages, self.cpu.total())
 
 
@@ -62,7 +65,7 @@ async def run(services: Services, load: Load) -> Section:
 
 
 async def profile(services: Services, load: Load) -> str:
-    """Return where the processor time goes in the mode that the aim speaks of."""
+    """Return where the processor time goes in mode Gateway, for which the aim is set."""
     async with connected_plane(services, RoutingMode.GATEWAY, load, sampled=True) as (plane, clients, publisher):
         await clients.call("observe", on=True)
         await saturate(clients, publisher, load.messages // 10)
@@ -97,12 +100,13 @@ def build_section(results: Sequence[Result], profiled: str) -> Section:
         ),
         reached=gateway.deliveries_per_cpu_s >= AIM_DELIVERIES_PER_CPU_S,
         text=(
-            f"{CLIENTS:,} clients with one subscription each, 1 dispatcher, 2 gateways, broker, Redis (`appendfsync "
-            f"always`), publisher and clients on the same cores; {BODY_BYTES} B bodies, publisher confirms. The "
-            "maximum rate keeps a bounded number of messages under way; latencies are taken at half of it, from the "
-            "planned time of the publish. web_stomp gets transient messages on one queue a client: it has neither a "
-            "log, nor resume, nor quorum queues. The last lines say where the time goes in mode Gateway, in a run of "
-            "their own."
+            f"{CLIENTS:,} clients have one subscription each. One dispatcher, 2 gateways, the broker, Redis "
+            "(`appendfsync always`), the publisher and the clients share the same cores. Bodies have "
+            f"{BODY_BYTES} B, and publisher confirms are on.\n\n"
+            "The maximum rate is measured with a bounded number of messages under way. Latencies are taken at half of "
+            "that rate, from the planned time of the publish. web_stomp gets transient messages on one queue for each "
+            "client; it has no log, no resume and no quorum queues. The last lines come from a run of their own, and "
+            "say where the time goes in mode Gateway."
         ),
         tables=[
             Table(
@@ -125,7 +129,7 @@ async def measure_mode(services: Services, mode: RoutingMode, load: Load) -> Res
 async def connected_plane(
     services: Services, mode: RoutingMode, load: Load, *, sampled: bool = False
 ) -> AsyncIterator[tuple[Plane, Child, Child]]:
-    """Run a cluster with its clients connected and a publisher to them."""
+    """Run a cluster with connected clients and a publisher."""
     users = [f"user-{n}" for n in range(load.clients)]
     async with (
         running_plane(services, mode, gateways=2, sampled=sampled) as plane,
@@ -165,7 +169,7 @@ async def measure_web_stomp(services: Services, load: Load) -> Result:
 
 @asynccontextmanager
 async def load_generators() -> AsyncIterator[tuple[Child, Child]]:
-    """Start the processes of clients and publisher."""
+    """Start the two processes for the clients and the publisher."""
     async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(started("benchmarks.stomp_clients", "clients"))
         publisher = await stack.enter_async_context(started("benchmarks.publisher", "publisher"))
@@ -188,7 +192,7 @@ async def measure_way(
 
 
 async def saturate(clients: Child, publisher: Child, messages: int) -> None:
-    """Publish so many, with a bounded number under way, and return once all have arrived."""
+    """Publish this many messages, with a bounded number under way. Return once all have arrived."""
     already = (await clients.call("counts"))["stamps"]
     published = 0
     while published < messages:
@@ -202,7 +206,7 @@ async def saturate(clients: Child, publisher: Child, messages: int) -> None:
 
 
 async def steady(clients: Child, publisher: Child, per_s: float, seconds: float) -> Latencies:
-    """Publish at a rate, and return the latencies of all messages."""
+    """Publish at this rate. Return the latencies of all messages."""
     await clients.call("observe", on=True)
     sent = await publisher.call("steady", per_s=per_s, seconds=seconds)
     await all_arrived(clients, int(sent["sent"]))
@@ -210,7 +214,10 @@ async def steady(clients: Child, publisher: Child, per_s: float, seconds: float)
 
 
 async def all_arrived(clients: Child, stamps: int) -> None:
-    """Return once so many messages have arrived; raises RuntimeError when they do not, or a connection was lost."""
+    """Return once this many messages have arrived.
+
+    Raises RuntimeError if they do not arrive in time, or if a connection was lost.
+    """
     deadline = time.monotonic() + DELIVERED_WITHIN_S
     while (counts := await clients.call("counts"))["stamps"] < stamps:
         if counts["failed"]:

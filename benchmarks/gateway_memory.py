@@ -1,4 +1,4 @@
-"""Figure: what an idle, subscribed session holds in a gateway."""
+"""Figure: how much memory of a gateway an idle, subscribed session holds."""
 
 import asyncio
 from collections.abc import Sequence
@@ -66,9 +66,9 @@ def build_section(found: Sequence[Held]) -> Section:
         aim="at most 10 KB resident a session (better: 6)",
         reached=all(held.bytes_a_session <= AIM_BYTES for held in found),
         text=(
-            "Growth of the gateway process's resident memory divided by the sessions that came: each one WebSocket, "
-            "one STOMP session and one subscription, idle, on 127.0.0.1. Memory of the kernel's sockets is not in it, "
-            "neither here nor there."
+            "The figure is the growth of the gateway process's resident memory, divided by the number of new sessions. "
+            "Each session is one WebSocket, one STOMP session and one subscription, idle, on 127.0.0.1. The kernel's "
+            "memory for sockets is not included, neither here nor in Centrifugo's figures."
         ),
         tables=[Table(("", "KB a session", "÷ Centrifugo", "÷ Centrifugo tuned"), rows)],
     )

@@ -1,4 +1,4 @@
-"""Figure: what one push costs a gateway once it knows that a copy came, against a bare protocol that writes as much."""
+"""Figure: what one push costs a gateway once a copy has arrived, compared with a bare protocol that writes as much."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ AIM_PER_CPU_S: Final = 250_000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is pushed."""
+    """What is pushed, and in which form."""
 
     sessions_per_user: int
     joined: int
-    """Frames to one client in one tick, hence in one write."""
+    """Frames that one client gets in one tick, and therefore in one write."""
     parsed: bool
-    """Whether the batches are parsed before the cost is counted."""
+    """Whether the batches are parsed before the measurement begins."""
 
 
 AIMED_AT: Final = Case(sessions_per_user=1, joined=8, parsed=True)
@@ -39,18 +39,18 @@ CASES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One measurement, the medians of some rounds."""
+    """One measurement: the medians of several rounds."""
 
     case: Case
     gateway: float
-    """Pushes a processor second."""
+    """Pushes per processor second."""
     bare: float
-    """Frames a processor second."""
+    """Frames per processor second."""
     frame_bytes: float
 
 
 async def run(*, pushes: int) -> Section:
-    """Measure every case, gateway and bare protocol in turns."""
+    """Measure every case, with gateway and bare protocol in turns."""
     return build_section([await measure(case, pushes) for case in CASES], await profile())
 
 
@@ -71,7 +71,7 @@ async def measure(case: Case, pushes: int) -> Cost:
         for _ in range(ROUNDS):
             ours = await gateway.call("push", rounds=rounds, **arguments)
             if ours["holes"]:
-                raise RuntimeError("the clients did not keep up: copies were dropped and the figure says nothing")
+                raise RuntimeError("the clients did not keep up: copies were dropped, so the figure would be wrong")
             size = round(ours["frame_bytes"])
             bare = await gateway.call("push_bare", rounds=rounds, joined=case.joined, frame_bytes=size)
             pairs.append((rate(ours["pushes"], ours["cpu_s"]), rate(bare["pushes"], bare["cpu_s"])))
@@ -87,7 +87,7 @@ async def connect(gateway: Child, clients: Child, users: Sequence[str]) -> None:
 
 
 async def profile() -> str:
-    """Return the top lines of a profile of the gateway in the case that the aim speaks of."""
+    """Return the top lines of a profile of the gateway, in the case for which the aim is set."""
     users = [f"user-{n}" for n in range(SESSIONS)]
     async with (
         started(LOOPBACK, "gateway") as gateway,
@@ -119,12 +119,13 @@ def build_section(costs: Sequence[Cost], profiled: str) -> Section:
         aim=f"at least {AIM_PER_CPU_S:,} pushes a CPU-second, 200 B, {AIMED_AT.joined} frames joined in one write",
         reached=reached,
         text=(
-            f"{SESSIONS} sessions with real sockets. A push is one MESSAGE ({costs[0].frame_bytes:.0f} B with its "
-            "headers) in one session's socket: from a copy, as it was parsed, through hub, subscription, STOMP, "
-            "WebSocket and outbox to the kernel's `send`; the lines *bytes of a batch* begin one step earlier and "
-            "parse the AMQP message's body too. The bare protocol writes as many bytes of ready frames to as many "
-            "sockets on the same event loop in the same process. In each tick every session gets the given number of "
-            f"messages, which become one write. Medians of {ROUNDS} rounds, gateway and bare protocol in turns."
+            f"{SESSIONS} sessions have real sockets. A push is one MESSAGE ({costs[0].frame_bytes:.0f} B with its "
+            "headers) in one session's socket. It starts as a parsed copy and goes through hub, subscription, STOMP, "
+            "WebSocket and outbox to the kernel's `send`. The lines *bytes of a batch* begin one step earlier, and "
+            "also parse the body of the AMQP message.\n\n"
+            "The bare protocol writes as many bytes of ready frames to as many sockets, on the same event loop in the "
+            "same process. In each tick every session gets the given number of messages, which become one write. The "
+            f"figures are medians of {ROUNDS} rounds, with gateway and bare protocol in turns."
         ),
         tables=[
             Table(

@@ -1,6 +1,6 @@
-"""A gateway's sockets, sessions and hub without Redis and RabbitMQ, and a bare protocol to compare it with.
+"""A gateway's sockets, sessions and hub without Redis and RabbitMQ, and a bare protocol to compare them with.
 
-`python -m benchmarks.loopback` is a child (see `child.py`).
+`python -m benchmarks.loopback` runs as a child process (see `child.py`).
 """
 
 import asyncio
@@ -36,12 +36,12 @@ DEMO: Final = Destination("queue", "demo")
 BODY_BYTES: Final = 200
 BATCH_COPIES: Final = 100
 MAX_BACKLOG_BYTES: Final = 16_777_216
-"""Waiting in all transports together; past it the pushing pauses, so that no client falls into CATCHUP."""
+"""Bytes that may wait in all transports together. Above this, pushing pauses, so that no client falls into CATCHUP."""
 PROFILE_LINES: Final = 15
 
 
 class InstantServices:
-    """Implements `ports.Services`: every log is empty, and every call is granted at once."""
+    """Implements `ports.Services`: every log is empty, and every call succeeds at once."""
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -108,7 +108,7 @@ class InstantServices:
 
 
 class Loopback:
-    """The commands of this child."""
+    """The commands of this child process."""
 
     def __init__(self) -> None:
         services = self._services = InstantServices()
@@ -117,7 +117,7 @@ class Loopback:
         self._seq = 0
 
     async def serve(self) -> int:
-        """Listen as a gateway; return the port."""
+        """Listen as a gateway does. Return the port."""
         services = self._services
 
         def open_client(connection: WebSocketConnection, handshake: HandshakeResult) -> Client:
@@ -136,9 +136,9 @@ class Loopback:
     async def push(
         self, *, users: list[str], rounds: int, joined: int, parsed: bool, profile: bool = False
     ) -> Mapping[str, Any]:
-        """Give `joined` copies to each user's sessions in each round, one tick of the event loop; return the cost.
+        """Give `joined` copies to each user's sessions in each round, and return the cost.
 
-        With `parsed` the batches are taken apart before the cost is counted.
+        A round is one tick of the event loop. With `parsed`, the batches are parsed before the measurement begins.
         """
         body = b"x" * BODY_BYTES
         before_bytes = self._written_bytes()
@@ -156,7 +156,7 @@ class Loopback:
             else:
                 for batch in batches:
                     self._copies.for_gateway(batch)
-            await asyncio.sleep(0)  # the connections are flushed
+            await asyncio.sleep(0)  # let the connections flush
             if profiler is not None:
                 profiler.disable()
             used += cpu_s() - begin
@@ -178,7 +178,7 @@ class Loopback:
                 subscription.copy_arrived(entry)
 
     def _build_batches(self, users: list[str], joined: int, body: bytes) -> list[bytes]:
-        """Return what a dispatcher would send for `joined` messages to each user, each user's in order."""
+        """Return what a dispatcher would send for `joined` messages to each user, in each user's order."""
         copies = []
         for _ in range(joined):
             self._seq += 1
@@ -187,12 +187,12 @@ class Loopback:
         return [encode_batch(copies[n : n + BATCH_COPIES]) for n in range(0, len(copies), BATCH_COPIES)]
 
     async def serve_bare(self) -> int:
-        """Listen as a protocol that only counts connections; return the port."""
+        """Listen with a protocol that only collects connections. Return the port."""
         listener = await asyncio.get_running_loop().create_server(lambda: _Bare(self._bare), "127.0.0.1", 0)
         return int(listener.sockets[0].getsockname()[1])
 
     async def push_bare(self, *, rounds: int, joined: int, frame_bytes: int) -> Mapping[str, Any]:
-        """Write the same bytes to every bare connection: `joined` frames in one write."""
+        """Write `joined` frames in one write to every bare connection, and return the cost."""
         frames = [b"x" * frame_bytes for _ in range(joined)]
         used = 0.0
         for _ in range(rounds):

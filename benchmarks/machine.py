@@ -1,4 +1,4 @@
-"""What a reader has to know of the machine and the versions to judge a figure."""
+"""What a reader must know about the machine and the versions to judge a figure."""
 
 import os
 import platform

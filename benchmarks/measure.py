@@ -1,4 +1,4 @@
-"""Arithmetic of measurements: percentiles, rates, and the processor time of processes. Measures nothing itself."""
+"""Arithmetic of measurements: percentiles, rates, processor times. This module measures nothing itself."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Self
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the nearest-rank percentile of values in any order; raises ValueError without values."""
+    """Return the nearest-rank percentile of values in any order. Raises ValueError if there are no values."""
     if not values:
         raise ValueError("a percentile needs at least one value")
     ordered = sorted(values)
@@ -16,7 +16,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the middle value, the lower one of two."""
+    """Return the middle value; of two middle values, the lower one."""
     return percentile(values, 50)
 
 
@@ -31,7 +31,7 @@ class Latencies:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
-        """Summarise; raises ValueError without values."""
+        """Return a summary of the values. Raises ValueError if there are none."""
         return cls(len(seconds), 1e3 * percentile(seconds, 50), 1e3 * percentile(seconds, 99), 1e3 * max(seconds))
 
 
@@ -46,14 +46,14 @@ class ProcessTimes:
         return ProcessTimes({name: used - earlier.seconds[name] for name, used in self.seconds.items()})
 
     def total(self, names: Iterable[str] | None = None) -> float:
-        """Return the sum of these processes, or of all."""
+        """Return the sum over these processes, or over all."""
         return sum(self.seconds.values() if names is None else (self.seconds[name] for name in names))
 
     def matching(self, prefix: str) -> float:
-        """Return the sum of all processes whose names begin like this."""
+        """Return the sum over all processes whose names begin with `prefix`."""
         return sum(used for name, used in self.seconds.items() if name.startswith(prefix))
 
 
 def rate(count: float, seconds: float) -> float:
-    """Return `count` a second; 0 when no time passed."""
+    """Return `count` per second; 0 if no time passed."""
     return count / seconds if seconds > 0 else 0.0

@@ -42,7 +42,7 @@ BROKER_COUNTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Redis and RabbitMQ, reached at the containers' own addresses: a published port would go through a proxy."""
+    """Redis and RabbitMQ, at the containers' own addresses, because a published port goes through a proxy."""
 
     redis: Container
     rabbitmq: Container
@@ -62,7 +62,7 @@ class Services:
         return f"amqp://{USER}:{self.password}@{self.rabbitmq_host}:{AMQP_PORT}/{vhost}"
 
     async def create_vhost(self) -> str:
-        """Make a vhost of a name that no other has."""
+        """Make a vhost with a name that no other vhost has, and return the name."""
         name = f"b{secrets.token_hex(6)}.bench"
         await asyncio.to_thread(self._management, "PUT", f"/api/vhosts/{name}")
         return name
@@ -79,16 +79,19 @@ class Services:
         urllib.request.urlopen(request, timeout=READY_WITHIN_S).close()
 
     async def rabbitmq_version(self) -> str:
-        """Return what the broker says of itself."""
+        """Return the version that the broker reports."""
         return await asyncio.to_thread(self.rabbitmq.exec, "rabbitmqctl", "--quiet", "version")
 
     async def redis_version(self) -> str:
-        """Return what Redis says of itself."""
+        """Return the version that Redis reports."""
         async with connect(self.redis_url, name="benchmark") as client:
             return str((await client.info("server"))["redis_version"])
 
     async def configure_redis(self, settings: Iterable[tuple[str, str]]) -> None:
-        """Change settings while it runs; returns once a rewrite of the append-only file that this began is over."""
+        """Change settings while Redis runs.
+
+        If this starts a rewrite of the append-only file, return once the rewrite is over.
+        """
         async with connect(self.redis_url, name="benchmark") as client:
             for name, value in settings:
                 await client.config_set(name, value)
@@ -96,7 +99,7 @@ class Services:
                 await asyncio.sleep(POLL_S)
 
     async def broker_counters(self) -> Mapping[str, float]:
-        """Return how many messages the broker has received and delivered since it began, by its own count."""
+        """Return how many messages the broker has received and delivered since it started, by its own count."""
         text = await asyncio.to_thread(_get, f"http://{self.rabbitmq_host}:{METRICS_PORT}/metrics")
         totals = dict.fromkeys(BROKER_COUNTERS, 0.0)
         for line in text.splitlines():
@@ -108,7 +111,7 @@ class Services:
 
 @contextmanager
 def running_services() -> Iterator[Services]:
-    """Start both and remove both at the end."""
+    """Start Redis and RabbitMQ, and remove both at the end."""
     password = secrets.token_hex(16)
     broker = build_rabbitmq(
         password,
@@ -132,7 +135,7 @@ class Program:
     ws_port: int
     log: IO[bytes]
     samples: Path
-    """Where a sampled one writes what it has counted: `sampled.py`."""
+    """Where a sampled program writes what it has counted; see `sampled.py`."""
 
     @property
     def pid(self) -> int:
@@ -140,13 +143,13 @@ class Program:
         return self.process.pid
 
     async def metric(self, name: str) -> float:
-        """Return the sum of a metric over its labels; 0 when it was never counted."""
+        """Return the sum of a metric over its labels; 0 if it was never counted."""
         text = await asyncio.to_thread(_get, f"http://127.0.0.1:{self.admin_port}/metrics")
         lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     async def wait_ready(self) -> None:
-        """Return once /readyz says so; raises RuntimeError with its log when it does not."""
+        """Return once /readyz reports ready. Raises RuntimeError with the program's log if it does not."""
         for _ in range(int(READY_WITHIN_S / POLL_S)):
             if self.process.returncode is not None:
                 break
@@ -162,24 +165,24 @@ class Program:
 
 @dataclass
 class Plane:
-    """One cluster: a vhost, the keys of a name, and the programs that serve them."""
+    """One cluster: a vhost, the Redis keys under its name, and the programs that serve them."""
 
     services: Services
     vhost: str
     mode: RoutingMode
     sampled: bool = False
-    """Whether its programs can say where their processor time goes."""
+    """Whether its programs can report where their processor time goes."""
     gateways: list[Program] = field(default_factory=list)
     dispatchers: list[Program] = field(default_factory=list)
 
     @property
     def ports(self) -> list[int]:
-        """Of the gateways' WebSockets."""
+        """The ports of the gateways' WebSockets."""
         return [gateway.ws_port for gateway in self.gateways]
 
     @property
     def cluster(self) -> str:
-        """Its name in Redis."""
+        """The cluster's name in Redis."""
         return self.vhost
 
     @property
@@ -189,11 +192,11 @@ class Plane:
 
     @property
     def amqp_url(self) -> str:
-        """Of its vhost, with the password."""
+        """The URL of its vhost, with the password."""
         return self.services.amqp_url(self.vhost)
 
     def times(self) -> ProcessTimes:
-        """Return what everything of the product has used so far: broker, Redis, dispatchers, gateways."""
+        """Return the processor time that the product has used so far: broker, Redis, dispatchers, gateways."""
         programs = {program.name: program.pid for program in (*self.dispatchers, *self.gateways)}
         return sample({**self.services.pids, **programs})
 
@@ -202,7 +205,7 @@ class Plane:
 async def running_plane(
     services: Services, mode: RoutingMode, *, gateways: int, dispatchers: int = 1, sampled: bool = False
 ) -> AsyncIterator[Plane]:
-    """Run a cluster until the end of the block; everything is ready at its beginning."""
+    """Run a cluster until the end of the block. Everything is ready when the block begins."""
     plane = Plane(services, await services.create_vhost(), mode, sampled)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.delete_vhost, plane.vhost)
@@ -216,7 +219,7 @@ async def running_plane(
 
 @asynccontextmanager
 async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
-    """Run one gateway process; it may not be ready yet."""
+    """Run one gateway process. It may not be ready yet when the block begins."""
     ws_port = free_port()
     variables = {
         env.POD_UID: secrets.token_hex(8),
@@ -224,7 +227,7 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
         env.MAX_CONNECTIONS: "20000",
         env.AUTH_MODE: "Trusted",
         env.HANDSHAKES_PER_SECOND: "0",
-        # As the operator would have it: mode Session is measured with a queue for every subscription.
+        # The number that the operator would compute. Mode Session is measured with a queue for every subscription.
         env.SUBSCRIPTION_QUEUES: str(count_subscription_queues("3G")),
         env.DRAIN_SECONDS: "0",
     }
@@ -234,7 +237,7 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
 
 @asynccontextmanager
 async def running_dispatcher(plane: Plane, number: int) -> AsyncIterator[Program]:
-    """Run one dispatcher process without its HTTP API; it may not be ready yet."""
+    """Run one dispatcher process without its HTTP API. It may not be ready yet when the block begins."""
     variables = {env.API_ENABLED: "false"}
     async with _running(plane, f"dispatcher-{number}", "pushcluster_dispatcher", variables, 0) as program:
         yield program

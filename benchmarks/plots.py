@@ -1,4 +1,4 @@
-"""Pictures of figures, small enough to be kept beside the document."""
+"""Draws figures as pictures that are small enough to keep beside the document."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Processes of a benchmark and what they cost: started, asked, measured, and gone for sure at the end."""
+"""The processes of a benchmark: start them, send them commands, measure what they cost, and always end them."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class Child:
         return self._process.pid
 
     async def call(self, do: str, **arguments: object) -> Any:
-        """Have it do something, and return what it answers; raises ChildFailed."""
+        """Send one command and return the answer. Raises ChildFailed."""
         writer, reader = self._process.stdin, self._process.stdout
         if writer is None or reader is None:
             raise ChildFailed(f"{self.name} has no pipes")
@@ -51,7 +51,7 @@ class Child:
 
 @asynccontextmanager
 async def started(module: str, name: str) -> AsyncIterator[Child]:
-    """Run `python -m <module>` as a child until the end of the block."""
+    """Run `python -m <module>` as a child process until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -69,7 +69,7 @@ async def started(module: str, name: str) -> AsyncIterator[Child]:
 
 
 def cpu_of(pid: int) -> float:
-    """Return the processor seconds of a process and of all its descendants that live now."""
+    """Return the processor seconds of a process and of all its living descendants."""
     family = [pid, *_descendants(pid)]
     return sum(_cpu_ticks(each) for each in family) / TICKS_PER_S
 
@@ -80,12 +80,12 @@ def resident_bytes(pid: int) -> int:
 
 
 def sample(pids: Mapping[str, int]) -> ProcessTimes:
-    """Return what each named process has used so far, with its descendants."""
+    """Return the processor time that each named process and its descendants have used so far."""
     return ProcessTimes({name: cpu_of(pid) for name, pid in pids.items()})
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the state on; the name before it may hold anything."""
+    """Return the fields of /proc/<pid>/stat from the state on, because the name before it may contain anything."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

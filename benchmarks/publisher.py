@@ -1,6 +1,6 @@
-"""A back end that publishes as cheaply as it can: each user's AMQP frames are encoded once, and only the stamp changes.
+"""A back end that publishes as cheaply as it can. It encodes each user's AMQP frames once and changes only the stamp.
 
-`python -m benchmarks.publisher` is a child (see `child.py`). What it costs is not the product's.
+`python -m benchmarks.publisher` runs as a child process (see `child.py`). Its cost is not counted as the product's.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
 TICK_S: Final = 0.005
 MAX_UNCONFIRMED: Final = 4_000
-"""Publishes whose confirm is out; past it the publisher waits, as any careful back end does."""
+"""How many publishes may be unconfirmed. Above this the publisher waits, as any careful back end does."""
 PERSISTENT: Final = 2
 
 
 class Confirmed:
-    """Counts confirms, which come in any order, and sometimes for all up to a number."""
+    """Counts confirms. They come in any order, and one may confirm everything up to a number."""
 
     def __init__(self) -> None:
         self._all_up_to = 0
@@ -49,7 +49,7 @@ class Confirmed:
 
 
 class Publisher:
-    """The commands of this child."""
+    """The commands of this child process."""
 
     def __init__(self) -> None:
         self._amqp: AmqpConnection | None = None
@@ -60,7 +60,7 @@ class Publisher:
         self._confirms = Confirmed()
 
     async def open(self, *, url: str, users: list[str], body_bytes: int, web_stomp: bool = False) -> None:
-        """Connect; `users` are routing keys. For web_stomp they are keys of amq.topic, and messages are transient."""
+        """Connect. `users` are routing keys; for web_stomp they are keys of amq.topic, and messages are transient."""
         if self._amqp is not None:
             await self._amqp.close()
         self._amqp = await AmqpConnection.connect(url, name="benchmark publisher", heartbeat_s=60)
@@ -78,7 +78,7 @@ class Publisher:
         self._send = cast(PikaConnection, raw.connection)._output_marshaled_frames
 
     async def burst(self, *, count: int) -> int:
-        """Publish so many as fast as confirms allow; return how many were published since `open`."""
+        """Publish `count` messages as fast as confirms allow. Return how many were published since `open`."""
         while count:
             room = min(count, MAX_UNCONFIRMED - (self._sent - self._confirms.count), 256)
             if room > 0:
@@ -88,7 +88,7 @@ class Publisher:
         return self._sent
 
     async def steady(self, *, per_s: float, seconds: float) -> Mapping[str, float]:
-        """Publish at a rate. Stamps are the times that were planned, so a delay here counts as the product's too."""
+        """Publish at a rate. Stamps are the planned times, so a delay in the publisher counts as latency too."""
         begin = time.monotonic()
         total, sent, lag = int(per_s * seconds), 0, 0.0
         while sent < total:
@@ -102,7 +102,7 @@ class Publisher:
         return {"sent": sent, "seconds": time.monotonic() - begin, "lag_s": lag}
 
     async def wait_confirmed(self) -> int:
-        """Return once every publish was confirmed."""
+        """Wait until every publish is confirmed. Return how many were."""
         while self._confirms.count < self._sent:
             await asyncio.sleep(0.005)
         return self._confirms.count
@@ -120,7 +120,7 @@ class Publisher:
     def _on_confirm(self, frame_: Any) -> None:
         method = frame_.method
         if not isinstance(method, spec.Basic.Ack):
-            raise TypeError("the broker refused a message: the figure would be wrong")
+            raise TypeError("the broker refused a message, so the figure would be wrong")
         self._confirms.settle(method.delivery_tag, multiple=method.multiple)
 
 

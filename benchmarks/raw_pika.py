@@ -1,7 +1,7 @@
-"""What a dispatcher is measured against: pika alone, consuming messages from one queue and publishing them to another.
+"""What a dispatcher is compared with: pika alone, which consumes from one queue and publishes to another.
 
-Its own asyncio connection, as its documentation shows it: prefetch 500, `basic_ack(multiple)` every 100, publishes
-without confirms. In a process of its own, whose processor time is the figure.
+It uses pika's own asyncio connection as pika's documentation shows it: prefetch 500, `basic_ack(multiple)` every 100
+messages, and publishes without confirms. It runs in a process of its own, and the figure is that process's time.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ ACK_EVERY: Final = 100
 
 
 async def measure(amqp_url: str, *, messages: int, body_bytes: int) -> float:
-    """Return the processor seconds that pika takes for so many messages."""
+    """Return the processor seconds that pika takes for this many messages."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.raw_pika", str(messages), str(body_bytes)),
         stdin=asyncio.subprocess.PIPE,
@@ -70,7 +70,7 @@ class _Run:
         if self._left % ACK_EVERY == 0:
             channel.basic_ack(deliver.delivery_tag, multiple=True)
         if self._left == 0:
-            # Its answer comes behind all publishes.
+            # The answer to this comes after all publishes.
             channel.queue_declare(TARGET, passive=True, callback=lambda _: self._finish())
 
     def _finish(self) -> None:

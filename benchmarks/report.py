@@ -1,4 +1,4 @@
-"""The document that a run leaves: sections of text, tables and pictures, as Markdown. Pure."""
+"""The document that a run writes: sections of text, tables and pictures, as Markdown. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ Cell = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns with a title each, and rows."""
+    """Rows, and a title for each column."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
     def render(self) -> str:
-        """Return it as a Markdown table, numbers to the right; raises ValueError for a row of another length."""
+        """Return a Markdown table with numbers to the right. Raises ValueError if a row has another length."""
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row has {len(row)} cells, the table {len(self.columns)} columns")
@@ -33,13 +33,13 @@ class Plot:
     """Lines over common positions."""
 
     file: str
-    """Beside the document, with its ending."""
+    """File name with its extension; the file is written beside the document."""
     title: str
     x_label: str
     y_label: str
     x: Sequence[float]
     lines: Sequence[tuple[str, Sequence[float]]]
-    """Label and values, one for each position."""
+    """Each line is a label and its values, one for each position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Section:
 
     title: str
     aim: str
-    """What must be reached, in words; empty: nothing was asked for."""
+    """What must be reached, in words. Empty: there is no aim."""
     reached: bool | None
-    """None: there is nothing to reach."""
+    """None: there is no aim."""
     text: str
     tables: Sequence[Table] = ()
     plots: Sequence[Plot] = ()
     profile: str = ""
-    """The top lines of a profile, where an aim was missed."""
+    """The top lines of a profile, where an aim or its better value was missed."""
 
     def render(self) -> str:
         """Return it as Markdown."""
@@ -73,7 +73,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Everything that one run found."""
+    """Everything that one run measured."""
 
     title: str
     introduction: str
@@ -92,7 +92,7 @@ class Document:
 
 
 def format_cell(value: Cell) -> str:
-    """Return a number with as many digits as mean something, thousands parted; text as it is."""
+    """Return a number with its significant digits and separated thousands. Text stays as it is."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) or abs(value) >= 1_000:

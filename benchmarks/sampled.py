@@ -1,7 +1,7 @@
-"""Run a program and note where its processor time goes: `python -m benchmarks.sampled FILE MODULE`.
+"""Run a program and record where its processor time goes: `python -m benchmarks.sampled FILE MODULE`.
 
-From SIGUSR1 on, every INTERVAL_S of processor time counts one for the Python function that runs then (time in C counts
-for its caller); at SIGUSR2 the counts go to FILE as JSON, function → samples.
+SIGUSR1 starts the counting. After each INTERVAL_S of processor time, the Python function that then runs gets a sample.
+(Time in C counts for its caller.) SIGUSR2 stops the counting and writes FILE as JSON: function → samples.
 """
 
 import json
@@ -24,7 +24,7 @@ class Sampler:
         self._counts: Counter[str] = Counter()
 
     def install(self) -> None:
-        """Be ready for the three signals."""
+        """Install the handlers of the three signals."""
         signal.signal(signal.SIGPROF, self._count)
         signal.signal(signal.SIGUSR1, self._start)
         signal.signal(signal.SIGUSR2, self._stop)

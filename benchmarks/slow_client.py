@@ -1,4 +1,4 @@
-"""Figure: what one client that reads nothing does to the latencies of all others."""
+"""Figure: how one client that reads nothing affects the latencies of all others."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,15 +16,21 @@ SLOW: Final = "user-0"
 ACKNOWLEDGED: Final = "pushcluster_dispatcher_acknowledged_total"
 DISPATCHED_WITHIN_S: Final = 30.0
 SETTLE_S: Final = 4.0
-"""After a flood, until the disk has written it: with 1 s, the p99 of equal rounds differed by up to five times."""
+"""How long to wait after a flood, until the disk has written it.
+
+With 1 s, the p99 of equal rounds differed by up to five times.
+"""
 SLOW_BODY_BYTES: Final = 16_000
-"""Together more than its outbox and the sockets hold, so that the client stays paused for all of the measurement."""
+"""SLOW_MESSAGES of this size are more than the outbox and the sockets hold.
+
+So the client stays paused during the whole measurement.
+"""
 SLOW_MESSAGES: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How long and how much."""
+    """How many clients, at which rate, for how long, how often."""
 
     clients: int = 1_000
     per_s: float = 1_000.0
@@ -41,7 +47,7 @@ async def run(services: Services, load: Load) -> Section:
     ):
         before, after = [], []
         for _ in range(load.rounds):
-            # Anew each time: these clients answer no ping, and a gateway bears that for about a minute.
+            # Connect anew each time: these clients answer no ping, and a gateway closes them after about a minute.
             await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
             await clients.call("observe", on=True)
             await _publish_to_slow(publisher, plane)
@@ -60,10 +66,10 @@ async def _measure(clients: Child, publisher: Child, plane: Plane, users: list[s
 
 
 async def _publish_to_slow(publisher: Child, plane: Plane) -> None:
-    """Fill everything between the log and the client that may read nothing, and return when that is done.
+    """Fill everything between the log and the slow client, and return when that is done.
 
-    In both cases, because what the flood itself costs the others is no matter of a client being slow: Redis' file has
-    grown by it, and the disk has it to write.
+    This is done in both cases. The flood itself slows the others down, because Redis' file grows and the disk has to
+    write it. That effect must not count as the effect of a slow client.
     """
     (dispatcher,) = plane.dispatchers
     before = await dispatcher.metric(ACKNOWLEDGED)
@@ -88,10 +94,10 @@ def build_section(before: list[Latencies], after: list[Latencies], load: Load) -
         aim=f"one slow client in {load.clients:,} moves the p99 of the others by at most {AIM} times",
         reached=p99[1] <= AIM * p99[0],
         text=(
-            f"{load.clients:,} clients on 2 gateways, {load.per_s:,.0f} pushes a second to all but one. That one reads "
-            f"nothing any more in the second case, and was sent {SLOW_MESSAGES:,} messages of {SLOW_BODY_BYTES:,} B "
-            f"before each measurement, in both cases. Medians of {load.rounds} rounds, in turns; p99 with the "
-            f"slow client is {p99[1] / p99[0]:.2f} times the one without."
+            f"{load.clients:,} clients are on 2 gateways. All but one get {load.per_s:,.0f} pushes a second together. "
+            f"In the second case, that one client reads nothing. In both cases it is sent {SLOW_MESSAGES:,} messages "
+            f"of {SLOW_BODY_BYTES:,} B before each measurement. The figures are medians of {load.rounds} rounds, in "
+            f"turns. The p99 with the slow client is {p99[1] / p99[0]:.2f} times the one without."
         ),
         tables=[Table(("", "p50 ms", "p99 ms", "max ms"), rows)],
     )

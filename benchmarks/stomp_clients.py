@@ -1,6 +1,6 @@
-"""Many STOMP clients in one process, as cheap as they can be: pre-encoded frames, one shared read buffer, no parser.
+"""Many STOMP clients in one process, as cheap as possible: pre-encoded frames, one shared read buffer, no parser.
 
-`python -m benchmarks.stomp_clients` is a child (see `child.py`). What it costs is not the product's.
+`python -m benchmarks.stomp_clients` runs as a child process (see `child.py`). Its cost is not the product's.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from benchmarks.child import Handler, run
 
 STAMP: Final = struct.Struct("!d")
 STAMP_MARK: Final = b"~#~"
-"""Before the stamp in a body: 16 hex digits of the publisher's clock, `time.monotonic` (one for the whole machine)."""
+"""Marks the stamp in a body: 16 hex digits of the publisher's `time.monotonic`, which all processes share."""
 STAMP_CHARS: Final = 16
 CONNECT_AT_ONCE: Final = 256
 _READ_BYTES: Final = 262_144
 _BUFFER: Final = memoryview(bytearray(_READ_BYTES))
-"""Shared: a read is handled before the next one begins."""
+"""Shared by all clients, because each read is handled before the next one begins."""
 
 
 def encode_stamp(now: float) -> bytes:
-    """Return the mark and the time, to be put into a body."""
+    """Return the mark and the time, as bytes for a body."""
     return STAMP_MARK + STAMP.pack(now).hex().encode()
 
 
 def split_stamps(data: bytes) -> tuple[list[float], bytes]:
-    """Return the times of all stamps, and the end of the data that may hold the beginning of another one."""
+    """Return the times of all stamps, and the rest of the data, which may hold the beginning of another stamp."""
     times: list[float] = []
     position = 0
     while (at := data.find(STAMP_MARK, position)) >= 0:
@@ -59,7 +59,7 @@ def handshake(path: str) -> bytes:
 
 
 class RawClient(asyncio.BufferedProtocol):
-    """One connection; counts what it receives and does not look into it unless `collect` says so."""
+    """One connection. It counts the bytes that it receives, and looks into them only when it waits or observes."""
 
     __slots__ = ("_collected", "_expected", "_transport", "_waiter", "failed", "latencies", "received_bytes")
 
@@ -67,7 +67,7 @@ class RawClient(asyncio.BufferedProtocol):
         self.received_bytes = 0
         self.failed = False
         self.latencies: list[float] | None = None
-        """Where latencies go; None: nothing is looked at."""
+        """Where latencies go. None: do not look for stamps."""
         self._collected = b""
         self._expected: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -100,7 +100,7 @@ class RawClient(asyncio.BufferedProtocol):
         self._resolve()
 
     async def exchange(self, data: bytes, expect: bytes) -> None:
-        """Send bytes and wait until `expect` has come; raises ConnectionError when it is refused."""
+        """Send bytes and wait until `expect` has arrived. Raises ConnectionError if the server refuses."""
         if self.failed or self._transport is None:
             raise ConnectionError("the connection is gone")
         self._expected, self._collected = expect, b""
@@ -112,7 +112,7 @@ class RawClient(asyncio.BufferedProtocol):
             raise ConnectionError(f"refused: {collected[:300]!r}")
 
     def pause(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -122,7 +122,7 @@ class RawClient(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Cut it."""
+        """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -154,10 +154,10 @@ class Clients:
         vhost: str = "/",
         source: str = "",
     ) -> Mapping[str, Any]:
-        """Open a session for each user, on the ports in turn; `mode` is `gateway` or `web_stomp`.
+        """Open a session for each user, on the ports in turn. `mode` is `gateway` or `web_stomp`.
 
-        A user of web_stomp is `<routing key> <login> <passcode>`. `source` is an address of this machine to connect
-        from: each has its own ports. Returns the seconds until all were subscribed, and the errors.
+        Returns the seconds until all were subscribed, and the errors. A user of web_stomp is
+        `<routing key> <login> <passcode>`. `source` is a local address to connect from; each has its own ports.
         """
         gate = asyncio.Semaphore(CONNECT_AT_ONCE)
         begin = time.monotonic()
@@ -189,13 +189,13 @@ class Clients:
             await self._dial("127.0.0.1", port, "")
 
     async def observe(self, *, on: bool) -> None:
-        """Begin or stop to look for stamps in what arrives."""
+        """Start or stop looking for stamps in what arrives."""
         self._latencies = []
         for client in self._clients:
             client.latencies = self._latencies if on else None
 
     async def counts(self) -> Mapping[str, Any]:
-        """Return how much has arrived, and how many sockets are gone."""
+        """Return how much has arrived, and how many sockets were lost."""
         return {
             "bytes": sum(client.received_bytes for client in self._clients),
             "stamps": len(self._latencies),
@@ -207,12 +207,12 @@ class Clients:
         return self._latencies
 
     async def stall(self, *, numbers: list[int]) -> None:
-        """Have these clients read nothing any more."""
+        """Make these clients stop reading."""
         for number in numbers:
             self._clients[number].pause()
 
     async def resume(self, *, numbers: list[int]) -> None:
-        """Have them read again."""
+        """Make these clients read again."""
         for number in numbers:
             self._clients[number].resume()
 

@@ -1,1 +1,1 @@
-"""The demo: a PushCluster on kind, shown step by step. The end-to-end tests stand on the same parts."""
+"""The demo: a PushCluster on kind, shown step by step. The end-to-end tests use the same parts."""

@@ -1,4 +1,4 @@
-"""`python -m demo` tells the story; `python -m demo token alice` prints a token."""
+"""`python -m demo` runs the demo. `python -m demo token alice` prints a token."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from tests.support.stomp_client import StompError
 
 
 def main() -> int:
-    """Run the demo or print a token; returns the process's exit code."""
+    """Run the demo or print a token. Return the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     token = commands.add_parser("token", help="print a token that the demo's gateways accept")
@@ -27,12 +27,12 @@ def main() -> int:
             asyncio.run(tell(cluster))
     except (CommandFailed, OSError, RedisError, StompError) as error:
         print(
-            f"\n{error}\nThe cluster stays as it is: look at it with kubectl, or run `make demo` again.",
+            f"\n{error}\nThe cluster stays as it is. Look at it with kubectl, or run `make demo` again.",
             file=sys.stderr,
         )
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; `make demo` begins again, `make demo-down` removes the cluster.", file=sys.stderr)
+        print("\nInterrupted. `make demo` starts again; `make demo-down` removes the cluster.", file=sys.stderr)
         return 130
     return 0
 

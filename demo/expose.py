@@ -1,4 +1,4 @@
-"""Make one PushCluster's services reachable on 127.0.0.1, through NodePorts that the local cluster maps."""
+"""Makes one PushCluster's services reachable on 127.0.0.1, through NodePorts that the local cluster maps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +7,9 @@ from urllib.parse import quote
 from demo.kubectl import Cluster, Kubectl
 
 PORTS = {"gateway": 8080, "dispatcher": 8080, "rabbitmq": 5672, "redis": 6379}
-"""Component → the port its container listens on."""
+"""Component → the port on which its container listens."""
 SLOT_PORTS = len(PORTS) + 1
-"""Each exposed PushCluster takes this many NodePorts: its components and a page."""
+"""How many NodePorts each exposed PushCluster takes: one for each component, and one for a page."""
 
 
 def build_services(name: str, first_node_port: int) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def build_services(name: str, first_node_port: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the host reaches one PushCluster."""
+    """How this machine reaches one PushCluster."""
 
     cluster: str
     """`<namespace>.<name>`."""
@@ -39,9 +39,9 @@ class Access:
     api_url: str
     api_key: str
     amqp_url: str
-    """The cluster's own user, who may do everything in the vhost."""
+    """With the cluster's own user, who may do everything in the vhost."""
     producer_amqp_url: str
-    """The producer's user, who may publish and nothing else."""
+    """With the producer's user, who may only publish."""
     redis_url: str
     page_node_port: int
     page_url: str
@@ -49,7 +49,7 @@ class Access:
 
 
 def expose(cluster: Cluster, kubectl: Kubectl, name: str, *, slot: int = 0) -> Access:
-    """Apply the NodePort Services of slot 0 to 3 and read the Secrets; the PushCluster has to be Ready."""
+    """Apply the NodePort Services of slot 0 to 3, and read the Secrets. The PushCluster must be Ready."""
     offset = slot * SLOT_PORTS
     kubectl.apply(*build_services(name, cluster.first_node_port + offset))
     host_ports = {component: cluster.first_host_port + offset + n for n, component in enumerate(PORTS)}
@@ -60,7 +60,7 @@ def expose(cluster: Cluster, kubectl: Kubectl, name: str, *, slot: int = 0) -> A
         cluster=f"{kubectl.namespace}.{name}",
         ws_url=f"ws://127.0.0.1:{host_ports['gateway']}/ws",
         api_url=f"http://127.0.0.1:{host_ports['dispatcher']}",
-        api_key=kubectl.secret(f"{name}-api")["api-key"].split()[0],  # it may hold several while they rotate
+        api_key=kubectl.secret(f"{name}-api")["api-key"].split()[0],  # it may hold several keys while they are rotated
         amqp_url=f"amqp://{quote(rabbitmq['username'])}:{quote(rabbitmq['password'])}@{amqp}",
         producer_amqp_url=f"amqp://{quote(producer['username'])}:{quote(producer['password'])}@{amqp}",
         redis_url=f"redis://:{quote(kubectl.secret(f'{name}-redis')['password'])}@127.0.0.1:{host_ports['redis']}/0",

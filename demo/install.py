@@ -1,4 +1,4 @@
-"""Install the operator and its CRD with kubectl, with the images that the local cluster holds."""
+"""Installs the operator and its CRD with kubectl, with the images in the local cluster."""
 
 import json
 from typing import Any, Final
@@ -11,7 +11,7 @@ OPERATOR: Final = "pushcluster-operator"
 
 
 def build_overlay(images: dict[str, str]) -> dict[str, Any]:
-    """Return a kustomization over manifests/base that names the images, by part."""
+    """Return a kustomization of manifests/base that sets the image of each part."""
     names = {
         env.IMAGE_GATEWAY: images["gateway"],
         env.IMAGE_DISPATCHER: images["dispatcher"],
@@ -38,7 +38,7 @@ def build_overlay(images: dict[str, str]) -> dict[str, Any]:
 
 
 def install_operator(cluster: Cluster) -> None:
-    """Apply the CRD and the operator, and wait until it is ready; raises CommandFailed."""
+    """Apply the CRD and the operator, and wait until the operator is ready. Raises CommandFailed."""
     overlay = BUILD / "overlay"
     overlay.mkdir(parents=True, exist_ok=True)
     kustomization = json.dumps(build_overlay(cluster.images), indent=2)
@@ -46,7 +46,7 @@ def install_operator(cluster: Cluster) -> None:
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/pushclusters.pushcluster.dev", "--timeout=30s")
-    # kubectl keeps what it knows of the API for hours, and before the CRD `pc` meant PriorityClass: have it look anew.
+    # kubectl caches the API for hours, and before the CRD `pc` meant PriorityClass. This refreshes the cache.
     kubectl("api-resources", "--api-group=pushcluster.dev")
     kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", str(overlay))
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)

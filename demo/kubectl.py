@@ -1,4 +1,4 @@
-"""kubectl, as a person would use it: the demo shows its commands, the tests run them."""
+"""Runs kubectl as a person would. The demo shows its commands; the tests run them."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ CLUSTER_FILE = BUILD / "cluster.json"
 
 
 class CommandFailed(Exception):
-    """A command ended with an error; the message is the command and what it said."""
+    """A command failed. The message is the command and what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Kubectl:
     program: str = "kubectl"
 
     def __call__(self, *args: str, stdin: str | None = None, within_s: float = 60) -> str:
-        """Run `kubectl args…`; returns its standard output, raises CommandFailed."""
+        """Run `kubectl args…`. Return its standard output. Raises CommandFailed."""
         command = [self.program, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *args]
         try:
             result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=within_s, check=False)
         except subprocess.TimeoutExpired:
-            raise CommandFailed(f"kubectl {' '.join(args)}: no end within {within_s} s") from None
+            raise CommandFailed(f"kubectl {' '.join(args)}: did not finish within {within_s} s") from None
         if result.returncode:
             raise CommandFailed(f"kubectl {' '.join(args)}: {result.stderr.strip() or result.stdout.strip()}")
         return result.stdout
@@ -68,23 +68,23 @@ def _from_base64(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What `python3 -m local_cluster up` left behind in build/cluster.json."""
+    """What `python3 -m local_cluster up` wrote to build/cluster.json."""
 
     kubeconfig: Path
     kubectl_program: str
     images: dict[str, str]
-    """By part: operator, gateway, dispatcher, page, redis, rabbitmq."""
+    """Image of each part: operator, gateway, dispatcher, page, redis, rabbitmq."""
     first_node_port: int
     first_host_port: int
     node_ports: int
 
     @classmethod
     def load(cls) -> Self:
-        """Read build/cluster.json; raises CommandFailed when there is none."""
+        """Read build/cluster.json. Raises CommandFailed if there is none."""
         try:
             facts = json.loads(CLUSTER_FILE.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CommandFailed("There is no local cluster yet: run `make demo`.") from None
+            raise CommandFailed("There is no local cluster yet. Run `make demo`.") from None
         return cls(
             kubeconfig=ROOT / facts["kubeconfig"],
             kubectl_program=facts.get("kubectl") or shutil.which("kubectl") or "kubectl",
@@ -100,7 +100,7 @@ class Cluster:
 
 
 def run(command: Sequence[str | Path], *, within_s: float) -> str:
-    """Run a command of the repository; returns its output, raises CommandFailed with its last lines."""
+    """Run a command of the repository. Return its output. Raises CommandFailed with its last lines."""
     result = subprocess.run(
         command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=within_s, check=False
     )

@@ -1,4 +1,4 @@
-"""What the demo prints: numbered steps, commands and facts."""
+"""Prints the demo: numbered steps, commands and facts."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Narrator:
-    """Prints the story; `seconds` is the time since the last step began."""
+    """Prints the demo's steps. `seconds` is the time since the last step began."""
 
     steps: int
     _step: int = 0
@@ -20,11 +20,11 @@ class Narrator:
         self._print(f"\n[{self._step}/{self.steps}] {title}")
 
     def command(self, line: str) -> None:
-        """Show a command that the user could type."""
+        """Print a command that the user could type."""
         self._print(f"      $ {line}")
 
     def say(self, text: str) -> None:
-        """Show facts, a line each."""
+        """Print facts, one on each line."""
         for line in text.rstrip().splitlines():
             self._print(f"      {line}")
 

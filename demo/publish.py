@@ -1,4 +1,4 @@
-"""Publish as a back end would: AMQP 0-9-1 with a publisher confirm, and HTTP."""
+"""Publishes as a back end would: over AMQP 0-9-1 with a publisher confirm, and over HTTP."""
 
 import aiohttp
 import pika
@@ -10,18 +10,18 @@ from pushcluster_contract import headers, topology
 
 
 class NotAccepted(CommandFailed):
-    """The message was not taken over; the text says why."""
+    """The message was not accepted; the text says why."""
 
 
 def publish_amqp(url: str, user: str, destination: str, body: str, *, message_id: str | None = None) -> None:
-    """Publish one message to `user`; returns when a majority of the ingress queue has it on disk.
+    """Publish one message to `user`. Return when a majority of the ingress queue has it on disk.
 
     Raises NotAccepted.
     """
     try:
         _publish(url, user, destination, body, message_id)
     except AMQPError as error:
-        raise NotAccepted(f"RabbitMQ did not take the message for {user}: {error!r}") from error
+        raise NotAccepted(f"RabbitMQ did not accept the message for {user}: {error!r}") from error
 
 
 def _publish(url: str, user: str, destination: str, body: str, message_id: str | None) -> None:
@@ -45,7 +45,7 @@ def _publish(url: str, user: str, destination: str, body: str, message_id: str |
 
 
 async def publish_http(access: Access, user: str, destination: str, body: str) -> str:
-    """Publish one message to `user` through the dispatcher's API; returns its answer, raises NotAccepted."""
+    """Publish one message to `user` through the dispatcher's API. Return its answer. Raises NotAccepted."""
     url = f"{access.api_url}/v1/users/{user}/messages"
     try:
         async with (
@@ -56,5 +56,5 @@ async def publish_http(access: Access, user: str, destination: str, body: str) -
     except aiohttp.ClientError as error:
         raise NotAccepted(f"the API at {access.api_url} does not answer: {error!r}") from error
     if answer.status != 202:
-        raise NotAccepted(f"the API did not take the message for {user}: {text}")
+        raise NotAccepted(f"the API did not accept the message for {user}: {text}")
     return text

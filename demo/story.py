@@ -1,4 +1,4 @@
-"""The story that `make demo` tells, each step seen to be true before the next one begins."""
+"""The steps that `make demo` shows. Each step is checked before the next one begins."""
 
 import asyncio
 import shlex
@@ -30,7 +30,7 @@ ARRIVES_WITHIN_S: Final = 30
 
 
 async def tell(cluster: Cluster) -> None:
-    """Run every step on `cluster`; raises CommandFailed or TimeoutError at the first that is not as it should be."""
+    """Run every step on `cluster`. Raises CommandFailed or TimeoutError at the first step that fails."""
     narrator = Narrator(steps=9)
     kubectl = cluster.kubectl(NAMESPACE)
     narrator.step("A Kubernetes cluster is up: one control plane, two workers")
@@ -51,7 +51,7 @@ def _start_operator(cluster: Cluster, narrator: Narrator) -> None:
     narrator.step("The operator and its custom resource are installed")
     narrator.command("kubectl apply -f crds/ && kubectl apply -k manifests/base")
     install_operator(cluster)
-    narrator.say(f"operator ready after {narrator.seconds:.0f} s")
+    narrator.say(f"the operator is ready after {narrator.seconds:.0f} s")
 
 
 def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) -> Access:
@@ -62,7 +62,7 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
     seconds = narrator.seconds
     narrator.command("kubectl get pc")
     narrator.say(kubectl("get", "pc"))
-    narrator.say(f"Ready after {seconds:.0f} s")
+    narrator.say(f"the PushCluster is Ready after {seconds:.0f} s")
     access = expose(cluster, kubectl, NAME)
     apply_page(cluster, kubectl, access)
     write_env(cluster, access)
@@ -71,7 +71,7 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
 
 
 def _wait_ready(cluster: Cluster, kubectl: Kubectl) -> None:
-    """Return when the PushCluster is Ready, in a demo that was run before with the programs as they are now."""
+    """Return when the PushCluster is Ready and runs the current images, also if the demo ran before with others."""
 
     def wait(resource: str, condition: str) -> None:
         kubectl("wait", resource, f"--for={condition}", f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
@@ -106,7 +106,7 @@ def apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
 
 
 def write_env(cluster: Cluster, access: Access) -> None:
-    """Write build/demo.env: shell syntax, every address reachable from this host on 127.0.0.1."""
+    """Write build/demo.env in shell syntax. Every address is on 127.0.0.1 and can be reached from this machine."""
     values = {
         "KUBECONFIG": str(cluster.kubeconfig),
         "NAMESPACE": NAMESPACE,
@@ -124,9 +124,9 @@ def write_env(cluster: Cluster, access: Access) -> None:
 
 
 async def connect(access: Access, user: str) -> StompClient:
-    """Connect `user` through the Service, again as a client would while it or a gateway that stops refuses.
+    """Connect `user` through the Service. Retry, as a client would, while the Service or a stopping gateway refuses.
 
-    Raises TimeoutError after a while.
+    Raises TimeoutError after 30 s.
     """
     deadline = time.monotonic() + 30
     while True:
@@ -139,9 +139,9 @@ async def connect(access: Access, user: str) -> StompClient:
 
 
 async def connect_elsewhere(access: Access, user: str, gateway: str) -> StompClient:
-    """Connect `user` to another gateway than this one; raises CommandFailed if the Service never gives another one.
+    """Connect `user` to another gateway than this one. Raises CommandFailed if every connection comes to `gateway`.
 
-    The Service may give one gateway alone for a while after another has become ready.
+    After a second gateway has become ready, the Service may still use only the first one for a while.
     """
     deadline = time.monotonic() + ELSEWHERE_WITHIN_S
     while time.monotonic() < deadline:
@@ -150,11 +150,11 @@ async def connect_elsewhere(access: Access, user: str, gateway: str) -> StompCli
             return client
         await client.disconnect()
         await asyncio.sleep(0.1)
-    raise CommandFailed(f"for {ELSEWHERE_WITHIN_S} s every connection has come to gateway {gateway}")
+    raise CommandFailed(f"for {ELSEWHERE_WITHIN_S} s, every connection went to gateway {gateway}")
 
 
 async def connect_apart(access: Access, first: str, second: str) -> tuple[StompClient, StompClient]:
-    """Connect two users to different gateways; raises CommandFailed if the Service never gives a second one."""
+    """Connect two users to different gateways. Raises CommandFailed if every connection goes to the same gateway."""
     one = await connect(access, first)
     return one, await connect_elsewhere(access, second, one.gateway)
 
@@ -169,8 +169,8 @@ async def _connect(access: Access, narrator: Narrator) -> tuple[StompClient, Sto
 
 
 async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: Narrator) -> str:
-    """Return the message-id of what alice got."""
-    narrator.step("A message for alice reaches alice; bob's next message is the first thing bob gets")
+    """Return the message-id of the message that alice got."""
+    narrator.step("A message for alice reaches alice only; the first message that bob gets is his own")
     narrator.say("AMQP: publish to exchange `push`, routing key `alice`, header destination=/queue/demo")
     await asyncio.to_thread(publish_amqp, access.producer_amqp_url, "alice", DESTINATION, "for alice alone")
     message = await alice.next_message(within_s=ARRIVES_WITHIN_S)
@@ -181,12 +181,12 @@ async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: 
     narrator.say(await publish_http(access, "bob", DESTINATION, "for bob alone"))
     message = await bob.next_message(within_s=ARRIVES_WITHIN_S)
     _expect(message.body, b"for bob alone")
-    narrator.say(f"bob got {message.text!r} first: alice's message never came to him")
+    narrator.say(f"bob got {message.text!r} first; alice's message did not reach him")
     return last
 
 
 def _show_route(kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
-    narrator.step("The way it took: Redis knows the session, the routing key follows from it")
+    narrator.step("The way the message took: Redis knows alice's session, and the routing key is computed from it")
     key = routing.session_key("demo", alice.session)
     vhost = f"{NAMESPACE}.{NAME}"
     line = f"rabbitmqctl -q -p {vhost} list_bindings source_name routing_key destination_name"
@@ -200,7 +200,7 @@ def _show_route(kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> Non
 
 
 async def _lose_gateway(access: Access, kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
-    narrator.step(f"alice's gateway {alice.gateway} is deleted by force; the operator removes her stale entry")
+    narrator.step(f"alice's gateway {alice.gateway} is killed; the operator removes her stale session entry")
     command = ("delete", "pod", alice.gateway, "--grace-period=0", "--force")
     narrator.command(f"kubectl {' '.join(command)}")
     client: redis.asyncio.Redis = redis.asyncio.from_url(access.redis_url)
@@ -214,15 +214,15 @@ async def _lose_gateway(access: Access, kubectl: Kubectl, alice: StompClient, na
             return await _entry(client, sessions, alice.session) is None
 
         await _until(entry_is_gone, f"alice's entry {alice.session} leaves Redis", CLEANUP_WITHIN_S)
-        narrator.say(f"entry gone from Redis {time.monotonic() - gone:.1f} s after the pod")
+        narrator.say(f"after: entry gone from Redis {time.monotonic() - gone:.1f} s after the pod")
     finally:
         await client.aclose()
     await publish_http(access, "alice", DESTINATION, "sent while alice was away")
-    narrator.say("meanwhile a message was sent to alice, who is not connected")
+    narrator.say("meanwhile, a message was sent to alice, who is not connected")
 
 
 async def _come_back(access: Access, last: str, narrator: Narrator) -> None:
-    narrator.step("alice reconnects and gets what was sent while she was away")
+    narrator.step("alice reconnects and gets the message that was sent while she was away")
     again = await connect(access, "alice")
     await again.subscribe(f"/user{DESTINATION}", id="sub-0", last_message_id=last)
     message = await again.next_message(within_s=ARRIVES_WITHIN_S)
@@ -233,12 +233,12 @@ async def _come_back(access: Access, last: str, narrator: Narrator) -> None:
 
 
 def _say_goodbye(access: Access, narrator: Narrator) -> None:
-    narrator.step("All of it was seen to be true. The cluster stays up for you")
+    narrator.step("Every step succeeded. The cluster stays up for you")
     narrator.say(f"two inboxes in a browser   {access.page_url}")
     narrator.say("addresses and credentials  source build/demo.env")
     narrator.say("a token for a client       make -s demo-token USER=alice")
     narrator.say("more gateways              kubectl -n demo scale pc/demo --replicas=3")
-    narrator.say("what the operator sees     kubectl -n demo describe pc demo")
+    narrator.say("the operator's status      kubectl -n demo describe pc demo")
     narrator.say("remove the cluster         make demo-down")
 
 
@@ -251,7 +251,7 @@ async def _until(holds: Callable[[], Awaitable[bool]], what: str, within_s: floa
     deadline = time.monotonic() + within_s
     while not await holds():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{within_s} s have passed and still not: {what}")
+            raise TimeoutError(f"not within {within_s} s: {what}")
         await asyncio.sleep(0.1)
 
 

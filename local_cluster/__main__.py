@@ -47,15 +47,15 @@ def _up(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
     _tell_changed(flow, reporter)
     host = NODE_PORTS.host_ports()
     reporter.say(
-        f"The cluster is up after {describe_duration(time.monotonic() - began)}: KUBECONFIG={places.kubeconfig}; "
-        f"node ports from {NODE_PORTS.first} on answer at 127.0.0.1:{host[0]} to {host[-1]}."
+        f"The cluster is up after {describe_duration(time.monotonic() - began)}. KUBECONFIG={places.kubeconfig}. "
+        f"Node ports from {NODE_PORTS.first} on are reachable at 127.0.0.1:{host[0]} to {host[-1]}."
     )
 
 
 def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
     flow = Workflow(places, reporter)
     if not flow.cluster.is_well():
-        raise CannotContinue("There is no cluster to load images into: run `python3 -m local_cluster up`.")
+        raise CannotContinue("There is no cluster to load images into. Run `python3 -m local_cluster up`.")
     steps = [
         flow.engine_step(),
         *flow.data_plane_steps(),
@@ -69,23 +69,23 @@ def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
 
 def _tell_changed(flow: Workflow, reporter: Reporter) -> None:
     if flow.changed:
-        reporter.say(f"Changed in the nodes, so pods that run them want a restart: {', '.join(flow.changed)}")
+        reporter.say(f"These images changed in the nodes. Restart the pods that run them: {', '.join(flow.changed)}")
 
 
 def _down(places: Places, reporter: Reporter, options: argparse.Namespace) -> None:
     if remove_cluster(places):
-        reporter.say("The cluster is gone; images and caches stay for the next time.")
+        reporter.say("The cluster is removed. Images and caches stay for the next time.")
     else:
-        reporter.say("No Docker engine answers, so no cluster runs.")
+        reporter.say("No Docker engine answers, so no cluster is running.")
     if options.docker:
         stopped = stop_own_engine(places)
-        reporter.say("dockerd is stopped." if stopped else "No dockerd was started from here.")
+        reporter.say("dockerd is stopped." if stopped else "No dockerd is running that was started from here.")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Places, Reporter, argparse.Namespace], None], str]] = {
     "docker": (_docker, "make sure that a Docker engine answers"),
     "images": (_images, "pull or build the images"),
-    "up": (_up, "make the cluster, or bring it up to date"),
+    "up": (_up, "create the cluster, or bring it up to date"),
     "load": (_load, "rebuild the programs' images and load them into the running cluster"),
     "down": (_down, "remove the cluster"),
     "chromium": (_chromium, "make sure that Chromium is installed"),
@@ -93,28 +93,28 @@ _COMMANDS: dict[str, tuple[Callable[[Places, Reporter, argparse.Namespace], None
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's meaning; exits with a usage message when it has none."""
+    """Return the parsed command line. Exits with a usage message if it is invalid."""
     parser = argparse.ArgumentParser(
         prog="python3 -m local_cluster", description="A Kubernetes cluster on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {name: commands.add_parser(name, help=text) for name, (_, text) in _COMMANDS.items()}
-    parsers["images"].add_argument("--only", choices=["data-plane"], help="Redis and RabbitMQ alone")
+    parsers["images"].add_argument("--only", choices=["data-plane"], help="only Redis and RabbitMQ")
     parsers["down"].add_argument(
-        "--docker", action="store_true", help="stop the dockerd too that was started from here"
+        "--docker", action="store_true", help="also stop the dockerd that was started from here"
     )
     return parser.parse_args(arguments)
 
 
 @contextmanager
 def alone(places: Places, reporter: Reporter) -> Iterator[None]:
-    """Let one command at a time work on this user's engine, cluster and cache; the others wait."""
+    """Let only one command at a time work on this user's engine, cluster and cache. Others wait."""
     places.cache.mkdir(parents=True, exist_ok=True)
     with (places.cache / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            reporter.say("Another command of local_cluster is at work: waiting until it has ended.")
+            reporter.say("Another command of local_cluster is running. Waiting until it ends.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
         reporter.warn(str(error))
         return 1
     except KeyboardInterrupt:
-        reporter.warn("Interrupted; run the command again to go on where it stopped.")
+        reporter.warn("Interrupted. Run the command again to continue where it stopped.")
         return 130
     return 0
 

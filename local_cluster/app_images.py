@@ -23,7 +23,7 @@ _SOURCES: Final = {
     ),
     "page": ("page/pushcluster_page", _STOMPJS),
 }
-"""What each Dockerfile copies, besides its requirements."""
+"""What each Dockerfile copies besides its requirements."""
 _FOLDERS: Final = {"operator": "operator", "gateway": "gateway_image", "dispatcher": "dispatcher_image", "page": "page"}
 
 
@@ -33,7 +33,7 @@ def image_name(program: str, version: str) -> str:
 
 
 def certificates(environment: dict[str, str]) -> Path | None:
-    """Return this machine's bundle of certificate authorities, which a company's proxy may have been added to."""
+    """Return this machine's bundle of certificate authorities. It may include that of a company's proxy."""
     named = (environment.get(name) for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))
     bundles = [Path(path) for path in (*named, "/etc/ssl/certs/ca-certificates.crt") if path]
     return next((path for path in bundles if path.is_file()), None)
@@ -49,7 +49,7 @@ class AppImage:
 
     @property
     def name(self) -> str:
-        """Its name and tag."""
+        """The image's name and tag."""
         return image_name(self.program, self.places.version())
 
     @property
@@ -57,7 +57,7 @@ class AppImage:
         return self.places.root / "requirements" / f"{self.program}.txt"
 
     def recipe(self) -> Recipe:
-        """Return how to build the image; the fingerprint covers all that is copied into it."""
+        """Return how to build the image. The fingerprint covers everything that is copied into it."""
         root = self.places.root
         dockerfile = root / _FOLDERS[self.program] / "Dockerfile"
         version = self.places.version()
@@ -76,7 +76,7 @@ class AppImage:
         )
 
     def build(self) -> None:
-        """Build the image if something in it has changed."""
+        """Build the image if anything in it has changed."""
         recipe = self.recipe()
         if recipe.is_built():
             return
@@ -85,9 +85,9 @@ class AppImage:
         build_image(recipe, log)
 
     def _provide_wheels(self, log: Path) -> None:
-        """Fetch the locked packages inside the base image, so that they fit its Python and nothing of this machine's.
+        """Fetch the locked packages inside the base image, so that they fit its Python and not this machine's.
 
-        On the host's network and with its certificates, which a build's own network often lacks.
+        The container uses the host's network and certificates, which a build's own network often lacks.
         """
         kept = self.places.cache / "wheels" / fingerprint(image_id(self.python_image) or "", paths=[self._requirements])
         if not kept.is_dir():
@@ -127,7 +127,7 @@ def provide_stompjs(places: Places) -> None:
         return
     if shutil.which("npm") is None:
         raise CannotContinue(
-            "npm is missing, which fetches the page's STOMP client: install Node.js and run the command again."
+            "npm is missing; it fetches the page's STOMP client. Install Node.js and run the command again."
         )
     run(
         ["npm", "ci", "--silent"],
@@ -138,14 +138,14 @@ def provide_stompjs(places: Places) -> None:
 
 
 def build_apps(places: Places, python_image: str) -> None:
-    """Build the images of all programs that have changed; one after the other, since they share their layers."""
+    """Build the images of all programs that changed, one after the other, because they share layers."""
     provide_stompjs(places)
     for program in PROGRAMS:
         AppImage(places, program, python_image).build()
 
 
 def apps_are_built(places: Places, python_image: str | None) -> bool:
-    """Tell whether every program's image is there and made of the sources as they are."""
+    """Tell whether every program's image exists and was made from the current sources."""
     if python_image is None or not (places.root / _STOMPJS).exists():
         return False
     return all(AppImage(places, program, python_image).recipe().is_built() for program in PROGRAMS)

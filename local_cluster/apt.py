@@ -1,4 +1,4 @@
-"""Debian's package tools."""
+"""Installs packages with Debian's tools."""
 
 import os
 import shutil
@@ -15,18 +15,18 @@ def is_debian() -> bool:
 
 
 def known_packages(listing: str) -> set[str]:
-    """Return the names from `apt-cache pkgnames`-like output: one a line."""
+    """Return the names in the output of `apt-cache pkgnames`, which has one name on each line."""
     return set(listing.split())
 
 
 def install(packages: Sequence[str], log: Path) -> None:
-    """Install those of the packages that this release has, without what they merely recommend.
+    """Install those packages that this release has, without recommended ones.
 
-    Raises CannotContinue for a user who may not install.
+    Raises CannotContinue if the user may not install packages.
     """
     if os.geteuid() != 0:
         raise CannotContinue(
-            f"Packages are missing: run `sudo apt-get install {' '.join(packages)}` and this command again."
+            f"Packages are missing. Run `sudo apt-get install {' '.join(packages)}`, then run this command again."
         )
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["--quiet", "--option", "DPkg::Lock::Timeout=300"]
@@ -42,10 +42,10 @@ def install(packages: Sequence[str], log: Path) -> None:
 
 
 def ensure_programs(programs: dict[str, str], log: Path) -> None:
-    """Install the package of each program (program: package) that is missing."""
+    """Install the package of each missing program. `programs` maps a program to its package."""
     missing = [package for program, package in programs.items() if shutil.which(program) is None]
     if missing and not is_debian():
-        raise CannotContinue(f"{', '.join(missing)} must be installed first: use this system's package manager.")
+        raise CannotContinue(f"{', '.join(missing)} must be installed first. Use this system's package manager.")
     if missing:
         install(missing, log)
 
@@ -56,9 +56,9 @@ def parse_mirror(uris: Iterable[str]) -> str | None:
 
 
 def mirror() -> str:
-    """Return the mirror that this machine's apt uses; raises CannotContinue when apt knows none."""
+    """Return the mirror that this machine's apt uses. Raises CannotContinue if apt knows none."""
     targets = output_of(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]) or ""
     found = parse_mirror(targets.split())
     if found is None:
-        raise CannotContinue("apt knows no Debian mirror: add one to /etc/apt/sources.list.d and run `apt-get update`.")
+        raise CannotContinue("apt knows no Debian mirror. Add one to /etc/apt/sources.list.d and run `apt-get update`.")
     return found

@@ -1,4 +1,4 @@
-"""The images that others stand on or that come from elsewhere: Debian, Python, Redis, RabbitMQ."""
+"""The base images and the images that come from elsewhere: Debian, Python, Redis, RabbitMQ."""
 
 import subprocess
 import threading
@@ -30,7 +30,7 @@ def plan_bootstrap(mirror: str) -> list[str]:
         "--include=ca-certificates",
         "--quiet",
         '--aptopt=Apt::Install-Recommends "false"',
-        # sid's lists, which RabbitMQ comes from, and those of a mirror at rest are old soon.
+        # The lists of sid, from which RabbitMQ comes, and those of a mirror that is not updated soon become old.
         '--aptopt=Acquire::Check-Valid-Until "false"',
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in _EXCLUDED),
         '--customize-hook=rm -rf "$1"/etc/apt/sources.list "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*',
@@ -47,12 +47,12 @@ def base_content() -> str:
 
 
 def base_is_built() -> bool:
-    """Tell whether the small Debian is there."""
+    """Tell whether the image of the small Debian exists and is up to date."""
     return content_of(BASE) == base_content()
 
 
 def provide_base(places: Places) -> None:
-    """Make sure of the small Debian that all images built here stand on."""
+    """Make sure that the small Debian exists. All images that are built here are based on it."""
     with _base_lock:
         if not base_is_built():
             _build_base(places)
@@ -81,14 +81,14 @@ def _build_base(places: Places) -> None:
                 bootstrap.stdout.close()
             loaded, made = docker.wait(), bootstrap.wait()
     if made or loaded:
-        # A cut stream may have been imported as if it were whole.
+        # An incomplete stream may have been imported as if it were complete.
         subprocess.run(["docker", "image", "rm", BASE], capture_output=True, check=False)
         raise failed("Making a small Debian with mmdebstrap", log)
 
 
 @dataclass(frozen=True, slots=True)
 class OuterImage:
-    """An image that comes from its public registry, or else is built here under another name."""
+    """An image that comes from its public registry, or is built here under another name."""
 
     name: str
     public: str
@@ -106,13 +106,13 @@ class OuterImage:
         )
 
     def present(self, places: Places) -> str | None:
-        """Return the tag under which it is here and up to date, or None."""
+        """Return the tag under which an up-to-date image exists here, or None."""
         if content_of(self.local) == self.recipe(places).content:
             return self.local
         return self.public if image_id(self.public) is not None else None
 
     def provide(self, places: Places, registry: Registry) -> str:
-        """Pull or build the image and return its tag."""
+        """Pull or build the image. Return its tag."""
         if (here := self.present(places)) is not None:
             return here
         if registry.pull(self.public, places):

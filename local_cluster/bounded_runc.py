@@ -1,7 +1,8 @@
-"""runc for a root that lacks capabilities which containers ask for, as in many sandboxes.
+"""Runs runc where root lacks capabilities that containers ask for, as in many sandboxes.
 
-dockerd runs a copy of this file in place of runc. From what a container asks for it drops what this machine's root
-does not have itself, and which runc would refuse to start it for. It stands alone: nothing of the project is imported.
+dockerd runs a copy of this file in place of runc. It removes from a container's request the capabilities that this
+machine's root does not have, because runc would refuse to start the container with them. This file imports nothing of
+the project.
 """
 
 import itertools
@@ -68,20 +69,20 @@ def bounding_set(status: str) -> frozenset[str]:
 
 
 def bound_process(process: dict[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """Return the `process` object of the OCI runtime specification without what may not be had."""
+    """Return the `process` object of the OCI runtime specification without the capabilities that are not allowed."""
     bounded = dict(process)
     if "capabilities" in process:
         bounded["capabilities"] = {
             kind: [name for name in names if name in allowed] for kind, names in process["capabilities"].items()
         }
-    # To lower the score of a process takes CAP_SYS_RESOURCE.
+    # Lowering the score of a process needs CAP_SYS_RESOURCE.
     if "CAP_SYS_RESOURCE" not in allowed and bounded.get("oomScoreAdj", 0) < 0:
         bounded["oomScoreAdj"] = 0
     return bounded
 
 
 def option(arguments: list[str], *names: str) -> str | None:
-    """Return the value that follows the first of these options."""
+    """Return the value after the first of these options, or None."""
     for name, value in itertools.pairwise(arguments):
         if name in names:
             return value
@@ -89,7 +90,7 @@ def option(arguments: list[str], *names: str) -> str | None:
 
 
 def rewrite(arguments: list[str], allowed: frozenset[str]) -> None:
-    """Bound the file that this call of runc is going to read."""
+    """Rewrite the file that this call of runc will read, with only the allowed capabilities."""
     if {"create", "run"}.intersection(arguments):
         config = Path(option(arguments, "--bundle", "-b") or ".") / "config.json"
         document = json.loads(config.read_bytes())

@@ -1,4 +1,4 @@
-"""Debian's Chromium, which the browser test drives."""
+"""Installs Debian's Chromium for the browser tests."""
 
 from pathlib import Path
 from typing import Final
@@ -12,17 +12,17 @@ CHROMIUM: Final = Path("/usr/bin/chromium")
 
 
 def ensure_chromium(places: Places, reporter: Reporter) -> None:
-    """Install Chromium unless it is there.
+    """Install Chromium if it is missing.
 
-    Raises CannotContinue on other systems than Debian's family.
+    Raises CannotContinue on systems outside the Debian family.
     """
     if CHROMIUM.exists():
         return
     if not apt.is_debian():
-        raise CannotContinue(f"The browser test needs {CHROMIUM}: install Chromium with this system's package manager.")
-    reporter.say("There is no Chromium here: installing Debian's with apt-get (usually 30 s)")
+        raise CannotContinue(f"The browser test needs {CHROMIUM}. Install Chromium with this system's package manager.")
+    reporter.say("Chromium is missing. Installing Debian's with apt-get (usually 30 s)")
     apt.install(["chromium"], places.log("chromium"))
     if not CHROMIUM.exists():
         raise CannotContinue(
-            f"apt-get installed no {CHROMIUM}: see {places.log('chromium')} and install Chromium by hand."
+            f"apt-get did not install {CHROMIUM}. See {places.log('chromium')}, and install Chromium by hand."
         )

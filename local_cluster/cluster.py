@@ -1,4 +1,4 @@
-"""The kind cluster: make it, know whether it is well, take it away."""
+"""Creates, checks and removes the kind cluster."""
 
 import json
 import os
@@ -30,18 +30,18 @@ from local_cluster.process import answer_of, output_of, run
 from local_cluster.settings import CLUSTER, CONTROL_PLANE, NODE_PORTS, NODES, Places
 
 _MARK: Final = "/kind/pushcluster-complete"
-"""On the control plane once the cluster is whole: the fingerprint of what it was made from."""
+"""A file on the control plane of a complete cluster. It holds the fingerprint of what the cluster was made from."""
 _ADDRESS: Final = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 READY_LIMIT_S: Final = 120
 ENV_CLUSTER: Final = "PUSHCLUSTER_CLUSTER"
-"""`keep` uses a cluster that was made from other sources as it is."""
+"""With the value `keep`, a cluster that was made from other sources is used as it is."""
 REGRET_S: Final = 10
 PATIENCE_S: Final = 30
-"""How long a cluster may take to answer before it counts as broken and is made anew."""
+"""How long a cluster may take to answer before it counts as broken and is recreated."""
 
 
 def parse_nodes(document: dict[str, Any]) -> dict[str, str]:
-    """Return the pod range of each node from the API's list of nodes; those without one yet are left out."""
+    """Return the pod range of each node from the API's list of nodes. Nodes without a range are left out."""
     return {
         item["metadata"]["name"]: item["spec"]["podCIDR"] for item in document["items"] if "podCIDR" in item["spec"]
     }
@@ -58,19 +58,19 @@ def parse_internal_ips(document: dict[str, Any]) -> dict[str, str]:
 
 
 def describe_other_cluster(push_clusters: Sequence[str]) -> str:
-    """Return what is said before a cluster of other sources is replaced."""
-    why = "The cluster that is here was made from other sources of local_cluster; it is made anew"
+    """Return the warning before a cluster that was made from other sources is replaced."""
+    why = "The existing cluster was made from other sources of local_cluster, so it is recreated"
     if not push_clusters:
         return f"{why}."
     lost = ", ".join(push_clusters)
     return (
-        f"{why}, and PushCluster {lost} in it is lost. To keep it, press Ctrl-C within {REGRET_S} s; "
-        f"with {ENV_CLUSTER}=keep before the command it is used as it is."
+        f"{why}, and PushCluster {lost} in it is lost. To keep it, press Ctrl-C within {REGRET_S} s. "
+        f"To use it as it is, put {ENV_CLUSTER}=keep before the command."
     )
 
 
 def taken_ports(ports: Sequence[int]) -> list[int]:
-    """Return those ports of 127.0.0.1 that something listens on."""
+    """Return those of the ports on which something listens at 127.0.0.1."""
     taken = []
     for port in ports:
         with socket.socket() as probe:
@@ -98,12 +98,12 @@ class Cluster:
 
     @property
     def kubectl_program(self) -> str:
-        """The user's own kubectl, else ours."""
+        """The user's kubectl if there is one, else the one from `tools`."""
         return shutil.which("kubectl") or str(self.tools / "kubectl")
 
     @property
     def _kind_program(self) -> str:
-        """Ours, which fits the node image, else the user's own."""
+        """The kind from `tools`, which fits the node image; if there is none, the user's."""
         own = self.tools / "kind"
         return str(own) if own.exists() else "kind"
 
@@ -112,7 +112,7 @@ class Cluster:
         return fingerprint(self.node_image, self.node_content, json.dumps(build_kind_config(NODE_PORTS)))
 
     def is_well(self) -> bool:
-        """Tell whether the cluster is whole, made from what we have now, and answers."""
+        """Tell whether the cluster is complete, was made from the current sources, and answers."""
         states = output_of(["docker", "inspect", "--format", "{{.State.Running}}", *NODES])
         if states is None or states.split() != ["true"] * len(NODES):
             return False
@@ -125,30 +125,30 @@ class Cluster:
         return (output_of(["docker", "exec", CONTROL_PLANE, "cat", _MARK]) or "").strip() == self._content
 
     def describe_replacement(self) -> str | None:
-        """Return what will be lost when the cluster is made anew, and why; None: there is no cluster."""
+        """Return a sentence: why the cluster is recreated and what is lost. None if there is no cluster."""
         states = output_of(["docker", "inspect", "--format", "{{.State.Running}}", *NODES])
         if states is None:
             return None
         if states.split() != ["true"] * len(NODES):
-            return "The cluster that is here is stopped; it is made anew."
+            return "The existing cluster is stopped, so it is recreated."
         if self._is_of_our_sources():
-            return "The cluster that is here is not well; it is made anew."
+            return "The existing cluster does not work, so it is recreated."
         return describe_other_cluster(self._push_clusters())
 
     def _push_clusters(self) -> list[str]:
-        """Return what runs in the cluster, as `namespace/name`."""
+        """Return the PushClusters in the cluster, as `namespace/name`."""
         names = "{range .items[*]}{.metadata.namespace}/{.metadata.name} {end}"
         command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=5s"]
         listed = ["get", "pushclusters", "--all-namespaces", "-o", f"jsonpath={names}"]
         return (output_of(["docker", "exec", CONTROL_PLANE, *command, *listed], timeout_s=15) or "").split()
 
     def give_time_to_keep_it(self) -> None:
-        """Let somebody at a terminal interrupt before a PushCluster is lost."""
+        """Wait a while if a PushCluster would be lost and a person at a terminal can still interrupt."""
         if sys.stdin.isatty() and self._push_clusters():
             time.sleep(REGRET_S)
 
     def _nodes_are_ready(self) -> bool:
-        """Wait a while for all nodes: a busy machine misses a heartbeat, and a new cluster needs a moment."""
+        """Tell whether all nodes are ready. Wait a while, because new clusters and busy machines need time."""
         deadline = time.monotonic() + PATIENCE_S
         while not self._all_nodes_report_ready():
             if time.monotonic() > deadline:
@@ -163,10 +163,10 @@ class Cluster:
         return conditions is not None and conditions.split() == ["True"] * len(NODES)
 
     def _nodes_are_where_they_were(self) -> bool:
-        """Tell whether every node has the address that Kubernetes knows it by.
+        """Tell whether every node has the address under which Kubernetes knows it.
 
-        Docker hands addresses out anew when it is restarted. Nodes that have changed theirs with each other look ready,
-        but `kubectl exec` and `logs` ask the wrong one.
+        Docker assigns new addresses when it restarts. Nodes that have swapped addresses look ready, but `kubectl exec`
+        and `logs` reach the wrong one.
         """
         known = parse_internal_ips(json.loads(self.kubectl("get", "nodes", "-o", "json")))
         return known == dict(zip(NODES, self._container_addresses(), strict=True))
@@ -177,7 +177,7 @@ class Cluster:
         ).split()
 
     def _write_kubeconfig(self) -> None:
-        """Write how to reach the cluster, readable by this user alone: it holds the administrator's key."""
+        """Write the kubeconfig. Only this user can read it, because it holds the administrator's key."""
         config = output_of([self._kind_program, "get", "kubeconfig", "--name", CLUSTER])
         if config:
             self.places.build.mkdir(parents=True, exist_ok=True)
@@ -187,16 +187,16 @@ class Cluster:
                 file.write(config)
 
     def create(self) -> None:
-        """Make the cluster anew; what is left of an earlier one goes first.
+        """Create the cluster. Remove what is left of an earlier one first.
 
-        Raises CannotContinue when a port is taken or kind fails.
+        Raises CannotContinue if a port is taken or kind fails.
         """
         self.delete()
         if taken := taken_ports(NODE_PORTS.host_ports()):
             raise CannotContinue(
-                f"Port {', '.join(map(str, taken))} of 127.0.0.1 is taken, which the cluster needs "
-                f"({NODE_PORTS.host_first} to {NODE_PORTS.host_ports()[-1]}): find the program with "
-                f"`ss -ltnp 'sport = :{taken[0]}'`, stop it and run the command again."
+                f"Port {', '.join(map(str, taken))} of 127.0.0.1 is taken. The cluster needs the ports "
+                f"{NODE_PORTS.host_first} to {NODE_PORTS.host_ports()[-1]}. Find the program with "
+                f"`ss -ltnp 'sport = :{taken[0]}'`, stop it, and run the command again."
             )
         self.places.build.mkdir(parents=True, exist_ok=True)
         log = self.places.log("kind")
@@ -218,7 +218,7 @@ class Cluster:
                     "1",
                 ],
                 log=log,
-                what="Making the cluster with kind",
+                what="Creating the cluster with kind",
                 stdin=json.dumps(build_kind_config(NODE_PORTS)).encode(),
             )
         except CannotContinue:
@@ -232,7 +232,7 @@ class Cluster:
             file.write(f"The last lines of {CONTROL_PLANE}'s journal:\n{journal or 'none'}\n")
 
     def connect(self) -> None:
-        """Give pods addresses, routes and names; harmless when repeated, as after a node's restart."""
+        """Give pods addresses, routes and names. It may be repeated, for example after a node's restart."""
         log = self.places.log("network")
         self._prepare_host(log)
         self._keep_queries_inside()
@@ -252,7 +252,7 @@ class Cluster:
         deadline = time.monotonic() + READY_LIMIT_S
         while len(ranges := parse_nodes(json.loads(self.kubectl("get", "nodes", "-o", "json")))) < len(NODES):
             if time.monotonic() > deadline:
-                raise CannotContinue(f"Some of the nodes did not join the cluster: see {self.places.log('kind')}.")
+                raise CannotContinue(f"Some nodes did not join the cluster. See {self.places.log('kind')}.")
             time.sleep(0.5)
         return [
             NodeAddress(name, ip, ranges[name]) for name, ip in zip(NODES, self._container_addresses(), strict=True)
@@ -269,16 +269,16 @@ class Cluster:
         _run_on_host(self.node_image, f"{as_script(plan_host_walls())}\n{plan_kernel_limits()}", log)
 
     def wait_until_ready(self) -> None:
-        """Return once nodes, DNS and volumes work; mark the cluster as whole."""
+        """Wait until nodes, DNS and volumes work. Then mark the cluster as complete."""
         limit = f"--timeout={READY_LIMIT_S}s"
         patience = READY_LIMIT_S + 10
         self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", limit, timeout_s=patience)
         self.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", limit, timeout_s=patience)
         mark = ["docker", "exec", "-i", CONTROL_PLANE, "cp", "/dev/stdin", _MARK]
-        run(mark, log=self.places.log("kind"), what="Marking the cluster as whole", stdin=self._content.encode())
+        run(mark, log=self.places.log("kind"), what="Marking the cluster as complete", stdin=self._content.encode())
 
     def delete(self) -> None:
-        """Remove the cluster, whole or not, and what it left on this machine."""
+        """Remove the cluster, complete or not, and its files on this machine."""
         log = self.places.log("kind")
         leftover = output_of(["docker", "ps", "--all", "--quiet", "--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}"])
         if leftover and leftover.strip():
@@ -288,11 +288,11 @@ class Cluster:
                 file.unlink()
 
     def lower_walls(self) -> None:
-        """Take this machine's routes away again."""
+        """Remove the routes that this module set on this machine."""
         _run_on_host(self.node_image, as_script(plan_host_walls_removal()), self.places.log("network"))
 
 
 def _run_on_host(image: str, script: str, log: Path) -> None:
-    """Run a script in this machine's network; in a container, since a user of Docker need not be root."""
+    """Run a script in this machine's network. It runs in a container, because a user of Docker need not be root."""
     container = ["docker", "run", "--rm", "--network", "host", "--privileged", "--entrypoint", "sh", image]
     run([*container, "-c", script], log=log, what="Setting this machine's routes and limits")

@@ -1,13 +1,13 @@
-"""CoreDNS' configuration, for a cluster whose packets stay on this machine."""
+"""Changes CoreDNS' configuration, so that the cluster's queries stay on this machine."""
 
 from typing import Final
 
 _REMOVED: Final = ("loop", "forward")
-"""`forward` would ask name servers outside; `loop` guards `forward` and sends a query to do so."""
+"""`forward` would ask name servers outside. `loop` protects `forward`, and sends a query for that."""
 
 
 def keep_queries_inside(corefile: str) -> str:
-    """Return the Corefile without the plugins that ask anybody else, blocks and all."""
+    """Return the Corefile without the plugins that ask other servers, and without their blocks."""
     kept: list[str] = []
     depth = 0
     for line in corefile.splitlines():

@@ -1,4 +1,4 @@
-"""Images of the Docker engine: what is there, and how one is built."""
+"""Images of the Docker engine: which exist, and how to build one."""
 
 import functools
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def image_id(tag: str) -> str | None:
 
 
 def content_of(tag: str) -> str | None:
-    """Return the fingerprint that an image of ours carries, or None."""
+    """Return the fingerprint in the label of one of the project's images, or None."""
     found = output_of(
         ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{CONTENT_LABEL}"}}}}', tag]
     )
@@ -31,7 +31,7 @@ def content_of(tag: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One `docker build`: `content` is the fingerprint of all that goes in."""
+    """One `docker build`. `content` is the fingerprint of everything that goes into the image."""
 
     tag: str
     content: str
@@ -43,7 +43,7 @@ class Recipe:
     network: str = "host"
 
     def is_built(self) -> bool:
-        """Tell whether the image is there and made of the same things."""
+        """Tell whether the image exists and was made from the same things."""
         return content_of(self.tag) == self.content
 
 
@@ -60,9 +60,9 @@ def plan_build(recipe: Recipe, program: str) -> list[str]:
 
 
 def build_image(recipe: Recipe, log: Path) -> None:
-    """Build the image and tag it.
+    """Build and tag the image.
 
-    Raises CannotContinue when the build fails.
+    Raises CannotContinue if the build fails.
     """
     builder = _builder()
     run(plan_build(recipe, builder.program), log=log, what=f"Building {recipe.tag}", env=builder.environment())

@@ -1,4 +1,4 @@
-"""What a thing is made of, as a short text that changes when any of it does."""
+"""Computes a short text that changes when anything changes from which a thing is made."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ def _files(path: Path) -> Iterable[Path]:
 
 
 def fingerprint(*parts: str, paths: Iterable[Path] = ()) -> str:
-    """Return 16 hexadecimal digits that stand for the texts and for names and contents of the files.
+    """Return 16 hexadecimal digits, computed from the texts and from the names and contents of the files.
 
-    A folder stands for all files in it. Byte code and the like do not count. A missing path is a programming error.
+    A folder stands for all files in it. Byte code and caches do not count. A missing path is a programming error.
     """
     digest = hashlib.sha256()
     for part in parts:

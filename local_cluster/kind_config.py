@@ -1,12 +1,12 @@
-"""What kind is told: three nodes, ports on 127.0.0.1, and a control plane that notices a lost node soon."""
+"""The configuration for kind: three nodes, ports on 127.0.0.1, and a control plane that notices a lost node soon."""
 
 import json
 from typing import Any
 
 from local_cluster.settings import CLUSTER, POD_SUBNET, SERVICE_SUBNET, WORKERS, NodePorts
 
-# Kubernetes' own values take 6 minutes to move a pod from a lost node. These take about 30 s, and still forgive a busy
-# machine some missed heartbeats.
+# With its own values, Kubernetes takes 6 minutes to move a pod from a lost node. With these it takes about 30 s, and a
+# busy machine may still miss some heartbeats.
 _CLUSTER_PATCH = {
     "kind": "ClusterConfiguration",
     "controllerManager": {"extraArgs": {"node-monitor-period": "1s", "node-monitor-grace-period": "20s"}},
@@ -37,7 +37,7 @@ def build_kind_config(ports: NodePorts) -> dict[str, Any]:
         "name": CLUSTER,
         "networking": {
             "apiServerAddress": "127.0.0.1",
-            # Ours is three lines and needs no image; kind's is one more thing to build.
+            # Our own CNI configuration is short and needs no image. kind's would be one more image to build.
             "disableDefaultCNI": True,
             "podSubnet": POD_SUBNET,
             "serviceSubnet": SERVICE_SUBNET,

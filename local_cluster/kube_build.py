@@ -1,4 +1,4 @@
-"""Kubernetes and all that belongs to it, compiled from its Go modules."""
+"""Compiles Kubernetes, and everything that belongs to it, from its Go modules."""
 
 import os
 import re
@@ -14,15 +14,15 @@ from local_cluster.settings import KUBERNETES_VERSION, Places
 
 GO_MINIMUM: Final = (1, 24)
 PACKAGES: Final = 3180
-"""Lines that the compiler writes from an empty cache, one a package or module: what its progress is judged by."""
+"""How many lines the compiler writes with an empty cache, one for each package or module. It measures progress."""
 
-# Without debug information and inlining the compiler needs little more than half the time, and nobody measures
-# Kubernetes here.
+# Without debug information and inlining, the compiler needs little more than half the time. Nobody measures Kubernetes
+# here.
 _COMPILER: Final = "all=-dwarf=false -l"
 
 
 def linker_flags(version: str) -> str:
-    """Return the flags that tell Kubernetes' programs their version, as its own build does."""
+    """Return the flags that set the version in Kubernetes' programs, as its own build does."""
     major, minor, _ = version.removeprefix("v").split(".", 2)
     facts = {
         "gitVersion": version,
@@ -36,20 +36,20 @@ def linker_flags(version: str) -> str:
 
 
 def parse_go_version(text: str) -> tuple[int, int] | None:
-    """Return major and minor of `go version`'s answer, or None."""
+    """Return the major and minor version from the output of `go version`, or None."""
     found = re.search(r"go(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class GoBuild:
-    """One compilation of packages of local_cluster/go, kept in the cache by the fingerprint of its sources."""
+    """One compilation of packages in local_cluster/go. The cache keeps it under the fingerprint of its sources."""
 
     places: Places
     packages: tuple[str, ...]
     log_name: str
     links: tuple[str, ...] = ()
-    """Names besides its own that the first package's binary goes by."""
+    """Other names of the first package's binary."""
 
     @property
     def content(self) -> str:
@@ -64,17 +64,17 @@ class GoBuild:
 
     @property
     def log(self) -> Path:
-        """The compiler's output: one package a line."""
+        """The compiler's output, with one package on each line."""
         return self.places.log(self.log_name)
 
     def is_built(self) -> bool:
-        """Tell whether the binaries are there."""
+        """Tell whether the binaries exist."""
         return self.folder.is_dir()
 
     def build(self) -> None:
         """Compile.
 
-        Raises CannotContinue without a Go of `GO_MINIMUM` or later, or when the compiler fails.
+        Raises CannotContinue if there is no Go of `GO_MINIMUM` or later, or if the compiler fails.
         """
         _require_go()
         partial = self.folder.with_suffix(".partial")
@@ -107,13 +107,13 @@ def _require_go() -> None:
     if version is None or version < GO_MINIMUM:
         wanted = ".".join(map(str, GO_MINIMUM))
         raise CannotContinue(
-            f"The cluster's programs are compiled here, which needs Go {wanted} or later: install it and run the "
-            "command again, or let this machine reach docker.io and install kind and kubectl."
+            f"The cluster's programs are compiled here, which needs Go {wanted} or later. Install it and run the "
+            "command again. Or let this machine reach docker.io, and install kind and kubectl."
         )
 
 
 def cluster_binary(places: Places) -> GoBuild:
-    """Return the build of the one binary that the node image is made from."""
+    """Return the build of the single binary in the node image."""
     return GoBuild(places, ("./kube", "./pause"), "kubernetes", links=("kind", "kubectl"))
 
 

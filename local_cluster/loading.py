@@ -1,7 +1,7 @@
-"""Images from the Docker engine into the cluster's nodes.
+"""Copies images from the Docker engine into the cluster's nodes.
 
-Every build of a program has the same tag, the project's version, and Kubernetes would see nothing changed. In the nodes
-its name therefore ends in the image's id: applying a manifest with the new name rolls what runs the program.
+Every build of a program has the same tag, the project's version, so Kubernetes would not notice a change. In the nodes,
+the image's name therefore ends in its id. Applying a manifest with the new name rolls the pods of that program.
 """
 
 import json
@@ -16,26 +16,26 @@ from local_cluster.process import output_of, run, started
 from local_cluster.settings import WORKERS
 
 _RECORD: Final = "/kind/pushcluster-images.json"
-"""On each node: what an image is called there, and its id, as last imported."""
+"""A file on each node: the name there and the id of each image, as last imported."""
 _CHUNK_BYTES: Final = 1 << 20
 _ID_CHARS: Final = 12
 _CTR: Final = ("ctr", "-n", "k8s.io", "images")
 
 
 def pinned_name(name: str, identity: str) -> str:
-    """Return a program's name in the nodes: `pushcluster/gateway:0.1.0-8a13dee0c7b7`."""
+    """Return a program's image name in the nodes, such as `pushcluster/gateway:0.1.0-8a13dee0c7b7`."""
     return f"{name}-{identity.removeprefix('sha256:')[:_ID_CHARS]}"
 
 
 def plan_loading(wanted: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
-    """Return the names of the images whose id in a node is not the one wanted."""
+    """Return the names of the images whose id in a node is not the wanted one."""
     return [name for name, identity in wanted.items() if present.get(name) != identity]
 
 
 def identities(names: Sequence[str]) -> dict[str, str]:
     """Return the id of each image.
 
-    Raises CannotContinue when one is not there.
+    Raises CannotContinue if one does not exist.
     """
     found = {name: image_id(name) for name in names}
     missing = [name for name, identity in found.items() if identity is None]
@@ -45,7 +45,7 @@ def identities(names: Sequence[str]) -> dict[str, str]:
 
 
 def import_images(containers: Sequence[str], names: Sequence[str], log: Path) -> None:
-    """Copy images into the containerd of each container; one stream out of Docker feeds all of them."""
+    """Copy images into the containerd of each container. One stream from Docker feeds all of them."""
     with log.open("ab") as output:
         command = [*_CTR, "import", "--no-unpack", "-"]
         importers = [
@@ -70,16 +70,16 @@ def import_images(containers: Sequence[str], names: Sequence[str], log: Path) ->
 
 
 def tag_image(container: str, name: str, others: Sequence[str], log: Path) -> None:
-    """Give an image in a container's containerd other names too."""
+    """Give an image in a container's containerd further names."""
     names = [f"docker.io/{name}", *others]
     tag = ["docker", "exec", container, *_CTR, "tag", "--force", *names]
     run(tag, log=log, what=f"Naming the image {name} in a node")
 
 
 def note_images(container: str, images: Mapping[str, str], log: Path) -> None:
-    """Write down what a container's containerd holds, name to id."""
+    """Record which images a container's containerd holds: name → id."""
     write = ["docker", "exec", "-i", container, "cp", "/dev/stdin", _RECORD]
-    run(write, log=log, what=f"Noting the images of {container}", stdin=json.dumps(images).encode())
+    run(write, log=log, what=f"Recording the images of {container}", stdin=json.dumps(images).encode())
 
 
 def _noted_images(node: str) -> dict[str, str]:
@@ -88,9 +88,9 @@ def _noted_images(node: str) -> dict[str, str]:
 
 
 def load_images(images: Mapping[str, str], log: Path) -> list[str]:
-    """Bring the workers' images up to date and return the names of those that changed.
+    """Bring the workers' images up to date. Return the names of those that changed.
 
-    `images` maps an image's name in the nodes to its name here. Only the workers run pods of ours.
+    `images` maps an image's name in the nodes to its name here. Only the workers run the project's pods.
     """
     ids = identities(list(images.values()))
     wanted = {name: ids[ours] for name, ours in images.items()}

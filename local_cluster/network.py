@@ -1,4 +1,4 @@
-"""Routes between the nodes' pods, and walls that keep their packets on this machine."""
+"""Sets routes between the nodes' pods, and walls: routes that keep the pods' packets on this machine."""
 
 import json
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ CNI_FILE: Final = "/etc/cni/net.d/10-pods.conflist"
 _WALL_PRIORITY: Final = 100
 _KERNEL_LIMITS: Final = {"fs/inotify/max_user_instances": 1024, "fs/inotify/max_user_watches": 524288}
 _WALL_METRIC: Final = "4000"
-"""Behind every other route, so that a network of the user's with the same addresses is not cut off."""
+"""Higher than the metric of other routes, so that a user's network with the same addresses still works."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """A node on Docker's network, and the range that its pods get addresses from."""
+    """A node's address on Docker's network, and the address range of its pods."""
 
     name: str
     ip: str
@@ -24,7 +24,7 @@ class NodeAddress:
 
 
 def build_cni_config(pod_range: str) -> str:
-    """Return the CNI configuration of a node: a point-to-point link for each pod, addresses from the node's range."""
+    """Return a node's CNI configuration: each pod has a point-to-point link and an address in the node's range."""
     pods = {
         "type": "ptp",
         "ipMasq": False,
@@ -36,9 +36,9 @@ def build_cni_config(pod_range: str) -> str:
 
 
 def plan_node_routes(node: NodeAddress, nodes: Sequence[NodeAddress]) -> list[list[str]]:
-    """Return `ip` commands for a node: to the pods of the others through these; from pods, no way out by default.
+    """Return `ip` commands for a node: routes to the other nodes' pods, and no default route for its own pods.
 
-    The two rules look up the main table without its default route first and refuse what found nothing there.
+    The first rule looks up the main table without its default route. The second refuses what found no route there.
     """
     routes = [["ip", "route", "replace", other.pod_range, "via", other.ip] for other in nodes if other != node]
     inside = ["from", POD_SUBNET, "lookup", "main", "suppress_prefixlength", "0"]
@@ -52,19 +52,19 @@ def plan_node_routes(node: NodeAddress, nodes: Sequence[NodeAddress]) -> list[li
 
 
 def plan_host_walls() -> list[list[str]]:
-    """Return `ip` commands for this machine: a packet that kube-proxy has not translated dies here."""
+    """Return `ip` commands for this machine that reject packets which kube-proxy has not translated."""
     return [_wall("replace", subnet) for subnet in (SERVICE_SUBNET, POD_SUBNET)]
 
 
 def plan_host_walls_removal() -> list[list[str]]:
-    """Return the `ip` commands that take the walls down."""
+    """Return the `ip` commands that remove the walls."""
     return [_wall("del", subnet) for subnet in (SERVICE_SUBNET, POD_SUBNET)]
 
 
 def plan_kernel_limits() -> str:
-    """Return a script that raises the limits which three nodes on one kernel come near; they are never lowered.
+    """Return a script that raises limits which three nodes on one kernel could reach. It never lowers them.
 
-    Every kubelet, containerd and followed log holds inotify instances, of which a user has 128 by default.
+    Every kubelet, containerd and followed log holds inotify instances. A user may have 128 by default.
     """
     lines = [
         f"[ $(cat /proc/sys/{name}) -ge {value} ] || echo {value} > /proc/sys/{name}"
@@ -78,6 +78,6 @@ def _wall(verb: str, subnet: str) -> list[str]:
 
 
 def as_script(commands: Sequence[Sequence[str]]) -> str:
-    """Return a shell script of the commands; a `del` may find nothing to delete."""
+    """Return a shell script with the commands. A `del` may find nothing to delete."""
     lines = [" ".join(command) + (" 2>/dev/null || true" if "del" in command else "") for command in commands]
     return "\n".join(["set -e", *lines])

@@ -1,4 +1,4 @@
-"""The image that kind makes nodes from."""
+"""Builds the image from which kind makes nodes."""
 
 import shutil
 import subprocess
@@ -24,12 +24,12 @@ KUBERNETES: Final = "pushcluster/kubernetes:local"
 PAUSE: Final = "pushcluster/pause:local"
 _HELPER: Final = "pushcluster-node-image"
 _WITH_STORES: Final = "with the images of Redis and RabbitMQ"
-"""Not their contents: one that has changed since is loaded into the nodes like any other."""
+"""Their contents do not count: an image that changed later is loaded into the nodes like any other."""
 _CONTAINERD_LIMIT_S: Final = 30
 
 
 def plan_names(listed: str) -> dict[str, list[str]]:
-    """Return the names that each of our two images must have in a node, from `kubeadm config images list`."""
+    """Return the names that PAUSE and KUBERNETES must have in a node, from `kubeadm config images list`."""
     names = listed.split()
     pause = [name for name in names if "/pause:" in name]
     return {PAUSE: pause, KUBERNETES: [name for name in names if name not in pause]}
@@ -48,16 +48,16 @@ class NodeImage:
 
     @property
     def content(self) -> str:
-        """The fingerprint of everything in it."""
+        """The fingerprint of everything in the image."""
         return fingerprint(base_content(), self.binary.content, _WITH_STORES, paths=[self._folder])
 
     def is_built(self) -> bool:
-        """Tell whether the image is there and made of the same things."""
+        """Tell whether the image exists and was made from the same things."""
         return content_of(LOCAL) == self.content
 
     def tools(self) -> Recipe:
-        """Return the recipe of the part that does not need the binary and can be built meanwhile."""
-        # BuildKit reads a stage only when it is asked for, but the context must hold something to send.
+        """Return the recipe of the part that does not need the binary, so it can be built in parallel."""
+        # BuildKit builds only the stages that are needed, but the context must contain something to send.
         return Recipe(
             tag=TOOLS,
             content=fingerprint(base_content(), paths=[self._folder / "Dockerfile"]),
@@ -68,9 +68,9 @@ class NodeImage:
         )
 
     def build(self, stores: Sequence[str]) -> None:
-        """Build the node image with the control plane's images inside, and those of `stores`, which seldom change.
+        """Build the node image. It contains the control plane's images and those of `stores`, which seldom change.
 
-        Raises CannotContinue when a part of it fails.
+        Raises CannotContinue if a part of it fails.
         """
         log = self.places.log("node-image")
         context = self._fill_context()
@@ -95,7 +95,7 @@ class NodeImage:
         return context
 
     def _add_images(self, stores: Sequence[str], log: Path) -> None:
-        """Import the images into the containerd of a container, and make that container the node image."""
+        """Import the images into a helper container's containerd, and commit that container as the node image."""
         _remove_helper()
         run(
             ["docker", "run", "--detach", "--privileged", "--name", _HELPER, "--entrypoint", "containerd", TOOLS],
@@ -136,7 +136,7 @@ def _wait_for_containerd() -> None:
     while output_of(["docker", "exec", _HELPER, "ctr", "version"]) is None:
         if time.monotonic() > deadline:
             raise CannotContinue(
-                f"containerd does not start inside a container: see `docker logs {_HELPER}`; "
-                "privileged containers must be allowed here."
+                f"containerd does not start inside a container. See `docker logs {_HELPER}`. "
+                "Privileged containers must be allowed here."
             )
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Other programs: run them with their output in a log, and take them along when this one stops."""
+"""Runs other programs with their output in a log, and ends them when this program stops."""
 
 import subprocess
 import threading
@@ -19,7 +19,7 @@ _stopping = threading.Event()
 
 @contextmanager
 def started(process: subprocess.Popen[bytes]) -> "Iterator[subprocess.Popen[bytes]]":
-    """Keep the process known to `stop_all` for as long as the block lasts."""
+    """Register the process for `stop_all` until the end of the block."""
     with _lock:
         _running.add(process)
         if _stopping.is_set():
@@ -32,7 +32,7 @@ def started(process: subprocess.Popen[bytes]) -> "Iterator[subprocess.Popen[byte
 
 
 def stop_all() -> None:
-    """Terminate what is running, and until `go_on` whatever is started after it, because another step has failed."""
+    """Terminate all running processes because a step failed. Until `go_on`, terminate new ones too."""
     with _lock:
         _stopping.set()
         for process in _running:
@@ -41,7 +41,7 @@ def stop_all() -> None:
 
 
 def go_on() -> None:
-    """Let processes run again, once the steps of a failed run have all ended."""
+    """Let processes run again, after all steps of a failed run have ended."""
     _stopping.clear()
 
 
@@ -54,9 +54,9 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: IO[bytes] | bytes | None = None,
 ) -> None:
-    """Run a tool with its output appended to `log`.
+    """Run a tool, and append its output to `log`.
 
-    Raises CannotContinue, naming `what` and the log, when it ends with an error.
+    Raises CannotContinue, which names `what` and the log, if the tool fails.
     """
     with log.open("ab") as output:
         output.write(f"$ {' '.join(map(str, arguments))}\n".encode())
@@ -70,7 +70,7 @@ def run(
 
 
 def output_of(arguments: Sequence[str | Path], *, timeout_s: float = 60, stdin: str | None = None) -> str | None:
-    """Return what a tool prints, or None when it is missing, fails or takes too long."""
+    """Return what a tool prints, or None if it is missing, fails or takes too long."""
     try:
         done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -81,17 +81,17 @@ def output_of(arguments: Sequence[str | Path], *, timeout_s: float = 60, stdin: 
 def answer_of(arguments: Sequence[str | Path], *, what: str, timeout_s: float = 60, stdin: str | None = None) -> str:
     """Return what a tool prints.
 
-    Raises CannotContinue with the tool's own last line when it fails.
+    Raises CannotContinue with the tool's own last line if it fails.
     """
     try:
         done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
     except FileNotFoundError as error:
         raise CannotContinue(
-            f"{what} needs the program {arguments[0]}: install it and run the command again."
+            f"{what} needs the program {arguments[0]}. Install it and run the command again."
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise CannotContinue(f"{what} got no answer within {timeout_s:.0f} s; run the command again.") from error
+        raise CannotContinue(f"{what} got no answer within {timeout_s:.0f} s. Run the command again.") from error
     if done.returncode != 0:
         reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise CannotContinue(f"{what} failed ({reason}); mend that and run the command again.")
+        raise CannotContinue(f"{what} failed ({reason}). Fix that and run the command again.")
     return done.stdout

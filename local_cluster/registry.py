@@ -1,4 +1,4 @@
-"""The public registries, where they can be reached."""
+"""Pulls images from the public registries, where they can be reached."""
 
 import os
 import ssl
@@ -14,16 +14,16 @@ PROBE_LIMIT_S: Final = 5
 PULL_LIMIT_S: Final = 600
 _PROBE_URL: Final = "https://registry-1.docker.io/v2/"
 ENV_REGISTRY: Final = "PUSHCLUSTER_REGISTRY"
-"""`never` builds everything here; any other value asks the registry first."""
+"""With the value `never`, everything is built here. With any other value, the registry is asked first."""
 
 
 def means_reachable(status: int) -> bool:
-    """Tell whether an HTTP status comes from a registry: it wants a token (401) or needs none (200)."""
+    """Tell whether an HTTP status comes from a registry: it wants a token (401), or needs none (200)."""
     return status in {200, 401}
 
 
 class Registry:
-    """Asked once a run whether it answers, because a silent one costs its whole time limit."""
+    """The registry. It is probed once in a run, because a probe without an answer takes its whole time limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class Registry:
             return self._answers
 
     def pull(self, image: str, places: Places) -> bool:
-        """Pull the image; return False where that fails."""
+        """Pull the image. Return False if that fails."""
         if not self.answers():
             return False
         pulled = output_of(["docker", "pull", "--quiet", image], timeout_s=PULL_LIMIT_S)

@@ -1,4 +1,4 @@
-"""Names, versions, ports and places of the local cluster."""
+"""Names, versions, ports and directories of the local cluster."""
 
 import os
 import tomllib
@@ -22,14 +22,14 @@ PROGRAMS: Final = ("operator", "gateway", "dispatcher", "page")
 
 @dataclass(frozen=True, slots=True)
 class NodePorts:
-    """Container port `first + n` of the control plane answers at 127.0.0.1, port `host_first + n`."""
+    """Port `first + n` of the control plane's container answers at 127.0.0.1 on port `host_first + n`."""
 
     first: int
     host_first: int
     count: int
 
     def host_ports(self) -> range:
-        """Return the ports taken on 127.0.0.1."""
+        """Return the ports that are used on 127.0.0.1."""
         return range(self.host_first, self.host_first + self.count)
 
 
@@ -38,44 +38,44 @@ NODE_PORTS: Final = NodePorts(first=30080, host_first=18080, count=20)
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are kept: `build/` of the checkout for its own state, the cache for what a new clone can use."""
+    """Directories: `build/` for the state of this checkout, the cache for what a new clone can use too."""
 
     root: Path
     cache: Path
 
     @classmethod
     def from_environment(cls, root: Path, environment: Mapping[str, str]) -> "Places":
-        """Return the places for the checkout at `root`, with the cache where XDG_CACHE_HOME says."""
+        """Return the directories for the checkout at `root`. XDG_CACHE_HOME sets where the cache is."""
         base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         return cls(root=root, cache=Path(base) / "pushcluster")
 
     @property
     def source(self) -> Path:
-        """The folder of this package."""
+        """The directory of this package."""
         return self.root / "local_cluster"
 
     @property
     def build(self) -> Path:
-        """What commands of this checkout write."""
+        """Where commands of this checkout write."""
         return self.root / "build"
 
     @property
     def logs(self) -> Path:
-        """The output of tools, one file a step."""
+        """Where tools write their output, one file for each step."""
         return self.build / "logs"
 
     @property
     def kubeconfig(self) -> Path:
-        """How kubectl reaches the cluster."""
+        """The kubeconfig of the cluster."""
         return self.build / "kubeconfig"
 
     @property
     def cluster_file(self) -> Path:
-        """What the demo, the tests and `make run` need to know about the cluster and the images."""
+        """The file that tells the demo, the tests and `make run` about the cluster and the images."""
         return self.build / "cluster.json"
 
     def log(self, name: str) -> Path:
-        """Return the log file of a step and make its folder."""
+        """Return the log file of a step. Create its directory if necessary."""
         self.logs.mkdir(parents=True, exist_ok=True)
         return self.logs / f"{name}.log"
 
@@ -86,5 +86,5 @@ class Places:
 
 
 def current_places() -> Places:
-    """Return the places of the checkout that this package lies in."""
+    """Return the directories for the checkout that contains this package."""
     return Places.from_environment(Path(__file__).resolve().parent.parent, os.environ)

@@ -1,4 +1,4 @@
-"""Steps that wait for each other, run side by side and tell how long they take."""
+"""Runs steps in parallel. Steps wait for each other and report how long they take."""
 
 import sys
 import threading
@@ -15,8 +15,8 @@ from local_cluster.process import go_on, stop_all
 class Step:
     """One piece of work.
 
-    `usual_s` is what it takes on two cores; `needs` names the steps that must have ended before it starts;
-    `is_done` says, once these have ended, that there is nothing to do; `share` tells how much of a long one is done.
+    `usual_s` is how long it takes on two cores. `needs` names the steps that must end before it starts. After these,
+    `is_done` says whether there is nothing to do. `share` returns how much of a long step is done.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Step:
 
 
 def describe_duration(seconds: float) -> str:
-    """Return a duration as a person says it: `8 s`, `4 min`, `6.5 min`."""
+    """Return a duration for people: `8 s`, `4 min`, `6.5 min`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 30) / 2:g} min"
@@ -41,26 +41,26 @@ def describe_start(number: int, total: int, step: Step) -> str:
 
 
 def describe_end(number: int, total: int, step: Step, seconds: float) -> str:
-    """Return the line that closes a step."""
+    """Return the line that ends a step."""
     return f"[{number:2}/{total}] {step.title}: done in {describe_duration(seconds)}"
 
 
 def describe_skipped(number: int, total: int, step: Step) -> str:
     """Return the line for a step that has nothing to do."""
-    return f"[{number:2}/{total}] {step.title}: as it was"
+    return f"[{number:2}/{total}] {step.title}: up to date"
 
 
 def describe_progress(number: int, total: int, step: Step, share: float, seconds: float) -> str:
-    """Return the line for a long step that is under way, of which `share` (0 to 1) is done after `seconds`.
+    """Return the progress line of a long step, of which `share` (0 to 1) is done after `seconds`.
 
-    The rest is told once enough is done to judge by.
+    The line gives the remaining time once enough is done for an estimate.
     """
     rest = f", about {describe_duration(seconds * (1 - share) / share)} left" if 0.1 < share < 1 else ""
     return f"[{number:2}/{total}] {step.title}: {share:.0%}{rest}"
 
 
 def plan_next(steps: Sequence[Step], started: set[str], ended: set[str]) -> list[Step]:
-    """Return the steps that can start now, in the order given."""
+    """Return the steps that can start now, in the given order."""
     return [step for step in steps if step.name not in started and ended.issuperset(step.needs)]
 
 
@@ -86,7 +86,7 @@ PROGRESS_EVERY_S: Final = 60.0
 
 @dataclass(slots=True)
 class _Run:
-    """The steps of one run and how far they are."""
+    """The steps of one run, and when they began."""
 
     steps: Sequence[Step]
     reporter: Reporter
@@ -112,9 +112,9 @@ class _Run:
 
 
 def run_steps(steps: Sequence[Step], reporter: Reporter) -> None:
-    """Run all steps, each as soon as what it needs has ended.
+    """Run all steps. Each starts as soon as the steps that it needs have ended.
 
-    The first error stops the others and is raised.
+    The first error stops the other steps and is raised.
     """
     run = _Run(steps, reporter)
     try:
@@ -141,6 +141,6 @@ def _run_in(pool: ThreadPoolExecutor, run: _Run) -> None:
                 future.result()
                 ended.add(running.pop(future))
     except BaseException:
-        # The pool waits for its threads, and these for what they have started.
+        # The pool waits for its threads, and the threads wait for the processes that they started.
         stop_all()
         raise

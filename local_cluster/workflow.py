@@ -1,4 +1,4 @@
-"""The steps of each command, and what they need from each other."""
+"""The steps of each command, and which steps need which."""
 
 import json
 import shutil
@@ -25,14 +25,14 @@ DATA_PLANE: Final = (REDIS, RABBITMQ)
 
 @dataclass
 class Workflow:
-    """What one command knows: places, the registry's answer, and the images found or made on the way."""
+    """What one command knows: directories, the registry's answer, and the images that were found or made."""
 
     places: Places
     reporter: Reporter
     registry: Registry = field(default_factory=Registry)
     changed: list[str] = field(default_factory=list)
     engine_was_down: bool = False
-    """Whether Docker was started by this command: a cluster from before has lost its processes and its routes."""
+    """Whether this command started Docker. An earlier cluster has then lost its processes and its routes."""
 
     @cached_property
     def _node(self) -> NodeImage:
@@ -40,23 +40,23 @@ class Workflow:
 
     @cached_property
     def _builds_node(self) -> bool:
-        """Whether the node image is made here: it is already, or no registry answers."""
+        """Whether the node image is built here: because it already was, or because no registry answers."""
         if engine_answers() and self._node.is_built() and self._node.binary.is_built():
             return True
         if self.registry.answers():
             return False
-        self.reporter.say("No container registry answers: images are made from Debian's packages and Go modules.")
+        self.reporter.say("No container registry answers, so images are built from Debian's packages and Go modules.")
         return True
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The cluster, once its node image is there."""
+        """The cluster. Use it only when its node image exists."""
         if self._builds_node:
             return Cluster(self.places, LOCAL, self._node.content, self._node.binary.folder)
         return Cluster(self.places, PUBLIC, image_id(PUBLIC) or "", host_tools(self.places).folder)
 
     def engine_step(self) -> Step:
-        """A Docker engine."""
+        """Return the step that provides a Docker engine."""
         return Step("engine", "Docker engine", 20, self._start_engine, is_done=engine_answers)
 
     def _start_engine(self) -> None:
@@ -64,11 +64,11 @@ class Workflow:
         self.engine_was_down = True
 
     def data_plane_steps(self) -> list[Step]:
-        """Redis and RabbitMQ."""
+        """Return the steps that provide the images of Redis and RabbitMQ."""
         return [
             Step(
                 "base",
-                "Small Debian that images are built on",
+                "Small Debian as the base of images",
                 40,
                 lambda: provide_base(self.places),
                 needs=("engine",),
@@ -89,7 +89,7 @@ class Workflow:
         )
 
     def app_steps(self) -> list[Step]:
-        """The project's own images, which need Python's."""
+        """Return the steps that build the project's own images, which need Python's image."""
         return [
             self._outer_step(PYTHON, 10),
             Step(
@@ -105,11 +105,11 @@ class Workflow:
     def _present(self, image: OuterImage) -> str:
         name = image.present(self.places)
         if name is None:
-            raise CannotContinue(f"The image {image.public} is gone: run `python3 -m local_cluster images`.")
+            raise CannotContinue(f"The image {image.public} is missing. Run `python3 -m local_cluster images`.")
         return name
 
     def node_steps(self) -> list[Step]:
-        """The node image: made here, or pulled."""
+        """Return the steps that build or pull the node image."""
         if self._builds_node:
             return self._node_build_steps()
         tools = host_tools(self.places)
@@ -158,12 +158,12 @@ class Workflow:
     def _pull_node(self) -> None:
         if not self.registry.pull(PUBLIC, self.places):
             raise CannotContinue(
-                f"{PUBLIC} could not be pulled, although its registry answers: try `docker pull {PUBLIC}`, "
+                f"{PUBLIC} could not be pulled, although its registry answers. Try `docker pull {PUBLIC}`, "
                 f"or set {ENV_REGISTRY}=never to build everything here."
             )
 
     def cluster_steps(self) -> list[Step]:
-        """A cluster with the images inside."""
+        """Return the steps that create a cluster with the images inside."""
         return [
             Step(
                 "cluster",
@@ -177,7 +177,7 @@ class Workflow:
             self.load_step("cluster", "redis", "rabbitmq", "apps"),
         ]
 
-    # Functions of their own: `cluster` is known only once there is a node image, which is when they are called.
+    # These are methods because `cluster` may be used only when there is a node image, which is when they are called.
     def _create_cluster(self) -> None:
         if (what := self.cluster.describe_replacement()) is not None:
             self.reporter.say(what)
@@ -192,7 +192,7 @@ class Workflow:
         self.cluster.wait_until_ready()
 
     def load_step(self, *needs: str) -> Step:
-        """Bring the nodes' images up to date."""
+        """Return the step that brings the nodes' images up to date."""
         return Step("load", "Images into the nodes", 20, self._load, needs=needs)
 
     def _load(self) -> None:
@@ -200,7 +200,7 @@ class Workflow:
         self.changed = load_images({named[part]: built[part] for part in built}, self.places.log("load"))
 
     def _built_images(self) -> dict[str, str]:
-        """Return what the image of each part is called here: operator, gateway, dispatcher, page, redis, rabbitmq."""
+        """Return the name here of each part's image: operator, gateway, dispatcher, page, redis, rabbitmq."""
         version = self.places.version()
         return {
             **{program: image_name(program, version) for program in PROGRAMS},
@@ -208,7 +208,7 @@ class Workflow:
         }
 
     def images(self) -> dict[str, str]:
-        """Return what the image of each part is called in the nodes."""
+        """Return the name in the nodes of each part's image."""
         built = self._built_images()
         ids = identities([built[program] for program in PROGRAMS])
         return built | {program: pinned_name(built[program], ids[built[program]]) for program in PROGRAMS}
@@ -220,7 +220,7 @@ class Workflow:
 
 
 def build_facts(places: Places, images: dict[str, str], kubectl: str) -> dict[str, object]:
-    """Return the contents of build/cluster.json; paths are relative to the checkout where they lie in it."""
+    """Return the contents of build/cluster.json. The kubeconfig's path is relative to the checkout."""
     return {
         "kubeconfig": str(places.kubeconfig.relative_to(places.root)),
         "kubectl": kubectl,
@@ -230,11 +230,11 @@ def build_facts(places: Places, images: dict[str, str], kubectl: str) -> dict[st
 
 
 def void(_: object) -> None:
-    """Drop a value, where a step's action must return none."""
+    """Discard a value, because a step's action must return None."""
 
 
 def remove_cluster(places: Places) -> bool:
-    """Remove the cluster and this machine's routes; return False where no engine answers."""
+    """Remove the cluster and its routes on this machine. Return False if no engine answers."""
     if not engine_answers():
         return False
     image = next((name for name in (LOCAL, PUBLIC) if image_id(name) is not None), None)

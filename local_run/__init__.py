@@ -1,1 +1,1 @@
-"""The data plane on this machine, without Kubernetes: what `make run` starts and the integration tests stand on."""
+"""The data plane on this machine, without Kubernetes. `make run` and the integration tests use it."""

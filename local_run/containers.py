@@ -1,4 +1,4 @@
-"""Service containers on 127.0.0.1: start, fail on purpose, and be gone for sure when their owner is gone."""
+"""Service containers on 127.0.0.1: start them, make them fail on purpose, and always remove them with their owner."""
 
 import io
 import random
@@ -18,20 +18,20 @@ from local_run.reaper import Reaper
 RUN_LABEL: Final = "pushcluster.dev/run"
 OWNER_LABEL: Final = "pushcluster.dev/owner"
 SERVICE_UID: Final = 999
-"""What redis and rabbitmq run as, in the public images and in the local ones."""
+"""The user id of redis and rabbitmq, in the public images and in the local ones."""
 START_ATTEMPTS: Final = 5
 POLL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 2.0
 LOWEST_PORT: Final = 20_000
-"""Above the ports that people know services by."""
+"""Above the well-known ports of services."""
 _OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection is ever given.
+    """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection will get.
 
-    The kernel takes those from `ip_local_port_range`: from there, a port could be gone before its owner listens, or
-    while a stopped service is to come back to it.
+    The kernel takes ports of outgoing connections from `ip_local_port_range`. A port from there could be taken before
+    its owner listens, or while a stopped service is about to come back to it.
     """
     first_outgoing = int(_OUTGOING_PORTS.read_text().split()[0])
     end = first_outgoing if first_outgoing > LOWEST_PORT else 65_536
@@ -58,23 +58,23 @@ class ContainerSpec:
     name: str
     image: str
     ports: tuple[int, ...]
-    """The ports inside, each published on a free port of 127.0.0.1 that stays the same over restarts."""
+    """The ports inside. Each is published on a free port of 127.0.0.1 that stays the same after restarts."""
     is_ready: Callable[[int], bool]
-    """Asked with the first one's host port until it says True; an OSError counts as False."""
+    """Called with the first port's host port until it returns True. An OSError counts as False."""
     entrypoint: str = ""
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Absolute path inside → content; put there before the start."""
+    """Absolute path inside → content. The files are put there before the start."""
     volumes: tuple[str, ...] = ()
-    """Absolute paths whose content outlives a kill; removed with the container."""
+    """Absolute paths whose content survives a kill. They are removed with the container."""
     hostname: str = ""
 
 
 class Container:
-    """One running container. The methods block: call them by `asyncio.to_thread` from a coroutine.
+    """One running container. The methods block; from a coroutine, call them with `asyncio.to_thread`.
 
-    Not started with `--rm`: docker would remove it, and its log and data, at the first `kill`.
+    It is not started with `--rm`, because docker would then remove it with its log and data at the first `kill`.
     """
 
     def __init__(self, spec: ContainerSpec, container_id: str, host_ports: Mapping[int, int]) -> None:
@@ -86,13 +86,13 @@ class Container:
     def run(
         cls, spec: ContainerSpec, reaper: Reaper, run_id: str, allocate: Callable[[], int] = free_port
     ) -> "Container":
-        """Create and start on ports that `allocate` finds free; raises ImageMissing or DockerError.
+        """Create and start a container on ports that `allocate` returns. It may not be ready yet.
 
-        It may not be ready yet.
+        Raises ImageMissing or DockerError.
         """
         if not docker("image", "ls", "--quiet", spec.image):
             raise ImageMissing(
-                f"image {spec.image} is not there: run `python3 -m local_cluster images --only data-plane`"
+                f"there is no image {spec.image}; run `python3 -m local_cluster images --only data-plane`"
             )
         for _ in range(START_ATTEMPTS):
             container = cls._create(spec, reaper, run_id, allocate)
@@ -121,11 +121,11 @@ class Container:
 
     @property
     def host_port(self) -> int:
-        """The first port's port on 127.0.0.1."""
+        """The port on 127.0.0.1 for the first port."""
         return self.host_ports[self.spec.ports[0]]
 
     def wait_ready(self, within_s: float) -> None:
-        """Return when the service answers; raises LocalRunError with the end of its log when it does not."""
+        """Return when the service answers. Raises LocalRunError with the end of its log if it does not."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             try:
@@ -134,21 +134,25 @@ class Container:
             except OSError:
                 pass
             if not self.is_running():
-                raise LocalRunError(f"{self.spec.name} ended while it was starting; its last words:\n{self.log(40)}")
+                raise LocalRunError(
+                    f"{self.spec.name} ended while it was starting. The end of its log:\n{self.log(40)}"
+                )
             time.sleep(POLL_S)
-        raise LocalRunError(f"{self.spec.name} is not ready after {within_s:.0f} s; its last words:\n{self.log(40)}")
+        raise LocalRunError(
+            f"{self.spec.name} is not ready after {within_s:.0f} s. The end of its log:\n{self.log(40)}"
+        )
 
     def is_running(self) -> bool:
         """Tell whether the main process lives."""
         return docker("inspect", "--format={{.State.Running}}", self.id) == "true"
 
     def kill(self) -> None:
-        """SIGKILL: data on disk stays, for the next `start`."""
+        """Send SIGKILL. Data on disk stays for the next `start`."""
         docker("kill", "--signal=KILL", self.id)
         docker("wait", self.id)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL after 10 s."""
+        """Send SIGTERM, and SIGKILL after 10 s."""
         docker("stop", "--time=10", self.id)
 
     def start(self) -> None:
@@ -156,7 +160,7 @@ class Container:
         docker("start", self.id)
 
     def pause(self) -> None:
-        """Freeze: connections stay open and nothing answers."""
+        """Freeze the container. Connections stay open and nothing answers."""
         docker("pause", self.id)
 
     def unpause(self) -> None:
@@ -172,12 +176,12 @@ class Container:
         return docker("logs", f"--tail={lines}", self.id)
 
     def remove(self) -> None:
-        """Remove it with its data, running or not."""
+        """Remove the container with its data, whether it runs or not."""
         docker("rm", "--force", "--volumes", self.id)
 
 
 def remove_orphans() -> list[str]:
-    """Remove containers of runs whose owner is gone (a machine that lost power leaves some); return their ids."""
+    """Remove containers of runs whose owner is gone, such as after a power loss. Return their ids."""
     orphans: list[str] = []
     listed = docker(
         "ps", "--all", f"--filter=label={OWNER_LABEL}", f'--format={{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
@@ -193,7 +197,7 @@ def remove_orphans() -> list[str]:
 
 
 def redis_is_ready(port: int, password: str = "") -> bool:
-    """Tell whether Redis answers PING with PONG (while it loads its log, it answers LOADING)."""
+    """Tell whether Redis answers PING with PONG. While it loads its log, it answers LOADING."""
     auth = f"AUTH {password}\r\n" if password else ""
     with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection:
         connection.sendall(f"{auth}PING\r\nQUIT\r\n".encode())
@@ -204,14 +208,14 @@ def redis_is_ready(port: int, password: str = "") -> bool:
 
 
 def rabbitmq_is_ready(port: int) -> bool:
-    """Tell whether the broker greets with Connection.Start (AMQP 0-9-1, 4.2.2): a docker port accepts before that."""
+    """Tell whether the broker sends Connection.Start (AMQP 0-9-1, 4.2.2). A docker port accepts earlier than that."""
     with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection:
         connection.sendall(b"AMQP\x00\x00\x09\x01")
         return connection.recv(1) == b"\x01"
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:
-    """Return an archive with the files and the directories above them that are not the image's own root."""
+    """Return a tar archive with the files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, content in files.items():

@@ -1,4 +1,4 @@
-"""A thin wrapper round the `docker` command."""
+"""A thin wrapper around the `docker` command."""
 
 import shutil
 import subprocess
@@ -10,10 +10,10 @@ COMMAND_TIMEOUT_S: Final = 60.0
 
 
 def docker(*args: str, stdin: bytes | None = None) -> str:
-    """Run `docker args…` and return what it wrote to stdout, stripped; raises DockerError or PortTaken."""
+    """Run `docker args…`. Return what it wrote to stdout, stripped. Raises DockerError or PortTaken."""
     binary = shutil.which("docker")
     if binary is None:
-        raise DockerError("there is no docker command on this machine: run `python3 -m local_cluster docker`")
+        raise DockerError("there is no docker command on this machine; run `python3 -m local_cluster docker`")
     try:
         done = subprocess.run(
             [binary, *args],
@@ -21,7 +21,7 @@ def docker(*args: str, stdin: bytes | None = None) -> str:
             capture_output=True,
             timeout=COMMAND_TIMEOUT_S,
             check=False,
-            # Ctrl-C in a terminal must not cut a command short: what it made would not be known.
+            # Ctrl-C in a terminal must not interrupt a command, or nobody would know what it made.
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
@@ -35,5 +35,5 @@ def _as_error(command: str, stderr: str) -> DockerError:
     if "port is already allocated" in stderr or "address already in use" in stderr:
         return PortTaken(stderr)
     if "Cannot connect to the Docker daemon" in stderr:
-        return DockerError(f"the docker engine does not answer ({stderr}): run `python3 -m local_cluster docker`")
+        return DockerError(f"the docker engine does not answer ({stderr}); run `python3 -m local_cluster docker`")
     return DockerError(f"docker {command} failed: {stderr}")

@@ -1,4 +1,4 @@
-"""Who owns a run: so that the next start can tell a run that is alive from one whose owner is gone."""
+"""Records who owns a run, so that the next start can tell a living run from one whose owner is gone."""
 
 import os
 import re
@@ -14,10 +14,10 @@ _START_TIME_FIELD: Final = 21
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process: its number alone fences nothing, for numbers are used again."""
+    """A process. Its number alone does not identify it, because numbers are reused."""
 
     space: str
-    """Host and PID namespace: process numbers mean something only inside."""
+    """Host and PID namespace, within which process numbers are valid."""
     pid: int
     started: int
     """Clock ticks from boot to the start of the process."""
@@ -37,12 +37,12 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Undo `str`; None when it is no owner."""
+        """Return the owner from its text, or None if the text is not an owner."""
         match = _TEXT.fullmatch(text)
         return cls(match[1], int(match[2]), int(match[3])) if match else None
 
     def is_gone(self) -> bool:
-        """Tell whether the process has surely ended: never true for one that cannot be seen from here."""
+        """Tell whether the process has certainly ended. This is never true for a process that is not visible here."""
         return self.space == _space() and _started(self.pid) != self.started
 
 
@@ -55,5 +55,5 @@ def _started(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The second field is the command in parentheses, and may itself hold spaces and parentheses.
+    # The second field is the command in parentheses. It may contain spaces and parentheses.
     return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD - 2])

@@ -1,6 +1,6 @@
-"""What a local run starts, decided from a PushCluster's YAML by the operator's own builders.
+"""Plans what a local run starts: from a PushCluster's YAML, with the operator's own builders.
 
-Pure but for what is handed in: `allocate` finds free ports, `new_uid` makes pod UIDs, `entropy` secrets.
+Pure, except for the functions that callers pass in: `allocate` finds free ports, `entropy` makes secrets.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,19 +33,19 @@ PAGE_USERS: Final = ("alice", "bob")
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A PushCluster and its children, as Kubernetes would have them."""
+    """A PushCluster and its children, as they would be in Kubernetes."""
 
     cluster: PushCluster
     children: Children
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], images: Images, entropy: Entropy) -> "LocalCluster":
-        """Build the children, with new secrets; raises InvalidSpec."""
+        """Build the children with new secrets. Raises InvalidSpec."""
         cluster = PushCluster.from_body(body)
         credentials = Credentials.recover(Names.of(cluster.identity), {}, entropy)
         children: list[Manifest] = list(build_children(cluster, credentials, images))
         if (referenced := cluster.spec.gateway.auth.secret_name) is not None:
-            # The author's own key lives in Kubernetes: here, a new one stands in for it.
+            # The author's own key exists only in Kubernetes. Here a new key replaces it.
             secret = {"kind": "Secret", "metadata": {"name": referenced}}
             children.append({**secret, "data": encode_data({HS256_KEY: credentials.jwt_key})})
         return cls(cluster, Children(tuple(children)))
@@ -57,7 +57,7 @@ class LocalCluster:
 
     @property
     def jwt_key(self) -> str | None:
-        """What signs tokens; None when somebody else signs them, or the gateways trust the login header."""
+        """The key that signs tokens. None if somebody else signs them, or if the gateways trust the login header."""
         key = self.auth_files.get(HS256_KEY)
         return None if key is None else key.decode()
 
@@ -74,7 +74,7 @@ class LocalCluster:
 
     @property
     def api_key(self) -> str | None:
-        """The bearer key of the HTTP API; None when it is off."""
+        """The bearer key of the HTTP API. None if the API is off."""
         secret = self.children.named("Secret", self.names.api)
         return self.children.values("Secret", self.names.api)[API_KEY] if secret else None
 
@@ -98,7 +98,7 @@ class LocalCluster:
         )
 
     def hosts(self, component: str, host_ports: Mapping[int, int]) -> dict[str, str]:
-        """Return how pods write a store's address → how this machine reaches it."""
+        """Return a mapping: a store's address as pods write it → as this machine reaches it."""
         addresses = service_addresses(self.children, component)
         return {inside: f"{HOST}:{host_ports[port]}" for inside, port in addresses.items()}
 
@@ -113,12 +113,12 @@ class LocalCluster:
         return _reached(self.children.values("Secret", self.names.producer)["url"], hosts)
 
     def connection_urls(self, hosts: Mapping[str, str]) -> tuple[str, str]:
-        """Return the AMQP and Redis URLs of the cluster's own programs, who may do everything."""
+        """Return the AMQP and Redis URLs of the cluster's own programs, which may do everything."""
         secret = self.children.values("Secret", self.names.connections)
         return _reached(secret["amqp-url"], hosts), _reached(secret["redis-url"], hosts)
 
     def pod(self, component: str, ordinal: int, uid: str) -> PodIdentity:
-        """Return who a gateway or dispatcher is."""
+        """Return the identity of a gateway's or dispatcher's pod."""
         return self._pod(f"{self.cluster.identity.name}-{component}-{ordinal}", uid)
 
     def _pod(self, name: str, uid: str) -> PodIdentity:
@@ -133,7 +133,7 @@ class LocalCluster:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program and how it is reached."""
+    """One program and how to reach it."""
 
     process: ProcessSpec
     url: str
@@ -151,9 +151,9 @@ def plan_gateway(
     page_origin: str,
     keys_directory: str,
 ) -> Program:
-    """Return one gateway, which finds `auth_files` in a directory of this machine.
+    """Return one gateway, which reads `auth_files` from `keys_directory` on this machine.
 
-    Where the YAML limits the origins, the page's own on this machine is one more.
+    If the YAML limits the origins, the sample page's own origin is added.
     """
     environment = cluster.program("gateway", pod, hosts) | {env.AUTH_KEYS_DIRECTORY: keys_directory}
     if environment[env.ALLOWED_ORIGINS]:
@@ -171,7 +171,7 @@ def plan_dispatcher(
 
 
 def plan_page(cluster: LocalCluster, ws_url: str, api_url: str, stompjs_dir: str, port: int) -> Program | None:
-    """Return the sample page; None when the cluster makes no tokens or has no API, which the page needs."""
+    """Return the sample page. None if the cluster makes no tokens or has no API, because the page needs both."""
     if cluster.jwt_key is None or cluster.api_key is None:
         return None
     url = f"http://{HOST}:{port}"

@@ -1,4 +1,4 @@
-"""The data plane of one PushCluster on this machine: started together, ended together."""
+"""The data plane of one PushCluster on this machine. Its parts start together and end together."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ STOMPJS_DIR: Final = Path(__file__).parent.parent / "page/node_modules/@stomp/st
 
 
 class RunningProgram:
-    """A program of the running plane, for tests and for people: where it is, and faults to put it through."""
+    """A program of the running plane: where it is, and ways to make it fail on purpose."""
 
     def __init__(self, program: Program, process: Process) -> None:
         self.name = program.process.name
@@ -43,15 +43,15 @@ class RunningProgram:
         self.process = process
 
     async def kill(self) -> None:
-        """`kill -9`, as when a container is out of memory."""
+        """Kill it with SIGKILL, as when a container is out of memory."""
         await asyncio.to_thread(self.process.kill)
 
     async def terminate(self, within_s: float) -> None:
-        """SIGTERM, as when a pod is deleted; returns when it has drained and ended."""
+        """Send SIGTERM, as when a pod is deleted. Return when the program has drained and ended."""
         await asyncio.to_thread(self.process.terminate, within_s)
 
     async def start(self) -> None:
-        """Start it again in the same pod, and return when it is ready."""
+        """Start it again in the same pod. Return when it is ready."""
         self.process.start()
         await asyncio.to_thread(self.process.wait_ready, PROCESS_READY_S)
 
@@ -59,13 +59,13 @@ class RunningProgram:
 class LocalPlane:
     """`async with LocalPlane(body) as plane`: Redis, RabbitMQ, gateways, dispatchers and the page.
 
-    `body` is a PushCluster as its YAML has it. Everything is gone after the block, and after `kill -9` of its owner.
+    `body` is a PushCluster, parsed from YAML. After the block, and after `kill -9` of its owner, everything is removed.
     """
 
     redis: Container
     rabbitmq: Container
     ws_url: str
-    """Any gateway, as the Service of the gateways gives it."""
+    """The address of the gateways' Service, which leads to any gateway."""
     gateways: list[RunningProgram]
     dispatchers: list[RunningProgram]
     page: RunningProgram | None
@@ -92,14 +92,14 @@ class LocalPlane:
 
     @classmethod
     def from_file(cls, path: Path, *, allocate: Callable[[], int] = free_port) -> Self:
-        """Read the PushCluster in a YAML file; raises LocalRunError, also for a second one, or InvalidSpec."""
+        """Read the one PushCluster in a YAML file. Raises LocalRunError or InvalidSpec."""
         try:
             documents = list(yaml.safe_load_all(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise LocalRunError(f"cannot read {path}: {error}") from None
         found = [each for each in documents if isinstance(each, dict) and each.get("kind") == KIND]
         if len(found) != 1:
-            raise LocalRunError(f"{path} must hold one {KIND}, and holds {len(found) or 'none'}")
+            raise LocalRunError(f"{path} must contain exactly one {KIND}, but contains {len(found) or 'none'}")
         _check_head(found[0], path)
         return cls(found[0], allocate=allocate)
 
@@ -120,31 +120,31 @@ class LocalPlane:
 
     @property
     def producer_url(self) -> str:
-        """AMQP, for a back end: may publish to `push` and nothing else."""
+        """The AMQP URL for a back end. It may publish to `push` and nothing else."""
         return self.cluster.producer_url(self._hosts)
 
     @property
     def amqp_url(self) -> str:
-        """AMQP, for a look into the broker: may do everything in the vhost."""
+        """An AMQP URL that may do everything in the vhost, for looking into the broker."""
         return self.cluster.connection_urls(self._hosts)[0]
 
     @property
     def redis_url(self) -> str:
-        """Redis, with the password."""
+        """The URL of Redis, with the password."""
         return self.cluster.connection_urls(self._hosts)[1]
 
     def token(self, user: str) -> str:
-        """Return a token that the gateways accept for a day; raises LocalRunError when no key here signs them."""
+        """Return a token that the gateways accept for a day. Raises LocalRunError if this run has no signing key."""
         if (key := self.cluster.jwt_key) is None:
             raise LocalRunError(
-                "no key here signs tokens: in auth mode Trusted the gateways take the user from the login header, "
-                "with RS256 or ES256 the issuer signs them"
+                "this run has no key that signs tokens: in auth mode Trusted the gateways take the user from the login "
+                "header, and with RS256 or ES256 the issuer signs tokens"
             )
         now = int(time.time())
         return jwt.encode({self.cluster.user_claim: user, "iat": now, "exp": now + TOKEN_TTL_S}, key, algorithm="HS256")
 
     async def first_failure(self) -> str:
-        """Return, as soon as a container or a process has ended that nobody asked to end, a sentence about it."""
+        """Wait until a container or a process ends unexpectedly. Return a sentence about it."""
         watches = [
             asyncio.create_task(self._process_failure()),
             asyncio.create_task(_container_failure(self.redis)),
@@ -169,7 +169,7 @@ class LocalPlane:
         await asyncio.to_thread(remove_orphans)
         logs = self.logs = Path(tempfile.mkdtemp(prefix="pushcluster-run-"))
         self._reaper.will_remove("directory", str(logs))
-        # Those that a person types come first, so that they are the same at the next run.
+        # Allocate the ports that people type first, so that these are the same at the next run.
         page_port, service_port = self._allocate(), self._allocate()
         self.ws_url = f"ws://{HOST}:{service_port}/ws"
         self.redis, self.rabbitmq = await self._start_stores()
@@ -178,7 +178,7 @@ class LocalPlane:
             **self.cluster.hosts("rabbitmq", self.rabbitmq.host_ports),
         }
         self.dispatchers = [self._start_program(program, logs) for program in self._plan("dispatcher", plan_dispatcher)]
-        # Dispatchers declare what gateways bind to: waiting for them is quicker than the gateways' back-off.
+        # Dispatchers declare what gateways bind to. Waiting for them is quicker than the gateways' back-off.
         await self._wait_ready(self.dispatchers)
         keys = logs / "keys"
         keys.mkdir()
@@ -202,7 +202,7 @@ class LocalPlane:
 
     async def _start_stores(self) -> tuple[Container, Container]:
         try:
-            # A group, for it also ends the one when the other fails.
+            # A group also ends one when the other fails.
             async with asyncio.TaskGroup() as group:
                 redis = group.create_task(self._start_container(self.cluster.store("redis")))
                 rabbitmq = group.create_task(self._start_container(self.cluster.store("rabbitmq")))
@@ -217,7 +217,7 @@ class LocalPlane:
         try:
             container = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The thread goes on: what it makes has to be known to the reaper before that is closed.
+            # The thread goes on. The reaper must know what it makes before the reaper is closed.
             await asyncio.wait([starting])
             raise
         await asyncio.to_thread(container.wait_ready, CONTAINER_READY_S)
@@ -231,7 +231,7 @@ class LocalPlane:
         if not self._with_page:
             return None
         if not STOMPJS_DIR.is_dir():
-            raise LocalRunError("the page's STOMP client is not there: run `npm ci --prefix page`")
+            raise LocalRunError("the page's STOMP client is not installed; run `npm ci --prefix page`")
         return plan_page(self.cluster, self.ws_url, self.dispatchers[0].url, str(STOMPJS_DIR), port)
 
     def _start_program(self, program: Program, logs: Path) -> RunningProgram:
@@ -242,16 +242,16 @@ class LocalPlane:
 
 
 def _check_head(document: Mapping[str, Any], path: Path) -> None:
-    """Raise LocalRunError for what the API server would refuse before any spec is looked at."""
+    """Raise LocalRunError for what the API server would refuse before it looks at the spec."""
     if (version := document.get("apiVersion")) != API_VERSION:
-        raise LocalRunError(f"{path} holds a {KIND} with apiVersion {version!r}; what is known here is {API_VERSION}")
+        raise LocalRunError(f"{path} contains a {KIND} with apiVersion {version!r}; only {API_VERSION} is known here")
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-        raise LocalRunError(f"{path} holds a {KIND} without a text as its metadata.name")
+        raise LocalRunError(f"{path} contains a {KIND} whose metadata.name is missing or is not a text")
 
 
 async def _container_failure(container: Container) -> str:
-    # `docker wait` sleeps until then: asking again and again would start a process each time.
+    # `docker wait` sleeps until then. Polling would start a process each time.
     waiting = await asyncio.create_subprocess_exec(
         "docker", "wait", container.id, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
     )
@@ -261,4 +261,4 @@ async def _container_failure(container: Container) -> str:
         waiting.kill()
         await waiting.wait()
         raise
-    return f"{container.spec.name} ended; its last words:\n{await asyncio.to_thread(container.log, 20)}"
+    return f"{container.spec.name} ended. The end of its log:\n{await asyncio.to_thread(container.log, 20)}"

@@ -1,8 +1,8 @@
-"""The operator's children, read for a machine without Kubernetes.
+"""Reads the operator's children for a machine without Kubernetes. Pure.
 
-A StatefulSet's pod becomes a container, a Deployment's pod a process. Pure. Only what the children use is understood;
-anything else is an error, so that nothing is left out in silence. Not taken over, because this is one machine and no
-cluster: resources, security contexts, spread and disruption budgets.
+A StatefulSet's pod becomes a container, and a Deployment's pod becomes a process. This module understands only what the
+children use. Anything else is an error, so that nothing is silently left out. Resources, security contexts, spread and
+disruption budgets are ignored, because this is one machine and not a cluster.
 """
 
 import base64
@@ -18,7 +18,7 @@ Manifest = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PodIdentity:
-    """What a pod knows of itself."""
+    """What a pod knows about itself."""
 
     name: str
     uid: str
@@ -43,7 +43,7 @@ class Children:
         """Return the component's one object of this kind."""
         found = self.all_of_component(kind, component)
         if len(found) != 1:
-            raise LocalRunError(f"the operator's builders make {len(found)} {kind}s for {component}, not one")
+            raise LocalRunError(f"the operator's builders make {len(found)} {kind}s for {component} instead of one")
         return found[0]
 
     def named(self, kind: str, name: str) -> Manifest | None:
@@ -52,12 +52,12 @@ class Children:
         return next(found, None)
 
     def values(self, kind: str, name: str) -> Mapping[str, str]:
-        """Return the texts in a Secret or ConfigMap; raises LocalRunError when nobody makes it."""
+        """Return the texts in a Secret or ConfigMap. Raises LocalRunError if it is not among the children."""
         manifest = self.named(kind, name)
         if manifest is None:
             raise LocalRunError(
-                f"the PushCluster refers to the {kind} {name}, which exists in Kubernetes only: "
-                "for a local run, leave the reference out and let one be generated"
+                f"the PushCluster refers to the {kind} {name}, which exists only in Kubernetes. "
+                "For a local run, remove the reference, and one is generated"
             )
         if kind == "Secret":
             return {key: base64.b64decode(value).decode() for key, value in manifest["data"].items()}
@@ -76,17 +76,19 @@ def only_container(workload: Manifest) -> Manifest:
     spec = pod_spec(workload)
     containers: list[Manifest] = [*spec.get("initContainers", ()), *spec["containers"]]
     if len(containers) != 1:
-        raise LocalRunError(f"{workload['metadata']['name']} has {len(containers)} containers; a local run knows one")
+        raise LocalRunError(
+            f"{workload['metadata']['name']} has {len(containers)} containers; a local run supports exactly one"
+        )
     return containers[0]
 
 
 def read_environment(container: Manifest, pod: PodIdentity, children: Children) -> dict[str, str]:
-    """Return the container's variables as the kubelet would fill them."""
+    """Return the container's environment variables, as the kubelet would set them."""
     return {entry["name"]: _value(entry, pod, children) for entry in container.get("env", ())}
 
 
 def read_files(workload: Manifest, children: Children) -> dict[str, bytes]:
-    """Return path inside the container → content, for every mounted ConfigMap and Secret."""
+    """Return a mapping: path inside the container → content, for every mounted ConfigMap and Secret."""
     volumes = {volume["name"]: volume for volume in pod_spec(workload).get("volumes", ())}
     files: dict[str, bytes] = {}
     for mount in only_container(workload).get("volumeMounts", ()):
@@ -97,7 +99,7 @@ def read_files(workload: Manifest, children: Children) -> dict[str, bytes]:
 
 
 def read_data_directories(workload: Manifest) -> tuple[str, ...]:
-    """Return the paths whose content outlives the container: where the claims are mounted."""
+    """Return the paths where claims are mounted; their content outlives the container."""
     claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", ())}
     return tuple(m["mountPath"] for m in only_container(workload)["volumeMounts"] if m["name"] in claims)
 
@@ -108,7 +110,7 @@ def read_ports(container: Manifest) -> tuple[int, ...]:
 
 
 def service_addresses(children: Children, component: str) -> dict[str, int]:
-    """Return `<host>:<port>` as pods write it → the container's port, for the component's Services."""
+    """Return a mapping for the component's Services: `<host>:<port>` as pods write it → the container's port."""
     container = only_container(children.of_component("StatefulSet", component))
     targets: dict[str, int] = {port["name"]: port["containerPort"] for port in container["ports"]}
     addresses: dict[str, int] = {}
@@ -134,13 +136,13 @@ def _value(entry: Manifest, pod: PodIdentity, children: Children) -> str:
             return pod.uid
         case {"fieldRef": {"fieldPath": "metadata.namespace"}}:
             return pod.namespace
-    raise LocalRunError(f"variable {entry['name']} comes from {entry['valueFrom']}, which a local run does not know")
+    raise LocalRunError(f"variable {entry['name']} comes from {entry['valueFrom']}, which a local run does not support")
 
 
 def _expand(name: str, value: str) -> str:
-    """Take `$$` for one `$`, as the kubelet does; it would also fill in `$(OTHER)`, which no child uses."""
+    """Return the value with `$` for each `$$`, as the kubelet does. Raises LocalRunError for `$(OTHER)`."""
     if "$(" in value.replace("$$", ""):
-        raise LocalRunError(f"variable {name} refers to another one, which a local run does not know")
+        raise LocalRunError(f"variable {name} refers to another variable, which a local run does not support")
     return value.replace("$$", "$")
 
 
@@ -160,7 +162,7 @@ def _projected_files(sources: Sequence[Manifest], children: Children) -> dict[st
     files: dict[str, str] = {}
     for source in sources:
         if source.keys() != {"secret"}:
-            raise LocalRunError(f"a volume is projected from {sorted(source)}, which a local run does not know")
+            raise LocalRunError(f"a volume is projected from {sorted(source)}, which a local run does not support")
         files |= _select(source["secret"], children.values("Secret", source["secret"]["name"]))
     return files
 

@@ -1,4 +1,4 @@
-"""One of the project's programs as a process on this machine: the counterpart of a pod."""
+"""Runs one of the project's programs as a process on this machine, in the place of a pod."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ POLL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 2.0
 LOG_TAIL_BYTES: Final = 4_096
 INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR")
-"""The only variables that come from this machine; the rest is what the pod would have."""
+"""The only variables that come from this machine. All others are those of the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ProcessSpec:
 
 
 class Process:
-    """A program that can be killed and started again: the pod stays the same, the incarnation does not."""
+    """A program that can be killed and started again. The pod stays the same; the incarnation changes."""
 
     def __init__(self, spec: ProcessSpec, log_directory: Path, reaper: Reaper) -> None:
         self.spec = spec
@@ -45,7 +45,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it may not be ready yet."""
+        """Start the program. It may not be ready yet."""
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -54,13 +54,13 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal is for the run, which then ends its processes.
+                # Ctrl-C in a terminal goes to the run, which then ends its processes.
                 start_new_session=True,
             )
         self._reaper.will_remove("process", str(Owner.of(self._process.pid)))
 
     def wait_ready(self, within_s: float) -> None:
-        """Return when it is ready; raises LocalRunError with the end of its log when it is not."""
+        """Return when the program is ready. Raises LocalRunError with the end of its log if it is not."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if (failure := self.failure()) is not None:
@@ -68,10 +68,12 @@ class Process:
             if self.is_ready():
                 return
             time.sleep(POLL_S)
-        raise LocalRunError(f"{self.spec.name} is not ready after {within_s:.0f} s; its last words:\n{self.log_tail()}")
+        raise LocalRunError(
+            f"{self.spec.name} is not ready after {within_s:.0f} s. The end of its log:\n{self.log_tail()}"
+        )
 
     def is_ready(self) -> bool:
-        """Ask it now."""
+        """Ask the program whether it is ready now."""
         try:
             with urllib.request.urlopen(self.spec.ready_url, timeout=PROBE_TIMEOUT_S) as answer:  # noqa: S310
                 return bool(answer.status == 200)
@@ -79,28 +81,28 @@ class Process:
             return False
 
     def failure(self) -> str | None:
-        """Return a sentence that says how it ended, or None while it runs."""
+        """Return a sentence that says how the program ended, or None while it runs."""
         if self._process is None or self._process.poll() is None:
             return None
         code = self._process.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.spec.name} {how}; its last words:\n{self.log_tail()}"
+        return f"{self.spec.name} {how}. The end of its log:\n{self.log_tail()}"
 
     def kill(self) -> None:
-        """SIGKILL, and return when it is gone."""
+        """Send SIGKILL. Return when the program is gone."""
         self._signal(signal.SIGKILL)
 
     def end(self) -> None:
-        """Kill it unless it has ended already, however that was."""
+        """Kill the program, unless it has already ended in some way."""
         if self._process is not None:
             self.kill()
 
     def terminate(self, within_s: float) -> None:
-        """SIGTERM, and return when it has drained and ended; raises subprocess.TimeoutExpired."""
+        """Send SIGTERM. Return when the program has drained and ended. Raises subprocess.TimeoutExpired."""
         self._signal(signal.SIGTERM, within_s)
 
     def log_tail(self) -> str:
-        """Return the end of what it wrote."""
+        """Return the end of what the program wrote."""
         return self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(it wrote nothing)"
 
     def _signal(self, number: signal.Signals, within_s: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The counterpart of a Kubernetes Service: one port in front of several, taken in turn, past those that are down."""
+"""Takes the place of a Kubernetes Service: one port in front of several. It uses them in turn and skips dead ones."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ HOST: Final = "127.0.0.1"
 
 
 class Service:
-    """Forwards connections; it knows nothing of what travels on them."""
+    """Forwards connections, and does not look at what they carry."""
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
@@ -24,7 +24,7 @@ class Service:
         self._server = await asyncio.start_server(self._accept, HOST, port)
 
     async def close(self) -> None:
-        """Stop listening and cut what is connected."""
+        """Stop listening, and cut all connections."""
         if self._server is not None:
             self._server.close()
         for task in self._connections:
@@ -37,7 +37,7 @@ class Service:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
         try:
-            # `close` alone cancels; asyncio before 3.12 would log a task that ends so, with a traceback.
+            # Only `close` cancels. asyncio before 3.12 would log a cancelled task with a traceback.
             with contextlib.suppress(asyncio.CancelledError):
                 target = await self._connect()
                 if target is not None:
@@ -65,7 +65,7 @@ async def _forward(
         asyncio.create_task(_pump(target_reader, client_writer)),
     ]
     try:
-        # One side that ended ends the other: a client must notice that its gateway is gone.
+        # If one side ends, end the other too, because a client must notice that its gateway is gone.
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for pump in pumps:

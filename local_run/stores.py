@@ -1,6 +1,7 @@
-"""Redis and RabbitMQ without a PushCluster around them, set as a PushCluster's where messages are kept.
+"""Redis and RabbitMQ for tests and benchmarks, without a PushCluster around them.
 
-For tests and benchmarks. `plane.py` takes those of a PushCluster from the operator's children instead.
+They keep messages with the same settings as a PushCluster's. `plane.py` takes Redis and RabbitMQ from the operator's
+children instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ USER: Final = "local"
 MANAGEMENT_PORT: Final = 15_672
 WEB_STOMP_PORT: Final = 15_674
 NO_BUSY_WAITING: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
-"""Erlang's would count as processor time of work that nobody did."""
+"""Turns off Erlang's busy waiting, which would count as processor time without work."""
 ONE_SCHEDULER: Final = "+S 1:1"
 
 _PLUGIN_SETTINGS: Final = {
@@ -32,7 +33,7 @@ _PLUGIN_SETTINGS: Final = {
 
 
 def build_redis(password: str, *, max_memory: str) -> ContainerSpec:
-    """Return Redis that loses nothing it has answered and evicts nothing; `max_memory` as redis.conf has it."""
+    """Return a Redis that loses nothing it has answered and evicts nothing. `max_memory` is as in redis.conf."""
     return ContainerSpec(
         name="redis",
         image=find_image("redis"),
@@ -57,9 +58,9 @@ def build_rabbitmq(
     erlang: Sequence[str] = (ONE_SCHEDULER, NO_BUSY_WAITING),
     default_queue_type: str = "quorum",
 ) -> ContainerSpec:
-    """Return one broker; `memory` as rabbitmq.conf has it, `published` ports beside that of AMQP.
+    """Return one broker. `memory` is written as in rabbitmq.conf; `published` are further ports besides AMQP's.
 
-    The management API makes a vhost in milliseconds, where `rabbitmqctl` takes seconds.
+    The management API is on because it makes a vhost in milliseconds; `rabbitmqctl` takes seconds.
     """
     settings = {
         "log.console": "true",
@@ -96,9 +97,9 @@ def build_rabbitmq(
 
 @contextmanager
 def running(*specs: ContainerSpec, run_id: str) -> Iterator[list[Container]]:
-    """Start all at once, ready at the beginning of the block, and remove all at its end.
+    """Run all containers until the end of the block. They are ready when the block begins.
 
-    Raises LocalRunError with what is missing.
+    Raises LocalRunError, which says what is missing.
     """
     remove_orphans()
     reaper = Reaper()

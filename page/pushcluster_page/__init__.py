@@ -1,1 +1,1 @@
-"""The sample page: two users' inboxes side by side, and a box to send to one of them."""
+"""The sample page: two users' inboxes side by side, and a form to send to one of them."""

@@ -11,7 +11,7 @@ from pushcluster_page.settings import InvalidSettings, Settings
 
 
 def main() -> int:
-    """Return the exit code: 2 when a setting is wrong."""
+    """Serve the page. Return 0 after SIGTERM, or 2 if a setting is wrong."""
     logging.basicConfig(
         level=logging.INFO, format='{"time":"%(asctime)s","level":"%(levelname)s","event":"%(message)s"}'
     )

@@ -1,7 +1,7 @@
-"""The page's server: static files, tokens for the demo users, and a way to send that keeps the API key here.
+"""The page's server: static files, tokens for the demo users, and sending with an API key that stays here.
 
-It stands where a company's own back end would stand. It knows who the user is (here: one of a fixed list), makes a
-token for the gateway, and publishes with a key that no browser ever sees.
+It takes the place of a company's own back end. It knows who the user is (here: one of a fixed list), makes a token for
+the gateway, and publishes with a key that no browser ever sees.
 """
 
 import json
@@ -21,7 +21,7 @@ from pushcluster_page.settings import STOMPJS_FILE, Settings
 
 DESTINATION: Final = "/queue/demo"
 TOKEN_TTL_S: Final = 900
-"""A page asks for a new token at each connect, so a short life costs nothing."""
+"""Short, because the page asks for a new token at each connect anyway."""
 API_TIMEOUT_S: Final = 5.0
 MAX_TEXT_CHARS: Final = 1_000
 MAX_REQUEST_BYTES: Final = 16_384
@@ -33,7 +33,7 @@ _SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Return the application; it opens its one HTTP client session when it starts."""
+    """Return the application. It opens its one HTTP client session when it starts."""
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
     app[_SETTINGS] = settings
     app.cleanup_ctx.append(_client_session)
@@ -50,13 +50,13 @@ def create_app(settings: Settings) -> web.Application:
 
 
 def mint_token(user: str, claim: str, key: str, now_s: float) -> str:
-    """Return a JWT (HS256) that a gateway accepts as `user` for `TOKEN_TTL_S`; `now_s` is seconds since the epoch."""
+    """Return a JWT (HS256) for `user`, valid for `TOKEN_TTL_S`. `now_s` is in seconds since the epoch."""
     claims = {claim: user, "iat": int(now_s), "exp": int(now_s) + TOKEN_TTL_S}
     return jwt.encode(claims, key, algorithm="HS256")
 
 
 def content_security_policy(ws_url: str) -> str:
-    """Return the policy: everything from this server, and one connection to the gateways."""
+    """Return the policy: everything comes from this server, except the connection to the gateways."""
     url = urlsplit(ws_url)
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -87,14 +87,14 @@ async def _get_token(request: web.Request) -> web.Response:
     settings = request.app[_SETTINGS]
     user = request.query.get("user", "")
     if user not in settings.users:
-        return _refuse(403, f"this page makes tokens for {', '.join(settings.users)} only")
+        return _refuse(403, f"this page makes tokens only for {', '.join(settings.users)}")
     token = mint_token(user, settings.user_claim, settings.jwt_key, time.time())
     return web.json_response({"token": token, "expiresInS": TOKEN_TTL_S})
 
 
 async def _post_send(request: web.Request) -> web.Response:
     settings = request.app[_SETTINGS]
-    # A browser asks before it sends JSON to another site, so no other site can send with this page's key.
+    # Browsers ask for permission before they send JSON to another site. So no other site can send with this page's key.
     if request.content_type != "application/json":
         return _refuse(415, "send JSON, with content-type application/json")
     try:
@@ -103,11 +103,11 @@ async def _post_send(request: web.Request) -> web.Response:
     except (json.JSONDecodeError, KeyError, TypeError):
         return _refuse(400, 'send {"user": …, "text": …, "id": …}')
     if user not in settings.users:
-        return _refuse(403, f"this page sends to {', '.join(settings.users)} only")
+        return _refuse(403, f"this page sends only to {', '.join(settings.users)}")
     if not 1 <= len(text) <= MAX_TEXT_CHARS:
-        return _refuse(400, f"a text has 1 to {MAX_TEXT_CHARS} characters")
+        return _refuse(400, f"text must have 1 to {MAX_TEXT_CHARS} characters")
     if not _MESSAGE_ID.fullmatch(message_id):
-        return _refuse(400, "an id has 1 to 64 letters, digits and hyphens")
+        return _refuse(400, "id must have 1 to 64 letters, digits and hyphens")
     return await _publish(request.app, user, text, message_id)
 
 
@@ -117,7 +117,7 @@ async def _publish(app: web.Application, user: str, text: str, message_id: str) 
     headers = {
         "authorization": f"Bearer {settings.api_key}",
         "content-type": "text/plain; charset=utf-8",
-        # Sent again after a lost answer, it is still one message.
+        # If it is sent again after a lost answer, it is still one message.
         "idempotency-key": message_id,
     }
     try:
@@ -132,7 +132,7 @@ async def _publish(app: web.Application, user: str, text: str, message_id: str) 
 
 
 async def _read_problem(reply: aiohttp.ClientResponse) -> str:
-    """Return what the dispatcher's problem document (RFC 9457) says in words."""
+    """Return the detail of the dispatcher's problem document (RFC 9457)."""
     text = await reply.text()
     try:
         return str(json.loads(text)["detail"])

@@ -1,4 +1,4 @@
-"""What the page reads from its environment, once, at its start."""
+"""The settings, which the page reads once from its environment when it starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,24 +7,24 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 MIN_JWT_KEY_BYTES: Final = 32
-"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+"""RFC 7518, section 3.2: an HS256 key must be at least as long as the hash."""
 STOMPJS_FILE: Final = "stomp.umd.min.js"
 
 
 class InvalidSettings(ValueError):
-    """A variable is missing or makes no sense; the message names it and what it may be."""
+    """A variable is missing or invalid. The message names it and says what it may be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of them; secrets stay out of the repr."""
+    """All settings. Secrets stay out of the repr."""
 
     ws_url: str
-    """The gateways as browsers reach them."""
+    """The address of the gateways, as browsers reach them."""
     api_url: str
-    """The dispatcher's HTTP API as this server reaches it, without a slash at the end."""
+    """The address of the dispatchers' HTTP API, as this server reaches it, without a slash at the end."""
     users: tuple[str, ...]
-    """The only users for whom a token is made and to whom the page sends."""
+    """The only users for whom the page makes tokens and to whom it sends."""
     user_claim: str
     """The claim of a token that says who the user is: `spec.gateway.auth.userClaim`."""
     port: int
@@ -36,11 +36,11 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables `PAGE_…`; raises InvalidSettings."""
+        """Read the variables `PAGE_…`. Raises InvalidSettings."""
         users = tuple(user.strip() for user in environ.get("PAGE_USERS", "alice,bob").split(","))
         if not all(users) or len(set(users)) != len(users):
-            raise InvalidSettings("PAGE_USERS must be different user ids parted by commas, such as alice,bob")
-        # Gateways leave the line end out too.
+            raise InvalidSettings("PAGE_USERS must be different user ids separated by commas, such as alice,bob")
+        # Gateways ignore the line end too.
         jwt_key = _required(environ, "PAGE_JWT_KEY").rstrip("\r\n")
         if len(jwt_key.encode()) < MIN_JWT_KEY_BYTES:
             raise InvalidSettings(f"PAGE_JWT_KEY must have at least {MIN_JWT_KEY_BYTES} bytes")
@@ -53,7 +53,7 @@ class Settings:
             users=users,
             user_claim=environ.get("PAGE_USER_CLAIM") or "sub",
             port=_port(environ.get("PAGE_PORT", "8080")),
-            host=environ.get("PAGE_HOST", "0.0.0.0"),  # noqa: S104 - in a pod, the Service is what exposes it
+            host=environ.get("PAGE_HOST", "0.0.0.0"),  # noqa: S104 - in a pod, only the Service exposes it
             stompjs_dir=stompjs_dir,
             api_key=_first_word(environ, "PAGE_API_KEY"),
             jwt_key=jwt_key,
@@ -67,7 +67,7 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 
 def _first_word(environ: Mapping[str, str], name: str) -> str:
-    """Return the first of the API's keys: its Secret may hold several, with what each may do, while they rotate."""
+    """Return the first API key. The Secret may hold several keys while they are rotated, each with what it may do."""
     words = _required(environ, name).split()
     if not words:
         raise InvalidSettings(f"{name} must be set")

@@ -88,7 +88,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         jwks(url="http://issuer.example.com/keys"),
         "auth.jwks.url",
-        f"{HTTPS}. allowHttp: true takes http:// all the same",
+        f"{HTTPS}. Set allowHttp: true to accept http:// anyway",
     ),
     (jwks(url="http://localhost.example.com/keys"), "auth.jwks.url", HTTPS),
     (jwks(url="http://127.0.0.1:80.example.com/"), "spec.gateway.auth.jwks.url", ADDRESS),
@@ -105,15 +105,19 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (jwks(url=URL, secretRef=KEY), "spec.gateway.auth.jwks", "from url or from secretRef, not from both"),
     (jwks(secretRef={"name": "keys"}), "spec.gateway.auth.jwks.secretRef.key", "Required value"),
     (jwks(secretRef={"name": "keys", "key": "a/b"}), "spec.gateway.auth.jwks.secretRef.key", "should match"),
-    (jwks(secretRef=KEY, caSecretRef=KEY), "auth.jwks.caSecretRef", "for a url with https:// alone"),
-    (jwks(url="http://i/", allowHttp=True, caSecretRef=KEY), "auth.jwks.caSecretRef", "for a url with https:// alone"),
+    (jwks(secretRef=KEY, caSecretRef=KEY), "auth.jwks.caSecretRef", "only to a url with https://"),
+    (jwks(url="http://i/", allowHttp=True, caSecretRef=KEY), "auth.jwks.caSecretRef", "only to a url with https://"),
     (jwks(url=URL, refreshSeconds=29), "spec.gateway.auth.jwks.refreshSeconds", "greater than or equal to 30"),
     (managed("rabbitmq", memory="64Mi"), "spec.rabbitmq.managed.memory", "must be at least 256Mi"),
     (managed("rabbitmq", storage="0"), "spec.rabbitmq.managed.storage", "must be more than zero"),
     (managed("rabbitmq", storage="big"), "spec.rabbitmq.managed.storage", AMOUNT),
     (managed("redis", maxMemory="1Mi"), "spec.redis.managed.maxMemory", "must be at least 16Mi"),
     (managed("redis", storage="1Gi", maxMemory="512Mi"), "redis.managed.storage", "at least 3 times maxMemory"),
-    ({"delivery": {"offline": {"ttlSeconds": 60}}}, "delivery.resume.windowSeconds", "default 120, to be set too"),
+    (
+        {"delivery": {"offline": {"ttlSeconds": 60}}},
+        "delivery.resume.windowSeconds",
+        "Its default is 120, so set it too",
+    ),
 ]
 
 
@@ -156,5 +160,5 @@ def test_a_good_spec_is_taken(cluster: Cluster, spec: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["1st", "de.mo", "a" * 41])
 def test_a_name_that_services_cannot_have_is_refused(cluster: Cluster, name: str) -> None:
-    with pytest.raises(CommandFailed, match=r"metadata\.name must be at most 40 of a-z 0-9 and -"):
+    with pytest.raises(CommandFailed, match=r"metadata\.name must have at most 40 characters of a-z 0-9 and -"):
         apply(cluster, {}, name)

@@ -1,4 +1,4 @@
-"""The application: routes, keys in front of them, and problem documents for whatever goes wrong."""
+"""The application: routes, keys in front of them, and a problem document for every error."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -15,7 +15,7 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_server(services: ApiServices, keys: ApiKeys, metrics: Metrics, *, shutdown_timeout_s: float) -> ApiServer:
-    """Return the server of the API, not started yet."""
+    """Return the API's server. It is not started yet."""
     app = _build_app(services, keys, metrics)
 
     def count_cut(cut: CutCause) -> None:
@@ -49,14 +49,14 @@ def _build_app(services: ApiServices, keys: ApiKeys, metrics: Metrics) -> web.Ap
 
 
 def _methods(route: Route) -> tuple[str, ...]:
-    """Return under which methods a route is served: HEAD goes with GET (RFC 9110, section 9.1)."""
+    """Return the methods of a route. HEAD goes with GET (RFC 9110, section 9.1)."""
     return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
 
 def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
-    """Return what refuses a request with the header `Expect`, which aiohttp answers before any middleware runs.
+    """Return a screen for requests with the header `Expect`, which aiohttp answers before any middleware runs.
 
-    Nobody without a key is asked for a body, and nothing else can be expected (RFC 9110, section 10.1.1).
+    It asks no client without a key for a body, and refuses other expectations (RFC 9110, section 10.1.1).
     """
 
     def screen(request: web.BaseRequest) -> web.Response | None:
@@ -67,7 +67,9 @@ def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
         if keys.scopes_of(authorization) is None:
             problem = _no_key(authorization)
         elif request.version >= HttpVersion11 and expectation.lower() != "100-continue":
-            problem = Problem(HTTPStatus.EXPECTATION_FAILED, "the only expectation that can be met is 100-continue")
+            problem = Problem(
+                HTTPStatus.EXPECTATION_FAILED, "the only supported value of the header Expect is 100-continue"
+            )
         else:
             return None
         metrics.api_requests.labels(str(problem.status.value)).inc()
@@ -77,17 +79,19 @@ def _build_screen(keys: ApiKeys, metrics: Metrics) -> Screen:
 
 
 def _no_key(authorization: str) -> Problem:
-    """Return what is wrong: no key, or one that does not count (RFC 6750, section 3.1)."""
+    """Return what is wrong: there is no key, or the key is not valid (RFC 6750, section 3.1)."""
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() == "bearer" and key.strip():
-        detail = "this key is not valid, or not any more: whoever runs the cluster has the valid ones in its API Secret"
+        detail = (
+            "this key is not valid, or no longer valid; the cluster's API Secret (<cluster>-api) has the valid keys"
+        )
         return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
     detail = "the request needs the header Authorization: Bearer <key>"
     return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
 
 
 def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str], Scope | None]) -> None:
-    """Raise Problem unless the request's key allows it; what is not there is told to those with a key alone."""
+    """Raise Problem unless the request's key allows it. Only those with a key learn which paths exist."""
     resource = request.match_info.route.resource
     known = resource is not None and (request.method, resource.canonical) in scopes
     scope = scopes[request.method, resource.canonical] if known and resource is not None else None
@@ -101,6 +105,6 @@ def _authorize(request: web.Request, keys: ApiKeys, scopes: dict[tuple[str, str]
     if scope is not None and scope not in allowed:
         raise Problem(
             HTTPStatus.FORBIDDEN,
-            f"this key may {', '.join(sorted(allowed))}; the request needs one that may {scope}",
+            f"this key may only {', '.join(sorted(allowed))}; the request needs a key that may {scope}",
             {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
         )

@@ -1,4 +1,4 @@
-"""Reading the JSON of `POST /v1/messages:batch`. Pure."""
+"""Parses the JSON of `POST /v1/messages:batch`. Pure."""
 
 import base64
 import binascii
@@ -23,14 +23,14 @@ _FIELDS: Final = frozenset({*_REQUIRED, "body", "bodyBase64", "contentType", "me
 
 
 def parse_batch(document: bytes, new_message_id: Callable[[], str]) -> list[Publication | InvalidInput]:
-    """Return each message, or what is wrong with it, in order. Raises InvalidInput when it is no batch at all."""
+    """Return each message, or what is wrong with it, in order. Raises InvalidInput if the whole is unparseable."""
     try:
         batch: Any = json.loads(document)
     except (ValueError, RecursionError):
         raise InvalidInput("the body is not JSON") from None
     messages = batch.get("messages") if isinstance(batch, dict) and set(batch) == {"messages"} else None
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
-        raise InvalidInput(f'the body is not {{"messages": [1 to {MAX_BATCH_MESSAGES} messages]}}')
+        raise InvalidInput(f'the body must be {{"messages": […]}} with 1 to {MAX_BATCH_MESSAGES} messages')
     return [_parse_or_tell(message, new_message_id) for message in messages]
 
 
@@ -43,10 +43,10 @@ def _parse_or_tell(message: object, new_message_id: Callable[[], str]) -> Public
 
 def _parse_message(message: object, new_message_id: Callable[[], str]) -> Publication:
     if not isinstance(message, dict):
-        raise InvalidInput("a message is a JSON object")
+        raise InvalidInput("the message is not a JSON object")
     fields = cast(dict[str, object], message)
     if unknown := sorted(set(fields) - _FIELDS):
-        raise InvalidInput(f"a message has no field {unknown[0][:100]!r}; it may have {', '.join(sorted(_FIELDS))}")
+        raise InvalidInput(f"unknown field {unknown[0][:100]!r}; a message may have {', '.join(sorted(_FIELDS))}")
     for name in _REQUIRED:
         if name not in fields:
             raise InvalidInput(f"field {name!r} is missing")
@@ -64,7 +64,7 @@ def _parse_message(message: object, new_message_id: Callable[[], str]) -> Public
 
 def _parse_body(fields: Mapping[str, object]) -> bytes:
     if ("body" in fields) == ("bodyBase64" in fields):
-        raise InvalidInput("a message has either 'body', a text, or 'bodyBase64'")
+        raise InvalidInput("the message needs either 'body' (a text) or 'bodyBase64', and not both")
     if "body" in fields:
         body = _text(fields["body"], "body").encode()
     else:
@@ -91,7 +91,7 @@ def _parse_headers(value: object) -> Mapping[str, str]:
     headers = cast(dict[str, object], value)
     for name in headers:
         if not is_forwarded(name):
-            raise InvalidInput(f"header {name[:100]!r} does not reach clients: only x-… and traceparent do")
+            raise InvalidInput(f"header {name[:100]!r} would not reach clients; only x-… and traceparent do")
     return check_headers(headers)
 
 
@@ -100,7 +100,7 @@ def _optional_text(fields: Mapping[str, object], name: str) -> str | None:
 
 
 def _text(value: object, name: str) -> str:
-    """Return a text that can be sent: JSON also writes halves of surrogate pairs, which no encoding has."""
+    """Return a text that can be encoded. JSON may contain halves of surrogate pairs, which cannot."""
     if not isinstance(value, str):
         raise InvalidInput(f"field {name!r} is not a text")
     try:

@@ -1,4 +1,4 @@
-"""Sockets of the API: bounds and time limits that hold before anybody has shown a key."""
+"""The API's sockets: limits on size and time that apply before a client has shown a key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,19 +13,21 @@ from pushcluster_dispatcher.api.eviction import EvictionQueue
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
-"""Open connections of one dispatcher's API. For one more another gives way (`places.py`). Where all of them work for
-somebody with a key, it is answered 503 and closed."""
+"""How many connections one dispatcher's API has open. For a further one, another is closed (`places.py`).
+
+If all of them work for clients with a key, the new one is answered 503 and closed.
+"""
 STRANGERS: Final = 250
-"""So many of them may be without a key before they give way sooner than idle ones with a key."""
+"""How many connections without a key are kept before they are closed sooner than idle ones with a key."""
 MAX_HEAD_BYTES: Final = 16_384
-"""Request line and headers of one request."""
+"""Limit for the request line and headers of one request."""
 MAX_LINE_BYTES: Final = 8_190
-"""The target, or the value of one header, of any request."""
+"""Limit for the target, and for the value of each header, of a request."""
 MAX_HEADERS: Final = 128
 IDLE_TIMEOUT_S: Final = 30.0
-"""A connection that has sent no whole request head for this long is closed."""
+"""A connection that sends no complete request head within this time is closed."""
 LINGERING_S: Final = 2.0
-"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
+"""How long the rest of a refused body is read and discarded, so that its sender sees the answer."""
 BACKLOG: Final = 256
 
 
@@ -39,21 +41,24 @@ class CutCause(StrEnum):
 
 
 Screen = Callable[[web.BaseRequest], web.Response | None]
-"""Returns the answer to a request that is refused before aiohttp looks at it."""
+"""Returns the answer to a request that must be refused before aiohttp looks at it; else None."""
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
-_CROWDED: Final = f"this dispatcher has all {MAX_CONNECTIONS} connections that it may have"
-_TOO_LARGE: Final = f"a request's head has at most {MAX_HEAD_BYTES} bytes"
-_LINE_TOO_LONG: Final = f"a request's target, and each of its headers, has at most {MAX_LINE_BYTES} bytes"
-_TOO_MANY_HEADERS: Final = f"a request has at most {MAX_HEADERS} headers"
+_CROWDED: Final = f"this dispatcher has reached its limit of {MAX_CONNECTIONS} connections; try again later"
+_TOO_LARGE: Final = f"the request's head is too large; at most {MAX_HEAD_BYTES} bytes are allowed"
+_LINE_TOO_LONG: Final = (
+    f"the request's target or one of its headers is too long; at most {MAX_LINE_BYTES} bytes are allowed"
+)
+_TOO_MANY_HEADERS: Final = f"the request has too many headers; at most {MAX_HEADERS} are allowed"
 
 
 class BoundedConnection(web.RequestHandler):
-    """aiohttp's connection, with a bound on heads, and a place that it may have to give up.
+    """aiohttp's connection, with a limit on request heads. It may have to close for another connection.
 
-    Nothing is seen of the first request, for which nobody vouches yet, before its head is whole. Of a later one at most
-    one read of the socket more than MAX_HEAD_BYTES is held before it is refused, here or by `check_head`.
+    The first request reaches aiohttp only when its head is complete, because its client has not shown a key yet. Of a
+    later request, at most MAX_HEAD_BYTES and one more read of the socket are held before it is refused, here or by
+    `check_head`.
     """
 
     __slots__ = ("_gave_way", "_head", "_later_head_bytes", "_latest_body", "_places")
@@ -68,11 +73,11 @@ class BoundedConnection(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for the first byte of a request."""
+        """Whether the connection waits for the first byte of a request."""
         return self._waiter is not None and not self._waiter.done() and not self._later_head_bytes
 
     def evict(self) -> None:
-        """End for another connection; whoever has begun a request is told why."""
+        """Close for another connection. A client that has begun a request is told why."""
         self._gave_way = True
         if self._head and self.transport is not None:
             self.transport.write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, _CROWDED))
@@ -118,7 +123,7 @@ class BoundedConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, with the first line of aiohttp's message: the others quote what came."""
+        """Answer what is not HTTP, with the first line of aiohttp's message. Further lines would quote what came."""
         detail = (message or "the request cannot be read").strip().partition("\n")[0].rstrip(":")
         if isinstance(exc, LineTooLong):
             status, detail = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _LINE_TOO_LONG
@@ -139,20 +144,20 @@ class BoundedConnection(web.RequestHandler):
 
 
 def check_head(request: web.Request) -> None:
-    """Raise Problem when the request's head is larger than MAX_HEAD_BYTES."""
+    """Raise Problem if the request's head is larger than MAX_HEAD_BYTES."""
     fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in request.raw_headers)
     if len(f"{request.method} {request.raw_path} HTTP/1.1\r\n\r\n") + fields > MAX_HEAD_BYTES:
         raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
 
 
 def trust(request: web.BaseRequest) -> None:
-    """The request showed a key that counts: its connection keeps its place before others."""
+    """Note that a request showed a valid key. Its connection is then kept longer than others."""
     connection = cast(BoundedConnection, request.protocol)
     connection._places.trust(connection)
 
 
 class _Refusal(asyncio.Protocol):
-    """One connection too many."""
+    """Refuses one connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).write(encode_response(HTTPStatus.SERVICE_UNAVAILABLE, _CROWDED))
@@ -173,7 +178,7 @@ class ApiServer:
     def __init__(
         self, app: web.Application, screen: Screen, *, on_cut: Callable[[CutCause], None], shutdown_timeout_s: float
     ) -> None:
-        """`on_cut` is called for each connection that ends because there are too many."""
+        """`on_cut` is called for each connection that is closed because there are too many."""
         self.app = app
         self._on_cut = on_cut
         self._places: EvictionQueue[BoundedConnection] = EvictionQueue()
@@ -182,7 +187,7 @@ class ApiServer:
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port. Raises OSError when it is taken."""
+        """Listen, and return the port. Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
         await self._runner.setup()
         server = self._runner.server
@@ -192,7 +197,7 @@ class ApiServer:
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening; requests that have begun are answered."""
+        """Stop listening. Requests that have begun are still answered."""
         if self._listener is not None:
             self._listener.close()
         await self._runner.cleanup()
@@ -217,7 +222,7 @@ class ApiServer:
         return connection
 
     def _make_room(self) -> bool:
-        """Return whether there is a place for one more, giving up another if need be."""
+        """Return whether one more connection is possible. Close another one for it if necessary."""
         if len(self._places) < MAX_CONNECTIONS:
             return True
         other = self._places.find_one_to_give_way(strangers=STRANGERS)
@@ -225,6 +230,6 @@ class ApiServer:
             self._on_cut(CutCause.FULL)
             return False
         self._on_cut(CutCause.CROWDED)
-        self._places.leave(other)  # at once: the event loop tells of its end later, and many may come until then
+        self._places.leave(other)  # at once, because the event loop reports its end later, and many may come until then
         other.evict()
         return True

@@ -1,4 +1,4 @@
-"""Where a message would go now, and why: in data, and in words. Pure."""
+"""Explains where a message would go now, and why: in data and in words. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from pushcluster_contract.session_entry import SessionEntry
 
 _HOW: Final = {
     RoutingMode.SESSION: "Mode Session: one copy for each subscribed session, straight to the queue that its "
-    "subscription bound to amq.topic; what no queue takes goes to the session's gateway.",
+    "subscription bound to amq.topic. A copy that no queue takes goes to the queue of the session's gateway.",
     RoutingMode.GATEWAY: "Mode Gateway: one copy for each gateway that holds a subscribed session, to its own queue.",
-    RoutingMode.BROADCAST: "Mode Broadcast: one copy to every gateway; those without the user drop it.",
+    RoutingMode.BROADCAST: "Mode Broadcast: one copy to every gateway. Gateways that do not hold the user drop it.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """How a user's log of one destination stands."""
+    """The state of a user's log of one destination."""
 
     entries: int
     newest: StreamId
     cursor: StreamId
-    """The newest entry that some session of the user has got."""
+    """The newest entry that any session of the user has received."""
 
     @property
     def waiting(self) -> int:
-        """Entries that no session has got."""
+        """The number of entries that no session has received."""
         return min(self.entries, max(0, self.newest.seq - self.cursor.seq))
 
 
@@ -90,14 +90,11 @@ def _say_why(
     log: LogFacts,
 ) -> list[str]:
     subscribed = [entry for entry in sessions.values() if destination in entry.destinations]
-    words = [
-        f"The user has {_count(len(sessions), 'session')}; {len(subscribed)} of them subscribed to {destination}.",
-        _HOW[mode],
-    ]
+    are = "is" if len(subscribed) == 1 else "are"
+    count = _count(len(sessions), "session")
+    words = [f"The user has {count}; {len(subscribed)} of them {are} subscribed to {destination}.", _HOW[mode]]
     if not subscribed:
-        words.append(
-            "Nobody is there to get it: the message waits in the user's log, and comes with the next subscribe."
-        )
+        words.append("Nobody is there to receive the message. It waits in the user's log until the next subscribe.")
     without = {entry.incarnation for entry in subscribed if not leases[entry.incarnation]}
     if without:
         holds, it_is, its = ("holds", "it is", "its") if len(without) == 1 else ("hold", "they are", "their")
@@ -109,8 +106,8 @@ def _say_why(
     if log.waiting:
         wait, it = ("waits", "it") if log.waiting == 1 else ("wait", "them")
         words.append(
-            f"{_count(log.waiting, 'message')} before it {wait} in the log: no session is noted to have got {it} yet, "
-            "which gateways do within a second."
+            f"{_count(log.waiting, 'message')} before it {wait} in the log: as far as Redis knows, no session has "
+            f"received {it} yet. Gateways report within a second what they have sent."
         )
     return words
 

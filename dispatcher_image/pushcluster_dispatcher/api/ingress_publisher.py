@@ -76,9 +76,9 @@ class IngressPublisher:
         if self._amqp is None or channel is None:
             raise Unavailable("RabbitMQ cannot be reached")
         if self._amqp.blocked:
-            raise Unavailable("RabbitMQ takes no messages now (memory or disk alarm)")
+            raise Unavailable("RabbitMQ accepts no messages now (memory or disk alarm)")
         if channel.in_flight >= MAX_IN_FLIGHT:
-            raise Unavailable(f"{MAX_IN_FLIGHT} messages wait for RabbitMQ already")
+            raise Unavailable(f"{MAX_IN_FLIGHT} messages already wait for RabbitMQ's confirm")
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
                 return await channel.publish(exchange, routing_key, body, properties, mandatory=mandatory)

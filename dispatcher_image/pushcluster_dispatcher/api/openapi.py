@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document. Pure; a test holds it and the routes together, another one every status in it."""
+"""The API as an OpenAPI 3.1 document. Pure. Tests compare it with the routes and with every status they answer."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,7 +21,7 @@ _DESTINATION: Final[Document] = {
     "examples": ["/queue/demo"],
 }
 _ALWAYS: Final = (401, 403, 500)
-"""What any request with a key may be answered."""
+"""Statuses that any request which needs a key may get."""
 
 
 def build_document() -> Document:
@@ -31,7 +31,7 @@ def build_document() -> Document:
         "info": {
             "title": "PushCluster dispatcher",
             "version": VERSION,
-            "description": "Push a message to exactly the named user. docs/api.md has the same in prose.",
+            "description": "Push a message to exactly the named user. docs/api.md describes the same in prose.",
         },
         "security": [{"key": []}],
         "paths": {
@@ -58,7 +58,7 @@ def build_document() -> Document:
 
 
 def _object(properties: Mapping[str, Any], *, optional: tuple[str, ...] = (), **more: Any) -> Document:
-    """Return the schema of an object that has no other properties."""
+    """Return the schema of an object that allows no other properties."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -84,29 +84,37 @@ def _in_path(name: str, description: str, schema: Document) -> Document:
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
-_USER: Final = _in_path("user", "User id: 1 to 255 bytes of UTF-8.", {"type": "string", "minLength": 1})
-_SESSION: Final = _in_path("session", "Session id.", {"type": "string", "pattern": "^[a-z2-7]{26}$"})
-_AT: Final = _query("destination", "Where the message goes.", _DESTINATION, required=True)
+_USER: Final = _in_path(
+    "user", "The user id: 1 to 255 bytes of UTF-8, percent-encoded.", {"type": "string", "minLength": 1}
+)
+_SESSION: Final = _in_path(
+    "session", "The session id, as in the list of the user's sessions.", {"type": "string", "pattern": "^[a-z2-7]{26}$"}
+)
+_AT: Final = _query("destination", "The destination that the user's clients subscribe to.", _DESTINATION, required=True)
 _WAIT: Final = _query(
     "wait",
-    "Ms to wait for outcomes, one a session; those that are not known by then are `pending`.",
+    "How long to wait for outcomes, in ms. One outcome for each session; unknown ones are `pending`.",
     {"type": "integer", "minimum": 1, "maximum": MAX_WAIT_MS},
 )
-_EXPIRATION: Final[Document] = {"type": "integer", "minimum": 0, "description": "Ms that the message may wait."}
+_EXPIRATION: Final[Document] = {"type": "integer", "minimum": 0, "description": "How long the message may wait, in ms."}
 
 _PROBLEM: Final = _object(
-    {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT}, description="RFC 9457."
+    {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+    description="Why the request was refused (RFC 9457); `detail` is for people.",
 )
 _OUTCOME: Final = _object(
     {
         "outcome": {"type": "string", "enum": [each.value for each in MessageOutcome]},
-        "session": {**_TEXT, "description": "Missing: it holds for the message as a whole."},
-        "gateway": {**_TEXT, "description": "The gateway's pod."},
-        "reason": _TEXT,
+        "session": {
+            **_TEXT,
+            "description": "The session that the outcome is about. Absent: it is about the whole message.",
+        },
+        "gateway": {**_TEXT, "description": "Name of the gateway's pod."},
+        "reason": {**_TEXT, "description": "Why the message was rejected."},
     },
     optional=("session", "gateway", "reason"),
 )
-_OUTCOMES: Final = _list(_ref("Outcome"), description="Only with `wait`.")
+_OUTCOMES: Final = _list(_ref("Outcome"), description="Present only if the request has `wait`.")
 _ACCEPTED: Final = _object(
     {
         "status": {"const": "accepted"},
@@ -124,11 +132,15 @@ _MESSAGE: Final = _object(
         "body": {**_TEXT, "description": "The payload as text."},
         "bodyBase64": {**_TEXT, "contentEncoding": "base64", "description": "The payload as bytes."},
         "contentType": _TEXT,
-        "messageId": {**_TEXT, "minLength": 1, "description": "Idempotency key."},
+        "messageId": {
+            **_TEXT,
+            "minLength": 1,
+            "description": "Idempotency key: a retry with the same key does not show twice.",
+        },
         "expiration": _EXPIRATION,
         "headers": {
             "type": "object",
-            "description": "Reach the client.",
+            "description": "Headers that reach the client.",
             "propertyNames": {"pattern": "^(x-.*|traceparent)$"},
             "additionalProperties": {"type": ["string", "number", "boolean"]},
         },
@@ -138,11 +150,11 @@ _MESSAGE: Final = _object(
 )
 _RESULT: Final = _object(
     {
-        "status": {"type": "integer", "description": "What the message would have been answered alone."},
+        "status": {"type": "integer", "description": "The status that the message would have got alone."},
         "user": _TEXT,
         "destination": _DESTINATION,
         "messageId": _TEXT,
-        "detail": {**_TEXT, "description": "What is wrong."},
+        "detail": {**_TEXT, "description": "What is wrong with the message, or why it could not be published."},
         "outcomes": _OUTCOMES,
     },
     optional=("user", "destination", "messageId", "detail", "outcomes"),
@@ -159,7 +171,7 @@ _COPY: Final = _object({"exchange": _TEXT, "routingKey": _TEXT, "fallback": _ref
 def _get_openapi() -> Document:
     return {
         "operationId": "getOpenapi",
-        "summary": "This document; no key is needed.",
+        "summary": "Return this document. No key is needed.",
         "security": [],
         "responses": {"200": _json("The document.", {"type": "object"})},
     }
@@ -169,25 +181,25 @@ def _post_message() -> Document:
     idempotency_key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "With it, a retry within `delivery.idempotency.windowSeconds` never shows twice.",
+        "description": "A retry with the same key within `delivery.idempotency.windowSeconds` never shows twice.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     }
     return {
         "operationId": "publish",
-        "summary": "Publish one message. Headers `X-Push-<name>`, as `x-<name>`, and `traceparent` reach the client.",
+        "summary": "Publish one message. Headers `X-Push-<name>` (as `x-<name>`) and `traceparent` reach the client.",
         "parameters": [
             _AT,
             _WAIT,
-            _query("expiration", "Ms that the message may wait.", _EXPIRATION),
+            _query("expiration", "How long the message may wait, in ms.", _EXPIRATION),
             idempotency_key,
         ],
         "requestBody": {
-            "description": f"The payload: opaque, at most {MAX_BODY_BYTES} bytes.",
+            "description": f"The payload: opaque bytes, at most {MAX_BODY_BYTES}.",
             "content": {"*/*": {}},
         },
         "responses": {
-            "200": _json("All outcomes are final.", _ref("Accepted")),
-            "202": _json("A majority of the ingress queue has it on disk.", _ref("Accepted")),
+            "200": _json("The request has `wait`, and all outcomes are final.", _ref("Accepted")),
+            "202": _json("The message is on disk, in a majority of the ingress queue.", _ref("Accepted")),
             **_problems(400, 408, 413, 415, 429, 503),
         },
     }
@@ -198,7 +210,7 @@ def _post_batch() -> Document:
     results = _object({"accepted": _COUNT, "results": _list(_RESULT)})
     return {
         "operationId": "publishBatch",
-        "summary": "Publish many messages, each by itself.",
+        "summary": "Publish many messages. Each is published or refused independently.",
         "parameters": [_WAIT],
         "requestBody": {
             "required": True,
@@ -206,8 +218,8 @@ def _post_batch() -> Document:
             "content": {"application/json": {"schema": batch}},
         },
         "responses": {
-            "202": _json("All are accepted.", results),
-            "207": _json("Some are not: see each result's status.", results),
+            "202": _json("All messages are accepted.", results),
+            "207": _json("Some messages are not accepted; see the status of each result.", results),
             **_problems(400, 408, 413, 415, 429),
         },
     }
@@ -217,7 +229,7 @@ def _get_sessions() -> Document:
     sessions = _object({"user": _TEXT, "sessions": _list(_ref("Session"))})
     return {
         "operationId": "listSessions",
-        "summary": "Who is connected, where, subscribed to what.",
+        "summary": "List the user's sessions: who is connected, where, and subscribed to what.",
         "responses": {"200": _json("The user's sessions.", sessions), **_problems(400, 503)},
     }
 
@@ -227,7 +239,7 @@ def _delete_session() -> Document:
     return {
         "operationId": "disconnectSession",
         "summary": "Disconnect one session.",
-        "responses": {"202": _json("Its gateway has been told.", told), **_problems(400, 404, 503)},
+        "responses": {"202": _json("The session's gateway has been told.", told), **_problems(400, 404, 503)},
     }
 
 
@@ -236,7 +248,7 @@ def _get_route() -> Document:
         {
             **_SESSION_PROPERTIES,
             "subscribed": {"type": "boolean"},
-            "lease": {"type": "boolean", "description": "Whether its gateway holds a lease."},
+            "lease": {"type": "boolean", "description": "Whether the session's gateway holds a lease."},
         }
     )
     route = _object(
@@ -252,7 +264,7 @@ def _get_route() -> Document:
     )
     return {
         "operationId": "explainRoute",
-        "summary": "Where a message would go now, and why.",
+        "summary": "Explain where a message would go now, and why.",
         "parameters": [_AT],
         "responses": {"200": _json("The route.", route), **_problems(400, 503)},
     }

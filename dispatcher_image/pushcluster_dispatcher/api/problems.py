@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): what every refused request is answered with."""
+"""Problem documents (RFC 9457): the answer to every refused request."""
 
 import json
 import logging
@@ -14,11 +14,11 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
 
 _CLOSING: Final = {
-    HTTPStatus.UNAUTHORIZED,  # so that what nobody vouches for costs one request head and no more
+    HTTPStatus.UNAUTHORIZED,  # a client without a key costs one request head and no more
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,  # the rest of the body is not worth reading
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.EXPECTATION_FAILED,  # whether the body comes all the same is not known
+    HTTPStatus.EXPECTATION_FAILED,  # nobody knows whether the body will come anyway
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
@@ -49,13 +49,13 @@ def build_problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | 
 
 
 def encode_problem(status: HTTPStatus, detail: str) -> bytes:
-    """Return the document alone."""
+    """Return the document without a response around it."""
     document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     return json.dumps(document, ensure_ascii=False).encode()
 
 
 def encode_response(status: HTTPStatus, detail: str) -> bytes:
-    """Return a whole response for a connection that no HTTP library speaks on; the connection ends with it."""
+    """Return a whole response as bytes, for a connection that no HTTP library serves. It announces `close`."""
     body = encode_problem(status, detail)
     head = [
         f"HTTP/1.1 {status.value} {status.phrase}",
@@ -69,7 +69,7 @@ def encode_response(status: HTTPStatus, detail: str) -> bytes:
 
 
 def translate(request: web.BaseRequest, error: Exception) -> web.Response:
-    """Return the answer to whatever a handler raised."""
+    """Return the answer to any exception that a handler raised."""
     match error:
         case Problem():
             return build_problem(error.status, error.detail, error.headers)
@@ -79,7 +79,9 @@ def translate(request: web.BaseRequest, error: Exception) -> web.Response:
             return build_problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return build_problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.path} answers {allowed}", {"Allow": allowed})
+            return build_problem(
+                HTTPStatus.METHOD_NOT_ALLOWED, f"{request.path} supports only {allowed}", {"Allow": allowed}
+            )
         case web.HTTPException():
             return build_problem(HTTPStatus(error.status), f"there is nothing at {request.path}")
     _log.error("a request failed", extra={"path": request.path}, exc_info=error)

@@ -1,4 +1,4 @@
-"""One message that a back end wants published, however it said so. Pure."""
+"""One message that a back end wants to publish, alone or in a batch. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Publication:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def properties(self, reply: ReplyAddress | None) -> BasicProperties:
-        """Return what goes over AMQP beside the body; `reply` is where outcomes are wanted."""
+        """Return the AMQP properties. `reply` is where outcomes are to go."""
         return BasicProperties(
             content_type=self.content_type,
             message_id=self.message_id,
@@ -42,7 +42,7 @@ class Publication:
 
 
 def check_headers(headers: Mapping[str, object]) -> dict[str, str]:
-    """Return the headers that reach the client. Raises InvalidInput past the limits and for what is not printable."""
+    """Return the headers that reach the client. Raises InvalidInput if they pass a limit or are not printable."""
     for name, value in headers.items():
         if is_forwarded(name) and not (name.isprintable() and (not isinstance(value, str) or value.isprintable())):
             raise InvalidInput(f"header {name[:100]!r} is not printable Unicode")
@@ -50,9 +50,9 @@ def check_headers(headers: Mapping[str, object]) -> dict[str, str]:
 
 
 def check_content_type(content_type: str) -> str:
-    """Return a content type that AMQP and STOMP can carry; else raise InvalidInput."""
+    """Return the content type. Raises InvalidInput if AMQP or STOMP cannot carry it."""
     if not content_type.isprintable() or len(content_type.encode()) > MAX_CONTENT_TYPE_BYTES:
         raise InvalidInput(
-            f"content type is longer than {MAX_CONTENT_TYPE_BYTES} bytes or contains a control character"
+            f"the content type is longer than {MAX_CONTENT_TYPE_BYTES} bytes or contains a control character"
         )
     return content_type

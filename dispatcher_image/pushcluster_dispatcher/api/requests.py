@@ -1,4 +1,4 @@
-"""Reading requests: behind this edge nothing looks into paths, queries and headers."""
+"""Parses requests. Behind this module, nothing looks into paths, queries or headers."""
 
 import asyncio
 from http import HTTPStatus
@@ -23,12 +23,12 @@ MAX_WAIT_MS: Final = 30_000
 JSON: Final = "application/json"
 
 _MEANT_FOR_CLIENTS: Final = "x-push-"
-"""`X-Push-<name>` reaches the client as `x-<name>`. What else begins with `x-` is left out: proxies add addresses,
-identities and keys of the back end's network, under names that nobody can list."""
+"""`X-Push-<name>` reaches the client as `x-<name>`. Other `x-` headers are left out, because proxies add addresses,
+identities and keys of the back end's network under names that cannot be listed."""
 
 
 def parse_user(request: web.Request) -> str:
-    """Return the user id out of `/v1/users/{user}…`; aiohttp itself would leave `%FF` as these three characters."""
+    """Return the user id from `/v1/users/{user}…`. aiohttp itself would leave `%FF` as these three characters."""
     try:
         return check_user(unquote_to_bytes(request.rel_url.raw_parts[3]).decode())
     except UnicodeDecodeError:
@@ -36,7 +36,7 @@ def parse_user(request: web.Request) -> str:
 
 
 def check_query(request: web.Request, *names: str) -> None:
-    """Raise InvalidInput for a parameter that is not among `names`, or is there twice: one would be passed over."""
+    """Raise InvalidInput for an unknown or repeated parameter, so that typos are caught."""
     for name in request.query:
         if name not in names:
             may = f"may have {', '.join(names)}" if names else "has none"
@@ -46,7 +46,7 @@ def check_query(request: web.Request, *names: str) -> None:
 
 
 def parse_session(request: web.Request) -> str:
-    """Return the session id out of `…/sessions/{session}`."""
+    """Return the session id from `…/sessions/{session}`."""
     return check_session_id(request.match_info["session"])
 
 
@@ -54,17 +54,17 @@ def parse_destination(request: web.Request) -> Destination:
     """Return `?destination=`."""
     text = request.query.get("destination")
     if text is None:
-        raise InvalidInput("the query needs ?destination=/queue/<name> or /topic/<name>")
+        raise InvalidInput("the query needs ?destination=/queue/<name> or ?destination=/topic/<name>")
     return Destination.parse(text)
 
 
 def parse_wait_s(request: web.Request) -> float | None:
-    """Return `?wait=` in seconds, None without it."""
+    """Return `?wait=` in seconds, or None without it."""
     text = request.query.get("wait")
     if text is None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= MAX_WAIT_MS:
-        raise InvalidInput(f"wait {text[:50]!r} is not a number of ms from 1 to {MAX_WAIT_MS}")
+        raise InvalidInput(f"wait {text[:50]!r} is not a whole number of ms from 1 to {MAX_WAIT_MS}")
     return int(text) / 1_000
 
 
@@ -82,16 +82,18 @@ async def read_publication(request: web.Request, *, spare_message_id: str) -> Pu
 
 
 def require_json(request: web.Request) -> None:
-    """Raise Problem unless the body says that it is JSON."""
+    """Raise Problem unless the request says that its body is JSON."""
     if request.content_type != JSON:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body has to be {JSON}")
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}")
 
 
 async def read_body(request: web.Request, max_bytes: int) -> bytes:
-    """Return the body; stops reading at the first byte too many."""
+    """Return the body. Raises Problem; stops reading at the first byte beyond the limit."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed")
-    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_bytes} bytes are allowed")
+    too_large = Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large; at most {max_bytes} bytes are allowed"
+    )
     if (request.content_length or 0) > max_bytes:
         raise too_large
     body = bytearray()
@@ -102,12 +104,12 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
                 if len(body) > max_bytes:
                     raise too_large
     except TimeoutError:
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
     return bytes(body)
 
 
 def _parse_message_id(request: web.Request, spare: str) -> str:
-    """Return the idempotency key; an empty one is refused, for whoever sends it counts on one."""
+    """Return the idempotency key. An empty one is refused, because its sender relies on having one."""
     given = request.headers.getall("Idempotency-Key", [])
     if len(given) > 1:
         raise InvalidInput("the request has the header Idempotency-Key more than once")

@@ -41,50 +41,50 @@ from pushcluster_dispatcher.api.requests import (
 )
 
 MAX_BATCHES: Final = 16
-"""Batches that are worked on at once in one dispatcher."""
+"""How many batches one dispatcher works on at the same time."""
 BATCH_WINDOW: Final = 50
-"""Messages of one batch that wait for the broker's confirm at once."""
+"""How many messages of one batch wait for the broker's confirm at the same time."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 Answer = dict[str, Any]
 
 
 class Broker(Protocol):
-    """What the API needs of RabbitMQ (`publisher.ApiBroker`)."""
+    """What the API needs from RabbitMQ (`publisher.ApiBroker`)."""
 
     async def publish(self, user: str, body: bytes, properties: BasicProperties) -> None:
-        """Return once the message is safe; raises Unavailable."""
+        """Return once the message is safe. Raises Unavailable."""
 
     async def disconnect(self, user: str, sid: str, incarnation: Incarnation) -> bool:
-        """Tell a gateway to end a session; False when there is no such gateway now. Raises Unavailable."""
+        """Tell a gateway to end a session. Return False if there is no such gateway now. Raises Unavailable."""
 
 
 class UserStore(Protocol):
-    """What the API needs of Redis (`users.Users`)."""
+    """What the API needs from Redis (`users.Users`)."""
 
     async def sessions(self, user: str) -> dict[str, SessionEntry]:
         """Return the user's sessions by id."""
 
     async def log_facts(self, user: str, destination: Destination) -> LogFacts:
-        """Return how the log stands."""
+        """Return the state of the log."""
 
     async def leases(self, incarnations: Sequence[Incarnation]) -> dict[Incarnation, bool]:
         """Return which gateway processes hold their lease."""
 
     async def forget(self, user: str) -> int:
-        """Delete the user's logs; return their number."""
+        """Delete the user's logs. Return how many there were."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiServices:
-    """What stands behind the API."""
+    """What the handlers use."""
 
     broker: Broker
     users: UserStore
     replies: Replies
     mode: RoutingMode
     new_message_id: Callable[[], str]
-    """Names messages that come without an id of their own."""
+    """Returns an id for a message that comes without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Route:
     path: str
     handler: Handler
     scope: Scope | None
-    """What a key has to allow; None: no key is needed."""
+    """What a key must allow. None: no key is needed."""
 
 
 class Routes:
@@ -107,7 +107,7 @@ class Routes:
         self._batches = 0
 
     def table(self) -> tuple[Route, ...]:
-        """Return every operation that there is."""
+        """Return all operations."""
         return (
             Route("GET", "/openapi.json", self._get_openapi, None),
             Route("POST", "/v1/users/{user}/messages", self._post_message, Scope.PUBLISH),
@@ -124,7 +124,7 @@ class Routes:
         return response
 
     async def _post_message(self, request: web.Request) -> web.Response:
-        """Publish one message; answered once it is safe, or once its outcomes are known."""
+        """Publish one message. Answer once it is safe, or once its outcomes are known."""
         check_query(request, "destination", "expiration", "wait")
         wait_s = parse_wait_s(request)
         publication = await read_publication(request, spare_message_id=self._services.new_message_id())
@@ -146,12 +146,15 @@ class Routes:
         return web.json_response({**answer, "outcomes": outcomes}, status=status)
 
     async def _post_batch(self, request: web.Request) -> web.Response:
-        """Publish many messages, each by itself."""
+        """Publish many messages, each independently."""
         check_query(request, "wait")
         wait_s = parse_wait_s(request)
         require_json(request)
         if self._batches >= MAX_BATCHES:
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_BATCHES} batches are under way already")
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"this dispatcher is already working on {MAX_BATCHES} batches; try again later",
+            )
         self._batches += 1
         try:
             messages = parse_batch(await read_body(request, MAX_BATCH_BYTES), self._services.new_message_id)
@@ -206,18 +209,19 @@ class Routes:
             return stack.enter_context(self._services.replies.waiting())
         except TooManyWaiting:
             raise Problem(
-                HTTPStatus.TOO_MANY_REQUESTS, f"the outcomes of {MAX_WAITING} messages are waited for already"
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"this dispatcher already waits for the outcomes of {MAX_WAITING} messages",
             ) from None
 
     async def _outcomes(self, publication: Publication, waiter: Waiter, deadline: float) -> tuple[list[Answer], bool]:
-        """Return one outcome a session, and whether all of them are final."""
+        """Return one outcome for each session, and whether all of them are final."""
         collected = await waiter.wait_until(deadline)
         if not collected.complete and not collected.sessions:
             collected.sessions = await self._subscribed(publication)
         return describe_outcomes(collected), collected.complete
 
     async def _subscribed(self, publication: Publication) -> tuple[str, ...]:
-        """Return whose outcomes are missing when nobody has reported: those who are there now."""
+        """Return whose outcomes are missing if nobody has reported: the sessions that are there now."""
         try:
             sessions = await self._services.users.sessions(publication.user)
         except Unavailable:
@@ -232,14 +236,16 @@ class Routes:
         return web.json_response({"user": user, "sessions": described})
 
     async def _delete_session(self, request: web.Request) -> web.Response:
-        """Have a session's gateway end it."""
+        """Tell a session's gateway to end the session."""
         check_query(request)
         user, sid = parse_user(request), parse_session(request)
         entry = (await self._services.users.sessions(user)).get(sid)
         if entry is None:
             raise Problem(HTTPStatus.NOT_FOUND, "the user has no such session")
         if not await self._services.broker.disconnect(user, sid, entry.incarnation):
-            raise Unavailable("the session's gateway cannot be reached now; if it is gone, the session soon is as well")
+            raise Unavailable(
+                "the session's gateway cannot be reached now; if it is gone, its sessions will soon be gone too"
+            )
         return web.json_response(
             {"user": user, "session": sid, "incarnation": str(entry.incarnation)}, status=HTTPStatus.ACCEPTED
         )
@@ -256,7 +262,7 @@ class Routes:
         )
 
     async def _delete_user(self, request: web.Request) -> web.Response:
-        """Forget the logs first: a client that comes back at once is told of the gap."""
+        """Forget a user. The logs go first, so that a client which comes back at once is told about the gap."""
         check_query(request)
         services, user = self._services, parse_user(request)
         destinations = await services.users.forget(user)
@@ -270,7 +276,7 @@ class Routes:
 
 
 def describe_outcomes(collected: Collected) -> list[Answer]:
-    """Return one outcome a session: what was heard, and `pending` for the rest. Pure."""
+    """Return one outcome for each session: what was reported, and `pending` for the rest. Pure."""
     if collected.whole is not None:
         report = collected.whole
         return [{"outcome": report.outcome.value, **({"reason": report.reason} if report.reason else {})}]

@@ -1,9 +1,9 @@
-// A subscription that outlives its connections: the resume recipe for stock @stomp/stompjs.
+// A subscription that survives reconnects: how to resume with stock @stomp/stompjs.
 //
-//   1. remember the message-id of the last message;
-//   2. send it as last-message-id with the next SUBSCRIBE: the gateway replays exactly what was missed, in order;
-//   3. drop what is not newer: after a fault the same message may come again, under the same message-id;
-//   4. look at `recovered` on the receipt: "false" means that something was missed for good.
+//   1. Remember the message-id of the last message.
+//   2. Send it as last-message-id with the next SUBSCRIBE. The gateway replays exactly what was missed, in order.
+//   3. Drop messages that are not newer. After a fault the same message may come again, with the same message-id.
+//   4. Look at `recovered` on the receipt. "false" means that something was missed for good.
 
 const FIRST_RETRY_MS = 200;
 const RETRY_SPREAD_MS = 600;
@@ -30,7 +30,7 @@ export class Inbox {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       heartbeatIncoming: HEARTBEAT_MS,
       heartbeatOutgoing: HEARTBEAT_MS,
-      // A gateway that vanished with its node answers no closing handshake: do not wait for one.
+      // A gateway that vanished with its node does not answer a closing handshake, so do not wait for one.
       discardWebsocketOnCommFailure: true,
       reconnectDelay: FIRST_RETRY_MS,
       reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
@@ -57,12 +57,12 @@ export class Inbox {
 
   async #prepare() {
     this.#options.onState(this.#connections ? "reconnecting" : "connecting", {});
-    // Another delay each time: when a gateway goes, its users must not all come back in the same instant.
+    // Use a random delay each time. When a gateway ends, its users must not all reconnect at the same moment.
     this.#client.reconnectDelay = FIRST_RETRY_MS + Math.random() * RETRY_SPREAD_MS;
     try {
       this.#client.connectHeaders = { Authorization: `Bearer ${await this.#options.fetchToken()}` };
     } catch {
-      // The old token may still do; if not, the gateway says so and the next attempt asks again.
+      // The old token may still be valid. If not, the gateway says so, and the next attempt asks for a token again.
     }
   }
 
@@ -98,12 +98,12 @@ export class Inbox {
   }
 }
 
-/** Read a message-id, `<ms>-<seq>`: when the cluster took the message over, and its place in the user's log. */
+/** Parse a message-id, `<ms>-<seq>`: when the cluster logged the message, and its number in the user's log. */
 export function parseId(id) {
   return id.split("-").map(Number);
 }
 
-/** Compare message-ids: they only grow. */
+/** Compare message-ids, which only grow. */
 function isNewer(id, last) {
   if (last === null) return true;
   const [ms, seq] = parseId(id);

@@ -1,4 +1,4 @@
-// The page round the inboxes: what it shows, and the box to send.
+// The page around the inboxes: what it shows, and the form to send.
 
 import { Inbox, parseId } from "./inbox.js";
 
@@ -69,7 +69,7 @@ function showState(card, config, state, facts) {
   card.dataset.connections = facts.connections;
   part(".gateway").textContent = facts.gateway;
   part(".routing-key").textContent = `${name}-user${facts.session}`;
-  showNotice(card, facts.hasGap ? "Some messages are gone: away for longer than they are kept." : "");
+  showNotice(card, facts.hasGap ? "Some messages are gone. This inbox was offline for longer than they are kept." : "");
 }
 
 function showNotice(card, text) {
@@ -114,7 +114,7 @@ function addRecipient(user, isFirst) {
   byId("recipients").append(label);
 }
 
-// A text whose confirm did not come is sent again under its old id: so it can never be delivered twice.
+// If a text was not confirmed, it is sent again with its old id, so it cannot be delivered twice.
 let unconfirmed = null;
 
 function messageId(user, text) {
@@ -140,7 +140,7 @@ async function send(event) {
       body: JSON.stringify({ user, text, id: messageId(user, text) }),
     });
     unconfirmed = null;
-    outcome.textContent = `Safe on disk, for ${user}, after ${Math.round(performance.now() - started)} ms.`;
+    outcome.textContent = `The message for ${user} is safe on disk after ${Math.round(performance.now() - started)} ms.`;
     outcome.dataset.outcome = "accepted";
     form.elements.text.value = "";
   } catch (error) {
@@ -155,7 +155,7 @@ async function send(event) {
 try {
   const asked = Date.now();
   const config = await fetchJson("config.json", TOKEN_TIMEOUT_MS);
-  // Message ids carry the cluster's time; a browser's clock may be wrong by minutes.
+  // Message ids carry the cluster's time. A browser's clock may be wrong by minutes.
   config.clockAheadMs = config.nowMs - (asked + Date.now()) / 2;
   config.users.forEach((user, index) => {
     addRecipient(user, index === 0);

@@ -164,7 +164,7 @@ def test_a_rebuilt_program_has_another_name_in_the_nodes() -> None:
 
 
 def test_before_a_cluster_of_other_sources_is_replaced_it_is_said_what_is_lost_and_how_to_keep_it() -> None:
-    assert describe_other_cluster([]).endswith("it is made anew.")
+    assert describe_other_cluster([]).endswith("it is recreated.")
     line = describe_other_cluster(["demo/demo", "team/chat"])
     assert "PushCluster demo/demo, team/chat in it is lost" in line
     assert "PUSHCLUSTER_CLUSTER=keep" in line

@@ -41,7 +41,7 @@ def test_an_interrupted_command_says_how_to_go_on(
 
     monkeypatch.setitem(command_line._COMMANDS, "up", (interrupt, ""))
     assert command_line.main(["up"]) == 130
-    assert "run the command again" in capsys.readouterr().err
+    assert "Run the command again" in capsys.readouterr().err
 
 
 def test_options_belong_to_their_command() -> None:

@@ -65,7 +65,7 @@ def test_a_step_that_has_nothing_to_do_is_left_alone(capsys: pytest.CaptureFixtu
         raise AssertionError
 
     run_steps([_step("a", never, is_done=lambda: True)], Reporter())
-    assert capsys.readouterr().out == "[ 1/1] Title of a: as it was\n"
+    assert capsys.readouterr().out == "[ 1/1] Title of a: up to date\n"
 
 
 def test_the_first_error_ends_the_run_and_nothing_that_needs_the_failed_step_starts() -> None:

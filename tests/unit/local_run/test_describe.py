@@ -41,8 +41,8 @@ HEAD = "apiVersion: pushcluster.dev/v1alpha1\nkind: PushCluster\n"
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("kind: Other\n", "one PushCluster, and holds none"),
-        (f"{HEAD}---\nkind: Secret\n---\n{HEAD}", "one PushCluster, and holds 2"),
+        ("kind: Other\n", "one PushCluster, but contains none"),
+        (f"{HEAD}---\nkind: Secret\n---\n{HEAD}", "one PushCluster, but contains 2"),
         ("a: [", "cannot read"),
         (b"\xff\xfe", "cannot read"),
         ("apiVersion: pushcluster.dev/v1\nkind: PushCluster\n", "'pushcluster.dev/v1'; .* pushcluster.dev/v1alpha1"),

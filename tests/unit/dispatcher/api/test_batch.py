@@ -143,7 +143,7 @@ def parse_one(fields: object) -> Publication | InvalidInput:
         ({**PLAIN, "body": "\ud800"}, "Unicode"),
         ({**PLAIN, "body": {"a": 1}}, "'body' is not a text"),
         ({**PLAIN, "body": "x" * (MAX_BODY_BYTES + 1)}, "65537 bytes"),
-        ({**PLAIN, "bodybase64": "eA=="}, "no field 'bodybase64'"),
+        ({**PLAIN, "bodybase64": "eA=="}, "unknown field 'bodybase64'"),
         ({"user": "alice", "destination": "/queue/demo", "bodyBase64": "e*=="}, "base64"),
         ({"user": "alice", "destination": "/queue/demo", "bodyBase64": "ä"}, "base64"),
         ({**PLAIN, "contentType": "a\nb"}, "content type"),

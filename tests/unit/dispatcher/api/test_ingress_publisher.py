@@ -108,7 +108,7 @@ async def test_so_many_messages_wait_for_their_confirm_and_not_one_more(bench: B
     bench.channel.in_flight = MAX_IN_FLIGHT - 1
     await publish(bench)
     bench.channel.in_flight = MAX_IN_FLIGHT
-    with pytest.raises(Unavailable, match="1000 messages wait"):
+    with pytest.raises(Unavailable, match="1000 messages already wait"):
         await publish(bench)
     assert len(bench.channel.published) == 1
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import json
 import operator
 import re
 from collections.abc import Iterator
@@ -315,6 +316,13 @@ def test_every_field_is_described() -> None:
     assert undescribed == ["metadata", "spec.gateway.auth.audiences.[]", "spec.gateway.allowedOrigins.[]"]
 
 
+def test_every_default_stands_in_the_description_where_kubectl_explain_shows_it() -> None:
+    for path, schema in LEAVES.items():
+        if "default" in schema:
+            default = "empty" if schema["default"] == [] else json.dumps(schema["default"]).strip('"')
+            assert re.search(rf"Default: {re.escape(default)}(\.| \()", schema["description"]), path
+
+
 def test_every_rule_says_in_words_what_is_wrong() -> None:
     rules = [rule for _, schema in nodes(ROOT) for rule in schema.get("x-kubernetes-validations", [])]
     assert len(rules) >= 9
@@ -353,4 +361,4 @@ def test_columns_and_the_scale_subresource_point_at_fields_that_exist() -> None:
 def test_the_refusal_of_a_short_ttl_names_the_default_of_the_window_that_nobody_wrote() -> None:
     delivery = SPEC["properties"]["delivery"]
     default = delivery["properties"]["resume"]["properties"]["windowSeconds"]["default"]
-    assert f"default {default}, to be set too" in delivery["x-kubernetes-validations"][0]["message"]
+    assert f"default is {default}, so set it too" in delivery["x-kubernetes-validations"][0]["message"]
