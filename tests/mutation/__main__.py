@@ -4,7 +4,7 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -26,6 +26,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="every mutant; takes hours")
     parser.add_argument("--module", action="append", default=[], help="only these, all of them: pushcluster_gateway.a*")
     parser.add_argument("--deep", action="store_true", help="ask the simulation too about what unit tests let live")
+    parser.add_argument("--verbose", action="store_true", help="say of each mutant which test killed it")
     parser.add_argument("--jobs", type=int, default=2, help="how many mutants run at a time")
     return parser.parse_args(arguments)
 
@@ -58,16 +59,19 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(f"fails although nothing was changed: {each}" for each in failed))
         return 2
     verdicts = [Verdict(each, Fate.HARMLESS, reasons[each.key]) for each in chosen if each.key in reasons]
-    _follow(trial, [each for each in chosen if each.key not in reasons], options.jobs, verdicts)
+    for verdict in _follow(trial, [each for each in chosen if each.key not in reasons], options.jobs):
+        verdicts.append(verdict)
+        if options.verbose or verdict.fate is not Fate.KILLED:
+            by = f" by {verdict.by}" if verdict.by else ""
+            mutant = verdict.mutant
+            print(f"{verdict.fate.value}{by}: {mutant.kind}: {harmless.describe(mutant.key)}", flush=True)
     return _conclude(verdicts)
 
 
-def _follow(trial: Trial, mutants: Sequence[Mutant], jobs: int, verdicts: list[Verdict]) -> None:
+def _follow(trial: Trial, mutants: Sequence[Mutant], jobs: int) -> Iterator[Verdict]:
     began = time.monotonic()
     for count, verdict in enumerate(try_all(trial, mutants, jobs), start=1):
-        verdicts.append(verdict)
-        if verdict.fate is not Fate.KILLED:
-            print(f"{verdict.fate.value}: {verdict.mutant.kind}: {harmless.describe(verdict.mutant.key)}", flush=True)
+        yield verdict
         if count % PROGRESS_EVERY == 0:
             print(f"… {count} of {len(mutants)} after {time.monotonic() - began:.0f} s", flush=True)
 

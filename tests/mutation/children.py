@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import resource
 import select
@@ -30,6 +31,8 @@ LIBRARIES: Final = (
 )
 """What unit tests and programs import and nobody mutates: imported once, for all children."""
 
+WAITING_FACTOR: Final = 4.0
+"""A child may take so many times its processor time by the clock: others may use the machine too."""
 MEMORY_BYTES: Final = 4 << 30
 """A mutant that fills the memory fails, and nothing else does."""
 
@@ -40,15 +43,18 @@ def import_libraries() -> None:
         importlib.import_module(each)
 
 
-def run(call: Callable[[], Any], within_s: float) -> Any:
-    """Return what the call returns in a child, as JSON brings it; None if it takes too long or the child dies."""
+def run(call: Callable[[], Any], cpu_s: float) -> Any:
+    """Return what the call returns in a child, as JSON brings it; None if it takes too long or the child dies.
+
+    A child that computes for `cpu_s` is ended, however busy the machine is; one that waits, after several times that.
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _be_child(call, writing)
+        _be_child(call, writing, math.ceil(cpu_s))
     os.close(writing)
     try:
-        answer = _read(reading, time.monotonic() + within_s)
+        answer = _read(reading, time.monotonic() + WAITING_FACTOR * cpu_s)
     finally:
         os.close(reading)
         for kill, whom in ((os.killpg, pid), (os.kill, pid)):
@@ -71,10 +77,11 @@ def _read(reading: int, deadline: float) -> bytes:
     return answer
 
 
-def _be_child(call: Callable[[], Any], writing: int) -> None:
+def _be_child(call: Callable[[], Any], writing: int, cpu_s: int) -> None:
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):

@@ -18,11 +18,12 @@ from tests.mutation.targets import PROGRAMS, ROOT, Target, imported
 
 RECORD: Final = ROOT / "build" / "mutation" / "coverage.json"
 RECORDING_S: Final = 900.0
-LIMIT_S: Final = 20.0
-"""A run of tests may take this long, and several times what it takes without a mutant: after that it hangs."""
-LIMIT_FACTOR: Final = 5.0
+LIMIT_S: Final = 15.0
+"""A run of tests may compute this long, and several times what it takes without a mutant: after that it hangs."""
+LIMIT_FACTOR: Final = 4.0
 DEEP_S: Final = 600.0
 DEEP: Final = "tests/mutation/simulated.py"
+HUNG: Final = "it hung or crashed"
 ALL_PASSED: Final = 0
 NO_TESTS: Final = 5
 
@@ -58,10 +59,10 @@ class _Answer:
     """Whether the tests imported the changed module, and not another one."""
 
 
-def _ask(target: Target, index: int | None, tests: Sequence[str], arguments: Sequence[str], limit_s: float) -> _Answer:
-    answer = forked.run(lambda: session.judge(target, index, tests, arguments), limit_s)
+def _ask(target: Target, index: int | None, tests: Sequence[str], arguments: Sequence[str], cpu_s: float) -> _Answer:
+    answer = forked.run(lambda: session.judge(target, index, tests, arguments), cpu_s)
     if answer is None:
-        return _Answer("it hung or crashed", imported=True)
+        return _Answer(HUNG, imported=True)
     code, failed, seen = answer["code"], answer["failed"], answer["imported"]
     if code in {ALL_PASSED, NO_TESTS} or not seen:
         return _Answer("", imported=seen)
