@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 
-from tests.mutation.harmless import FILE, build_entry, find_stale, parse_harmless
+from tests.mutation.harmless import FIELDS, FILE, build_entry, find_stale, parse_harmless
 from tests.mutation.mutants import find_mutants
 
-SOURCE = 'def f(a):\n    a.name = "x"\n    return min(a, 1)\n'
+SOURCE = 'def f(a):\n    a.name = "x"\n    a.name = "x"\n    return min(a, 1)\n'
 MUTANTS = find_mutants("some.module", SOURCE)
 
 
@@ -21,7 +21,9 @@ def test_an_entry_with_a_reason_names_its_mutant() -> None:
 
 def test_every_entry_that_is_offered_can_be_read_again() -> None:
     entries = tomllib.loads("\n".join(build_entry(each, each.kind) for each in MUTANTS))["harmless"]
-    assert [(each["was"], each["becomes"]) for each in entries] == [(each.was, each.becomes) for each in MUTANTS]
+    keys = [(*(entry[field] for field in FIELDS[:4]), entry.get("number", 1)) for entry in entries]
+    assert keys == [each.key for each in MUTANTS]
+    assert {key[-1] for key in keys} == {1, 2}
 
 
 @pytest.mark.parametrize("reason", ["", "  "])

@@ -22,13 +22,13 @@ def test_the_score_leaves_out_what_is_harmless() -> None:
 
 
 def test_the_table_has_a_line_for_each_module_and_their_sum() -> None:
-    seen = [*verdicts(KILLED, HARMLESS, SURVIVED, UNSEEN), Verdict(MUTANTS[-1], KILLED)]
+    seen = [*verdicts(KILLED, HARMLESS, SURVIVED, UNSEEN, UNSEEN), Verdict(MUTANTS[-1], KILLED)]
     lines = [line.split() for line in build_table(seen).splitlines()]
     assert lines == [
         ["module", "mutants", "killed", "harmless", "survived", "not", "run"],
-        ["some.acks", "4", "1", "1", "1", "1"],
+        ["some.acks", "5", "1", "1", "1", "2"],
         ["some.wheel", "1", "1"],
-        ["all", "5", "2", "1", "1", "1"],
+        ["all", "6", "2", "1", "1", "2"],
     ]
 
 

@@ -1,6 +1,7 @@
 """A mutant is really what the tests import, and how a run ends is told apart."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -71,6 +72,12 @@ def test_what_a_child_does_stays_in_the_child() -> None:
 
     assert children.run(act, cpu_s=10.0) == 1
     assert seen == []
+
+
+def test_a_child_may_compute_only_so_long_and_has_only_so_much_memory() -> None:
+    limits = (resource.RLIMIT_CPU, resource.RLIMIT_AS)
+    found = children.run(lambda: [resource.getrlimit(each) for each in limits], cpu_s=9.5)
+    assert found == [[10, 10], [children.MEMORY_BYTES, children.MEMORY_BYTES]]
 
 
 def test_a_child_that_takes_too_long_is_ended() -> None:
