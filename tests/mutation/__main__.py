@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"no module that is mutated fits {', '.join(options.module)}")
         return 2
     print(f"{len(chosen)} of {len(mutants)} mutants in {len(targets)} modules", flush=True)
-    trial = Trial(targets, record(list(targets.values()), options.jobs, print), options.deep)
+    trial = Trial(targets, record(options.jobs, print), options.deep)
     if failed := check_the_unchanged(trial, chosen):
         print("\n".join(f"fails although nothing was changed: {each}" for each in failed))
         return 2

@@ -1,11 +1,13 @@
 """Which tests run which line, how long they take, and in which order to try them on a mutant."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.mutation.mutants import Mutant
+from tests.mutation.names import Names
 from tests.mutation.targets import Target
 
 SLOW_S: Final = 0.3
@@ -22,6 +24,9 @@ class Coverage:
     at_import: set[tuple[str, int]] = field(default_factory=set)
     importers: Mapping[str, Iterable[str]] = field(default_factory=dict)
     """By module, those that import it."""
+    names: Names = field(default_factory=lambda: Names({}))
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """By test file, its text."""
 
     def add(self, recorded: Mapping[str, Any]) -> None:
         """Take what one folder's run recorded; a test that fails without any mutant says nothing, and stays out."""
@@ -45,14 +50,26 @@ class Coverage:
         return [sorted(each, key=lambda test: (self.seconds[test], test)) for each in stages if each]
 
     def _that_see(self, target: Target, mutant: Mutant) -> set[str]:
-        """What runs at import, or keeps its results, shows in tests that do not run it: all near the module count."""
+        """What runs at import, or keeps its results, shows in tests that do not run it: those near it count."""
         place = (target.name, mutant.line)
         if mutant.function and not mutant.cached and place not in self.at_import:
             return self.by_line.get(place, set())
         near = {test for test in self.seconds if target.is_own(test)}
+        name = mutant.function.rpartition(".")[2] if mutant.cached else self.names.defined.get(place, "")
+        if self.names.find_uses(name):
+            return near | self._that_use(name)
         for module in (target.name, *self.importers.get(target.name, ())):
             near |= self.by_module.get(module, set())
         return near
+
+    def _that_use(self, name: str) -> set[str]:
+        """Return the tests that run a statement with this name, or stand in a file that has it."""
+        tests: set[str] = set()
+        for place in self.names.find_uses(name):
+            tests |= self.by_line.get(place, set())
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        files = {file for file, text in self.texts.items() if word.search(text)}
+        return tests | {test for test in self.seconds if test.partition("::")[0] in files}
 
     def _of_the_nearest_file(self, tests: Iterable[str]) -> set[str]:
         files = Counter(test.partition("::")[0] for test in tests)

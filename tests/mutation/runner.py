@@ -13,8 +13,9 @@ import tests.mutation.children as forked
 from tests.mutation import hits, session
 from tests.mutation.coverage import Coverage
 from tests.mutation.mutants import Mutant
+from tests.mutation.names import Names
 from tests.mutation.report import Fate, Verdict
-from tests.mutation.targets import PROGRAMS, ROOT, Target, imported
+from tests.mutation.targets import PROGRAMS, ROOT, Target, find_modules, imported
 
 RECORD: Final = ROOT / "build" / "mutation" / "coverage.json"
 RECORDING_S: Final = 900.0
@@ -69,23 +70,32 @@ def _ask(target: Target, index: int | None, tests: Sequence[str], arguments: Seq
     return _Answer(str(failed[0]) if failed else f"pytest ended with {code}", imported=True)
 
 
-def record(targets: Sequence[Target], jobs: int, say: Callable[[str], None]) -> Coverage:
+def record(jobs: int, say: Callable[[str], None]) -> Coverage:
     """Return which test runs which line: from the last time, if neither the code nor a test has changed since."""
-    digest = _digest()
+    digest, modules = _digest(), find_modules()
     if RECORD.is_file() and (kept := json.loads(RECORD.read_bytes()))["digest"] == digest:
         folders = kept["folders"]
     else:
         say("recording which unit test runs which line")
         with _pool(jobs) as pool:
-            folders = pool.starmap(_record_folder, [(targets, each) for each in _slowest_first()], chunksize=1)
+            folders = pool.starmap(_record_folder, [(modules, each) for each in _slowest_first()], chunksize=1)
         RECORD.parent.mkdir(parents=True, exist_ok=True)
         RECORD.write_text(json.dumps({"digest": digest, "folders": folders}))
-    coverage = Coverage(importers=_find_importers(targets))
+    coverage = Coverage(
+        importers=_find_importers(modules),
+        names=Names({each.name: each.source for each in modules}),
+        texts=_read_tests(),
+    )
     for each in folders:
         coverage.add(each)
         for test in each["failed"]:
             say(f"left out, it fails without any mutant: {test}")
     return coverage
+
+
+def _read_tests() -> dict[str, str]:
+    files = [path for folder in PROGRAMS.values() for path in (ROOT / folder).rglob("test_*.py")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 def _slowest_first() -> list[str]:

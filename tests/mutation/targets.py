@@ -1,7 +1,6 @@
 """Which modules are mutated, and where their unit tests are: one rule and one short table."""
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -68,18 +67,24 @@ class Target:
 
 def find_targets(root: Path = ROOT) -> list[Target]:
     """Return the modules that decide. Raises ValueError if a pattern of the table fits no module any more."""
-    modules = list(_find_modules(root))
+    modules = find_modules(root)
     for pattern in (*DECIDE_ALL_THE_SAME, *DECIDE_NOTHING):
         if not any(fnmatchcase(each.name, pattern) for each in modules):
             raise ValueError(f"tests/mutation/targets.py: no module is called {pattern} any more")
     return [each for each in modules if _decides(each)]
 
 
-def _find_modules(root: Path) -> Iterator[Target]:
-    for package, tests in PROGRAMS.items():
-        for path in sorted((root / package).rglob("*.py")):
-            parts = path.relative_to((root / package).parent).with_suffix("").parts
-            yield Target(".".join(parts).removesuffix(".__init__"), path, tests)
+def find_modules(root: Path = ROOT) -> list[Target]:
+    """Return all modules of all programs, those that decide and the others."""
+    return [
+        Target(
+            ".".join(path.relative_to((root / package).parent).with_suffix("").parts).removesuffix(".__init__"),
+            path,
+            tests,
+        )
+        for package, tests in PROGRAMS.items()
+        for path in sorted((root / package).rglob("*.py"))
+    ]
 
 
 def _decides(target: Target) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.mutation.coverage import Coverage
 from tests.mutation.mutants import Mutant, find_mutants
+from tests.mutation.names import Names
 from tests.mutation.targets import Target
 
 OWN = "tests/unit/gateway/test_acks.py"
@@ -59,6 +60,16 @@ def test_tests_of_modules_that_import_it_are_near_it() -> None:
     made.importers = {TARGET.name: ["pushcluster_gateway.client"]}
     made.add({"tests": {f"{OTHER}::four": {"seconds": 0.1, "lines": {"pushcluster_gateway.client": [1]}}}} | EMPTY)
     assert made.plan(TARGET, mutant("")) == [[f"{OWN}::one"], [f"{OTHER}::four"]]
+
+
+def test_a_changed_constant_is_tried_on_the_tests_that_run_its_uses_or_name_it() -> None:
+    record = recorded(uses=(0.1, OTHER, [12]), other=(0.1, OTHER, [13]), own=(0.1, OWN, []))
+    record["tests"] |= {"tests/unit/gateway/test_names_it.py::t": {"seconds": 0.1, "lines": {}}}
+    made = coverage(record)
+    made.names = Names({TARGET.name: SOURCE + "\n\n\ndef full(a):\n    return a > LIMIT\n"})
+    made.texts = {"tests/unit/gateway/test_names_it.py": "assert LIMIT == 3", OTHER: "UNLIMITED"}
+    planned = made.plan(TARGET, mutant(""))
+    assert planned == [[f"{OWN}::own"], [f"{OTHER}::uses", "tests/unit/gateway/test_names_it.py::t"]]
 
 
 EMPTY: dict[str, Any] = {"imports": {}, "failed": []}
