@@ -63,7 +63,7 @@ def test_tests_of_modules_that_import_it_are_near_it() -> None:
 
 
 def test_a_changed_constant_is_tried_on_the_tests_that_run_its_uses_or_name_it() -> None:
-    record = recorded(uses=(0.1, OTHER, [12]), other=(0.1, OTHER, [13]), own=(0.1, OWN, []))
+    record = recorded(uses=(0.1, OTHER, [13]), other=(0.1, OTHER, [14]), own=(0.1, OWN, []))
     record["tests"] |= {"tests/unit/gateway/test_names_it.py::t": {"seconds": 0.1, "lines": {}}}
     made = coverage(record)
     made.names = Names({TARGET.name: SOURCE + "\n\n\ndef full(a):\n    return a > LIMIT\n"})
