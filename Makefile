@@ -59,6 +59,10 @@ test-unit: $(VENV)/.ready ## Run the tests that need no service; takes seconds.
 test-simulation: $(VENV)/.ready ## Run seeded schedules of faults: make test-simulation ARGS=--schedules=1000000, or ARGS=--seed=7
 	@$(BIN)/pytest tests/simulation $(ARGS)
 
+.PHONY: test-mutation
+test-mutation: $(VENV)/.ready ## Break the deciding modules one point at a time: a sample, or ARGS=--all, --seed=7, --module=…
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/.ready ## Kill and restart everything under traffic, in every mode, and print the delivery checker's table.
 	@$(PYTHON) -m local_cluster images --only data-plane
