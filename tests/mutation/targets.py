@@ -1,8 +1,9 @@
 """Which modules are mutated, and where their unit tests are: one rule and one short table."""
 
 import ast
+import re
+import tomllib
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -17,33 +18,39 @@ PROGRAMS: Final = {
 }
 """Each package, and the folder of its unit tests."""
 
-CLIENT_LIBRARIES: Final = frozenset(
-    {
-        "aiohttp", "hiredis", "kopf", "kubernetes", "pika", "prometheus_client", "redis", "signal", "ssl", "uvloop",
-        "websockets",
-    }
-)  # fmt: skip
-"""The rule: a module that imports none of them decides. One that imports one is a shell."""
+PURE_CONTRACT: Final = "decide purely|decisions know"
+"""The rule: the contract package decides, and so does what contracts of this name in pyproject.toml keep free of I/O."""
 
-DECIDE_ALL_THE_SAME: Final = (
-    "pushcluster_runtime.redis.wire",
+DECIDE_BESIDE_IO: Final = (
+    "pushcluster_runtime.amqp.confirms",
     "pushcluster_runtime.amqp.frames",
-    "pushcluster_gateway.registry.*",
+    "pushcluster_runtime.backoff",
+    "pushcluster_runtime.redis.wire",
+    "pushcluster_runtime.settings",
+    "pushcluster_operator.controller.held_children",
+    "pushcluster_operator.controller.work_queue",
+    "pushcluster_operator.kube.leader",
+    "pushcluster_gateway.auth.authenticator",
+    "pushcluster_gateway.auth.jwks",
+    "pushcluster_gateway.auth.key_refresher",
+    "pushcluster_gateway.auth.settings",
+    "pushcluster_gateway.broker.queue_quota",
+    "pushcluster_gateway.drain",
+    "pushcluster_gateway.registry.cursor_flusher",
+    "pushcluster_gateway.registry.lease_keeper",
+    "pushcluster_gateway.registry.store",
+    "pushcluster_gateway.session.outcomes",
+    "pushcluster_gateway.settings",
+    "pushcluster_dispatcher.api.batch",
+    "pushcluster_dispatcher.api.requests",
     "pushcluster_dispatcher.egress.copies",
+    "pushcluster_dispatcher.ingress.outcome_reports",
+    "pushcluster_dispatcher.ingress.partition",
     "pushcluster_dispatcher.log.user_log",
     "pushcluster_dispatcher.messages",
-    "pushcluster_dispatcher.api.*",
+    "pushcluster_dispatcher.settings",
 )
-"""They import a client library for its types, or decide beside what they send."""
-
-DECIDE_NOTHING: Final = (
-    "*.__main__",
-    "pushcluster_*.main",
-    "pushcluster_*.interfaces",
-    "pushcluster_runtime.logging",
-    "pushcluster_dispatcher.api.openapi",
-)
-"""They wire, describe or start."""
+"""Shells that decide too."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Target:
     def source(self) -> str:
         return self.path.read_text(encoding="utf-8")
 
+    def is_in(self, name: str) -> bool:
+        """Return whether `name` is this module, or a package that it stands in."""
+        return f"{self.name}.".startswith(f"{name}.")
+
     def is_own(self, test: str) -> bool:
         """Return whether a test stands in a file that is named after the module."""
         folder, _, file = test.partition("::")[0].rpartition("/")
@@ -66,12 +77,20 @@ class Target:
 
 
 def find_targets(root: Path = ROOT) -> list[Target]:
-    """Return the modules that decide. Raises ValueError if a pattern of the table fits no module any more."""
+    """Return the modules that decide. Raises ValueError if a name of the table or of a contract fits no module."""
     modules = find_modules(root)
-    for pattern in (*DECIDE_ALL_THE_SAME, *DECIDE_NOTHING):
-        if not any(fnmatchcase(each.name, pattern) for each in modules):
-            raise ValueError(f"tests/mutation/targets.py: no module is called {pattern} any more")
-    return [each for each in modules if _decides(each)]
+    names = {"pushcluster_contract", *find_pure(), *DECIDE_BESIDE_IO}
+    for name in sorted(names):
+        if not any(each.is_in(name) for each in modules):
+            raise ValueError(f"tests/mutation/targets.py: no module is called {name} any more")
+    return [each for each in modules if any(each.is_in(name) for name in names)]
+
+
+def find_pure() -> set[str]:
+    """Return the modules and packages that pyproject.toml keeps free of I/O."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    return {name for each in contracts if re.search(PURE_CONTRACT, each["name"]) for name in each["source_modules"]}
 
 
 def find_modules(root: Path = ROOT) -> list[Target]:
@@ -85,15 +104,6 @@ def find_modules(root: Path = ROOT) -> list[Target]:
         for package, tests in PROGRAMS.items()
         for path in sorted((root / package).rglob("*.py"))
     ]
-
-
-def _decides(target: Target) -> bool:
-    def fits(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatchcase(target.name, each) for each in patterns)
-
-    if fits(DECIDE_NOTHING):
-        return False
-    return fits(DECIDE_ALL_THE_SAME) or not imported(target.source) & CLIENT_LIBRARIES
 
 
 def imported(source: str) -> set[str]:
