@@ -18,8 +18,8 @@ PROGRAMS: Final = {
 }
 """Each package, and the folder of its unit tests."""
 
-PURE_CONTRACT: Final = "decide purely|decisions know"
-"""The rule: the contract package decides, and so does what contracts of this name in pyproject.toml keep free of I/O."""
+PURE_CONTRACT: Final = "decides purely|decisions know"
+"""The rule: the contract decides, and so does what contracts of this name in pyproject.toml keep free of I/O."""
 
 DECIDE_BESIDE_IO: Final = (
     "pushcluster_runtime.amqp.confirms",
