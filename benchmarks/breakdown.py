@@ -56,9 +56,14 @@ def render(times: ProcessTimes, counts: Mapping[str, Counter[str]]) -> str:
     lines = []
     for part, counted in counts.items():
         lines.append(f"{part}: {times.matching(part) / times.total():.0%} of the processor time, by {MEANING[part]}")
-        total = counted.total()
-        lines += [f"  {count / total:4.0%}  {name}" for name, count in counted.most_common(LINES)]
+        lines += build_lines(counted)
     return "\n".join(lines)
+
+
+def build_lines(counted: Counter[str]) -> list[str]:
+    """Return the names that were counted most, each with its share."""
+    total = counted.total()
+    return [f"  {count / total:4.0%}  {name}" for name, count in counted.most_common(LINES)]
 
 
 async def read_reductions(services: Services) -> Counter[str]:

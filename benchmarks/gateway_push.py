@@ -1,9 +1,11 @@
 """Figure: what one push costs a gateway once a copy has arrived, compared with a bare protocol that writes as much."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.breakdown import build_lines
 from benchmarks.measure import median, rate
 from benchmarks.processes import Child, started
 from benchmarks.report import Section, Table
@@ -12,6 +14,8 @@ LOOPBACK: Final = "benchmarks.loopback"
 CLIENTS: Final = "benchmarks.stomp_clients"
 SESSIONS: Final = 500
 ROUNDS: Final = 3
+PROFILED_ROUNDS: Final = 100
+"""About a second of work, so several hundred samples."""
 AIM_PER_CPU_S: Final = 250_000
 
 
@@ -87,7 +91,7 @@ async def connect(gateway: Child, clients: Child, users: Sequence[str]) -> None:
 
 
 async def profile() -> str:
-    """Return the top lines of a profile of the gateway, in the case for which the aim is set."""
+    """Return the functions in which the gateway spends most time, in the case for which the aim is set."""
     users = [f"user-{n}" for n in range(SESSIONS)]
     async with (
         started(LOOPBACK, "gateway") as gateway,
@@ -95,9 +99,9 @@ async def profile() -> str:
     ):
         await connect(gateway, clients, users)
         answer = await gateway.call(
-            "push", users=users, rounds=20, joined=AIMED_AT.joined, parsed=AIMED_AT.parsed, profile=True
+            "push", users=users, rounds=PROFILED_ROUNDS, joined=AIMED_AT.joined, parsed=AIMED_AT.parsed, profile=True
         )
-        return str(answer["profile"])
+        return "\n".join(build_lines(Counter(answer["samples"])))
 
 
 def build_section(costs: Sequence[Cost], profiled: str) -> Section:

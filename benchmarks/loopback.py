@@ -4,14 +4,12 @@
 """
 
 import asyncio
-import cProfile
-import io
-import pstats
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.child import Handler, cpu_s, run
+from benchmarks.sampled import Sampler
 from pushcluster_contract.batch import Address, encode_batch, encode_copy, parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, session_id
@@ -37,7 +35,6 @@ BODY_BYTES: Final = 200
 BATCH_COPIES: Final = 100
 MAX_BACKLOG_BYTES: Final = 16_777_216
 """Bytes that may wait in all transports together. Above this, pushing pauses, so that no client falls into CATCHUP."""
-PROFILE_LINES: Final = 15
 
 
 class InstantServices:
@@ -143,22 +140,22 @@ class Loopback:
         body = b"x" * BODY_BYTES
         before_bytes = self._written_bytes()
         before = self._services.metrics.messages_written
-        profiler = cProfile.Profile() if profile else None
+        sampler = Sampler() if profile else None
         used = 0.0
         for _ in range(rounds):
             batches = self._build_batches(users, joined, body)
             copies = [copy for batch in batches for copy in _take_apart(batch)] if parsed else []
             begin = cpu_s()
-            if profiler is not None:
-                profiler.enable()
+            if sampler is not None:
+                sampler.start()
             if parsed:
                 self._give(copies)
             else:
                 for batch in batches:
                     self._copies.for_gateway(batch)
             await asyncio.sleep(0)  # let the connections flush
-            if profiler is not None:
-                profiler.disable()
+            if sampler is not None:
+                sampler.stop()
             used += cpu_s() - begin
             while self._backlog_bytes() > MAX_BACKLOG_BYTES:
                 await asyncio.sleep(0.001)
@@ -168,7 +165,7 @@ class Loopback:
             "pushes": pushes,
             "frame_bytes": (self._written_bytes() - before_bytes) / max(pushes, 1),
             "holes": self._services.metrics.holes,
-            "profile": _top_lines(profiler) if profiler is not None else "",
+            "samples": sampler.counts if sampler is not None else {},
         }
 
     def _give(self, copies: Sequence[tuple[bytes, LogEntry]]) -> None:
@@ -226,12 +223,6 @@ class _Bare(asyncio.Protocol):
 
 def _take_apart(batch: bytes) -> list[tuple[bytes, LogEntry]]:
     return [(address, parse_copy(batch, place)) for address, place in parse_batch(batch)]
-
-
-def _top_lines(profiler: cProfile.Profile) -> str:
-    text = io.StringIO()
-    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
-    return text.getvalue()
 
 
 async def make_handlers() -> Mapping[str, Handler]:

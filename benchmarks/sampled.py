@@ -19,33 +19,43 @@ INTERVAL_S: Final = 0.002
 class Sampler:
     """Counts functions while its timer runs."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._counts: Counter[str] = Counter()
-
-    def install(self) -> None:
-        """Install the handlers of the three signals."""
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """Function → samples."""
         signal.signal(signal.SIGPROF, self._count)
-        signal.signal(signal.SIGUSR1, self._start)
-        signal.signal(signal.SIGUSR2, self._stop)
 
-    def _start(self, _number: int, _frame: FrameType | None) -> None:
-        self._counts.clear()
+    def start(self) -> None:
+        """Begin to count, or go on."""
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
+
+    def stop(self) -> None:
+        """Count nothing more."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _count(self, _number: int, frame: FrameType | None) -> None:
         if frame is not None:
             code = frame.f_code
-            self._counts[f"{'/'.join(Path(code.co_filename).parts[-2:])}: {code.co_qualname}"] += 1
+            self.counts[f"{'/'.join(Path(code.co_filename).parts[-2:])}: {code.co_qualname}"] += 1
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(self._counts))
-        partial.replace(self._file)
+
+def dump_on_signals(sampler: Sampler, file: Path) -> None:
+    """Start to count at SIGUSR1. At SIGUSR2 stop, and write the counts to `file`."""
+
+    def start(_number: int, _frame: FrameType | None) -> None:
+        sampler.counts.clear()
+        sampler.start()
+
+    def dump(_number: int, _frame: FrameType | None) -> None:
+        sampler.stop()
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(sampler.counts))
+        partial.replace(file)
+
+    signal.signal(signal.SIGUSR1, start)
+    signal.signal(signal.SIGUSR2, dump)
 
 
 if __name__ == "__main__":
-    Sampler(Path(sys.argv[1])).install()
+    dump_on_signals(Sampler(), Path(sys.argv[1]))
     sys.argv[:] = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
