@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pushcluster_contract import env
+from pushcluster_contract.version import VERSION
 from pushcluster_operator.kube.credentials import Credentials
 from pushcluster_operator.kube.labels import Component, build_labels
 from pushcluster_operator.kube.manifest import Manifest
@@ -25,8 +26,8 @@ class Images:
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Read the operator's variables; absent ones take the public images."""
         return cls(
-            gateway=environ.get(env.IMAGE_GATEWAY) or "pushcluster/gateway:0.1.0",
-            dispatcher=environ.get(env.IMAGE_DISPATCHER) or "pushcluster/dispatcher:0.1.0",
+            gateway=environ.get(env.IMAGE_GATEWAY) or f"pushcluster/gateway:{VERSION}",
+            dispatcher=environ.get(env.IMAGE_DISPATCHER) or f"pushcluster/dispatcher:{VERSION}",
             rabbitmq=environ.get(env.IMAGE_RABBITMQ) or "rabbitmq:4.3",
             redis=environ.get(env.IMAGE_REDIS) or "redis:8",
         )

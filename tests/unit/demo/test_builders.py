@@ -7,8 +7,9 @@ from demo.expose import PORTS, SLOT_PORTS, build_services
 from demo.install import build_overlay
 from demo.narrator import Narrator
 from demo.tokens import mint
+from pushcluster_contract.version import VERSION
 
-IMAGES = {part: f"pushcluster/{part}:0.1.0" for part in ("operator", "gateway", "dispatcher", "page")}
+IMAGES = {part: f"pushcluster/{part}:{VERSION}" for part in ("operator", "gateway", "dispatcher", "page")}
 STORES = {"redis": "redis:8-local", "rabbitmq": "rabbitmq:4.3-local"}
 
 
