@@ -35,7 +35,7 @@ class MovedClock:
 
 @contextmanager
 def moved_clock() -> Iterator[MovedClock]:
-    """Hold the running loop's clock."""
+    """Hold the running loop's clock. On uvloop timers go on by another one: only who asks for the time sees this."""
     clock = MovedClock()
     with patch.object(asyncio.get_running_loop(), "time", lambda: clock.now):
         yield clock
