@@ -1,14 +1,14 @@
 """Options of the whole test run, and the fixtures that several folders share."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.planes import amqp_admin, back, dispatcher, gateway, logs, plane, producing, redis_url, services
 
 __all__ = ["amqp_admin", "back", "dispatcher", "gateway", "logs", "plane", "producing", "redis_url", "services"]
 
 # On a busy machine a case takes many times its usual time: that is no fault of the code.
-settings.register_profile("pushcluster", deadline=None)
+settings.register_profile("pushcluster", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pushcluster")
 
 

@@ -13,7 +13,7 @@ from pushcluster_contract.headers import DESTINATION as DESTINATION_HEADER
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
 from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
 from tests.chaos.devices import DESTINATION
-from tests.support.delivery import Attempt, History
+from tests.support.delivery_log import Attempt, History
 
 PER_SECOND: Final = 2_500
 """Paced, so that the fault lies inside the window."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pushcluster_contract.ids import StreamId
-from tests.support.delivery import Seen, Subscribed
+from tests.support.delivery_log import Seen, Subscribed
 
 DESTINATION: Final = "/queue/chaos"
 RETRY_S: Final = 0.3

@@ -3,7 +3,7 @@
 from typing import Final
 
 from demo.kubectl import BUILD
-from tests.support.delivery import Report
+from tests.support.delivery_judge import Report
 
 COLUMNS: Final = (
     "attempted",

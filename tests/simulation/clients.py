@@ -8,7 +8,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.headers import DESTINATION
 from pushcluster_contract.ids import StreamId
 from tests.simulation.sockets import Socket
-from tests.support.delivery import Attempt, Seen, Subscribed
+from tests.support.delivery_log import Attempt, Seen, Subscribed
 
 RETRY_S: Final = 0.3
 

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.scripts import Script
-from tests.support.delivery import Entry, Fate
+from tests.support.delivery_log import Entry, Fate
 
 
 @dataclass(slots=True)

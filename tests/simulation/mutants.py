@@ -136,6 +136,29 @@ def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
     return patch.object(AckWindow, "settle", settle)
 
 
+def _forget_what_is_acknowledged_when_a_log_goes_back() -> AbstractContextManager[Any]:
+    return patch.object(AckWindow, "cut", AckWindow.reset)
+
+
+def _write_copies_of_a_log_that_is_gone() -> AbstractContextManager[Any]:
+    original = DeliveryMachine._start_over
+
+    def start_over(self: DeliveryMachine, position: StreamId) -> None:
+        original(self, position)
+        self._hints_to = StreamId(0, 0)
+
+    return patch.object(DeliveryMachine, "_start_over", start_over)
+
+
+def _take_an_older_answer_for_a_lost_log() -> AbstractContextManager[Any]:
+    original = DeliveryMachine.refreshed
+
+    def refreshed(self: DeliveryMachine, log: Any, asked_at: StreamId, **facts: Any) -> Any:
+        return original(self, log, self.position, **facts)
+
+    return patch.object(DeliveryMachine, "refreshed", refreshed)
+
+
 def _miss_holes() -> AbstractContextManager[Any]:
     return patch.object(DeliveryMachine, "_is_hole", lambda self, entry: False)
 
@@ -239,6 +262,11 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "the cursor moves back": _move_cursor_back,
     "the cursor moves before the socket write": _move_cursor_before_the_socket,
     "the cursor jumps over what is not acknowledged": _jump_over_unacknowledged,
+    "the cursor passes what is not acknowledged when Redis loses the end of a log": (
+        _forget_what_is_acknowledged_when_a_log_goes_back
+    ),
+    "late copies of a log that is gone are written": _write_copies_of_a_log_that_is_gone,
+    "an answer older than what was written since is taken for a lost log": _take_an_older_answer_for_a_lost_log,
     "holes are not noticed": _miss_holes,
     "a queue's copies for others of its session are dropped": _forget_who_shares_a_queue,
     "what was written is written again": _write_what_was_written,
@@ -252,3 +280,10 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,
     "no walk": _stand_still,
 }
+
+SHOWN_BY: Final = {
+    "the cursor passes what is not acknowledged when Redis loses the end of a log": 4_577,
+    "late copies of a log that is gone are written": 2_012,
+}
+"""Seeds of schedules that show what few of them do: tried first, and no more than that. A seed describes a schedule for
+as long as nothing else in it changes; where it shows nothing any more, all schedules are searched as for the others."""

@@ -12,16 +12,6 @@ from tests.simulation.programs import installed
 from tests.simulation.running import run_many
 from tests.simulation.world import run_schedule
 
-SEEDS_THAT_FAILED: Final = {
-    561: "a late copy of a log that was gone was written",
-    2743: "an answer of Redis older than what was written since was taken for a lost log",
-    2002408: "the cursor passed what was not acknowledged when Redis lost what came behind it",
-    2005515: "the judge missed a message that a faster session took out of the log just before the end",
-    105620: "the judge missed entries that the limits had taken before their log was forgotten, all of it unseen",
-}
-"""By seed, what was seen. A seed describes a schedule for as long as nothing else in it changes; so what each of them
-found has a test of its own too, in tests/unit/gateway or tests/unit/support."""
-
 SHOWN: Final = 3
 
 
@@ -34,13 +24,6 @@ def test_no_schedule_breaks_a_promise(request: pytest.FixtureRequest) -> None:
         for result in failed[:SHOWN]
     )
     assert not failed, f"{len(failed)} of {count} schedules failed\n\n{told}"
-
-
-@pytest.mark.parametrize("seed", SEEDS_THAT_FAILED)
-def test_a_schedule_that_failed_once_does_not_fail_again(seed: int) -> None:
-    with installed():
-        result = run_schedule(seed)
-    assert result.ok, f"{result.failures}\n{result.report.describe()}"
 
 
 def test_a_seed_replays_exactly_in_any_process() -> None:

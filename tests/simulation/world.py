@@ -16,7 +16,8 @@ from tests.simulation.clients import Device, Producer
 from tests.simulation.faults import FAULTS, Faults
 from tests.simulation.loop import Owner, SimulatedLoop
 from tests.simulation.programs import CLUSTER, LIMITS, Dispatcher, Gateway
-from tests.support.delivery import Channel, Fate, History, Report, check
+from tests.support.delivery_judge import Report, check
+from tests.support.delivery_log import Channel, Fate, History
 
 TROUBLE_S: Final = 4.0
 """Traffic and faults."""

@@ -1,4 +1,4 @@
-"""The running event loop's clock in the hands of a test: what waits for seconds is over at once, and not before."""
+"""Clocks in the hands of a test: what waits for seconds is over at once, and not before."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,8 +10,18 @@ STEPS: Final = 20
 """Turns of the loop in which everything that has become due has happened."""
 
 
+class ManualClock:
+    """What is handed in as a clock: it stands still until somebody sets it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class MovedClock:
-    """A clock that stands still until it is moved."""
+    """The running event loop's clock, which stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = 1_000.0 + int(asyncio.get_running_loop().time())
@@ -25,7 +35,7 @@ class MovedClock:
 
 @contextmanager
 def moved_clock() -> Iterator[MovedClock]:
-    """Hold the running loop's clock."""
+    """Hold the running loop's clock. On uvloop timers go on by another one: only who asks for the time sees this."""
     clock = MovedClock()
     with patch.object(asyncio.get_running_loop(), "time", lambda: clock.now):
         yield clock

@@ -29,7 +29,8 @@ from pushcluster_gateway.stomp.serializer import TailEncoder
 from pushcluster_gateway.transport.admission import Admission
 from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.handshake import HandshakeResult
-from pushcluster_gateway.transport.server import WebSocketServer
+from pushcluster_gateway.transport.server import WHEEL_TICK_S, WebSocketServer
+from tests.support.clock import ManualClock
 
 QUEUE: Final = Destination("queue", "demo")
 JWT_KEY: Final = "a key of the tests that is long enough"
@@ -54,7 +55,9 @@ def shared_key_authenticator() -> JwtAuthenticator:
 class FakeServices:
     """Grants everything at once; logs are lists."""
 
-    def __init__(self, limits: Limits, authenticator: Authenticator | None = None) -> None:
+    def __init__(
+        self, limits: Limits, authenticator: Authenticator | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
         self.limits = limits
         self.metrics = Metrics()
         self.tails = TailEncoder()
@@ -69,7 +72,7 @@ class FakeServices:
         )
         self.server_name = "PushCluster/test"
         self.pod_name = "gateway-test"
-        self.clock = asyncio.get_running_loop().time
+        self.clock = clock or asyncio.get_running_loop().time
         self.wall_clock = time.time
         self.grant = True
         """False: CONNECT is never answered."""
@@ -168,6 +171,24 @@ class RunningServer:
     server: WebSocketServer
     services: FakeServices
     port: int
+    clock: ManualClock
+    """The server's, if it was asked for."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let this time pass on the manual clock, and let the server do what becomes due meanwhile."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + WHEEL_TICK_S)
+            self.server.check_deadlines()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what became due last is written at the end of its tick
+
+    async def pass_time_until(self, condition: Callable[[], object], *, within_s: float) -> None:
+        """Let time pass on the manual clock until the condition holds, which it must within this time."""
+        end = self.clock.now + within_s
+        while not condition():
+            assert self.clock.now < end, f"not within {within_s} s of the server's clock"
+            await self.pass_time(WHEEL_TICK_S)
 
     @property
     def url(self) -> str:
@@ -180,7 +201,8 @@ class RunningServer:
             writer.write(request)
             if eof:
                 writer.write_eof()
-            return await reader.read()
+            async with asyncio.timeout(10):
+                return await reader.read()
         except ConnectionResetError:
             return b""
         finally:
@@ -195,9 +217,11 @@ async def running_server(
     handshakes_per_s: float = 0,
     allowed_origins: tuple[str, ...] = (),
     authenticator: Authenticator | None = None,
+    manual_clock: bool = False,
 ) -> AsyncIterator[RunningServer]:
-    """Serve until the end of the block."""
-    services = FakeServices(limits or Limits(), authenticator)
+    """Serve until the end of the block; with a manual clock time stands still until `pass_time`."""
+    clock = ManualClock()
+    services = FakeServices(limits or Limits(), authenticator, clock if manual_clock else None)
 
     def open_client(connection: WebSocketConnection, handshake: HandshakeResult) -> Client:
         return Client(services, connection, handshake.subprotocol, handshake.token)
@@ -217,6 +241,6 @@ async def running_server(
     )
     port = await server.start("127.0.0.1", 0)
     try:
-        yield RunningServer(server, services, port)
+        yield RunningServer(server, services, port, clock)
     finally:
         await server.close()

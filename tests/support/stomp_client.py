@@ -203,6 +203,10 @@ class StompClient:
     def closed(self) -> bool:
         return self._ended
 
+    async def has_been_read(self) -> None:
+        """Return when the server has read all that was sent: it answers a ping that comes after it."""
+        await (await self.socket.ping())
+
     async def disconnect(self) -> None:
         """Leave politely: DISCONNECT, its RECEIPT, close."""
         await self._send_with_receipt("DISCONNECT", {}, receipt=True)

@@ -192,6 +192,16 @@ class WebSocketServer:
         if len(self._to_flush) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
+    def check_deadlines(self) -> None:
+        """Do what is due by now, for all sockets."""
+        now = self.clock()
+        for socket in self.wheel.advance(now):
+            try:
+                socket.check_deadlines(now)
+            except Exception:
+                _log.exception("a connection's deadlines cannot be checked")
+                socket.abort()
+
     def _oldest_unproven(self) -> PendingConnection | WebSocketConnection | None:
         return self._evictions.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
 
@@ -208,10 +218,4 @@ class WebSocketServer:
     def _tick(self) -> None:
         # Armed first: one connection that fails must not end the deadlines of all others.
         self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
-        now = self.clock()
-        for socket in self.wheel.advance(now):
-            try:
-                socket.check_deadlines(now)
-            except Exception:
-                _log.exception("a connection's deadlines cannot be checked")
-                socket.abort()
+        self.check_deadlines()

@@ -7,6 +7,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
@@ -110,10 +111,10 @@ class WorkQueue(Generic[K]):
                 if key is not None:
                     self._running.add(key)
                     return key
-                try:
-                    await asyncio.wait_for(self._changed.wait(), min(wait, IDLE_S))
-                except TimeoutError:
-                    continue
+                # Not `wait_for`: in Python 3.11 it drops a cancellation that comes together with a notification.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(wait, IDLE_S)):
+                        await self._changed.wait()
 
     def _pop(self, now: float) -> tuple[K | None, float]:
         """Return a key that is due, or the seconds until one is."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as with_any
+from hypothesis import settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
@@ -178,31 +179,60 @@ def test_whatever_pika_can_read_is_a_message_or_a_rejection(routing_key: Any, **
     assert isinstance(parsed, Message) or parsed.reason
 
 
-PLAIN_HEADERS = st.dictionaries(
-    st.sampled_from(["destination", "x-a", "traceparent", "n", UNREADABLE_HEADER, "x-death"]),
-    st.sampled_from(["/queue/demo", "/topic/x", "/queue/a.b", ""])
-    | st.text(max_size=9)
-    | st.integers(0, 9)
-    | st.booleans(),
-    max_size=4,
-)
+USUAL: dict[str, st.SearchStrategy[Any]] = {
+    "routing_key": st.sampled_from(["alice", "é" * 63, "x"]),
+    "body": st.sampled_from([b"", b"x", b"x" * MAX_BODY_BYTES]),
+    "headers": st.fixed_dictionaries(
+        {"destination": st.sampled_from(["/queue/demo", "/topic/x"])},
+        optional={
+            "x-a": st.sampled_from(["", "text", "é", "x" * 600, 7, True]),
+            "traceparent": st.text(max_size=9),
+            "n": st.integers(0, 9),
+            "x-death": st.just([{"count": 1}]),
+        },
+    ),
+    "message_id": st.none() | st.text("aZ9-é", max_size=20),
+    "content_type": st.none() | st.sampled_from(["", "text/plain"]),
+    "delivery_mode": st.none() | st.just(2),
+}
+ODD: dict[str, st.SearchStrategy[Any]] = {
+    "routing_key": st.sampled_from(["", "a\tb", "é" * 64, "x" * 255, "x" * 256]),
+    "body": st.just(b"x" * (MAX_BODY_BYTES + 1)),
+    "headers": st.none()
+    | st.dictionaries(
+        st.sampled_from(["destination", "x-a", "traceparent", "CC", UNREADABLE_HEADER]),
+        st.sampled_from(["/queue/demo", "/queue/a.b", ""]) | st.text(max_size=9) | st.integers(0, 9),
+        max_size=3,
+    ),
+    "message_id": st.text(max_size=20),
+    "content_type": st.sampled_from(["a\nb", "\0"]),
+    "expiration": st.just("5"),
+    "priority": st.sampled_from([0, 1]),
+    "reply_to": st.sampled_from(["q", "push.rejected"]),
+}
 
 
-@with_any(
-    routing_key=st.sampled_from(["alice", "", "a\tb", "é" * 63, "é" * 64, "x" * 255]),
-    body=st.sampled_from([b"", b"x", b"x" * MAX_BODY_BYTES, b"x" * (MAX_BODY_BYTES + 1)]),
-    headers=st.none() | PLAIN_HEADERS,
-    message_id=st.none() | st.text(max_size=20),
-    content_type=st.none() | st.sampled_from(["", "text/plain", "a\nb"]),
-    expiration=st.none() | st.just("5"),
-    delivery_mode=st.none() | st.just(2),
-    priority=st.none() | st.just(1),
-)
-def test_the_short_way_gives_what_the_long_way_gives(routing_key: str, body: bytes, **properties: Any) -> None:
-    long_way = Delivery(1, "push", routing_key, False, BasicProperties(**properties), body, "c")
-    encoded = encode_properties(BasicProperties(**properties))
-    short_way = Delivery(1, "push", routing_key, False, encoded, body, "c")
-    assert parse_delivery(short_way) == parse_delivery(long_way)
+def both_ways(routing_key: str, body: bytes, **properties: Any) -> tuple[Delivery, Delivery]:
+    """Return a delivery as it comes, and one whose properties are decoded: that one goes the long way."""
+    decoded = BasicProperties(**properties)
+    encoded = encode_properties(decoded)
+    short, long = (Delivery(1, "push", routing_key, False, each, body, "c") for each in (encoded, decoded))
+    return short, long
+
+
+@with_any(st.fixed_dictionaries(USUAL))
+def test_the_short_way_takes_what_is_usual_and_gives_what_the_long_way_gives(usual: dict[str, Any]) -> None:
+    short, long = both_ways(**usual)
+    assert parse_delivery(short) == parse_delivery(long)
+    assert short._properties is None, "it was decoded"
+
+
+@pytest.mark.parametrize("name", ODD)
+@settings(max_examples=20)
+@with_any(st.data())
+def test_with_one_thing_odd_the_short_way_gives_what_the_long_way_gives(name: str, data: st.DataObject) -> None:
+    short, long = both_ways(**data.draw(st.fixed_dictionaries(USUAL | {name: ODD[name]})))
+    assert parse_delivery(short) == parse_delivery(long)
 
 
 def test_a_usual_message_is_read_without_its_properties_being_decoded() -> None:

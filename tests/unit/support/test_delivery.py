@@ -1,7 +1,8 @@
 """The delivery checker itself: it counts every kind of offence, and nothing else."""
 
 from pushcluster_contract.ids import StreamId
-from tests.support.delivery import MAX_EXAMPLES, Attempt, Entry, Fate, History, Report, Seen, Subscribed, check
+from tests.support.delivery_judge import MAX_EXAMPLES, Report, check
+from tests.support.delivery_log import Attempt, Entry, Fate, History, Seen, Subscribed
 
 
 def at(seq: int) -> StreamId:

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import pytest
 
 from pushcluster_dispatcher.api import connections
-from pushcluster_dispatcher.api.connections import CutCause
+from pushcluster_dispatcher.api.connections import ApiServer, BoundedConnection, CutCause
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, Bench
 
@@ -18,23 +19,64 @@ HEAD: Final = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r
 REQUEST: Final = f"{HEAD}\r\nhi".encode()
 
 
+@dataclass
+class Noticed:
+    """What the server has noticed of its sockets."""
+
+    connections: int = 0
+    reads: int = 0
+
+
 @pytest.fixture(autouse=True)
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+def noticed(monkeypatch: pytest.MonkeyPatch) -> Noticed:
+    """Allow few connections, and count what the server notices: before it listens, for it takes methods once."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", MOST)
     monkeypatch.setattr(connections, "STRANGERS", 1)
+    noticed = Noticed()
+    connect, receive = ApiServer._new_connection, BoundedConnection.data_received
+
+    def count_connection(server: ApiServer) -> asyncio.Protocol:
+        noticed.connections += 1
+        return connect(server)
+
+    def count_read(connection: BoundedConnection, data: bytes) -> None:
+        noticed.reads += 1
+        receive(connection, data)
+
+    monkeypatch.setattr(ApiServer, "_new_connection", count_connection)
+    monkeypatch.setattr(BoundedConnection, "data_received", count_read)
+    return noticed
+
+
+async def turn_until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until this holds, and what follows from it has happened."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - it is the loop's turns that count
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 class Peer:
     """One connection's other end."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, noticed: Noticed) -> None:
         self.reader = reader
         self.writer = writer
+        self._noticed = noticed
+
+    async def say(self, data: bytes) -> None:
+        """Send this, and return when the server has read it."""
+        reads = self._noticed.reads
+        self.writer.write(data)
+        await turn_until(lambda: self._noticed.reads > reads)
 
     async def request(self) -> int:
-        """Publish, and return the answer's status."""
+        """Publish, and return the answer's status once the connection is idle again."""
         self.writer.write(REQUEST)
-        return await self.answered()
+        status = await self.answered()
+        await turn_until(lambda: True)
+        return status
 
     async def answered(self) -> int:
         async with asyncio.timeout(5):
@@ -53,20 +95,17 @@ class Peer:
 class Crowd:
     """Everybody who is connected to one server."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, noticed: Noticed) -> None:
         self.bench = bench
+        self.noticed = noticed
         self.peers: list[Peer] = []
-
-    async def connect(self) -> Peer:
-        peer = Peer(*await asyncio.open_connection(HOST, self.bench.port))
-        self.peers.append(peer)
-        return peer
 
     async def join(self) -> Peer:
         """Connect, and return when the server knows it."""
-        peer = await self.connect()
-        for _ in range(3):
-            await asyncio.sleep(0.01)
+        known = self.noticed.connections
+        peer = Peer(*await asyncio.open_connection(HOST, self.bench.port), self.noticed)
+        self.peers.append(peer)
+        await turn_until(lambda: self.noticed.connections > known)
         return peer
 
     def count(self, cut: CutCause) -> float:
@@ -74,8 +113,8 @@ class Crowd:
 
 
 @pytest.fixture
-async def crowd(bench: Bench) -> AsyncIterator[Crowd]:
-    made = Crowd(bench)
+async def crowd(noticed: Noticed, bench: Bench) -> AsyncIterator[Crowd]:
+    made = Crowd(bench, noticed)
     yield made
     for peer in made.peers:
         peer.writer.close()
@@ -93,7 +132,7 @@ async def test_so_many_connections_and_for_one_more_the_oldest_silent_one_goes(c
 
 async def test_who_has_begun_a_request_is_told_why_it_ends(crowd: Crowd) -> None:
     slow = await crowd.join()
-    slow.writer.write(HEAD.encode())
+    await slow.say(HEAD.encode())
     for _ in range(MOST):
         await crowd.join()
     answer = await slow.ended()
@@ -105,7 +144,7 @@ async def test_who_has_shown_a_key_stays_while_another_can_go(crowd: Crowd) -> N
     trusted = await crowd.join()
     assert await trusted.request() == 202
     wrong = await crowd.join()
-    wrong.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong\r\nX: ")
+    await wrong.say(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong\r\nX: ")
     for _ in range(10 * MOST):
         await crowd.join()
     assert await trusted.request() == 202
@@ -141,7 +180,7 @@ async def test_a_request_whose_head_has_begun_on_a_trusted_connection_is_not_int
     trusted = [await crowd.join() for _ in range(MOST)]
     for peer in trusted:
         assert await peer.request() == 202
-    trusted[0].writer.write(HEAD.encode())
+    await trusted[0].say(HEAD.encode())
     await crowd.join()
     assert await trusted[1].ended() == b""
     trusted[0].writer.write(b"\r\nhi")
@@ -170,7 +209,7 @@ async def test_slow_loris_keeps_nobody_out(crowd: Crowd, monkeypatch: pytest.Mon
     async def come_and_ask() -> Peer:
         sock = socket.create_connection((HOST, crowd.bench.port))
         sock.send(REQUEST)
-        crowd.peers.append(Peer(*await asyncio.open_connection(sock=sock)))
+        crowd.peers.append(Peer(*await asyncio.open_connection(sock=sock), crowd.noticed))
         return crowd.peers[-1]
 
     loris = [asyncio.create_task(hold()) for _ in range(110)]

@@ -8,6 +8,7 @@ from pushcluster_dispatcher.ingress import partition as partition_module
 from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
 from pushcluster_dispatcher.messages import Message
 from pushcluster_runtime.amqp.connection import Delivery
+from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.ingress.partition_bench import running, settle
 
@@ -54,40 +55,60 @@ async def test_what_is_appended_while_redis_is_full_is_sent_and_not_acknowledged
 
 
 async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> None:
-    async with running(ids_window_s=0.04) as bench:
-        bench.log.may_answer.clear()
-        bench.deliver(b"1", message_id="appending")
-        await settle()
-        bench.deliver(b"2", message_id="waiting")
-        await eventually(lambda: bench.log.kept.count(["appending", "waiting"]) > 12, within_s=5)
-        bench.log.may_answer.set()
-        await eventually(lambda: len(bench.barriers) == 2, within_s=2)
-        bench.log.kept.clear()
-        await eventually(lambda: ["appending", "waiting"] in bench.log.kept, within_s=5)
-        bench.confirm_all()
-        bench.barriers[0].set_result(None)
-        await eventually(lambda: bench.channel.acks == [1], within_s=2)
-        bench.log.kept.clear()
-        await eventually(lambda: ["waiting"] in bench.log.kept, within_s=5)
-        bench.barriers[1].set_result(None)
-        await eventually(lambda: bench.channel.acks == [1, 2], within_s=2)
-        bench.log.kept.clear()
-        await eventually(lambda: [] in bench.log.kept, within_s=5)
-        assert bench.log.kept == [[]] * len(bench.log.kept)
+    with moved_clock() as clock:
+        async with running(ids_window_s=20) as bench:
+
+            async def kept_next() -> list[str]:
+                bench.log.kept.clear()
+                await clock.move(5)
+                (ids,) = bench.log.kept
+                return ids
+
+            bench.log.may_answer.clear()
+            bench.deliver(b"1", message_id="appending")
+            await settle()
+            bench.deliver(b"2", message_id="waiting")
+            for _ in range(3):
+                assert await kept_next() == ["appending", "waiting"]
+            bench.log.may_answer.set()
+            await settle()
+            assert await kept_next() == ["appending", "waiting"]
+            bench.confirm_all()
+            bench.barriers[0].set_result(None)
+            assert await kept_next() == ["waiting"]
+            bench.barriers[1].set_result(None)
+            assert await kept_next() == []
+            assert bench.channel.acks == [1, 2]
+
+
+@pytest.mark.parametrize(("window_s", "every_s"), [(20, 5), (600, 10)])
+async def test_ids_are_kept_four_times_a_window_and_at_least_every_ten_seconds(window_s: float, every_s: float) -> None:
+    with moved_clock() as clock:
+        async with running(ids_window_s=window_s) as bench:
+            await clock.move(0)
+            for times in (1, 2, 3):
+                await clock.move(every_s - 1)
+                assert len(bench.log.kept) == times - 1
+                await clock.move(1)
+                assert len(bench.log.kept) == times
 
 
 async def test_ids_are_kept_on_after_a_failure_and_no_longer_than_the_session() -> None:
-    async with running(ids_window_s=0.04) as bench:
-        bench.log.keeps = False
-        bench.log.may_answer.clear()
-        bench.deliver(b"1", message_id="id")
-        await eventually(lambda: len(bench.log.kept) > 2, within_s=5)
-        bench.log.error = Unavailable("Redis: gone")
-        bench.log.may_answer.set()
-        await eventually(bench.task.done, within_s=2)
-        ended = len(bench.log.kept)
-        await asyncio.sleep(0.05)
-        assert len(bench.log.kept) == ended
+    with moved_clock() as clock:
+        async with running(ids_window_s=20) as bench:
+            bench.log.keeps = False
+            bench.log.may_answer.clear()
+            bench.deliver(b"1", message_id="id")
+            await settle()
+            for _ in range(3):
+                await clock.move(5)
+            assert len(bench.log.kept) == 3
+            bench.log.error = Unavailable("Redis: gone")
+            bench.log.may_answer.set()
+            await settle()
+            assert bench.task.done()
+            await clock.move(5)
+            assert len(bench.log.kept) == 3
 
 
 async def test_the_barrier_is_asked_for_only_after_the_append_was_answered() -> None:

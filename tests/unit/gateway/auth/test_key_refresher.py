@@ -11,6 +11,7 @@ import pytest
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import Algorithm
+from pushcluster_gateway.auth import key_schedule
 from pushcluster_gateway.auth.key_refresher import (
     MAX_ASK_WAIT_S,
     MAX_ASKING,
@@ -122,7 +123,10 @@ def failed_reads(kept: Kept, number: int) -> bool:
 
 
 class TestKeeper:
-    async def test_before_the_first_keys_it_says_why_there_are_none(self, kept: Kept) -> None:
+    async def test_before_the_first_keys_it_says_why_there_are_none(
+        self, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(key_schedule, "FIRST_RETRY_S", 0.01)
         assert kept.keeper.keyring is None
         assert "for the first time" in kept.keeper.trouble
         kept.source.answers.put_nowait(Unavailable("nobody there"))

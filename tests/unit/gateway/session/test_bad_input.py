@@ -11,14 +11,13 @@ from pushcluster_gateway import close_codes
 from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.server import WHEEL_TICK_S
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.handshakes import REQUEST
 from tests.support.stomp_client import StompClient, StompError, connected
 from tests.support.waiting import eventually
 
 LIMITS = Limits(
-    connect_timeout_s=0.3,
-    close_timeout_s=0.5,
     max_frame_bytes=4_000,
     max_head_bytes=1_000,
     max_headers=10,
@@ -31,7 +30,7 @@ LIMITS = Limits(
 
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
-    async with running_server(LIMITS, max_connections=3) as running:
+    async with running_server(LIMITS, max_connections=3, manual_clock=True) as running:
         yield running
         async with connected(running.url, token=token()) as client:
             assert client.user_name == "alice", "the server is still up"
@@ -162,40 +161,51 @@ async def test_connects_own_token_goes_before_the_handshakes(server: RunningServ
 
 
 async def test_a_token_that_expires_ends_the_connection_with_a_reason(server: RunningServer) -> None:
-    async with connected(server.url, token=token(exp=time.time() + 0.3)) as client:
+    async with connected(server.url, token=token(exp=time.time() + 600)) as client:
+        await server.pass_time(580)
+        await client.has_been_read()
+        await server.pass_time(20 + WHEEL_TICK_S)
         assert "token expired: connect again with a new one" in (await client.expect_error()).text
         assert client.close_code == close_codes.TOKEN_EXPIRED.code
 
 
 async def test_a_client_that_never_connects_is_closed(server: RunningServer) -> None:
     client = await StompClient.open(server.url)
+    await server.pass_time(LIMITS.connect_timeout_s - WHEEL_TICK_S)
+    await client.has_been_read()
+    await server.pass_time(2 * WHEEL_TICK_S)
     assert "no CONNECT frame" in (await client.expect_error()).text
     assert client.close_code == close_codes.CONNECT_TIMEOUT.code
 
 
 async def test_a_connect_that_nobody_decides_is_answered_with_come_again() -> None:
-    async with running_server(LIMITS) as server:
-        server.services.authenticate = lambda *_: None  # type: ignore[method-assign]
+    async with running_server(LIMITS, manual_clock=True) as server:
+        asked: list[object] = []
+        server.services.authenticate = lambda *asks: asked.append(asks)  # type: ignore[method-assign]
         client = await StompClient.open(server.url)
         await client.send_raw(f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode())
+        await eventually(lambda: asked, within_s=5)
+        await server.pass_time(LIMITS.connect_timeout_s + WHEEL_TICK_S)
         error = await client.expect_error()
         assert error["message"] == close_codes.UNAVAILABLE.reason
         assert int(error["retry-after-ms"]) > 0
         assert client.close_code == close_codes.UNAVAILABLE.code
 
 
-async def test_bytes_that_pile_up_before_connected_are_refused(server: RunningServer) -> None:
+async def test_what_a_client_sends_before_connected_is_not_read_until_then(server: RunningServer) -> None:
     server.services.grant = False
     client = await StompClient.open(server.url)
-    await client.send_raw(f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode() + b"\n" * 2_000)
-    try:
-        for _ in range(3):
-            await client.send_raw(b"\n" * 4_000)
-        await eventually(lambda: server.services.clients, within_s=2)
-        assert len(server.services.clients) == 1
-    finally:
-        server.services.grant = True
-        await client.close()
+    connect = f"CONNECT\naccept-version:1.2\nAuthorization:Bearer {token()}\n\n\0".encode()
+    await client.send_raw(connect + b"\n" * 2_000)
+    await eventually(lambda: server.services.clients, within_s=2)
+    (connection,) = server.server.connections
+    assert not connection._transport.is_reading()
+    await client.send_raw(SUBSCRIBE % 1)
+    server.services.clients[0].registered()
+    assert (await client.next_answer()).command == "CONNECTED"
+    await eventually(lambda: server.services.subscriptions, within_s=2)
+    server.services.grant = True
+    await client.close()
 
 
 ONE_READ_BYTES = 262_144
@@ -258,8 +268,10 @@ class TestWebSocket:
 
         monkeypatch.setattr(WebSocketConnection, "check_deadlines", fail_once)
         broken = await StompClient.open(server.url)
+        await server.pass_time(LIMITS.connect_timeout_s + WHEEL_TICK_S)
         await broken.wait_closed()
         silent = await StompClient.open(server.url)
+        await server.pass_time(LIMITS.connect_timeout_s + WHEEL_TICK_S)
         assert "no CONNECT frame" in (await silent.expect_error()).text
 
     async def test_a_flood_of_pings_is_not_read_while_its_answers_are_not_taken(self) -> None:
@@ -279,11 +291,15 @@ class TestWebSocket:
             outbox = connection.outbox
             await eventually(lambda: outbox.refuses_input, within_s=30)
             bound = Limits().max_outbox_bytes + Limits().max_control_bytes + 2 * ONE_READ_BYTES
-            await asyncio.wait({flooding}, timeout=0.5)
-            assert outbox.end_offset - outbox.written_bytes < bound, "it is read on, and every answer is kept"
+            await eventually(lambda: not connection._transport.is_reading(), within_s=5)
+            assert outbox.end_offset - outbox.written_bytes < bound
             flooding.cancel()
             writer.transport.abort()
 
     async def test_a_client_that_does_not_answer_the_close_is_cut(self, server: RunningServer) -> None:
-        answer = await server.http(REQUEST)
-        assert b"no CONNECT frame" in answer
+        answering = asyncio.create_task(server.http(REQUEST))
+        await eventually(lambda: server.server.connections, within_s=5)
+        await server.pass_time(LIMITS.connect_timeout_s + LIMITS.close_timeout_s - WHEEL_TICK_S)
+        assert server.server.connections
+        await server.pass_time(3 * WHEEL_TICK_S)
+        assert b"no CONNECT frame" in await answering

@@ -12,19 +12,17 @@ from pushcluster_contract.ids import StreamId
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.session.client import Client
-from pushcluster_gateway.transport.connection import WebSocketConnection
+from pushcluster_gateway.transport.connection import STALL_CHECK_S, WebSocketConnection
 from tests.support.fake_services import RunningServer, running_server
 from tests.support.gateways import token
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
 
 LIMITS = Limits(
-    close_timeout_s=2.0,
     max_outbox_bytes=20_000,
     max_outbox_messages=50,
     max_control_bytes=2_000,
     max_calls_in_flight=4,
-    slow_consumer_s=0.5,
 )
 
 
@@ -34,7 +32,7 @@ ONE_READ_BYTES = 262_144
 
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
-    async with running_server(LIMITS) as running:
+    async with running_server(LIMITS, manual_clock=True) as running:
         yield running
 
 
@@ -81,6 +79,12 @@ async def stop_reading(client: StompClient) -> None:
     client.socket.transport.pause_reading()
 
 
+def is_read(server: RunningServer) -> bool:
+    """Return whether the server reads from its one connection."""
+    (connection,) = server.server.connections
+    return connection._transport.is_reading()
+
+
 async def flood(server: RunningServer, user: str, messages: int, size: int = 10_000) -> None:
     for _ in range(messages):
         server.services.push(user, b"x" * size)
@@ -95,7 +99,9 @@ async def test_a_client_that_reads_nothing_is_told_why_it_is_closed_once_it_read
         await slow.subscribe("/user/queue/demo", ack=ack)
         await stop_reading(slow)
         await flood(server, "slow", 1_000)
-        await eventually(lambda: hosted(server).ended, within_s=5)
+        await server.pass_time(LIMITS.slow_consumer_s - STALL_CHECK_S)
+        assert not hosted(server).ended
+        await server.pass_time_until(lambda: hosted(server).ended, within_s=3 * STALL_CHECK_S)
         slow.socket.transport.resume_reading()
         error = await slow.expect_error()
         assert error["message"] == close_codes.SLOW_CONSUMER.reason
@@ -112,6 +118,7 @@ async def test_a_client_that_reads_nothing_holds_a_bounded_outbox_and_is_closed(
         await stop_reading(slow)
         await flood(server, "slow", 1_000)
         assert outbox.end_offset - outbox.written_bytes <= LIMITS.max_outbox_bytes + 11_000
+        await server.pass_time(LIMITS.slow_consumer_s + LIMITS.close_timeout_s + 3 * STALL_CHECK_S)
         await eventually(lambda: server.services.metrics.closes["slow_consumer"] == 1, within_s=5)
         await slow.abort_socket()
 
@@ -154,8 +161,7 @@ async def test_a_client_that_asks_for_receipts_and_takes_none_is_not_read_any_mo
                     await client.send_raw(frames)
 
         sender = asyncio.create_task(send())
-        await eventually(lambda: outbox.refuses_input, within_s=5)
-        await asyncio.sleep(0.2)
+        await eventually(lambda: outbox.refuses_input and not is_read(server), within_s=5)
         pending = outbox.end_offset - outbox.written_bytes
         assert pending <= LIMITS.max_outbox_bytes + LIMITS.max_control_bytes + 2 * ONE_READ_BYTES
         sender.cancel()
@@ -192,7 +198,7 @@ async def test_one_call_too_many_under_way_stops_the_reading_until_one_has_ended
             await client.send("SUBSCRIBE", {"id": f"s{n}", "destination": "/user/queue/demo"})
             await client.send("UNSUBSCRIBE", {"id": f"s{n}"})
         await eventually(lambda: len(services.held_calls) == LIMITS.max_calls_in_flight, within_s=2)
-        await asyncio.sleep(0.05)
+        await client.has_been_read()
         assert len(services.held_calls) == LIMITS.max_calls_in_flight
         assert holds == ["held"]
         services.hold_calls = False

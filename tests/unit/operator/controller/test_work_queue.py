@@ -1,7 +1,6 @@
 """The work queue: each key once, one at a time, again after a failure."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -12,19 +11,26 @@ from pushcluster_operator.controller import work_queue as queue_module
 from pushcluster_operator.controller.work_queue import WorkQueue
 from pushcluster_operator.errors import Unavailable
 from pushcluster_operator.metrics import QueueMetrics
+from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
 
 REGISTRY_QUEUE = "looks"
+MOMENT_S = 2**-10
+"""A millisecond whose sums are exact."""
+
+
+Work = Callable[[str], Awaitable[float | None]]
+
+
+def new_queue(work: Work, registry: CollectorRegistry) -> WorkQueue[str]:
+    metrics = QueueMetrics.of(registry, REGISTRY_QUEUE, "Looks")
+    return WorkQueue(work, metrics=metrics, clock=asyncio.get_running_loop().time, random=lambda: 0.0)
 
 
 @asynccontextmanager
-async def running(
-    work: Callable[[str], Awaitable[float | None]], workers: int = 2
-) -> AsyncIterator[tuple[WorkQueue[str], CollectorRegistry]]:
+async def running(work: Work, workers: int = 2) -> AsyncIterator[tuple[WorkQueue[str], CollectorRegistry]]:
     registry = CollectorRegistry()
-    metrics = QueueMetrics.of(registry, REGISTRY_QUEUE, "Looks")
-    loop = asyncio.get_running_loop()
-    queue = WorkQueue(work, metrics=metrics, clock=loop.time, random=lambda: 0.0)
+    queue = new_queue(work, registry)
     task = asyncio.create_task(queue.run(workers))
     try:
         yield queue, registry
@@ -37,7 +43,6 @@ async def running(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_module, "COALESCE_S", 0.0)
-    monkeypatch.setattr(queue_module, "FIRST_RETRY_S", 0.01)
 
 
 async def test_a_key_is_looked_at_by_one_worker_at_a_time_and_once_more_for_all_that_came_meanwhile() -> None:
@@ -77,22 +82,31 @@ async def test_a_slow_key_does_not_hold_up_another() -> None:
         await eventually(lambda: "quick" in seen, 2)
 
 
-async def test_a_key_comes_back_after_the_time_that_it_asked_for() -> None:
+async def test_a_key_comes_back_after_the_time_that_it_asked_for_and_not_before() -> None:
     looks = 0
 
     async def work(_: str) -> float | None:
         nonlocal looks
         looks += 1
-        return 0.01 if looks < 4 else None
+        return 60.0 if looks < 3 else None
 
-    async with running(work) as (queue, registry):
-        await queue.add("a")
-        await eventually(lambda: looks == 4, 2)
-        await eventually(lambda: registry.get_sample_value("pushcluster_operator_looks_queue_depth") == 0, 2)
+    with moved_clock() as clock:
+        async with running(work) as (queue, registry):
+            await queue.add("a")
+            await clock.move(0)
+            for seen in (1, 2):
+                await clock.move(60.0 - MOMENT_S)
+                assert looks == seen
+                await clock.move(MOMENT_S)
+                assert looks == seen + 1
+            assert registry.get_sample_value("pushcluster_operator_looks_queue_depth") == 0
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), ZeroDivisionError("a defect")])
-async def test_a_key_that_failed_comes_back_and_others_are_not_affected(error: Exception) -> None:
+async def test_a_key_that_failed_comes_back_and_others_are_not_affected(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "FIRST_RETRY_S", 0.01)
     looks: list[str] = []
 
     async def work(key: str) -> None:
@@ -107,22 +121,23 @@ async def test_a_key_that_failed_comes_back_and_others_are_not_affected(error: E
         assert registry.get_sample_value("pushcluster_operator_looks_errors_total") == 2
 
 
-async def test_the_back_off_of_a_key_grows() -> None:
-    moments: list[float] = []
-    loop = asyncio.get_running_loop()
+async def test_the_back_off_of_a_key_doubles_with_every_failure() -> None:
+    looks = 0
 
     async def work(_: str) -> None:
-        moments.append(loop.time())
-        if len(moments) < 5:
-            raise Unavailable("down")
+        nonlocal looks
+        looks += 1
+        raise Unavailable("down")
 
-    async with running(work) as (queue, _):
-        await queue.add("a")
-        await eventually(lambda: len(moments) == 5, 5)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    # 5, 10, 20, 40 ms and what the machine adds.
-    assert gaps[3] >= 0.04
-    assert gaps[3] > gaps[0] * 1.5
+    with moved_clock() as clock:
+        async with running(work) as (queue, _):
+            await queue.add("a")
+            await clock.move(0)
+            for seen, ceiling_s in enumerate((0.5, 1.0, 2.0, 4.0), start=1):
+                await clock.move(ceiling_s / 2 - MOMENT_S)  # half of it: chance adds nothing here
+                assert looks == seen
+                await clock.move(MOMENT_S)
+                assert looks == seen + 1
 
 
 async def test_an_event_cuts_the_wait_short() -> None:
@@ -138,3 +153,20 @@ async def test_an_event_cuts_the_wait_short() -> None:
         await eventually(lambda: looks == 1, 2)
         await queue.add("a")
         await eventually(lambda: looks == 2, 2)
+
+
+@pytest.mark.parametrize("turns", range(10))
+async def test_it_ends_when_it_is_stopped_while_a_worker_wakes_up(turns: int) -> None:
+    async def work(_: str) -> None:
+        await asyncio.sleep(0)
+
+    queue = new_queue(work, CollectorRegistry())
+    task = asyncio.create_task(queue.run(2))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await queue.add("a")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=2)
+    assert done

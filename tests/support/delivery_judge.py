@@ -7,108 +7,13 @@ be seen.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
+from tests.support.delivery_log import Attempt, Channel, Entry, Fate, History, Seen, Subscribed
 
 MAX_EXAMPLES: Final = 5
 """Offending examples that a report keeps of each kind; the counts are complete."""
-
-Channel = tuple[str, str]
-"""(user, destination)."""
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """One message of a publisher; its place in `History.attempts` is the order of first attempts."""
-
-    body: str
-    attempted_at: float
-    """Seconds of the same clock as `Subscribed.subscribed_at`."""
-    confirmed: bool = False
-    expires: bool = False
-    """It carries an `expiration`: then it may never be seen."""
-
-
-class Fate(Enum):
-    """What became of a log entry."""
-
-    KEPT = auto()
-    LIMITS = auto()
-    """Trimmed by `maxPerDestination`, or `ttlSeconds` old: promise 3 lets it go."""
-    WINDOW = auto()
-    """Trimmed because some session had got it and the resume window was over: promise 4 lets it go."""
-    VANISHED = auto()
-    """Lost with a Redis that had it in memory alone: its message must come again, under another id."""
-    WIPED = auto()
-    """Somebody emptied Redis: gone, but not in silence."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One entry that a log held at some time."""
-
-    id: StreamId
-    body: str
-    fate: Fate = Fate.KEPT
-    forgotten: bool = False
-    """Its producer's message id is not known any more, past the retention or with an emptied Redis."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One MESSAGE, as its client got it."""
-
-    id: StreamId
-    body: str
-    redelivered: bool = False
-    recovered: bool | None = None
-
-
-@dataclass(slots=True)
-class Subscribed:
-    """One subscription in one session of one device."""
-
-    device: str
-    acknowledges: bool = False
-    """Ack modes `client` and `client-individual`."""
-    last_message_id: StreamId | None = None
-    session: str = ""
-    """Its connection; empty: nobody knows."""
-    asked_at: float = 0.0
-    """When SUBSCRIBE was sent."""
-    subscribed_at: float | None = None
-    """When its RECEIPT came."""
-    recovered: bool | None = None
-    """On the RECEIPT."""
-    seen: list[Seen] = field(default_factory=list)
-    handled: set[StreamId] = field(default_factory=set)
-    """ACK or NACK was sent."""
-    unread: set[StreamId] = field(default_factory=set)
-    """What the server's socket took and the client never read, as far as known: in ack mode `auto` promise 1 ends
-    with the socket write."""
-    open: bool = False
-    """It still stands at the end."""
-
-
-@dataclass(slots=True)
-class History:
-    """Everything about one user's destination."""
-
-    attempts: list[Attempt] = field(default_factory=list)
-    log: list[Entry] = field(default_factory=list)
-    """In the order of appends."""
-    fates_known: bool = False
-    """`log` holds what has left it too; else nobody can say that `recovered:false` was needless."""
-    subscriptions: list[Subscribed] = field(default_factory=list)
-    """In the order of SUBSCRIBE."""
-    rejected: set[str] = field(default_factory=set)
-    """Bodies that went to `push.rejected`."""
-    noted: list[tuple[float, StreamId]] = field(default_factory=list)
-    """From when on Redis knew, without a break to the end, that everything up to this id was sent to somebody."""
-    lossless: bool = False
-    """Redis lost nothing that it was told: then a session's next subscription knows what the one before has got."""
 
 
 @dataclass(slots=True)
