@@ -49,7 +49,7 @@ async def disconnect(client: RunningClient, back: Backend) -> None:
     async def is_gone() -> bool:
         return not await back.sessions("alice")
 
-    await eventually(is_gone, within_s=10)
+    await eventually(is_gone)
 
 
 async def test_a_client_of_other_people_gets_and_settles_and_resumes(
@@ -80,7 +80,7 @@ async def test_a_client_of_other_people_gets_and_settles_and_resumes(
             refused = (await amqp_admin.queues(plane.vhost))[REJECTED_QUEUE]
             return (await back.cursor("alice"), refused) == (StreamId.parse(pushed[3]), 1)
 
-        await eventually(four_are_settled, within_s=10)
+        await eventually(four_are_settled)
         await disconnect(client, back)
 
         pushed.append(await back.push("alice", "while away"))
@@ -103,7 +103,7 @@ async def test_heart_beats_both_ways_keep_a_client_of_other_people(plane: Plane,
     """stompjs checks every heart-beat to the second; the others allow for more than they agree on."""
     quick = Limits(server_heart_beat_ms=1_000, client_heart_beat_ms=1_000, heart_beat_grace=3)
     async with running_gateway(plane, limits=quick) as gateway, running_client(STOMPJS) as client:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         await connect(client, gateway, heart_beat_ms=1_000)
         await subscribe(client, "auto")
         quiet_until = time.monotonic() + QUIET_S
