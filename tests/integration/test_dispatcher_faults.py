@@ -11,6 +11,7 @@ from pika.exceptions import AMQPError
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.topology import ingress_queue
+from pushcluster_operator.children.dispatcher_deployment import GRACE_S
 from tests.support.containers import (
     Services,
     close_amqp_connection,
@@ -293,7 +294,7 @@ async def test_sigterm_while_redis_is_frozen_ends_within_its_bound(
 ) -> None:
     async with running_dispatcher(plane) as dispatcher, paused(services.redis):
         await send_all(producing)
-        assert await dispatcher.terminate() == 0
+        assert await dispatcher.terminate(within_s=GRACE_S) == 0
     async with running_dispatcher(plane):
         await wait_log(logs)
 

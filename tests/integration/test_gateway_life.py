@@ -123,6 +123,15 @@ async def test_a_drain_tells_every_client_to_come_back_and_leaves_nothing_behind
         await eventually(no_queue_is_left)
 
 
+async def test_without_connections_a_drain_waits_for_no_load_balancer(
+    plane: Any, back: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pushcluster_gateway.drain.ENDPOINTS_S", 10 * WITHIN_S)
+    async with running_gateway(plane) as gateway:
+        await eventually(gateway.is_ready)
+        await gateway.drain()
+
+
 async def says(gateway: RunningGateway, reason: str) -> bool:
     return await gateway.admin("/readyz") == (503, f"{reason}\n")
 
@@ -166,9 +175,6 @@ class TestProcess:
             assert await alice.wait_closed() == closes.DRAINING.code
         assert await back.leases() == []
         assert await back.sessions("alice") == {}
-
-    async def test_without_connections_sigterm_ends_it_quickly(self, process: GatewayProcess) -> None:
-        assert await process.end(signal.SIGTERM, within_s=2) == 0
 
     async def test_what_a_killed_process_leaves_is_removed_by_the_next_one_of_its_pod(
         self, process: GatewayProcess, plane: Any, back: Backend, amqp_admin: AmqpAdmin

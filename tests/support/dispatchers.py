@@ -106,10 +106,10 @@ class RunningDispatcher:
         self.process.kill()
         await self.process.wait()
 
-    async def terminate(self) -> int:
+    async def terminate(self, within_s: float = WITHIN_S) -> int:
         """SIGTERM; return the exit code."""
         self.process.terminate()
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(within_s):
             return await self.process.wait()
 
     def _url_logged_as(self, server: str) -> str:
