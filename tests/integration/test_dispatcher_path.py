@@ -56,8 +56,8 @@ async def test_the_same_message_id_is_one_message(
     for _ in range(5):
         producing.send("alice", "hi", message_id="m1")
     producing.send("alice", "end", message_id="m2")
-    await eventually(lambda: dispatcher.metric("acknowledged_total"))
-    await wait_log(logs, "alice", ["hi", "end"])
+    await dispatcher.wait_for_metric("acknowledged_total", 6)
+    assert await logs.bodies("alice") == ["hi", "end"]
     assert await dispatcher.metric("duplicates_total") == 4
 
 
@@ -68,7 +68,7 @@ async def test_the_limits_of_offline_delivery_are_kept_and_what_falls_out_is_cou
         for n in range(10):
             producing.send("alice", str(n))
         await wait_log(logs, "alice", ["7", "8", "9"])
-        await eventually(lambda: dispatcher.metric("dropped_undelivered_total"))
+        await dispatcher.wait_for_metric("dropped_undelivered_total", 7)
         assert await dispatcher.metric("dropped_undelivered_total") == 7
 
 
