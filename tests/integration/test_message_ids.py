@@ -1,9 +1,7 @@
 """Message ids with real services: what they cost Redis, and what they mean to clients."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from secrets import token_hex
-from signal import SIGSTOP
 from typing import Any, Final
 
 from pushcluster_contract.headers import REJECT_REASON
@@ -23,18 +21,24 @@ WINDOW_S: Final = 4
 WAITING: Final = 200
 LARGE_BODY_BYTES: Final = 16_384
 """Of so many messages: more than twice that room."""
-SHORT_WINDOW_S: Final = 3
-"""Longer than a busy machine needs from a dispatcher's death until the next one takes over."""
-WINDOWS_S: Final = 7.0
+SHORT_WINDOW_S: Final = 2
+WINDOWS_S: Final = 5.0
 """More than two of these windows: an interval, not a wait for something."""
+
+
+async def ids(plane: Plane, logs: Logs) -> list[bytes]:
+    """Return the keys of all message ids that are known."""
+    return [key async for key in logs.redis.scan_iter(f"pc:{plane.cluster}:*:id:*", count=1_000)]
 
 
 async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_over(
     plane: Plane, producing: Producer, logs: Logs
 ) -> None:
     limits = Limits(min_kept_delivered_s=1, walk_round_s=1)
+    # Nothing that waits leaves the log, however far alice is behind.
+    variables = {"IDEMPOTENCY_WINDOW_SECONDS": str(WINDOW_S), "OFFLINE_MAX_PER_DESTINATION": str(COUNT)}
     async with (
-        running_dispatcher(plane, IDEMPOTENCY_WINDOW_SECONDS=str(WINDOW_S)) as dispatcher,
+        running_dispatcher(plane, **variables) as dispatcher,
         running_gateway(plane, limits=limits, RESUME_WINDOW_SECONDS="1") as gateway,
         connected(gateway.url, token=token("alice")) as alice,
         room_left(logs, ROOM_BYTES),
@@ -44,11 +48,16 @@ async def test_a_redis_full_of_message_ids_frees_itself_when_their_window_is_ove
         bodies = [str(n) for n in range(COUNT)]
         for body in bodies:
             producing.send("alice", body, message_id=token_hex(16))
-        assert [message.text for message in await alice.next_messages(COUNT)] == bodies
+        got: list[str] = []
+        while got[-1:] != bodies[-1:]:
+            got.append((await alice.next_message()).text)
+        assert list(dict.fromkeys(got)) == bodies
+        # A Redis that a busy disk holds up for longer than the window forgets ids: then messages may come twice.
+        assert got == bodies or await dispatcher.metric("partition_resets_total")
         assert "Redis does not take messages" in dispatcher.log(), "Redis was never full"
 
         async def ids_are_gone() -> bool:
-            return not [key async for key in logs.redis.scan_iter(f"pc:{plane.cluster}:*:id:*", count=1_000)]
+            return not await ids(plane, logs)
 
         await eventually(ids_are_gone)
 
@@ -60,16 +69,15 @@ async def test_what_waits_for_longer_than_the_window_with_a_dispatcher_that_ends
     for body in bodies:
         producing.send("alice", body, message_id=body.strip())
     await producing.confirmed()
-    async with AsyncExitStack() as stack:
-        dispatcher = running_dispatcher(plane, IDEMPOTENCY_WINDOW_SECONDS=str(SHORT_WINDOW_S))
-        first = await stack.enter_async_context(dispatcher)
-        async with room_left(logs, ROOM_BYTES):
-            await eventually(lambda: "Redis does not take messages" in first.log())
-            acknowledged, under_way = await _wait_for_part_of_a_batch(first, logs)
-            # The next one is there already: from here on, nobody keeps the ids known.
-            second = await stack.enter_async_context(running_dispatcher(plane))
-            first.process.send_signal(SIGSTOP)
+    variables = {"IDEMPOTENCY_WINDOW_SECONDS": str(SHORT_WINDOW_S)}
+    async with room_left(logs, ROOM_BYTES), running_dispatcher(plane, **variables) as first:
+        await eventually(lambda: "Redis does not take messages" in first.log())
+        acknowledged, under_way = await _wait_for_part_of_a_batch(first, logs)
         await first.kill()
+        # What is known now stays known, however long the next one needs to start.
+        for key in await ids(plane, logs):
+            await logs.redis.persist(key)
+    async with running_dispatcher(plane) as second:
         await second.wait_for_metric("acknowledged_total", WAITING - acknowledged)
         assert await second.metric("duplicates_total") == under_way
     assert await logs.bodies("alice") == bodies
