@@ -17,8 +17,6 @@ from tests.support.waiting import eventually
 
 MAX_ENTRIES: Final = "100000"
 """No limit of promise 3 may play a part."""
-UP_WITHIN_S: Final = 40.0
-DOWN_WITHIN_S: Final = 40.0
 
 
 @dataclass
@@ -58,7 +56,7 @@ class ChaosCluster:
             consumed.update({id(each): await each.metric("acknowledged_total") for each in self.dispatchers})
             return max(consumed.values()) > 0
 
-        await eventually(has_worked, within_s=UP_WITHIN_S)
+        await eventually(has_worked)
         victim = max(self.dispatchers, key=lambda each: consumed[id(each)])
         self.dispatchers.remove(victim)
         await victim.kill()
@@ -84,7 +82,7 @@ class ChaosCluster:
         self.mode, before = modes[(modes.index(self.mode) + 1) % len(modes)], self.mode
         for _ in range(len(self.gateways)):
             await self.add_gateway()
-            code = await self.gateways.pop(0).end(signal.SIGTERM, DOWN_WITHIN_S)
+            code = await self.gateways.pop(0).end(signal.SIGTERM)
             assert code == 0
         for _ in range(len(self.dispatchers)):
             await self.add_dispatcher()
@@ -99,7 +97,7 @@ class ChaosCluster:
         else:
             process = gateway_process(environment)
         gateway = await self._stack.enter_async_context(process)
-        await eventually(lambda: gateway.has_logged("connected to RabbitMQ"), within_s=UP_WITHIN_S)
+        await eventually(lambda: gateway.has_logged("connected to RabbitMQ"))
         self.gateways.append(gateway)
 
     async def add_dispatcher(self) -> None:

@@ -20,6 +20,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("fault", "mode"), runs)
 
 
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """What a run draws from; the faults themselves meet the programs at another moment each time."""
+    given: int = request.config.getoption("--chaos-seed")
+    request.node.add_report_section("setup", "seed", f"run it again with --chaos-seed={given}")
+    return given
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print one line a run."""
     for line in report.table():

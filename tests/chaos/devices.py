@@ -1,10 +1,10 @@
 """Devices by the hundred in one process: STOMP over a WebSocket that knows only what these tests need."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 from pushcluster_contract.ids import StreamId
@@ -100,11 +100,15 @@ class Kind:
 class Device:
     """One device that stays connected through everything, until `leave`."""
 
-    def __init__(self, user: str, kind: Kind, urls: Callable[[], Sequence[str]], records: list[Subscribed]) -> None:
+    def __init__(
+        self, user: str, kind: Kind, urls: Callable[[], Sequence[str]], records: list[Subscribed], *, seed: int
+    ) -> None:
         self.user = user
         self.kind = kind
         self.connections = 0
         self._name = f"{user} ({kind.name})"
+        # Its own: what it draws does not depend on which device was quicker.
+        self._random = Random(f"{seed} {self._name}")
         self._urls = urls
         self._records = records
         self._socket: WebSocket | None = None
@@ -144,7 +148,7 @@ class Device:
         while True:
             urls = self._urls()
             if urls:
-                host, _, port = random.choice(urls).removeprefix("ws://").partition("/")[0].partition(":")
+                host, _, port = self._random.choice(urls).removeprefix("ws://").partition("/")[0].partition(":")
                 self._lost.clear()
                 try:
                     async with asyncio.timeout(HANDSHAKE_WITHIN_S):
@@ -154,7 +158,7 @@ class Device:
                     await self._lost.wait()
                 except (OSError, TimeoutError):
                     pass
-            await asyncio.sleep(RETRY_S * (0.5 + random.random()))
+            await asyncio.sleep(RETRY_S * (0.5 + self._random.random()))
 
     def _end(self) -> None:
         if self._record is not None:

@@ -1,10 +1,10 @@
 """One run: traffic, a fault in the middle of it, and the checker's judgement."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
@@ -23,8 +23,10 @@ FAULT_AFTER: Final = 0.3
 """Share of the messages that is confirmed when the fault comes."""
 AFTERWARDS: Final = 0.3
 """Share that is published after the fault."""
-SUBSCRIBED_WITHIN_S: Final = 60.0
-DELIVERED_WITHIN_S: Final = 60.0
+DELIVERED_WITHIN_S: Final = 240.0
+"""For all messages of a run on a busy machine; what has not arrived then is reported as lost."""
+BROKEN_WITHIN_S: Final = 5.0
+"""The same where the product is broken and something never arrives."""
 
 KINDS: Final = (Kind("auto", resumes=True), Kind("client", resumes=True), Kind("client-individual", resumes=True))
 KINDS_THAT_RELY_ON_THE_CURSOR: Final = (
@@ -46,11 +48,13 @@ class Verdict:
     back_end_connections: int
 
 
-async def run(cluster: ChaosCluster, fault: Fault | None, *, messages: int = MESSAGES, settles: bool = True) -> Verdict:
+async def run(
+    cluster: ChaosCluster, fault: Fault | None, *, seed: int, messages: int = MESSAGES, settles: bool = True
+) -> Verdict:
     """Publish, let the fault happen, wait until everybody has everything (if it `settles`), and judge."""
     users = {f"single{n}": [kind] for n, kind in enumerate((*KINDS, *KINDS_THAT_RELY_ON_THE_CURSOR) * 2)}
     users |= {f"multi{n}": [*KINDS, KINDS_THAT_RELY_ON_THE_CURSOR[n]] for n in range(3)}
-    faulted = asyncio.Event()
+    random, faulted = Random(seed), asyncio.Event()
     needed = 0
 
     def may_stop() -> bool:
@@ -58,13 +62,13 @@ async def run(cluster: ChaosCluster, fault: Fault | None, *, messages: int = MES
 
     back_end = BackEnd(cluster.plane.amqp_url, list(users), at_least=messages, may_stop=may_stop)
     devices = [
-        Device(user, kind, lambda: cluster.urls, back_end.history(user).subscriptions)
+        Device(user, kind, lambda: cluster.urls, back_end.history(user).subscriptions, seed=seed)
         for user, kinds in users.items()
         for kind in kinds
     ]
     publishing = asyncio.create_task(back_end.run())
     try:
-        await eventually(lambda: all(device.subscribed for device in devices), within_s=SUBSCRIBED_WITHIN_S)
+        await eventually(lambda: all(device.subscribed for device in devices))
         await eventually(lambda: back_end.confirmed >= messages * FAULT_AFTER, within_s=DELIVERED_WITHIN_S)
         seen = "nothing broke" if fault is None else await fault()
         for device in devices:
@@ -92,7 +96,7 @@ async def _settle(devices: list[Device], back_end: BackEnd, *, settles: bool) ->
         )
 
     with suppress(AssertionError):  # the checker says what is missing
-        await eventually(has_all, within_s=DELIVERED_WITHIN_S if settles else 5.0)
+        await eventually(has_all, within_s=DELIVERED_WITHIN_S if settles else BROKEN_WITHIN_S)
 
 
 async def _read_log(cluster: ChaosCluster, user: str) -> list[Entry]:

@@ -19,7 +19,9 @@ MESSAGES = 5_000
         ("acknowledged before the append", "kill_dispatcher"),
     ],
 )
-async def test_the_checker_reports_loss_when(mutant: str, fault: str, plane: Plane, services: Services) -> None:
+async def test_the_checker_reports_loss_when(
+    mutant: str, fault: str, plane: Plane, services: Services, seed: int
+) -> None:
     async with chaos_cluster(plane, services, RoutingMode.SESSION, mutant) as cluster:
-        verdict = await run(cluster, getattr(cluster, fault), messages=MESSAGES, settles=False)
+        verdict = await run(cluster, getattr(cluster, fault), seed=seed, messages=MESSAGES, settles=False)
     assert verdict.report.lost > 0, verdict.report.describe()

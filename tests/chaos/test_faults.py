@@ -11,11 +11,11 @@ from tests.support.planes import Plane
 
 
 async def test_nothing_that_was_confirmed_is_lost(
-    mode: RoutingMode, fault: str, plane: Plane, services: Services
+    mode: RoutingMode, fault: str, plane: Plane, services: Services, seed: int
 ) -> None:
     started = time.monotonic()
     async with chaos_cluster(plane, services, mode) as cluster:
-        verdict = await run(cluster, getattr(cluster, fault))
+        verdict = await run(cluster, getattr(cluster, fault), seed=seed)
     judgement = verdict.report
     report.record(mode.value, fault.replace("_", " "), verdict.seen, time.monotonic() - started, judgement)
     assert judgement.ok, judgement.describe()

@@ -12,8 +12,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.stomp_client import ServerFrame, decode_frame
 
-ANSWER_WITHIN_S: Final = 3.0
-"""After this a server has not answered. Both need milliseconds; a busy machine needs more."""
 CASE_WITHIN_S: Final = 60.0
 SENTINEL: Final = "sentinel"
 STANDARD: Final = ("ack", "content-length", "content-type", "subscription")
@@ -60,8 +58,10 @@ class Server:
 class Dialogue:
     """One case with one server."""
 
-    def __init__(self, server: Server, number: int, case: Case) -> None:
+    def __init__(self, server: Server, number: int, case: Case, *, answer_within_s: float) -> None:
+        """After `answer_within_s` a server has not answered. Both need milliseconds; a busy machine needs more."""
         self._server = server
+        self._answer_within_s = answer_within_s
         self._number = number
         self._case = case
         self._frames: list[ServerFrame] = []
@@ -142,7 +142,7 @@ class Dialogue:
 
     async def _until(self, condition: Callable[[], object]) -> None:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(self._answer_within_s):
                 while not condition() and not self._closed:
                     self._changed.clear()
                     await self._changed.wait()

@@ -13,10 +13,11 @@ from tests.support.amqp_admin import AmqpAdmin
 from tests.support.client_programs import PROGRAMS, STOMPJS, ClientProgram, Event, RunningClient, built, running_client
 from tests.support.gateways import Backend, RunningGateway, running_gateway, token
 from tests.support.planes import Plane
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 BODIES = ["first", "", "é \U0001f600 日本", "line\nline\n", "x" * 20_000]
-QUIET_S = 6
+HEART_BEAT_MS = 1_500
+QUIET_S = 9
 """Twice as long as a gateway of these tests waits for a heart-beat: a busy machine may hold up one or two."""
 KIND = "a:b\\-c\nd"
 """A header that every version but 1.0 has to escape. No c, n or r after the backslash: stompjs unescapes it twice."""
@@ -49,7 +50,7 @@ async def disconnect(client: RunningClient, back: Backend) -> None:
     async def is_gone() -> bool:
         return not await back.sessions("alice")
 
-    await eventually(is_gone, within_s=10)
+    await eventually(is_gone)
 
 
 async def test_a_client_of_other_people_gets_and_settles_and_resumes(
@@ -80,7 +81,7 @@ async def test_a_client_of_other_people_gets_and_settles_and_resumes(
             refused = (await amqp_admin.queues(plane.vhost))[REJECTED_QUEUE]
             return (await back.cursor("alice"), refused) == (StreamId.parse(pushed[3]), 1)
 
-        await eventually(four_are_settled, within_s=10)
+        await eventually(four_are_settled)
         await disconnect(client, back)
 
         pushed.append(await back.push("alice", "while away"))
@@ -101,10 +102,10 @@ def test_a_missing_tool_fails_the_test_with_a_sentence() -> None:
 
 async def test_heart_beats_both_ways_keep_a_client_of_other_people(plane: Plane, back: Backend) -> None:
     """stompjs checks every heart-beat to the second; the others allow for more than they agree on."""
-    quick = Limits(server_heart_beat_ms=1_000, client_heart_beat_ms=1_000, heart_beat_grace=3)
+    quick = Limits(server_heart_beat_ms=HEART_BEAT_MS, client_heart_beat_ms=HEART_BEAT_MS, heart_beat_grace=3)
     async with running_gateway(plane, limits=quick) as gateway, running_client(STOMPJS) as client:
-        await eventually(gateway.is_ready, within_s=10)
-        await connect(client, gateway, heart_beat_ms=1_000)
+        await eventually(gateway.is_ready)
+        await connect(client, gateway, heart_beat_ms=HEART_BEAT_MS)
         await subscribe(client, "auto")
         quiet_until = time.monotonic() + QUIET_S
 
@@ -112,7 +113,7 @@ async def test_heart_beats_both_ways_keep_a_client_of_other_people(plane: Plane,
             assert await back.sessions("alice"), "given up though heart-beats were agreed on"
             return time.monotonic() > quiet_until
 
-        await eventually(is_still_there, within_s=2 * QUIET_S)
+        await eventually(is_still_there, within_s=QUIET_S + WITHIN_S)
         await back.push("alice", "after the silence")
         assert (await client.expect("message")).body == "after the silence"
         await disconnect(client, back)

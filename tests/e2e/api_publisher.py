@@ -40,13 +40,25 @@ class ApiPublisher:
             await task
 
     async def try_key(self, key: str) -> int:
-        """Publish the first message once more, which changes nothing; returns the status of the answer."""
-        return await self._publish(key, "0")
+        """Publish the first message once more, which changes nothing; returns the status of the answer.
+
+        A node may send connections to a pod that has just gone for a moment longer: they are tried again.
+        """
+
+        async def answered() -> int | None:
+            try:
+                return await self._publish(key, "0")
+            except (aiohttp.ClientError, TimeoutError):
+                return None
+
+        status = await eventually(answered)
+        assert status is not None
+        return status
 
     async def some_more(self, count: int) -> None:
         """Wait until so many more messages were accepted."""
         enough = len(self.accepted) + count
-        await eventually(lambda: len(self.accepted) >= enough, within_s=30)
+        await eventually(lambda: len(self.accepted) >= enough)
 
     async def _run(self) -> None:
         while not self._stopping:

@@ -12,6 +12,7 @@ from demo.story import connect
 from tests.support.stomp_client import ServerFrame, StompClient, StompError
 
 USER_QUEUE = "/user/queue/demo"
+RETRY_S = 0.2
 
 
 class Follower:
@@ -41,7 +42,11 @@ class Follower:
 
     async def _run(self) -> None:
         while True:
-            client = await connect(self._access, self._user)
+            try:
+                client = await connect(self._access, self._user)
+            except StompError:  # by a gateway that has just begun to stop
+                await asyncio.sleep(RETRY_S)
+                continue
             self.connects += 1
             try:
                 await client.subscribe(USER_QUEUE, id="0", last_message_id=next(reversed(self.messages), None))

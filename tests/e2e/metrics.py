@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.install import OPERATOR_NAMESPACE
-from demo.kubectl import Cluster, Kubectl
+from demo.kubectl import Cluster, CommandFailed, Kubectl
 
 ADMIN_PORT = 9090
 
@@ -23,4 +23,6 @@ def read_operator_metric(cluster: Cluster, name: str, **labels: str) -> float:
     """Return the same of the operator; while one is replaced, of the one that stays."""
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     pods = [pod["metadata"] for pod in kubectl.items("pods") if "deletionTimestamp" not in pod["metadata"]]
+    if not pods:
+        raise CommandFailed("no pod of the operator is there")
     return read_metric(kubectl, pods[0]["name"], name, **labels)

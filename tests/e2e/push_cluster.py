@@ -10,7 +10,7 @@ from demo.kubectl import Cluster, CommandFailed, Kubectl
 from tests.support.waiting import eventually_sync
 
 NAME = "demo"
-READY_WITHIN_S = 180
+READY_WITHIN_S = 300
 KUBECTL_EVERY_S = 0.2
 T = TypeVar("T")
 

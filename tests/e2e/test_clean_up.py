@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -24,6 +25,8 @@ from tests.support.waiting import eventually as eventually_async
 
 BOUND_S = 5
 BOUND_AFTER_OPERATOR_START_S = 30
+GONE_WITHIN_S = 300
+"""Until a test gives up, with all that it waits for before the entry may go; the bounds are checked afterwards."""
 USER_QUEUE = "/user/queue/demo"
 
 
@@ -47,18 +50,24 @@ class Victim:
     async def entry(self) -> bytes | None:
         return cast("bytes | None", await self.store.hget(self.sessions_key, self.client.session))
 
-    async def seconds_until_gone(self, since: float, bound_s: float) -> float:
-        """Return the seconds from `since` (monotonic) until the entry had left Redis."""
-        while await self.entry() is not None:
-            assert time.monotonic() - since < bound_s + 20, f"{self.client.session} still stands in Redis"
-            await asyncio.sleep(0.05)
-        return max(0.0, time.monotonic() - since)
+    async def moment_gone(self) -> float:
+        """Return the moment (monotonic) at which the entry had left Redis.
+
+        Begin before the pod ends: what makes it end may return long after that.
+        """
+
+        async def is_gone() -> bool:
+            assert await self.entry() is None, f"{self.client.session} still stands in Redis"
+            return True
+
+        await eventually_async(is_gone, within_s=GONE_WITHIN_S)
+        return time.monotonic()
 
 
 @pytest.fixture
 async def victim(shared: PushCluster, request: pytest.FixtureRequest) -> AsyncIterator[Victim]:
     shared.wait_ready()
-    user = f"victim-{abs(hash(request.node.name)) % 10**8}"
+    user = f"victim-{zlib.crc32(request.node.name.encode())}"
     client = await connect(shared.access, user)
     await client.subscribe(USER_QUEUE, id="0")
     store: redis.asyncio.Redis = redis.asyncio.from_url(shared.access.redis_url)
@@ -123,7 +132,7 @@ def kill_process(victim: Victim) -> float:
     def restarted() -> bool:
         return bool(_pod(victim)["status"]["containerStatuses"][0]["restartCount"] == restarts + 1)
 
-    eventually(restarted, within_s=30, what="the container restarts in the same pod")
+    eventually(restarted, within_s=120, what="the container restarts in the same pod")
     return killed
 
 
@@ -139,8 +148,9 @@ def _pod(victim: Victim) -> Any:
 
 @pytest.mark.parametrize("end", [graceful_delete, force_delete, delete_frozen, kill_process, roll_out, evict])
 async def test_the_entry_leaves_redis(victim: Victim, end: Callable[[Victim], float]) -> None:
+    going = asyncio.create_task(victim.moment_gone())
     since = await asyncio.to_thread(end, victim)
-    seconds = await victim.seconds_until_gone(since, BOUND_S)
+    seconds = max(0.0, await going - since)
     record_clean_up(end.__name__.replace("_", " "), seconds, bound_s=BOUND_S)
     assert seconds <= BOUND_S
 
@@ -150,6 +160,7 @@ async def test_the_entry_leaves_redis_after_a_scale_down(victim: Victim) -> None
     other_client = await connect_elsewhere(victim.pc.access, "scaled", victim.pod)
     other = replace(victim, client=other_client, user="scaled")
     assert await other.entry() is not None
+    going = {each.pod: asyncio.create_task(each.moment_gone()) for each in (victim, other)}
     try:
         await asyncio.to_thread(kubectl, "scale", f"pc/{NAME}", "--replicas=1")
 
@@ -160,8 +171,9 @@ async def test_the_entry_leaves_redis_after_a_scale_down(victim: Victim) -> None
         left = await asyncio.to_thread(eventually, one_left, within_s=120, what="one gateway pod is left")
         since = time.monotonic()
         assert left in {victim.pod, other.pod}
-        removed = other if left == victim.pod else victim
-        seconds = await removed.seconds_until_gone(since, BOUND_S)
+        going.pop(left).cancel()
+        (removed,) = going.values()
+        seconds = max(0.0, await removed - since)
         record_clean_up("scale-down", seconds, bound_s=BOUND_S)
         assert seconds <= BOUND_S
     finally:
@@ -176,9 +188,10 @@ async def test_the_entry_leaves_redis_when_the_operator_was_down_meanwhile(victi
         await asyncio.to_thread(delete_frozen, victim)
         assert await victim.entry() is not None, "without the operator nobody should have removed the entry"
     finally:
+        going = asyncio.create_task(victim.moment_gone())
         started = time.monotonic()
         await asyncio.to_thread(_scale_operator, operator, 1)
-    seconds = await victim.seconds_until_gone(started, BOUND_AFTER_OPERATOR_START_S)
+    seconds = await going - started
     record_clean_up("operator down meanwhile (from its start)", seconds, bound_s=BOUND_AFTER_OPERATOR_START_S)
     assert seconds <= BOUND_AFTER_OPERATOR_START_S
 
@@ -196,18 +209,18 @@ async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Vic
     await victim.store.sadd(keys.gateway(dead), encode_member(victim.user, again.session))
 
     late_task = asyncio.create_task(connect_elsewhere(victim.pc.access, victim.user, victim.pod))
-    since = await asyncio.to_thread(delete_frozen, victim)
-    await victim.seconds_until_gone(since, BOUND_S)
+    await asyncio.to_thread(delete_frozen, victim)
+    await victim.moment_gone()
     late = await late_task
 
     async def list_is_empty() -> bool:
         return not await victim.store.exists(keys.gateway(dead))
 
-    await eventually_async(list_is_empty, within_s=BOUND_S)
+    await eventually_async(list_is_empty)
     held = {str(sid, "ascii") for sid in cast("list[bytes]", await victim.store.hkeys(victim.sessions_key))}
     assert held == {again.session, late.session}
     await publish_http(victim.pc.access, victim.user, "/queue/demo", "still here")
-    assert (await again.next_message(within_s=30)).body == b"still here"
+    assert (await again.next_message()).body == b"still here"
     await again.disconnect()
     await late.disconnect()
 
@@ -215,8 +228,8 @@ async def test_a_session_that_reconnected_elsewhere_is_never_removed(victim: Vic
 async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) -> None:
     before, removals = _removed_total(victim.pc), await asyncio.to_thread(_removal_events, victim.pc)
     metric = await asyncio.to_thread(_removal_metric, victim.pc)
-    since = await asyncio.to_thread(delete_frozen, victim)
-    await victim.seconds_until_gone(since, BOUND_S)
+    await asyncio.to_thread(delete_frozen, victim)
+    await victim.moment_gone()
 
     def counted() -> bool:
         return (
@@ -225,7 +238,7 @@ async def test_the_number_removed_is_in_status_event_and_metric(victim: Victim) 
             and _removal_metric(victim.pc) > metric
         )
 
-    await asyncio.to_thread(eventually, counted, within_s=60, what="status, Events and metric have counted it")
+    await asyncio.to_thread(eventually, counted, within_s=120, what="status, Events and metric have counted it")
 
 
 def _removal_events(pc: PushCluster) -> int:
@@ -248,4 +261,4 @@ def _scale_operator(operator: Any, replicas: int) -> None:
     if replicas:
         operator("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)
     else:
-        eventually(lambda: not operator.items("pods"), within_s=60, what="the operator is gone")
+        eventually(lambda: not operator.items("pods"), within_s=120, what="the operator is gone")

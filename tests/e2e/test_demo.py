@@ -17,7 +17,7 @@ def test_the_demo_tells_its_story_and_writes_its_environment(cluster: Cluster) -
     kubectl = cluster.kubectl(NAMESPACE)
     stood_before = _exists(cluster)
     try:
-        output = run([sys.executable, "-m", "demo"], within_s=400)
+        output = run([sys.executable, "-m", "demo"], within_s=500)
         assert re.search(r"entry gone from Redis \d+\.\d s after the pod", output)
         assert "alice got 'sent while alice was away' (recovered:true)" in output
         environment = _read(ENV_FILE)

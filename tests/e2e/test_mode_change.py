@@ -16,7 +16,6 @@ from tests.support.waiting import eventually as eventually_async
 PAUSE_S = 0.02
 AROUND_THE_CHANGE = 40
 """Messages that are published before the change begins, and after it has ended."""
-ARRIVED_WITHIN_S = 60
 
 
 def patch(pc: PushCluster, spec: dict[str, Any]) -> None:
@@ -40,7 +39,7 @@ def change_mode(pc: PushCluster, mode: RoutingMode) -> None:
     def old_pods_are_gone() -> bool:
         return len(pc.pods("gateway")) == 2 and len(pc.pods("dispatcher")) == 2
 
-    eventually(old_pods_are_gone, within_s=120, what="the pods of the former mode are gone")
+    eventually(old_pods_are_gone, within_s=240, what="the pods of the former mode are gone")
 
 
 @pytest.mark.parametrize(
@@ -59,12 +58,12 @@ async def test_changing_the_mode_under_traffic_loses_no_confirmed_message(
     async with Follower.following(live.access, user) as follower:
         with traffic(live.access.producer_amqp_url, user, pause_s=PAUSE_S) as publisher:
             confirmed = publisher.confirmed
-            await eventually_async(lambda: len(confirmed) >= AROUND_THE_CHANGE, within_s=30)
+            await eventually_async(lambda: len(confirmed) >= AROUND_THE_CHANGE)
             await asyncio.to_thread(change_mode, live, mode)
             enough = len(confirmed) + AROUND_THE_CHANGE
-            await eventually_async(lambda: len(confirmed) >= enough, within_s=30)
+            await eventually_async(lambda: len(confirmed) >= enough)
             await asyncio.to_thread(publisher.stop)
-        await eventually_async(lambda: len(follower.messages) >= len(confirmed), within_s=ARRIVED_WITHIN_S)
+        await eventually_async(lambda: len(follower.messages) >= len(confirmed))
         assert list(follower.messages.values()) == confirmed
         assert (follower.gaps, follower.unmarked) == (0, 0)
         assert follower.connects > 1, "no gateway was replaced under the client"

@@ -21,10 +21,9 @@ from tests.support.waiting import eventually as eventually_async
 
 REACHED_WITHIN_S = 120
 """The documented two minutes, until every gateway knows a changed Secret: kubelets look every 60 to 90 s."""
-NUDGED_WITHIN_S = 60
-ROLLED_WITHIN_S = 120
-ARRIVED_WITHIN_S = 30
-BOTH_SEEN_WITHIN_S = 30
+NUDGED_WITHIN_S = 120
+ROLLED_WITHIN_S = 240
+BOTH_SEEN_WITHIN_S = 120
 TRIES = 10
 """The Service chooses one of two pods at random: one that answers otherwise hides from all of them once in 500 runs."""
 AROUND_A_STEP = 40
@@ -170,7 +169,7 @@ async def test_both_kinds_of_keys_are_exchanged_without_cutting_or_refusing_anyb
         async with ApiPublisher.publishing(rotating.access, "alice") as publisher, asyncio.TaskGroup() as group:
             group.create_task(exchange_the_key_of_tokens(rotating))
             group.create_task(exchange_the_api_key(rotating, publisher))
-        await eventually_async(lambda: len(follower.messages) >= len(publisher.accepted), within_s=ARRIVED_WITHIN_S)
+        await eventually_async(lambda: len(follower.messages) >= len(publisher.accepted))
         assert list(follower.messages.values()) == publisher.accepted
         assert publisher.refused == []
         assert follower.connects == 1, "what was proved with a key stays proved when the key goes"

@@ -6,9 +6,8 @@ from typing import Final
 from tests.support.containers import Services, close_amqp_connections, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, running_dispatcher
 from tests.support.planes import Plane
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
-WITHIN_S: Final = 20.0
 AUTHORIZED: Final = {"Authorization": f"Bearer {API_KEY}"}
 
 
@@ -28,14 +27,14 @@ async def wait_answer(dispatcher: RunningDispatcher, status: int) -> str:
         assert got == status, text
         return text
 
-    return await eventually(answers, WITHIN_S)
+    return await eventually(answers)
 
 
 async def test_a_posted_message_is_in_the_users_log(dispatcher: RunningDispatcher, logs: Logs) -> None:
     await wait_answer(dispatcher, 202)
     status, _ = await post(dispatcher, b"\x00\xff", "b%C3%B8b", **{"X-Push-Kind": "news", "Content-Type": "a/b"})
     assert status == 202
-    await eventually(lambda: logs.length("bøb"), WITHIN_S)
+    await eventually(lambda: logs.length("bøb"))
     (entry,) = await logs.entries("bøb")
     assert (entry.body, entry.content_type, entry.headers) == (b"\x00\xff", "a/b", {"x-kind": "news"})
 
@@ -49,7 +48,7 @@ async def test_a_repeated_request_with_the_same_key_is_one_message(dispatcher: R
     async def both() -> bool:
         return await logs.bodies("bob") == ["one", "two"]
 
-    await eventually(both, WITHIN_S)
+    await eventually(both)
 
 
 async def test_an_accepted_message_survives_all_that_follows(plane: Plane, logs: Logs, services: Services) -> None:
@@ -60,7 +59,7 @@ async def test_an_accepted_message_survives_all_that_follows(plane: Plane, logs:
             assert (await post(dispatcher, "kept", "bob"))[0] == 202
             await dispatcher.kill()
     async with running_dispatcher(plane):
-        await eventually(lambda: logs.length("bob"), WITHIN_S)
+        await eventually(lambda: logs.length("bob"))
         assert await logs.bodies("bob") == ["kept"]
 
 
@@ -74,11 +73,11 @@ async def test_a_dispatcher_that_stops_takes_messages_until_load_balancers_have_
         async def is_stopping() -> bool:
             return await dispatcher.ready() == (False, "stopping")
 
-        await eventually(is_stopping, WITHIN_S)
+        await eventually(is_stopping)
         assert (await post(dispatcher, "late", "bob"))[0] == 202
         assert await asyncio.wait_for(dispatcher.process.wait(), WITHIN_S) == 0
     async with running_dispatcher(plane):
-        await eventually(lambda: logs.length("bob"), WITHIN_S)
+        await eventually(lambda: logs.length("bob"))
 
 
 async def test_a_full_ingress_is_answered_503_and_not_with_a_promise(

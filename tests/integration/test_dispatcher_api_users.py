@@ -19,7 +19,6 @@ from tests.support.gateways import Backend, RunningGateway, token
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
 
-WITHIN_S: Final = 20.0
 QUERY: Final = f"destination={DEMO}"
 
 
@@ -38,7 +37,7 @@ async def publish(dispatcher: RunningDispatcher, body: str, user: str = "alice",
         assert status == 202, answer
         return True
 
-    await eventually(accepted, WITHIN_S)
+    await eventually(accepted)
 
 
 async def test_sessions_are_listed_as_long_as_they_last(dispatcher: RunningDispatcher, gateway: RunningGateway) -> None:
@@ -61,7 +60,7 @@ async def test_sessions_are_listed_as_long_as_they_last(dispatcher: RunningDispa
     async def nobody() -> bool:
         return await call(dispatcher, "GET", "/v1/users/alice/sessions") == (200, {"user": "alice", "sessions": []})
 
-    await eventually(nobody, WITHIN_S)
+    await eventually(nobody)
 
 
 async def disconnect(dispatcher: RunningDispatcher, user: str, sid: str) -> int:
@@ -84,7 +83,7 @@ async def test_one_session_is_disconnected_and_no_other(dispatcher: RunningDispa
         async def is_gone() -> bool:
             return await disconnect(dispatcher, "alice", one.session) == 404
 
-        await eventually(is_gone, WITHIN_S)
+        await eventually(is_gone)
         await publish(dispatcher, "still here")
         assert (await other.next_message()).text == "still here"
 
@@ -95,7 +94,12 @@ async def test_a_session_of_a_dead_gateway_is_not_said_to_be_disconnected(
     alice = await StompClient.connect(gateway.url, token=token("alice"))
     await gateway.kill()
     await alice.wait_closed()
-    assert await disconnect(dispatcher, "alice", alice.session) == 503
+
+    async def cannot_be_reached() -> bool:
+        # Until the broker knows that the gateway is gone, its queue takes the order.
+        return await disconnect(dispatcher, "alice", alice.session) == 503
+
+    await eventually(cannot_be_reached)
 
 
 async def test_a_route_says_where_a_message_goes_and_it_goes_there(
@@ -110,7 +114,7 @@ async def test_a_route_says_where_a_message_goes_and_it_goes_there(
         _, route = await call(dispatcher, "GET", f"/v1/users/alice/route?{QUERY}")
         return bool(route["offline"]["waiting"] == route["offline"]["entries"] == 1)
 
-    await eventually(one_waits, WITHIN_S)
+    await eventually(one_waits)
     async with connected(gateway.url, token=token("alice")) as alice:
         await alice.subscribe("/user/queue/demo")
         assert (await alice.next_message()).text == "waits"
@@ -119,7 +123,7 @@ async def test_a_route_says_where_a_message_goes_and_it_goes_there(
             _, route = await call(dispatcher, "GET", f"/v1/users/alice/route?{QUERY}")
             return route if route["offline"]["waiting"] == 0 else None
 
-        route = await eventually(nothing_waits, WITHIN_S)
+        route = await eventually(nothing_waits)
         assert route is not None
         assert route["offline"]["entries"] == 1
         (session,) = route["sessions"]
@@ -137,7 +141,7 @@ async def test_forgetting_leaves_no_message_no_session_and_no_message_id(
     await call(dispatcher, "POST", f"/v1/users/alice/messages?destination={news}", "old news")
     await publish(dispatcher, "bobs", "bob")
     for user, destination in (("alice", DEMO), ("alice", news), ("bob", DEMO)):
-        await eventually(partial(logs.length, user, destination), WITHIN_S)
+        await eventually(partial(logs.length, user, destination))
     alice = await StompClient.connect(gateway.url, token=token("alice"))
     assert await call(dispatcher, "DELETE", "/v1/users/alice") == (
         200,
@@ -149,7 +153,7 @@ async def test_forgetting_leaves_no_message_no_session_and_no_message_id(
     assert await logs.bodies("bob") == ["bobs"]
 
     await publish(dispatcher, "old again", **{"Idempotency-Key": "k1"})
-    await eventually(lambda: logs.length("alice"), WITHIN_S)
+    await eventually(lambda: logs.length("alice"))
     assert await logs.bodies("alice") == ["old again"]
 
 
@@ -204,13 +208,13 @@ async def test_forgetting_while_messages_arrive_breaks_no_log_and_forgets_all_th
     try:
         for _ in range(5):
             count = len(sent)
-            await eventually(partial(_holds_more_than, sent, count + 20), WITHIN_S)
+            await eventually(partial(_holds_more_than, sent, count + 20))
             before = set(await logs.bodies("alice"))
             status, _ = await call(dispatcher, "DELETE", "/v1/users/alice")
             assert status == 200
             assert not before & set(await logs.bodies("alice"))
         settled = len(sent)  # whatever is accepted from here on comes after the last forgetting
-        await eventually(partial(_holds_more_than, sent, settled + 20), WITHIN_S)
+        await eventually(partial(_holds_more_than, sent, settled + 20))
     finally:
         stop.set()
         await publishing
@@ -218,7 +222,7 @@ async def test_forgetting_while_messages_arrive_breaks_no_log_and_forgets_all_th
     async def all_kept() -> bool:
         return set(sent[settled + 1 :]) <= set(await logs.bodies("alice"))
 
-    await eventually(all_kept, WITHIN_S)
+    await eventually(all_kept)
     ids = [entry.id for entry in await logs.entries("alice")]
     assert [each.seq for each in ids] == list(range(ids[0].seq, ids[0].seq + len(ids)))
     assert await logs.redis.smembers(logs.keys.destinations("alice")) == {str(DEMO).encode()}
@@ -246,7 +250,7 @@ async def test_a_batch_reaches_every_log_in_order(dispatcher: RunningDispatcher,
     assert (status, answer["accepted"], answer["results"][-1]["status"]) == (207, 150, 400)
 
     for n in range(3):
-        await eventually(partial(_has_all, logs, n), WITHIN_S)
+        await eventually(partial(_has_all, logs, n))
 
 
 def _holds_more_than(sent: list[str], count: int) -> bool:
@@ -268,7 +272,7 @@ async def test_without_redis_it_is_answered_503_and_later_200_again(
     async def answers() -> bool:
         return (await call(dispatcher, method, f"/v1/users/alice{path}"))[0] == 200
 
-    await eventually(answers, WITHIN_S)
+    await eventually(answers)
 
 
 async def test_the_document_is_served_by_the_real_program(dispatcher: RunningDispatcher) -> None:

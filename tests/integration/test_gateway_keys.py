@@ -69,7 +69,7 @@ async def test_keys_rotate_under_live_connections(
     old, new = SigningKey.make("old", algorithm), SigningKey.make("new", algorithm)
     issuer.serve_keys(old)
     async with running_gateway(plane, **variables(issuer, authority, algorithm)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         async with connected(gateway.url, token=token(old)) as alice:
             await alice.subscribe("/user/queue/demo")
             issuer.serve_keys(new)
@@ -96,7 +96,7 @@ async def test_a_key_that_is_exchanged_under_the_same_name_refuses_nobody_for_go
     old, new, forged = (SigningKey.make("one") for _ in range(3))
     issuer.serve_keys(old)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         issuer.serve_keys(new)
         async with connected(gateway.url, token=token(new)) as alice:
             assert alice.user_name == "alice"
@@ -115,16 +115,16 @@ async def test_the_last_keys_stay_while_the_issuer_is_down_or_lies(
     async with running_issuer(context) as issuer:
         issuer.serve_keys(key)
         async with running_gateway(plane, JWKS_REFRESH_SECONDS="1", **variables(issuer, authority)) as gateway:
-            await eventually(gateway.is_ready, within_s=10)
+            await eventually(gateway.is_ready)
             issuer.serve(b"<html>sign in</html>")
-            await eventually(lambda: failed_reads(gateway, 1), within_s=10)
+            await eventually(lambda: failed_reads(gateway, 1))
             issuer.serve(b" " * 10_000_000)
-            await eventually(lambda: failed_reads(gateway, 2), within_s=10)
+            await eventually(lambda: failed_reads(gateway, 2))
             issuer.answer = cut
-            await eventually(lambda: failed_reads(gateway, 4), within_s=10)
+            await eventually(lambda: failed_reads(gateway, 4))
             assert await gateway.is_ready()
             assert await gateway.metric("auth_keys") == 1
-            assert await gateway.metric("auth_keys_age_seconds") > 1
+            await eventually(lambda: keys_are_older_than(gateway, 1))
             async with connected(gateway.url, token=token(key)) as alice:
                 assert alice.user_name == "alice"
             refusal = await refused(gateway, token(unknown))
@@ -142,26 +142,28 @@ async def test_an_issuer_that_withdraws_its_only_key_is_obeyed(
     key = SigningKey.make("one")
     issuer.serve_keys(key)
     async with running_gateway(plane, JWKS_REFRESH_SECONDS="1", **variables(issuer, authority)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         issuer.serve(b'{"keys": []}')
 
         async def is_not_ready() -> bool:
             status, text = await gateway.admin("/readyz")
             return status == 503 and "it has no key for RS256" in text
 
-        await eventually(is_not_ready, within_s=10)
+        await eventually(is_not_ready)
         assert (await refused(gateway, token(key)))["message"] == close_codes.NOT_AUTHENTICATED.reason
         issuer.serve_keys(key)
-        await eventually(gateway.is_ready, within_s=20)
+        await eventually(gateway.is_ready)
 
 
 async def test_a_key_that_is_new_just_after_a_read_is_no_reason_to_give_up(
-    plane: Any, back: Backend, issuer: Issuer, authority: Authority
+    plane: Any, back: Backend, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long it takes until the token comes: the next read is further away than a client waits.
+    monkeypatch.setattr(key_refresher, "ISSUER_ASK_INTERVAL_S", 600.0)
     key, new = SigningKey.make("one"), SigningKey.make("two")
     issuer.serve_keys(key)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         issuer.serve_keys(key, new)
         refusal = await refused(gateway, token(new))
         assert refusal["message"] == close_codes.UNAVAILABLE.reason
@@ -180,7 +182,7 @@ async def test_a_token_of_a_new_key_is_held_until_the_issuer_may_be_asked(
     key, new = SigningKey.make("one"), SigningKey.make("two")
     issuer.serve_keys(key)
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         issuer.serve_keys(key, new)
         async with connected(gateway.url, token=token(new)) as alice:
             assert alice.user_name == "alice"
@@ -193,6 +195,10 @@ async def test_a_token_of_a_new_key_is_held_until_the_issuer_may_be_asked(
 
 async def failed_reads(gateway: RunningGateway, at_least: int) -> bool:
     return await gateway.metric('auth_key_reads_total{outcome="failed"}') >= at_least
+
+
+async def keys_are_older_than(gateway: RunningGateway, seconds: float) -> bool:
+    return await gateway.metric("auth_keys_age_seconds") > seconds
 
 
 async def cut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -209,11 +215,11 @@ async def test_a_gateway_that_never_had_keys_is_not_ready_and_says_why(
             status, text = await gateway.admin("/readyz")
             return status == 503 and "no keys to check tokens with" in text and "status 500" in text
 
-        await eventually(says_why, within_s=10)
+        await eventually(says_why)
         key = SigningKey.make("one")
         assert "cannot be read now" in (await refused(gateway, token(key))).text
         issuer.serve_keys(key)
-        await eventually(gateway.is_ready, within_s=20)
+        await eventually(gateway.is_ready)
         async with connected(gateway.url, token=token(key)) as alice:
             assert alice.user_name == "alice"
 
@@ -226,7 +232,7 @@ async def test_a_slow_issuer_holds_up_only_those_whose_keys_it_has(
     issuer.serve_keys(key)
     answer_now = asyncio.Event()
     async with running_gateway(plane, **variables(issuer, authority)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
 
         async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await answer_now.wait()
@@ -235,7 +241,7 @@ async def test_a_slow_issuer_holds_up_only_those_whose_keys_it_has(
 
         issuer.answer = slow
         waits = asyncio.create_task(StompClient.connect(gateway.url, token=token(new, "bob")))
-        await eventually(lambda: len(issuer.requests) == 2, within_s=5)
+        await eventually(lambda: len(issuer.requests) == 2)
         async with connected(gateway.url, token=token(key)) as alice:
             await alice.subscribe("/user/queue/demo")
             await back.push("alice", "meanwhile")
@@ -271,12 +277,17 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
     monkeypatch.setattr(key_refresher, "SECRET_ASK_INTERVAL_S", 0.0)
     former, following = "f" * 32, "n" * 32
 
+    def write(name: str, key: str) -> None:
+        """As the kubelet does it: nobody ever reads half of a key."""
+        (tmp_path / "new").write_text(key)
+        (tmp_path / "new").rename(tmp_path / name)
+
     def secret(first: str, second: str | None = None) -> None:
-        (tmp_path / "hs256.key").write_text(first)
+        write("hs256.key", first)
         if second is None:
             (tmp_path / "hs256.second.key").unlink(missing_ok=True)
         else:
-            (tmp_path / "hs256.second.key").write_text(second)
+            write("hs256.second.key", second)
 
     def signed(key: str) -> str:
         return jwt.encode({"sub": "alice", "exp": in_s(3_600)}, key)
@@ -291,31 +302,31 @@ async def test_a_shared_key_is_exchanged_without_a_restart_and_without_refusing_
 
     secret(former)
     async with running_gateway(plane, AUTH_KEYS_DIRECTORY=str(tmp_path)) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         async with connected(gateway.url, token=signed(former)) as stays:
             assert not await is_let_in(following)
             secret(former, following)
             assert await is_let_in(following), "the first token of a new key is enough to look"
             assert await is_let_in(former)
             secret(following, former)
-            await eventually(lambda: is_let_in(former), within_s=5)
+            await eventually(lambda: is_let_in(former))
             assert await is_let_in(following)
             secret(following)
 
             async def former_is_refused() -> bool:
                 return not await is_let_in(former)
 
-            await eventually(former_is_refused, within_s=5)
+            await eventually(former_is_refused)
             assert await is_let_in(following)
             secret(former, "short")
 
             async def following_is_refused() -> bool:
                 return not await is_let_in(following)
 
-            await eventually(following_is_refused, within_s=5)
+            await eventually(following_is_refused)
             assert await is_let_in(former), "a second key that is none does not keep the first from counting"
             (tmp_path / "hs256.key").unlink()
-            await eventually(former_is_refused, within_s=5)
+            await eventually(former_is_refused)
             assert not await gateway.is_ready(), "without any key it takes no new clients"
             assert not stays.closed
 
@@ -327,7 +338,7 @@ async def test_public_keys_in_a_secret_are_reread_too(
     old, new = SigningKey.make("old"), SigningKey.make("new")
     (tmp_path / "jwks.json").write_bytes(jwks(old))
     async with running_gateway(plane, AUTH_KEYS_DIRECTORY=str(tmp_path), JWT_ALGORITHM="RS256") as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         (tmp_path / "jwks.json").write_bytes(jwks(new))
         async with connected(gateway.url, token=new.token("alice", exp=in_s(3_600))) as alice:
             assert alice.user_name == "alice"
@@ -336,27 +347,27 @@ async def test_public_keys_in_a_secret_are_reread_too(
 async def test_a_token_without_an_end_is_accepted_where_the_author_asks_for_it_alone(plane: Any, back: Backend) -> None:
     endless = jwt.encode({"sub": "alice"}, JWT_KEY)
     async with running_gateway(plane) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         refusal = await refused(gateway, endless)
         assert refusal["message"] == close_codes.NOT_AUTHENTICATED.reason
         assert "no claim 'exp'" in refusal.text
     async with running_gateway(plane, JWT_REQUIRE_EXPIRY="false") as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         async with connected(gateway.url, token=endless) as alice:
             assert "token-expires-in-ms" not in alice.connected.headers
 
 
 async def test_connected_says_when_the_token_ends_and_then_the_connection_ends(plane: Any, back: Backend) -> None:
     async with running_gateway(plane) as gateway:
-        await eventually(gateway.is_ready, within_s=10)
+        await eventually(gateway.is_ready)
         async with connected(gateway.url, token=shared_token("alice", exp=in_s(3_600))) as long:
             assert 3_590_000 < int(long.connected["token-expires-in-ms"]) <= 3_600_000
-        client = await StompClient.connect(gateway.url, token=shared_token("alice", exp=time.time() + 2))
-        said_ms = int(client.connected["token-expires-in-ms"])
-        began = time.monotonic()
+        ends_at = time.time() + 3
+        client = await StompClient.connect(gateway.url, token=shared_token("alice", exp=ends_at))
+        ends_in_ms = int(client.connected["token-expires-in-ms"])
+        assert (ends_at - time.time()) * 1_000 - 1 <= ends_in_ms <= 3_000
         await client.subscribe("/user/queue/demo")
         error = await client.expect_error()
-        took_ms = (time.monotonic() - began) * 1_000
+        assert time.time() > ends_at - 0.1, "not early; how late at most, the unit tests say on a clock of their own"
         assert error["message"] == "token expired"
         assert client.close_code == close_codes.TOKEN_EXPIRED.code
-        assert said_ms - 100 <= took_ms <= said_ms + 1_500, "not early, and late by a tick of the wheel at most"

@@ -18,12 +18,11 @@ from tests.support.dispatchers import Producer, RunningDispatcher, producer, run
 from tests.support.gateways import RunningGateway, running_gateway, token
 from tests.support.planes import Plane
 from tests.support.stomp_client import StompClient, StompError
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 USERS: Final = [f"user-{n}" for n in range(6)]
 ROUNDS: Final = 40
 """Messages to each user between two steps of the roll-out."""
-WITHIN_S: Final = 60.0
 RETRY_S: Final = 0.05
 
 
@@ -45,7 +44,7 @@ class Traffic:
     async def some(self) -> None:
         """Wait for ROUNDS more."""
         wanted = self.rounds + ROUNDS
-        await eventually(lambda: self.rounds >= wanted, WITHIN_S)
+        await eventually(lambda: self.rounds >= wanted)
 
 
 @dataclass
@@ -73,7 +72,7 @@ class User:
             await client.subscribe("/user/queue/demo", last_message_id=self.last)
             self.pods.add(client.gateway)
             while True:
-                message = await client.next_message(WITHIN_S)
+                message = await client.next_message()
                 self.gaps += message.headers.get("recovered") == "false"
                 if self.last is None or _number(message["message-id"]) > _number(self.last):
                     self.last = message["message-id"]
@@ -99,7 +98,7 @@ class RollOut:
 
     async def add_gateway(self, mode: RoutingMode) -> None:
         gateway = await self.stack.enter_async_context(running_gateway(self.plane, ROUTING_MODE=mode.value))
-        await eventually(gateway.is_ready, WITHIN_S)
+        await eventually(gateway.is_ready)
         self.gateways.append(gateway)
 
     async def add_dispatcher(self, mode: RoutingMode) -> None:
@@ -109,7 +108,7 @@ class RollOut:
     async def replace_gateway(self, mode: RoutingMode) -> None:
         """A new one is there before an old one goes."""
         await self.add_gateway(mode)
-        await self.gateways.pop(0).drain(WITHIN_S)
+        await self.gateways.pop(0).drain()
 
     async def replace_dispatcher(self, mode: RoutingMode) -> None:
         await self.add_dispatcher(mode)
@@ -142,7 +141,7 @@ async def test_a_change_of_mode_under_traffic_loses_reorders_and_repeats_nothing
         users = [User(name, roll_out.gateways) for name in USERS]
         traffic = Traffic(producing)
         async with background(*(user.run() for user in users)):
-            await eventually(lambda: all(user.pods for user in users), WITHIN_S)
+            await eventually(lambda: all(user.pods for user in users))
             publishing = asyncio.create_task(traffic.run())
             steps = (roll_out.replace_gateway, roll_out.replace_dispatcher)
             for replace in (*steps, *steps):
@@ -152,7 +151,7 @@ async def test_a_change_of_mode_under_traffic_loses_reorders_and_repeats_nothing
             traffic.stopped = True
             await asyncio.wait_for(publishing, WITHIN_S)
             expected = [str(n) for n in range(traffic.rounds)]
-            await eventually(lambda: all(len(user.seen) >= len(expected) for user in users), WITHIN_S)
+            await eventually(lambda: all(len(user.seen) >= len(expected) for user in users))
         for user in users:
             assert user.seen == expected
             assert (user.repeated_unmarked, user.gaps) == ([], 0)

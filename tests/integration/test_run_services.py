@@ -70,9 +70,12 @@ async def test_queues_outlive_kill_9_of_the_broker(services: Services, plane: Pl
     await kill_and_start(services.rabbitmq)
 
     async def is_there() -> bool:
-        return "kept" in await amqp_admin.queues(plane.vhost)
+        try:
+            return "kept" in await amqp_admin.queues(plane.vhost)
+        except OSError:  # the management API may listen later than AMQP
+            return False
 
-    await eventually(is_there, within_s=15)
+    await eventually(is_there)
     await close_amqp_connections(services, plane.vhost)
 
 
@@ -84,7 +87,7 @@ def test_containers_are_gone_after_kill_9_of_their_owner() -> None:
         assert owner.stdout.readline() == b"started\n"
         assert len(containers_of(run_id)) == 1
         owner.send_signal(signal.SIGKILL)
-    eventually_sync(lambda: not containers_of(run_id), within_s=15)
+    eventually_sync(lambda: not containers_of(run_id))
 
 
 def test_a_start_removes_what_a_lost_owner_left_and_nothing_else(reaper: Reaper) -> None:
@@ -95,7 +98,9 @@ def test_a_start_removes_what_a_lost_owner_left_and_nothing_else(reaper: Reaper)
     reaper.will_remove("container", left)
     mine = Container.run(build_redis("secret", max_memory="16mb"), reaper, run_id="test-alive-owner")
     removed = remove_orphans()
-    assert [left.startswith(short) for short in removed] == [True]
+    # Runs that were killed may have left others on this machine.
+    assert [short for short in removed if left.startswith(short)]
+    assert not [short for short in removed if mine.id.startswith(short)]
     assert mine.is_running()
 
 

@@ -29,7 +29,7 @@ from pushcluster_runtime.amqp.connection import (
 )
 from tests.support.containers import Services, close_amqp_connections
 from tests.support.planes import Plane
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 PLAIN: Final = Queue("plain", {"x-queue-type": "classic"}, exclusive=True)
 
@@ -66,7 +66,7 @@ async def test_users_spread_over_partitions_and_each_stays_in_one(amqp: AmqpConn
         await channel.consume(ingress_queue(partition), received.append, no_ack=True)
     for n in range(400):
         channel.publish(PUSH_EXCHANGE, f"user{n % 100}", b"x", BasicProperties(), mandatory=True)
-    await eventually(lambda: len(received) == 400, within_s=20)
+    await eventually(lambda: len(received) == 400)
     places: dict[str, set[str]] = {}
     for delivery in received:
         places.setdefault(delivery.routing_key, set()).add(delivery.consumer_tag)
@@ -108,10 +108,10 @@ async def test_a_channel_error_fails_what_waits_and_leaves_the_connection(amqp: 
     channel, other = await amqp.channel(confirm=True), await amqp.channel()
     waiting = channel.publish("no such exchange", "x", b"", BasicProperties(), mandatory=True)
     with pytest.raises(Unavailable, match="no such exchange"):
-        await asyncio.wait_for(channel.bind(Binding("amq.topic", "no such queue", "k")), 5)
+        await asyncio.wait_for(channel.bind(Binding("amq.topic", "no such queue", "k")), WITHIN_S)
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(waiting, 5)
-    assert "404" in await asyncio.wait_for(channel.lost, 5)
+        await asyncio.wait_for(waiting, WITHIN_S)
+    assert "404" in await asyncio.wait_for(channel.lost, WITHIN_S)
     with pytest.raises(Unavailable):
         publish(channel, "plain")
     with pytest.raises(Unavailable):
@@ -125,8 +125,8 @@ async def test_a_connection_that_the_broker_closes_fails_everything(
 ) -> None:
     channel = await amqp.channel(confirm=True)
     await close_amqp_connections(services, plane.vhost)
-    assert "CONNECTION_FORCED" in await asyncio.wait_for(amqp.lost, 10)
-    assert "CONNECTION_FORCED" in await asyncio.wait_for(channel.lost, 1)
+    assert "CONNECTION_FORCED" in await asyncio.wait_for(amqp.lost, WITHIN_S)
+    assert "CONNECTION_FORCED" in await asyncio.wait_for(channel.lost, WITHIN_S)
     for call in (amqp.channel(), channel.declare_queue(PLAIN)):
         with pytest.raises(Unavailable, match="CONNECTION_FORCED"):
             await call
@@ -181,11 +181,11 @@ async def test_closing_a_channel_keeps_the_order_for_the_next_consumer(plane: Pl
     await second.consume(ingress_queue(0), take, no_ack=False, priority=1)
     for n in range(40):
         publish(channel, ingress_queue(0), str(n), delivery_mode=2)
-    await eventually(lambda: len(held) == 10, within_s=10)
+    await eventually(lambda: len(held) == 10)
     channel.ack(held[2].tag, multiple=True)
-    await eventually(lambda: len(held) == 13, within_s=10)
+    await eventually(lambda: len(held) == 13)
     await channel.close()
-    await eventually(lambda: len(taken) == 37, within_s=10)
+    await eventually(lambda: len(taken) == 37)
     assert taken == [str(n) for n in range(3, 40)]
     await other.close()
 
@@ -199,7 +199,7 @@ async def test_a_consumer_that_fails_costs_its_channel_and_not_the_connection(am
     await channel.declare_queue(PLAIN)
     await channel.consume("plain", fail, no_ack=True)
     publish(channel, "plain")
-    await asyncio.wait_for(channel.lost, 5)
+    await asyncio.wait_for(channel.lost, WITHIN_S)
     await other.declare_queue(Queue("still-here", {}, exclusive=True))
 
 
@@ -212,8 +212,8 @@ async def test_a_consumer_whose_queue_goes_is_told(amqp: AmqpConnection) -> None
     await second.consume("two", lambda _: None, no_ack=True)
     await first.delete_queue("one")
     await first.delete_queue("two")
-    await eventually(lambda: told == ["one"], within_s=5)
-    await asyncio.wait_for(second.lost, 5)
+    await eventually(lambda: told == ["one"])
+    await asyncio.wait_for(second.lost, WITHIN_S)
     assert not first.lost.done()
 
 
@@ -223,12 +223,12 @@ async def test_a_cancelled_consumer_gets_nothing_more(amqp: AmqpConnection) -> N
     received: list[Delivery] = []
     tag = await channel.consume("plain", received.append, no_ack=True)
     await publish(channel, "plain")
-    await eventually(lambda: len(received) == 1, within_s=5)
+    await eventually(lambda: len(received) == 1)
     await channel.cancel(tag)
     await publish(channel, "plain")
     again: list[Delivery] = []
     await channel.consume("plain", again.append, no_ack=True)
-    await eventually(lambda: len(again) == 1, within_s=5)
+    await eventually(lambda: len(again) == 1)
     assert len(received) == 1
 
 
@@ -285,7 +285,7 @@ async def test_a_message_with_unreadable_properties_arrives_and_the_next_one_too
     await channel.consume("plain", received.append, no_ack=True)
     await channel.publish("", "plain", b"poison", Milliseconds(), mandatory=False)
     await publish(channel, "plain", "next", headers={"a": "b"})
-    await eventually(lambda: len(received) == 2, within_s=5)
+    await eventually(lambda: len(received) == 2)
     assert [delivery.body for delivery in received] == [b"poison", b"next"]
     assert "year" in str((received[0].properties.headers or {})[UNREADABLE_HEADER])
     assert (received[1].properties.headers or {})["a"] == "b"
@@ -298,7 +298,7 @@ async def test_the_largest_body_that_the_broker_takes_comes_through_in_pieces(am
     await channel.consume("plain", received.append, no_ack=True)
     body = bytes(range(256)) * (BROKER_MAX_MESSAGE_BYTES // 256)
     await publish(channel, "plain", body)
-    await eventually(lambda: received, within_s=10)
+    await eventually(lambda: received)
     assert received[0].body == body
 
 

@@ -162,14 +162,14 @@ async def test_a_delivered_message_leaves_after_the_resume_window(bench: Bench) 
         stream_id: bytes = (await bench.append("at the cursor"))[0]
         return stream_id if StreamId.parse(stream_id.decode()).ms > first.ms else b""
 
-    await bench.move_cursor(await eventually(append_later, within_s=5))
+    await bench.move_cursor(await eventually(append_later))
     await bench.append("waiting")
 
     async def gone() -> bool:
         await bench.append("new", resume_ms=1)
         return "delivered" not in await bench.bodies()
 
-    await eventually(gone, within_s=5)
+    await eventually(gone)
     assert {"at the cursor", "waiting"} <= set(await bench.bodies())
 
 
@@ -216,7 +216,7 @@ async def test_a_message_id_is_forgotten_after_its_window_however_long_the_log_i
     async def forgotten() -> bool:
         return not await bench.redis.exists(bench.keys.message("alice", DEMO, "m"))
 
-    await eventually(forgotten, within_s=5)
+    await eventually(forgotten)
     assert (await bench.append("x", "m"))[1] == 0
     assert await bench.bodies() == ["x", "x"]
 

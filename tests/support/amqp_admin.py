@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-TIMEOUT_S: Final = 15.0
+TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,9 @@ from typing import Final
 from local_cluster.fingerprint import fingerprint
 from local_cluster.process import run
 from local_cluster.settings import current_places
+from tests.support.waiting import WITHIN_S
 
 SOURCES: Final = Path(__file__).parents[1] / "conformance" / "clients"
-EVENT_WITHIN_S: Final = 20.0
-"""A Java program takes seconds to start when both cores are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ class RunningClient:
             if each.event == event:
                 self._unread.remove(each)
                 return each
-        async with asyncio.timeout(EVENT_WITHIN_S):
+        async with asyncio.timeout(WITHIN_S):
             while (told := await self._next()).event != event:
                 assert told.event != "error", f"{self.program.name}: {told}"
                 self._unread.append(told)

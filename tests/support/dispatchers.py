@@ -1,12 +1,15 @@
 """A dispatcher as a process of its own, which can be killed, and a producer and a reader around it."""
 
 import asyncio
+import json
+import os
 import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO, Any, Final, Protocol
 
 import aiohttp
@@ -14,7 +17,6 @@ import pika
 from pika.spec import BasicProperties
 from prometheus_client.parser import text_string_to_metric_families
 
-from local_run.containers import free_port
 from pushcluster_contract import env
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
@@ -28,12 +30,10 @@ from pushcluster_runtime.amqp.connection import (
     Delivery,
 )
 from pushcluster_runtime.redis.client import connect
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN_S, eventually
 
 DEMO: Final = Destination("queue", "demo")
 API_KEY: Final = "a-key-of-the-tests"
-READY_WITHIN_S: Final = 20.0
-END_WITHIN_S: Final = 20.0
 
 
 class PlaneLike(Protocol):
@@ -53,31 +53,39 @@ class RunningDispatcher:
 
     process: asyncio.subprocess.Process
     pod_name: str
-    api_url: str
-    admin_url: str
+    has_api: bool
     session: aiohttp.ClientSession
     log_file: IO[bytes]
 
+    @cached_property
+    def admin_url(self) -> str:
+        return self._url_logged_as("admin server")
+
+    @cached_property
+    def api_url(self) -> str:
+        return self._url_logged_as("API server")
+
     def log(self) -> str:
         """Return what it has logged so far."""
-        self.log_file.seek(0)
-        return self.log_file.read().decode()
+        # Without a seek: the process writes at the position of the same open file.
+        descriptor = self.log_file.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
     async def ready(self) -> tuple[bool, str]:
         """Return what /readyz says; not ready while nobody listens."""
         try:
             async with self.session.get(f"{self.admin_url}/readyz") as response:
                 return response.status == 200, (await response.text()).strip()
-        except aiohttp.ClientConnectionError as error:
+        except (aiohttp.ClientConnectionError, AssertionError) as error:
             return False, str(error)
 
     async def wait_ready(self) -> None:
         async def is_ready() -> bool:
             ready, reason = await self.ready()
             assert ready, reason
-            return True
+            return bool(self.api_url) if self.has_api else True
 
-        await eventually(is_ready, READY_WITHIN_S)
+        await eventually(is_ready)
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return a counter's or gauge's value, 0 when it was never counted."""
@@ -89,25 +97,32 @@ class RunningDispatcher:
                     return float(sample.value)
         return 0.0
 
-    async def wait_for_metric(self, name: str, at_least: float, within_s: float) -> None:
+    async def wait_for_metric(self, name: str, at_least: float, **labels: str) -> None:
         """Return once a counter has come that far; fails with its value when it does not."""
 
         async def reached() -> bool:
-            assert await self.metric(name) >= at_least
+            assert await self.metric(name, **labels) >= at_least
             return True
 
-        await eventually(reached, within_s)
+        await eventually(reached)
 
     async def kill(self) -> None:
         """`kill -9`, and wait until it is gone."""
         self.process.kill()
         await self.process.wait()
 
-    async def terminate(self) -> int:
+    async def terminate(self, within_s: float = WITHIN_S) -> int:
         """SIGTERM; return the exit code."""
         self.process.terminate()
-        async with asyncio.timeout(END_WITHIN_S):
+        async with asyncio.timeout(within_s):
             return await self.process.wait()
+
+    def _url_logged_as(self, server: str) -> str:
+        """Return where a server listens; fails while that is not in the log."""
+        whole_lines = self.log().rpartition("\n")[0].splitlines()
+        ports = [json.loads(line)["port"] for line in whole_lines if f'"{server}"' in line]
+        assert ports, f"{self.pod_name} has logged no port of its {server} yet"
+        return f"http://127.0.0.1:{ports[0]}"
 
 
 @asynccontextmanager
@@ -123,7 +138,6 @@ async def started_dispatcher(
     plane: PlaneLike, program: Sequence[str] = ("pushcluster_dispatcher",), **variables: str
 ) -> AsyncIterator[RunningDispatcher]:
     """Do the same without waiting for it."""
-    api_port, admin_port = free_port(), free_port()
     pod_name = f"dispatcher-{secrets.token_hex(3)}"
     environment = {
         env.CLUSTER: plane.cluster,
@@ -131,8 +145,8 @@ async def started_dispatcher(
         env.AMQP_URL: plane.amqp_url,
         env.REDIS_URL: plane.redis_url,
         env.LISTEN_HOST: "127.0.0.1",
-        env.ADMIN_PORT: str(admin_port),
-        env.API_PORT: str(api_port),
+        env.ADMIN_PORT: "0",
+        env.API_PORT: "0",
         env.API_KEY: API_KEY,
         **{getattr(env, name): value for name, value in variables.items()},
     }
@@ -140,8 +154,8 @@ async def started_dispatcher(
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", *program, env=environment, stderr=log)
         try:
             async with aiohttp.ClientSession() as session:
-                api_url, admin_url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{admin_port}"
-                running = RunningDispatcher(process, pod_name, api_url, admin_url, session, log)
+                has_api = variables.get("API_ENABLED") != "false"
+                running = RunningDispatcher(process, pod_name, has_api, session, log)
                 yield running
         except BaseException:
             sys.stderr.write(f"--- {pod_name} ---\n{running.log()}\n")
@@ -235,19 +249,27 @@ async def reading_logs(plane: PlaneLike) -> AsyncIterator[Logs]:
         await client.aclose()
 
 
-async def count_ready(plane: PlaneLike) -> int:
-    """Return how many messages wait in ingress for a consumer.
+async def count_left(plane: PlaneLike) -> int:
+    """Return how many messages are in ingress, as soon as the broker knows that the last consumer is gone.
 
-    Asks the queues themselves. `rabbitmqctl` and the management API tell what quorum queues reported up to 5 s ago.
+    Until then the broker does not count what that consumer had and did not acknowledge. Asks the queues themselves:
+    `rabbitmqctl` and the management API tell what quorum queues reported up to 5 s ago.
     """
 
-    def count() -> int:
+    def look() -> tuple[int, int]:
         with pika.BlockingConnection(pika.URLParameters(plane.amqp_url)) as connection:
             channel = connection.channel()
             queues = [channel.queue_declare(ingress_queue(n), passive=True) for n in range(INGRESS_PARTITIONS)]
-            return sum(queue.method.message_count for queue in queues)
+            consumers = sum(queue.method.consumer_count for queue in queues)
+            return consumers, sum(queue.method.message_count for queue in queues)
 
-    return await asyncio.to_thread(count)
+    async def without_consumers() -> tuple[int]:
+        consumers, messages = await asyncio.to_thread(look)
+        assert not consumers, f"{consumers} ingress queues still have a consumer"
+        return (messages,)
+
+    (left,) = await eventually(without_consumers)
+    return left
 
 
 async def wait_log(logs: "Logs", user: str, expected: list[str]) -> None:
@@ -257,7 +279,7 @@ async def wait_log(logs: "Logs", user: str, expected: list[str]) -> None:
         assert await logs.bodies(user) == expected
         return True
 
-    await eventually(is_there, READY_WITHIN_S)
+    await eventually(is_there)
 
 
 async def all_acknowledged(plane: PlaneLike, dispatcher: RunningDispatcher, count: int) -> None:
@@ -267,7 +289,7 @@ async def all_acknowledged(plane: PlaneLike, dispatcher: RunningDispatcher, coun
         assert await dispatcher.metric("acknowledged_total") == count
         return True
 
-    await eventually(acknowledged, within_s=30)
+    await eventually(acknowledged)
     # Not by kill -9: the last acknowledgements may be on their way to the broker still.
-    await dispatcher.terminate()
-    assert await count_ready(plane) == 0
+    assert await dispatcher.terminate() == 0
+    assert await count_left(plane) == 0

@@ -26,7 +26,7 @@ class FakeGateway:
 
     async def send(self, message_id: str, body: str, **headers: str) -> None:
         """Send a MESSAGE to the latest subscription."""
-        await eventually(lambda: self._sockets, within_s=10)
+        await eventually(lambda: self._sockets)
         socket, subscription = self._sockets[-1]
         standard = {"subscription": subscription, "message-id": message_id, "destination": "/user/queue/demo"}
         await socket.send_str(encode("MESSAGE", {**standard, **headers}, body))

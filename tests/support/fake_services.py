@@ -232,7 +232,7 @@ async def running_server(
             max_connections=max_connections,
             handshakes_per_s=handshakes_per_s,
             now=services.clock(),
-            random=random.random,
+            random=random.Random(1).random,
         ),
         allowed_origins=allowed_origins,
         metrics=services.metrics,

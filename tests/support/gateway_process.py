@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.support.waiting import WITHIN_S
+
 
 @dataclass
 class GatewayProcess:
@@ -29,7 +31,7 @@ class GatewayProcess:
     def has_logged(self, message: str) -> bool:
         return any(record["message"] == message for record in self.log)
 
-    async def end(self, by: signal.Signals, within_s: float = 20) -> int:
+    async def end(self, by: signal.Signals, within_s: float = WITHIN_S) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(by)
         async with asyncio.timeout(within_s):

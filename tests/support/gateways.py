@@ -37,6 +37,7 @@ from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, Con
 from pushcluster_runtime.redis.client import ScriptRunner, connect
 from pushcluster_runtime.settings import EnvironmentVariables
 from tests.support.fake_services import JWT_KEY, QUEUE
+from tests.support.waiting import WITHIN_S
 
 
 def token(user: str, **claims: object) -> str:
@@ -80,7 +81,7 @@ class RunningGateway:
                 return float(line.split()[-1])
         return 0.0
 
-    async def drain(self, within_s: float = 20) -> None:
+    async def drain(self, within_s: float = WITHIN_S) -> None:
         """Do what SIGTERM does, and wait for the end."""
         self.stop.set()
         async with asyncio.timeout(within_s):

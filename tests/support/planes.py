@@ -98,5 +98,5 @@ async def back(plane: Plane) -> AsyncIterator[Backend]:
 async def gateway(plane: Plane, back: Backend) -> AsyncIterator[RunningGateway]:
     """A gateway that is ready; the topology is there."""
     async with running_gateway(plane) as running:
-        await eventually(running.is_ready, within_s=10)
+        await eventually(running.is_ready)
         yield running

@@ -10,8 +10,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.waiting import WITHIN_S
+
 SUBPROTOCOLS: Final = {"1.2": "v12.stomp", "1.1": "v11.stomp", "1.0": "v10.stomp"}
-DEFAULT_WITHIN_S: Final = 10.0
 
 
 class StompError(AssertionError):
@@ -93,7 +94,7 @@ class StompClient:
         versions: Sequence[str] = ("1.2",),
         heart_beat: tuple[int, int] = (0, 0),
         headers: Mapping[str, str] | None = None,
-        within_s: float = DEFAULT_WITHIN_S,
+        within_s: float = WITHIN_S,
     ) -> Self:
         """Open the WebSocket and the STOMP session; raises StompError when it is refused."""
         client = await cls.open(url, versions=versions)
@@ -134,7 +135,7 @@ class StompClient:
         ack: str = "auto",
         last_message_id: str | None = None,
         receipt: bool = True,
-        within_s: float = DEFAULT_WITHIN_S,
+        within_s: float = WITHIN_S,
     ) -> ServerFrame | None:
         """Subscribe; with `receipt`, wait for the RECEIPT and return it."""
         headers = {"destination": destination, "id": id, "ack": ack}
@@ -160,12 +161,12 @@ class StompClient:
     async def abort(self, transaction: str) -> None:
         await self._send_with_receipt("ABORT", {"transaction": transaction}, receipt=True)
 
-    async def next_message(self, within_s: float = DEFAULT_WITHIN_S) -> ServerFrame:
+    async def next_message(self, within_s: float = WITHIN_S) -> ServerFrame:
         """Return the next MESSAGE; raises StompError when the server ends the connection instead."""
         await self._wait(lambda: not self.messages.empty(), within_s, "no MESSAGE")
         return self.messages.get_nowait()
 
-    async def next_messages(self, count: int, within_s: float = DEFAULT_WITHIN_S) -> list[ServerFrame]:
+    async def next_messages(self, count: int, within_s: float = WITHIN_S) -> list[ServerFrame]:
         return [await self.next_message(within_s) for _ in range(count)]
 
     async def no_message(self, for_s: float = 0.3) -> None:
@@ -173,7 +174,7 @@ class StompClient:
         await asyncio.sleep(for_s)
         assert self.messages.empty(), f"unexpected {self.messages.get_nowait()}"
 
-    async def next_answer(self, within_s: float = DEFAULT_WITHIN_S) -> ServerFrame:
+    async def next_answer(self, within_s: float = WITHIN_S) -> ServerFrame:
         """Return the next frame that is neither MESSAGE nor RECEIPT; raises StompError for ERROR and close."""
         async with asyncio.timeout(within_s):
             frame = await self._answers.get()
@@ -181,13 +182,13 @@ class StompClient:
             raise StompError(frame, self.socket.close_code)
         return frame
 
-    async def expect_error(self, within_s: float = DEFAULT_WITHIN_S) -> ServerFrame:
+    async def expect_error(self, within_s: float = WITHIN_S) -> ServerFrame:
         """Return the ERROR frame, once the server has also closed; the close code is in `close_code`."""
         await self.wait_closed(within_s)
         assert self._error is not None, f"closed without ERROR, code {self.socket.close_code}"
         return self._error
 
-    async def wait_closed(self, within_s: float = DEFAULT_WITHIN_S) -> int:
+    async def wait_closed(self, within_s: float = WITHIN_S) -> int:
         """Wait until the server has closed; return the close code."""
         async with asyncio.timeout(within_s):
             await asyncio.shield(self._reader)
@@ -240,7 +241,7 @@ class StompClient:
         else:
             await self.socket.send(data)
 
-    async def wait_receipt(self, receipt: str, within_s: float = DEFAULT_WITHIN_S) -> ServerFrame:
+    async def wait_receipt(self, receipt: str, within_s: float = WITHIN_S) -> ServerFrame:
         await self._wait(lambda: receipt in self.receipts, within_s, f"no RECEIPT {receipt}")
         return self.receipts[receipt]
 
@@ -256,7 +257,7 @@ class StompClient:
         await self._send_with_receipt(command, headers, receipt=receipt)
 
     async def _send_with_receipt(
-        self, command: str, headers: dict[str, str], *, receipt: bool, within_s: float = DEFAULT_WITHIN_S
+        self, command: str, headers: dict[str, str], *, receipt: bool, within_s: float = WITHIN_S
     ) -> ServerFrame | None:
         if not receipt:
             await self.send(command, headers)

@@ -1,6 +1,7 @@
 """A back end that publishes without pause, through every fault, and knows what was confirmed."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -27,35 +28,40 @@ class Traffic:
         self._destination = destination
         self._pause_s = pause_s
         self._stop = threading.Event()
+        self._is_under_way = False
         self._thread = threading.Thread(target=self._run, name="traffic")
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> list[str]:
-        """Finish the message under way and return all that was confirmed."""
+        """Finish the message under way, over another connection if need be, and return all that was confirmed."""
         self._stop.set()
         self._thread.join(END_WITHIN_S)
         assert not self._thread.is_alive(), f"the last message was not confirmed within {END_WITHIN_S} s"
         return self.confirmed
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while self._goes_on():
             try:
                 connection = pika.BlockingConnection(pika.URLParameters(self._url))
             except (pika.exceptions.AMQPError, OSError):
-                self._stop.wait(RETRY_S)
+                time.sleep(RETRY_S)
                 continue
             try:
                 self._publish(connection)
                 connection.close()
             except (pika.exceptions.AMQPError, OSError):
-                self._stop.wait(RETRY_S)
+                time.sleep(RETRY_S)
+
+    def _goes_on(self) -> bool:
+        """Tell whether anything is to be published: what has no confirm may be in the log, so it needs one."""
+        return self._is_under_way or not self._stop.is_set()
 
     def _publish(self, connection: pika.BlockingConnection) -> None:
         channel = connection.channel()
         channel.confirm_delivery()
-        while not self._stop.is_set():
+        while self._goes_on():
             body = str(len(self.confirmed))
             properties = pika.BasicProperties(
                 delivery_mode=pika.DeliveryMode.Persistent,
@@ -63,8 +69,10 @@ class Traffic:
                 message_id=f"{self._user}-{body}",
                 headers={headers.DESTINATION: self._destination},
             )
+            self._is_under_way = True
             channel.basic_publish(topology.PUSH_EXCHANGE, self._user, body.encode(), properties, mandatory=True)
             self.confirmed.append(body)
+            self._is_under_way = False
             self._stop.wait(self._pause_s)
 
 

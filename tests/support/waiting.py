@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast, overload
 
 POLL_S: Final = 0.02
+WITHIN_S: Final = 60.0
+"""What a busy machine may need. It costs nothing where a test passes, and says nothing about how fast anything is."""
 T = TypeVar("T")
 
 
@@ -39,10 +41,10 @@ def _attempts(within_s: float, what: str, not_yet: type[Exception] = AssertionEr
 
 
 @overload
-async def eventually(predicate: Callable[[], Awaitable[T]], within_s: float) -> T: ...
+async def eventually(predicate: Callable[[], Awaitable[T]], within_s: float = WITHIN_S) -> T: ...
 @overload
-async def eventually(predicate: Callable[[], T], within_s: float) -> T: ...
-async def eventually(predicate: Callable[[], T] | Callable[[], Awaitable[T]], within_s: float) -> T:
+async def eventually(predicate: Callable[[], T], within_s: float = WITHIN_S) -> T: ...
+async def eventually(predicate: Callable[[], T] | Callable[[], Awaitable[T]], within_s: float = WITHIN_S) -> T:
     """Return the predicate's first true answer; an AssertionError of the predicate counts as false.
 
     Fails with the last false answer, or with the last AssertionError of the predicate itself.
@@ -59,7 +61,7 @@ async def eventually(predicate: Callable[[], T] | Callable[[], Awaitable[T]], wi
 
 def eventually_sync(
     predicate: Callable[[], T],
-    within_s: float,
+    within_s: float = WITHIN_S,
     *,
     what: str = "a true answer",
     not_yet: type[Exception] = AssertionError,
