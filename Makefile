@@ -49,7 +49,7 @@ run: $(VENV)/.ready page/node_modules/.package-lock.json ## Run the data plane o
 test: $(VENV)/.ready page/node_modules/.package-lock.json ## Run every test: static, unit, fuzz, simulation, integration, chaos, conformance, e2e on kind.
 	@$(PYTHON) -m local_cluster up
 	@$(PYTHON) -m local_cluster chromium
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/python -m tests.side_by_side $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.ready ## Run the tests that need no service; takes seconds.

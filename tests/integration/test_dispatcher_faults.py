@@ -8,10 +8,10 @@ from typing import Final
 import pika
 import pytest
 from pika.exceptions import AMQPError
-from pushcluster_operator.children.dispatcher import GRACE_S
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.topology import ingress_queue
+from pushcluster_operator.children.dispatcher import GRACE_S
 from tests.support.containers import (
     Services,
     close_amqp_connection,
