@@ -26,18 +26,24 @@ LOWEST_PORT: Final = 20_000
 """Above the well-known ports of services."""
 _OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
+_given_ports: Final[set[int]] = set()
+
 
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection will get.
+
+    No port is returned twice: services get theirs some time before they listen.
 
     The kernel takes ports of outgoing connections from `ip_local_port_range`. A port from there could be taken before
     its owner listens, or while a stopped service is about to come back to it.
     """
     first_outgoing = int(_OUTGOING_PORTS.read_text().split()[0])
     end = first_outgoing if first_outgoing > LOWEST_PORT else 65_536
-    while not is_free(port := random.randrange(LOWEST_PORT, end)):  # noqa: S311 - no secret
-        pass
-    return port
+    while True:
+        port = random.randrange(LOWEST_PORT, end)  # noqa: S311 - no secret
+        if port not in _given_ports and is_free(port):
+            _given_ports.add(port)
+            return port
 
 
 def is_free(port: int) -> bool:

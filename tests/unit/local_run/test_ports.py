@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from local_run import containers
 from local_run.containers import LOWEST_PORT, free_port
 
 
@@ -12,7 +13,7 @@ def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given() -> None:
     ports = {free_port() for _ in range(200)}
 
     assert all(LOWEST_PORT <= port < first_outgoing for port in ports)
-    assert len(ports) > 100  # two programs that ask at once get different ones
+    assert len(ports) == 200
 
 
 def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +21,7 @@ def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         choices = [port, port, free_port()]
+        monkeypatch.setattr(containers, "_given_ports", set())
 
         def choose(_low: int, _high: int) -> int:
             tried.append(choices.pop(0))
@@ -30,3 +32,12 @@ def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyP
 
     assert found != port
     assert tried == [port, port, found]
+
+
+def test_a_port_is_given_to_one_service_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while nobody listens yet: a plane has about ten ports before its first service starts."""
+    drawn = iter([20_001, 20_001, 20_002])
+    monkeypatch.setattr(containers, "_given_ports", set())
+    monkeypatch.setattr(containers, "is_free", lambda _: True)
+    monkeypatch.setattr("random.randrange", lambda *_: next(drawn))
+    assert [free_port(), free_port()] == [20_001, 20_002]
