@@ -1,4 +1,4 @@
-"""Outcomes: what became of a message, told to its producer (DESIGN, section 2, `reply_to` and `wait`).
+"""Outcomes: what became of a message, told to its producer (`reply_to`, and `wait` over HTTP).
 
 The producer's address travels with the log entry and with each copy, so that whoever delivers the message can answer.
 """

@@ -69,7 +69,7 @@ def ingress_queue(partition: int) -> str:
 
 
 def build_topology() -> Topology:
-    """Return the durable part, the same for every mode: ingress, rejected and broadcast (DESIGN, section 3)."""
+    """Return the durable part, the same for every mode: ingress, rejected and broadcast (ARCHITECTURE.md, step 2)."""
     published, partitions = build_published(), [build_partition(n) for n in range(INGRESS_PARTITIONS)]
     return Topology(
         exchanges=published.exchanges,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pushcluster_contract import env
+from pushcluster_contract import defaults, env
 from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import META_EXTRA_TTL_MS, MIN_KEPT_DELIVERED_MS
@@ -84,9 +84,15 @@ class Settings:
 
 def _read_retention(environment: EnvironmentVariables) -> Retention:
     return Retention(
-        offline_ttl_ms=1_000 * environment.integer(env.OFFLINE_TTL_SECONDS, 86_400, low=1, high=_MAX_TTL_S),
-        max_entries=environment.integer(env.OFFLINE_MAX_PER_DESTINATION, 1_000, low=1, high=_MAX_LOG_ENTRIES),
-        resume_window_ms=1_000 * environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=_MAX_RESUME_S),
+        offline_ttl_ms=1_000
+        * environment.integer(env.OFFLINE_TTL_SECONDS, defaults.OFFLINE_TTL_S, low=1, high=_MAX_TTL_S),
+        max_entries=environment.integer(
+            env.OFFLINE_MAX_PER_DESTINATION, defaults.OFFLINE_MAX_PER_DESTINATION, low=1, high=_MAX_LOG_ENTRIES
+        ),
+        resume_window_ms=1_000
+        * environment.integer(env.RESUME_WINDOW_SECONDS, defaults.RESUME_WINDOW_S, low=0, high=_MAX_RESUME_S),
         idempotency_window_ms=1_000
-        * environment.integer(env.IDEMPOTENCY_WINDOW_SECONDS, 600, low=1, high=_MAX_IDEMPOTENCY_S),
+        * environment.integer(
+            env.IDEMPOTENCY_WINDOW_SECONDS, defaults.IDEMPOTENCY_WINDOW_S, low=1, high=_MAX_IDEMPOTENCY_S
+        ),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from pushcluster_contract import env
+from pushcluster_contract import defaults, env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import (
@@ -58,7 +58,7 @@ class Settings:
             listen_host=environment.text(env.LISTEN_HOST, "0.0.0.0"),  # noqa: S104 - a pod's own network
             ws_port=environment.port(env.WS_PORT, 8080),
             admin_port=environment.port(env.ADMIN_PORT, 9090),
-            max_connections=environment.integer(env.MAX_CONNECTIONS, 20_000, low=1, high=1_000_000),
+            max_connections=environment.integer(env.MAX_CONNECTIONS, defaults.MAX_CONNECTIONS, low=1, high=1_000_000),
             max_sessions_per_user=environment.integer(
                 env.MAX_SESSIONS_PER_USER, SESSIONS_PER_USER, low=1, high=MAX_SESSIONS_PER_USER
             ),
@@ -66,8 +66,10 @@ class Settings:
             subscription_queues=environment.integer(
                 env.SUBSCRIPTION_QUEUES, SUBSCRIPTION_QUEUES, low=0, high=MAX_SUBSCRIPTION_QUEUES
             ),
-            drain_seconds=environment.integer(env.DRAIN_SECONDS, 60, low=0, high=3_600),
-            resume_window_seconds=environment.integer(env.RESUME_WINDOW_SECONDS, 120, low=0, high=86_400),
+            drain_seconds=environment.integer(env.DRAIN_SECONDS, defaults.DRAIN_S, low=0, high=3_600),
+            resume_window_seconds=environment.integer(
+                env.RESUME_WINDOW_SECONDS, defaults.RESUME_WINDOW_S, low=0, high=86_400
+            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""The state machine of one subscription (DESIGN, steps G3 to G7). No I/O, no clock, no randomness.
+"""The state machine of one subscription (ARCHITECTURE.md, steps 10 to 13). No I/O, no clock, no randomness.
 
     REGISTERING ──registered──► CATCHUP ──short page, nothing newer seen──► LIVE
                                   ▲  ▲                                       │

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Self
 
+from pushcluster_contract import defaults
 from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, SESSIONS_PER_USER
 from pushcluster_contract.origins import MAX_ORIGIN_CHARS, ORIGIN_PATTERN, ORIGIN_RULE
 from pushcluster_operator.spec.auth import Auth
@@ -32,12 +33,12 @@ class Gateway:
         drain = reader.child("drain")
         gateway = cls(
             replicas=reader.integer("replicas", 2, minimum=0, maximum=500),
-            max_connections=reader.integer("maxConnections", 20_000, minimum=1, maximum=200_000),
+            max_connections=reader.integer("maxConnections", defaults.MAX_CONNECTIONS, minimum=1, maximum=200_000),
             max_sessions_per_user=reader.integer(
                 "maxSessionsPerUser", SESSIONS_PER_USER, minimum=1, maximum=MAX_SESSIONS_PER_USER
             ),
             handshakes_per_second=reader.integer("handshakesPerSecond", 500, minimum=0, maximum=100_000),
-            drain_seconds=drain.integer("seconds", 60, minimum=0, maximum=3_600),
+            drain_seconds=drain.integer("seconds", defaults.DRAIN_S, minimum=0, maximum=3_600),
             auth=Auth.read(reader.child("auth")),
             allowed_origins=reader.texts(
                 "allowedOrigins",

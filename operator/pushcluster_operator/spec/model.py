@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from pushcluster_contract import defaults
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.spec import quantities
@@ -119,10 +120,14 @@ class Delivery:
         """Read one; raises InvalidSpec."""
         offline, resume, idempotency = map(reader.child, ("offline", "resume", "idempotency"))
         delivery = cls(
-            offline_ttl_seconds=offline.integer("ttlSeconds", 86_400, minimum=60, maximum=2_592_000),
-            offline_max_per_destination=offline.integer("maxPerDestination", 1_000, minimum=1, maximum=100_000),
-            resume_window_seconds=resume.integer("windowSeconds", 120, minimum=0, maximum=86_400),
-            idempotency_window_seconds=idempotency.integer("windowSeconds", 600, minimum=60, maximum=86_400),
+            offline_ttl_seconds=offline.integer("ttlSeconds", defaults.OFFLINE_TTL_S, minimum=60, maximum=2_592_000),
+            offline_max_per_destination=offline.integer(
+                "maxPerDestination", defaults.OFFLINE_MAX_PER_DESTINATION, minimum=1, maximum=100_000
+            ),
+            resume_window_seconds=resume.integer("windowSeconds", defaults.RESUME_WINDOW_S, minimum=0, maximum=86_400),
+            idempotency_window_seconds=idempotency.integer(
+                "windowSeconds", defaults.IDEMPOTENCY_WINDOW_S, minimum=60, maximum=86_400
+            ),
         )
         for part in (offline, resume, idempotency, reader):
             part.finish()

@@ -1,4 +1,4 @@
-"""Which gateway processes' sessions are to be removed: decided from leases and pods alone (DESIGN, section 3).
+"""Which gateway processes' sessions are to be removed: decided from leases and pods alone (ARCHITECTURE.md).
 
 The leases are read before the pods are listed: whoever held a lease had a pod by then, so a pod that the later list
 lacks has ended. The other way round, a pod that started in between would be taken for gone.

@@ -2,7 +2,7 @@
 
 `redis-py` spends about six times the processor time on the same pipeline (20,000 against 120,000 APPEND calls per
 CPU-second), and hides which connection, so which life of the server, a reply came from. A dispatcher has to know that:
-what one life of Redis has answered, the next may have lost (DESIGN, step D6).
+what one life of Redis has answered, the next may have lost (ARCHITECTURE.md, step 7).
 """
 
 import asyncio
