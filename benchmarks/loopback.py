@@ -104,7 +104,7 @@ class InstantServices:
 
     def cursor_moved(self, subscription: Subscription) -> None:
         """See ClientServices."""
-        subscription.marked = True
+        subscription.flush_scheduled = True
 
 
 class Loopback:
@@ -155,7 +155,7 @@ class Loopback:
                 self._give(copies)
             else:
                 for batch in batches:
-                    self._copies.for_gateway(batch)
+                    self._copies.read_gateway_batch(batch)
             await asyncio.sleep(0)  # let the connections flush
             if profiler is not None:
                 profiler.disable()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pushcluster_contract.limits import ENDPOINTS_S
+from pushcluster_contract.limits import ENDPOINTS_UPDATE_S
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.transport.server import WebSocketServer
 
-AT_ONCE: Final = 50
+UNPACED_CONNECTIONS: Final = 50
 """So few connections are closed without pacing."""
 CLOSES_PER_S: Final = 200
 """The pace when there is time enough for it; with less time it is faster."""
@@ -30,7 +30,7 @@ class DrainBatch:
 
 def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]) -> list[DrainBatch]:
     """Decide how to close `connections` within `max_seconds`."""
-    if connections <= AT_ONCE or max_seconds <= 0:
+    if connections <= UNPACED_CONNECTIONS or max_seconds <= 0:
         return [DrainBatch(connections, 0.0)] if connections else []
     duration_s = min(max_seconds, connections / CLOSES_PER_S)
     steps = max(1, int(duration_s / BATCH_S))
@@ -44,7 +44,7 @@ async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, 
     """Close every connection; returns when all sockets are gone."""
     server.draining = True
     if server.sockets:
-        await asyncio.sleep(ENDPOINTS_S)
+        await asyncio.sleep(ENDPOINTS_UPDATE_S)
     open_ones = list(server.connections)
     _log.info("draining", extra={"connections": len(open_ones), "max_seconds": max_seconds})
     for batch in plan_drain(len(open_ones), max_seconds, random):

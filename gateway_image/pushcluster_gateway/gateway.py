@@ -1,4 +1,4 @@
-"""The services behind all clients: implements `ClientServices` over registry, broker, keeper and cursors.
+"""The services behind all clients: implements `ClientServices` over registry, broker, lease_keeper and cursors.
 
 What a client asks for becomes a task (`session.tasks`); what it writes into the registry stands in `registration`.
 """
@@ -23,7 +23,7 @@ from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.registration import RegistrationShells, SessionRegistration
+from pushcluster_gateway.registration import RegistrationDependencies, SessionRegistration
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
@@ -46,7 +46,7 @@ class Gateway:
 
     registry: SessionRegistry
     broker: BrokerLink
-    keeper: LeaseKeeper
+    lease_keeper: LeaseKeeper
     cursors: CursorFlusher
     queues: SubscriptionQueues
     outcomes: OutcomeReporter
@@ -82,17 +82,17 @@ class Gateway:
         *,
         registry: SessionRegistry,
         broker: BrokerLink,
-        keeper: LeaseKeeper,
+        lease_keeper: LeaseKeeper,
         cursors: CursorFlusher,
         quota: QueueQuota,
     ) -> None:
         """Give it its shells."""
         self.registry = registry
         self.broker = broker
-        self.keeper = keeper
+        self.lease_keeper = lease_keeper
         self.cursors = cursors
         self._copies = CopyReader(
-            self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(ResyncCause.COPIES_LEFT_OUT)
+            self.hub, self.metrics, on_left_out=lambda: lease_keeper.request_resync(ResyncCause.COPIES_LEFT_OUT)
         )
         self.queues = SubscriptionQueues(
             mode=self._mode,
@@ -102,7 +102,7 @@ class Gateway:
             on_lost=self._on_queue_lost,
         )
         self.sessions = SessionRegistration(
-            RegistrationShells(registry, keeper, cursors, self.queues),
+            RegistrationDependencies(registry, lease_keeper, cursors, self.queues),
             hub=self.hub,
             tasks=self._tasks,
             limits=self.limits,
@@ -111,7 +111,7 @@ class Gateway:
         )
         call_later = asyncio.get_running_loop().call_later
         self.outcomes = OutcomeReporter(
-            broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
+            broker.send_outcome, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
         )
 
     # ClientServices
@@ -129,7 +129,7 @@ class Gateway:
         try:
             identity = self._authenticator.identify(request, handshake_token)
         except KeyUnknown as unknown:
-            work = partial(self._authenticate_anew, client, request, handshake_token, unknown)
+            work = partial(self._authenticate_after_refresh, client, request, handshake_token, unknown)
             return self._tasks.spawn(work, client).cancel
         client.authenticated(request, identity)
         return None
@@ -145,7 +145,7 @@ class Gateway:
             self.cursors.collect(subscription)
         self.hub.remove(client)
         _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
-        if client.written and not client.calls:
+        if client.entry_written and not client.registry_calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
     def subscribe(self, client: Client, subscription: Subscription) -> None:
@@ -169,7 +169,7 @@ class Gateway:
 
     def cursor_moved(self, subscription: Subscription) -> None:
         """Step G7."""
-        self.cursors.mark(subscription)
+        self.cursors.schedule(subscription)
 
     # What the broker calls
 
@@ -177,14 +177,14 @@ class Gateway:
         """Something came to the gateway's own queue: copies, or what a dispatcher tells this gateway."""
         message_type = delivery.properties.type
         if message_type == BATCH_TYPE:
-            self._copies.for_gateway(delivery.body)
+            self._copies.read_gateway_batch(delivery.body)
         elif message_type == CONTROL_TYPE:
-            self._obey(delivery)
+            self._handle_control(delivery)
         else:
             self.metrics.batches_refused += 1
             _log.warning("a message of an unknown type", extra={"type": str(message_type)[:100]})
 
-    def _obey(self, delivery: Delivery) -> None:
+    def _handle_control(self, delivery: Delivery) -> None:
         """Do what a dispatcher tells this gateway."""
         try:
             asked = Disconnect.parse(delivery.properties.headers or {})
@@ -199,38 +199,38 @@ class Gateway:
         """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
         await self.queues.reopen(self.hub.subscriptions())
         if self._was_connected:
-            self.keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
+            self.lease_keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
 
-    # What the keeper calls
+    # What the lease_keeper calls
 
-    async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - keeper.Refresh
+    async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - lease_keeper.Refresh
         """Write a session back; with `resync`, reread its logs too."""
         await self.sessions.refresh(client, resync=resync)
 
     # Ends
 
-    async def settle(self, within_s: float) -> None:
+    async def wait_for_tasks(self, within_s: float) -> None:
         """Wait for what is under way, then give it up."""
-        await self._tasks.settle(within_s)
+        await self._tasks.wait_finished(within_s)
 
-    async def finish(self) -> None:
+    async def leave_registry(self) -> None:
         """Flush the cursors, and take everything that is left out of the registry, the lease last."""
         try:
             await self.cursors.flush()
-            await self.keeper.close()  # no renewal comes after the lease is gone
-            await self.registry.end()
+            await self.lease_keeper.close()  # no renewal comes after the lease is gone
+            await self.registry.remove_own_incarnation()
         except Unavailable as error:
             _log.warning("the registry was left as it is: the operator removes it", extra={"cause": str(error)})
 
     # Tasks
 
-    async def _authenticate_anew(
+    async def _authenticate_after_refresh(
         self, client: Client, request: Connect, handshake_token: str, unknown: KeyUnknown
     ) -> None:
         """The keys may be older than the token: have them read once more, and decide."""
         try:
-            identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
+            identity = await self._authenticator.identify_after_refresh(request, handshake_token, unknown)
         except Unavailable as error:
             # Not one of `calls_failed`, which tell of trouble: any stranger can make a token that no key fits.
             self.metrics.tokens_put_off += 1

@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationShells:
+class RegistrationDependencies:
     """What keeps entries, and what goes with them."""
 
     registry: SessionRegistry
-    keeper: LeaseKeeper
+    lease_keeper: LeaseKeeper
     cursors: CursorFlusher
     queues: SubscriptionQueues
 
@@ -43,7 +43,7 @@ class SessionRegistration:
 
     def __init__(
         self,
-        shells: RegistrationShells,
+        shells: RegistrationDependencies,
         *,
         hub: Hub,
         tasks: ClientTasks,
@@ -52,7 +52,7 @@ class SessionRegistration:
         wall_clock: Callable[[], float],
     ) -> None:
         self._registry = shells.registry
-        self._keeper = shells.keeper
+        self._lease_keeper = shells.lease_keeper
         self._cursors = shells.cursors
         self._queues = shells.queues
         self._hub = hub
@@ -68,7 +68,7 @@ class SessionRegistration:
 
     async def register(self, client: Client) -> None:
         """Step G2."""
-        await self._keeper.ensure_lease()
+        await self._lease_keeper.ensure_lease()
         if not client.ended:  # a session that has left is not to come back
             await self._register(client)
 
@@ -77,7 +77,7 @@ class SessionRegistration:
             try:
                 await self._registry.register(client.user, client.sid)
             except TooManySessions:
-                await self._make_room(client.user)
+                await self._remove_lost_or_wait(client.user)
                 if client.ended:
                     return
                 await self._registry.register(client.user, client.sid)
@@ -97,8 +97,8 @@ class SessionRegistration:
         try:
             # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
             await self._queues.open(subscription)
-            standing = self._hub.addressed(subscription.address)
-            await self._cursors.flush_destination(client.user, subscription.destination, standing)
+            subscriptions = self._hub.addressed(subscription.address)
+            await self._cursors.flush_destination(client.user, subscription.destination, subscriptions)
             if subscription.ended:
                 return  # its session may have left the registry meanwhile, and must not come back
             with self._writing(client):
@@ -156,11 +156,11 @@ class SessionRegistration:
         self._redis_ahead_ms = now_ms - int(self._wall_clock() * 1_000)
         return log
 
-    async def _make_room(self, user: str) -> None:
+    async def _remove_lost_or_wait(self, user: str) -> None:
         """Give up the user's sessions at lost gateways; without any, wait for one that is just leaving."""
         removed = 0
         # Only while Redis has answered can it tell of a gateway that it was not able to renew its lease.
-        if self._keeper.steady_s >= self._limits.lost_gateway_s:
+        if self._lease_keeper.redis_answering_s >= self._limits.lost_gateway_s:
             removed = await self._registry.remove_lost(user)
         if removed:
             self._metrics.lost_sessions_removed += removed
@@ -171,13 +171,13 @@ class SessionRegistration:
     @contextmanager
     def _writing(self, client: Client) -> Iterator[None]:
         """Around calls that may write the session's entry: it leaves the registry only after the last of them."""
-        client.written = True
-        client.calls += 1
+        client.entry_written = True
+        client.registry_calls += 1
         try:
             yield
         finally:
-            client.calls -= 1
-            if client.gone and not client.calls:
+            client.registry_calls -= 1
+            if client.socket_lost and not client.registry_calls:
                 self._tasks.spawn(partial(self.leave, client), client)
 
 

@@ -141,22 +141,22 @@ def _miss_holes() -> AbstractContextManager[Any]:
 
 
 def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
-    def for_subscription(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
+    def read_subscription_batch(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
         for address, place in self._parse(batch) or ():
-            self._give(batch, place, (subscription,) if address == subscription.address else ())
+            self._deliver(batch, place, (subscription,) if address == subscription.address else ())
 
-    return patch.object(CopyReader, "for_subscription", for_subscription)
+    return patch.object(CopyReader, "read_subscription_batch", read_subscription_batch)
 
 
 def _write_what_was_written() -> AbstractContextManager[Any]:
-    original = DeliveryMachine.copy
+    original = DeliveryMachine.receive_copy
 
-    def copy(self: DeliveryMachine, entry: Any, room_bytes: int, now_ms: int) -> list[Any]:
+    def copy(self: DeliveryMachine, entry: Any, free_bytes: int, now_ms: int) -> list[Any]:
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return [Write(entry, redelivered=True, recovered=None)]
-        return original(self, entry, room_bytes, now_ms)
+        return original(self, entry, free_bytes, now_ms)
 
-    return patch.object(DeliveryMachine, "copy", copy)
+    return patch.object(DeliveryMachine, "receive_copy", copy)
 
 
 def _change_heads(header: str, wrong: Callable[[Any], Any]) -> AbstractContextManager[Any]:
@@ -225,7 +225,7 @@ def _ignore_lost_queues() -> AbstractContextManager[Any]:
 
 
 def _stand_still() -> AbstractContextManager[Any]:
-    return patch.object(LeaseKeeper, "next_step", lambda self: [])
+    return patch.object(LeaseKeeper, "next_walk_step", lambda self: [])
 
 
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {

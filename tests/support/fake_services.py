@@ -41,7 +41,7 @@ class FixedKeys:
 
     keyring: Keyring | None
 
-    async def ask(self) -> bool:
+    async def refresh(self) -> bool:
         return True
 
 

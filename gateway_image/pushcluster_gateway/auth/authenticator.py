@@ -48,7 +48,7 @@ class TokenKeys(Protocol):
     def keyring(self) -> Keyring | None:
         """The keys as they are now, the same object until they change; None before any were read."""
 
-    async def ask(self) -> bool:
+    async def refresh(self) -> bool:
         """Return once there may be newer ones; True when they were read after this call. Raises Unavailable."""
 
 
@@ -58,7 +58,9 @@ class Authenticator(Protocol):
     def identify(self, connect: Connect, handshake_token: str) -> AuthenticatedUser:
         """`handshake_token` came with the WebSocket handshake, or is empty. Raises Unauthenticated or KeyUnknown."""
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:
+    async def identify_after_refresh(
+        self, connect: Connect, handshake_token: str, unknown: KeyUnknown
+    ) -> AuthenticatedUser:
         """After KeyUnknown: the same with keys that were read since. Raises Unauthenticated or Unavailable."""
 
 
@@ -72,7 +74,12 @@ class TrustedAuthenticator:
             raise Unauthenticated("in auth mode Trusted, CONNECT needs the header login: it names the user")
         return AuthenticatedUser(check_claimed_user(connect.login, "header login"), None)
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:  # noqa: ARG002
+    async def identify_after_refresh(
+        self,
+        connect: Connect,
+        handshake_token: str,
+        unknown: KeyUnknown,  # noqa: ARG002 - the protocol's shape
+    ) -> AuthenticatedUser:
         """There are no keys: see `identify`."""
         return self.identify(connect, handshake_token)
 
@@ -87,7 +94,9 @@ class JwtAuthenticator:
     clock: Callable[[], float]
     """Seconds since the epoch."""
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:
+    async def identify_after_refresh(
+        self, connect: Connect, handshake_token: str, unknown: KeyUnknown
+    ) -> AuthenticatedUser:
         """See Authenticator: the issuer has the last word, and it must have been asked after the token came."""
         is_last_word = False
         while True:
@@ -98,7 +107,7 @@ class JwtAuthenticator:
                     unknown = error
             if is_last_word:
                 raise Unauthenticated(str(unknown))
-            is_last_word = await self.keys.ask()
+            is_last_word = await self.keys.refresh()
 
     def identify(self, connect: Connect, handshake_token: str) -> AuthenticatedUser:
         """Return the user of the token; CONNECT's own goes before the handshake's."""

@@ -16,19 +16,19 @@ from pushcluster_gateway.metrics import Metrics
 
 SECRET_REFRESH_S: Final = 5.0
 """How often a mounted Secret is looked at."""
-SECRET_ASK_INTERVAL_S: Final = 1.0
+SECRET_MIN_INTERVAL_S: Final = 1.0
 """Tokens whose signature does not fit lead to one look in this time at most."""
-ISSUER_ASK_INTERVAL_S: Final = 30.0
+ISSUER_MIN_INTERVAL_S: Final = 30.0
 """Tokens that no key fits lead to one question to the issuer in this time at most: strangers can make such tokens too.
 
 Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
 """
-MAX_ASK_WAIT_S: Final = 5.0
+MAX_REFRESH_WAIT_S: Final = 5.0
 """Who asks waits for a read that begins within this time; where it begins later, they are told when to come again.
 
 With key_sources.JWKS_TIMEOUT_S it is what a client has for its CONNECT: to hold one costs no more than to miss one.
 """
-MAX_ASKING: Final = 2_000
+MAX_WAITING_TOKENS: Final = 2_000
 """Tokens whose keys are waited for at the same time: whoever comes above that is told to come again."""
 MAX_UNREADABLE_S: Final = 86_400.0
 """How long the last keys count while none can be read: who holds up the reads could keep a withdrawn key alive."""
@@ -53,12 +53,12 @@ class KeyRefresher:
         self._keyring: Keyring | None = None
         self._read_at = 0.0
         self._failing_since: float | None = None
-        self._trouble = "they are being read for the first time"
+        self._last_error = "they are being read for the first time"
         self._reading = False
         self._due_at = 0.0
-        self._asking = 0
-        self._asked = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._waiting_tokens = 0
+        self._refresh_wanted = asyncio.Event()
+        self._read_ended = asyncio.Event()
 
     @property
     def keyring(self) -> Keyring | None:
@@ -66,12 +66,12 @@ class KeyRefresher:
         return self._keyring
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why the last read failed, or brought no key; else empty."""
-        why = self._trouble
+        why = self._last_error
         if not why and not self.has_keys and self._keyring is not None:
             why = "; ".join(self._keyring.ignored[:_MAX_REASONS])
-        return f"{self._source.place}: {why}" if why else ""
+        return f"{self._source.location}: {why}" if why else ""
 
     @property
     def has_keys(self) -> bool:
@@ -84,60 +84,60 @@ class KeyRefresher:
         return self._clock() - self._read_at if self._keyring is not None else 0.0
 
     @property
-    def asking(self) -> int:
+    def waiting_tokens(self) -> int:
         """How many tokens wait now until keys are read again."""
-        return self._asking
+        return self._waiting_tokens
 
     async def run(self) -> None:
         """Read, again and again."""
         while True:
             delay_s = await self._read()
             self._due_at = self._clock() + delay_s
-            self._asked.clear()
+            self._refresh_wanted.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
-                    await self._asked.wait()
-                    await asyncio.sleep(self._schedule.may_ask_in_s(self._clock()))
+                    await self._refresh_wanted.wait()
+                    await asyncio.sleep(self._schedule.refresh_allowed_in_s(self._clock()))
 
-    async def ask(self) -> bool:
+    async def refresh(self) -> bool:
         """No key fits a token: wait until the keys were read again, together with all who ask meanwhile.
 
         Returns True after a read that began after this call: who is still unknown then is unknown to the source. False
         when a read that was under way brought other keys. Raises Unavailable when the keys cannot be read, or not soon.
         """
-        if self._asking >= MAX_ASKING:
+        if self._waiting_tokens >= MAX_WAITING_TOKENS:
             raise Unavailable("too many tokens wait for new keys")
-        self._asking += 1
+        self._waiting_tokens += 1
         try:
-            return await self._ask()
+            return await self._wait_for_refresh()
         finally:
-            self._asking -= 1
+            self._waiting_tokens -= 1
 
-    async def _ask(self) -> bool:
+    async def _wait_for_refresh(self) -> bool:
         if self._reading:
             # Its question may have left before the key was published.
             before = self._keyring
-            await self._ended.wait()
+            await self._read_ended.wait()
             self._require_readable()
             if self._keyring is not before:
                 return False
-        wait_s = self._schedule.may_ask_in_s(self._clock())
+        wait_s = self._schedule.refresh_allowed_in_s(self._clock())
         if wait_s:
             self._require_readable()
             wait_s = min(wait_s, max(0.0, self._due_at - self._clock()))
-        if wait_s > MAX_ASK_WAIT_S:
-            retry_after_s = wait_s - MAX_ASK_WAIT_S * self._random()
+        if wait_s > MAX_REFRESH_WAIT_S:
+            retry_after_s = wait_s - MAX_REFRESH_WAIT_S * self._random()
             raise Unavailable(
                 f"the token's key is not known yet; keys are read again in {wait_s:.0f} s",
                 retry_after_ms=round(retry_after_s * 1_000),
             )
-        self._asked.set()
-        await self._ended.wait()
+        self._refresh_wanted.set()
+        await self._read_ended.wait()
         self._require_readable()
         return True
 
     def _require_readable(self) -> None:
-        if self._trouble:
+        if self._last_error:
             raise Unavailable("the keys that tokens are checked with cannot be read now")
 
     async def _read(self) -> float:
@@ -156,8 +156,8 @@ class KeyRefresher:
             return self._succeeded(keyring)
         finally:
             self._reading = False
-            self._ended.set()
-            self._ended = asyncio.Event()
+            self._read_ended.set()
+            self._read_ended = asyncio.Event()
 
     def _succeeded(self, keyring: Keyring) -> float:
         if keyring != self._keyring:
@@ -168,17 +168,17 @@ class KeyRefresher:
                 "keys of tokens read" if keyring.keys else "all keys of tokens are withdrawn: every token is refused",
                 extra={"keys": len(keyring.keys), "named": named, "ignored": list(keyring.ignored)},
             )
-        elif self._trouble:
+        elif self._last_error:
             _log.info("keys of tokens can be read again")
-        self._read_at, self._trouble, self._failing_since = self._clock(), "", None
+        self._read_at, self._last_error, self._failing_since = self._clock(), "", None
         self._metrics.key_reads["ok"] += 1
         return self._schedule.succeed() if keyring.keys else self._schedule.fail()
 
     def _failed(self, why: str) -> float:
-        if why != self._trouble:
+        if why != self._last_error:
             kept = 0 if self._keyring is None else len(self._keyring.keys)
             _log.warning("keys of tokens cannot be read", extra={"cause": why, "kept": kept})
-        self._trouble = why
+        self._last_error = why
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
@@ -194,10 +194,10 @@ def build_key_refresher(settings: AuthSettings, metrics: Metrics, environment: E
     if settings.mode is AuthMode.TRUSTED:
         return None
     source: KeySource = SecretSource(settings.keys_directory, settings.algorithm)
-    refresh_s, ask_interval_s = SECRET_REFRESH_S, SECRET_ASK_INTERVAL_S
+    refresh_s, min_interval_s = SECRET_REFRESH_S, SECRET_MIN_INTERVAL_S
     if settings.jwks_url:
         ca_file = settings.keys_directory / CA_FILE if settings.jwks_own_ca else None
         source = IssuerSource(settings.jwks_url, settings.algorithm, ca_file)
-        refresh_s, ask_interval_s = settings.jwks_refresh_s, ISSUER_ASK_INTERVAL_S
-    schedule = KeySchedule(refresh_s=refresh_s, ask_interval_s=ask_interval_s, random=environment.random)
+        refresh_s, min_interval_s = settings.jwks_refresh_s, ISSUER_MIN_INTERVAL_S
+    schedule = KeySchedule(refresh_s=refresh_s, min_interval_s=min_interval_s, random=environment.random)
     return KeyRefresher(source, schedule, metrics, environment)

@@ -15,10 +15,10 @@ _SPREAD: Final = 0.1
 class KeySchedule:
     """For one source of keys. Only one read is under way at a time."""
 
-    def __init__(self, *, refresh_s: float, ask_interval_s: float, random: Callable[[], float]) -> None:
-        """Unknown keys lead to one read in `ask_interval_s` at most; `random` gives numbers from 0.0 up to 1.0."""
+    def __init__(self, *, refresh_s: float, min_interval_s: float, random: Callable[[], float]) -> None:
+        """Unknown keys lead to one read in `min_interval_s` at most; `random` gives numbers from 0.0 up to 1.0."""
         self._refresh_s = refresh_s
-        self._ask_interval_s = ask_interval_s
+        self._min_interval_s = min_interval_s
         self._random = random
         self._began_at = float("-inf")
         self._failures = 0
@@ -27,9 +27,9 @@ class KeySchedule:
         """A read begins."""
         self._began_at = now
 
-    def may_ask_in_s(self, now: float) -> float:
+    def refresh_allowed_in_s(self, now: float) -> float:
         """Return after how many seconds a token that no key fits is a reason to read once more; 0: at once."""
-        return max(0.0, self._began_at + self._ask_interval_s - now)
+        return max(0.0, self._began_at + self._min_interval_s - now)
 
     def succeed(self) -> float:
         """A read succeeded: return after how many seconds the next one is due."""

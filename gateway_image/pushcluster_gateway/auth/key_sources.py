@@ -23,7 +23,7 @@ class KeySource(Protocol):
     """Something that keys are read from."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where that is, in words."""
 
     async def read(self) -> Keyring:
@@ -38,7 +38,7 @@ class SecretSource:
         self._algorithm = algorithm
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The directory."""
         return f"the Secret in {self._directory}"
 
@@ -70,7 +70,7 @@ class IssuerSource:
         self._ca_file = ca_file
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The address."""
         return self._url
 

@@ -21,18 +21,18 @@ class CopyReader:
         self._metrics = metrics
         self._on_left_out = on_left_out
 
-    def for_gateway(self, batch: bytes) -> None:
+    def read_gateway_batch(self, batch: bytes) -> None:
         """Take a batch from the gateway's own queue: each copy is for every subscription with its address."""
         copies = self._parse(batch)
         if copies is None:
             return
         if not copies:
             self._on_left_out()
-        addressed, give = self._hub.addressed, self._give
+        addressed, deliver = self._hub.addressed, self._deliver
         for address, span in copies:
-            give(batch, span, addressed(address))
+            deliver(batch, span, addressed(address))
 
-    def for_subscription(self, subscription: Subscription, batch: bytes) -> None:
+    def read_subscription_batch(self, subscription: Subscription, batch: bytes) -> None:
         """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key.
 
         What the session has with the same key and without a queue gets it this way or not at all.
@@ -45,7 +45,7 @@ class CopyReader:
                     for each in held
                     if each is subscription or (each.client is subscription.client and not each.queue)
                 )
-            self._give(batch, span, held)
+            self._deliver(batch, span, held)
 
     def _parse(self, batch: bytes) -> list[tuple[bytes, CopySpan]] | None:
         try:
@@ -55,7 +55,7 @@ class CopyReader:
             _log.warning("a batch of copies cannot be read", extra={"cause": str(error)})
             return None
 
-    def _give(self, batch: bytes, span: CopySpan, subscriptions: tuple[Subscription, ...]) -> None:
+    def _deliver(self, batch: bytes, span: CopySpan, subscriptions: tuple[Subscription, ...]) -> None:
         if not subscriptions:
             self._metrics.copies_dropped += 1
             return

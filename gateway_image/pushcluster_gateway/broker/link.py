@@ -108,7 +108,7 @@ class BrokerLink:
             self._publisher, on_sent=self._on_report_sent, on_dropped=self._on_report_dropped
         )
         self._link: _Connection | None = None
-        self.trouble = "not connected yet"
+        self.last_error = "not connected yet"
         """Why there was no connection the last time that there was none."""
 
     @property
@@ -132,7 +132,7 @@ class BrokerLink:
                 reason = await self._run_once()
             except Unavailable as error:
                 reason = str(error)
-            self.trouble = reason
+            self.last_error = reason
             self._metrics.amqp_errors += 1
             delay_s = self._backoff.next_delay_s()
             _log.warning("no connection to RabbitMQ", extra={"cause": reason, "retry_s": round(delay_s, 2)})
@@ -159,7 +159,7 @@ class BrokerLink:
         except Unavailable:
             return
 
-    def holds(self, name: str) -> bool:
+    def holds_queue(self, name: str) -> bool:
         """Whether this queue belongs to the connection that stands now."""
         return self._link is not None and name in self._link.queues
 
@@ -187,7 +187,7 @@ class BrokerLink:
         if outcome is not ConfirmOutcome.CONFIRMED:
             raise Unavailable(f"RabbitMQ did not take a rejected message: {outcome.name.lower()}")
 
-    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
+    def send_outcome(self, address: ReplyAddress, report: OutcomeReport) -> None:
         """Tell a producer an outcome; nobody waits for it."""
         self._reports.tell(address, report)
 

@@ -32,11 +32,11 @@ class QueueQuota:
         return self._queues // max(1, self._gateways())
 
     @property
-    def is_overdrawn(self) -> bool:
+    def is_exceeded(self) -> bool:
         """Whether more have one."""
         return len(self._holders) > self.share
 
-    def take(self, subscription: Subscription) -> bool:
+    def acquire(self, subscription: Subscription) -> bool:
         """Have a place for this subscription, also where it has one already; False: there is none."""
         self._holders.discard(subscription)
         if len(self._holders) >= self.share or self._is_full(subscription):
@@ -44,7 +44,7 @@ class QueueQuota:
         self._holders.add(subscription)
         return True
 
-    def give_up(self, subscription: Subscription) -> None:
+    def release(self, subscription: Subscription) -> None:
         """Undo `take`; twice is allowed."""
         self._holders.discard(subscription)
 

@@ -49,7 +49,7 @@ class SubscriptionQueues:
 
     async def open(self, subscription: Subscription) -> None:
         """Have copies reach the subscription, by a queue of its own if there is room. Raises Unavailable."""
-        if self._mode is not RoutingMode.SESSION or not self._quota.take(subscription):
+        if self._mode is not RoutingMode.SESSION or not self._quota.acquire(subscription):
             subscription.queue = ""
             self._broker.check_connected()
             return
@@ -63,7 +63,7 @@ class SubscriptionQueues:
 
     async def close(self, subscription: Subscription) -> bool:
         """Undo `open`, and return whether there was a queue; twice is allowed."""
-        self._quota.give_up(subscription)
+        self._quota.release(subscription)
         name, subscription.queue = subscription.queue, ""
         if name:
             await self._broker.close_queue(name)
@@ -76,8 +76,8 @@ class SubscriptionQueues:
         """
         surplus = []
         for subscription in subscriptions:
-            if subscription.queue and self._quota.is_overdrawn:
-                self._quota.give_up(subscription)
+            if subscription.queue and self._quota.is_exceeded:
+                self._quota.release(subscription)
                 surplus.append(subscription)
         await asyncio.gather(*map(self.close, surplus))
         return bool(surplus)
@@ -91,10 +91,10 @@ class SubscriptionQueues:
     def _has_lost_its_queue(self, subscription: Subscription) -> bool:
         """One that has never had a queue is opening it, and hears of its own failure."""
         had_one = bool(subscription.queue) or subscription.machine.phase is not Phase.REGISTERING
-        return self._mode is RoutingMode.SESSION and had_one and not self._broker.holds(subscription.queue)
+        return self._mode is RoutingMode.SESSION and had_one and not self._broker.holds_queue(subscription.queue)
 
     def _on_copies(self, subscription: Subscription, delivery: Delivery) -> None:
-        self._copies.for_subscription(subscription, delivery.body)
+        self._copies.read_subscription_batch(subscription, delivery.body)
 
     def _on_cancel(self, subscription: Subscription) -> None:
         if not subscription.ended and subscription.queue:

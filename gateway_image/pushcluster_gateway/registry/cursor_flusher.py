@@ -35,14 +35,14 @@ class CursorFlusher:
         """What the round trip that is under way tells."""
         self._lock = asyncio.Lock()
 
-    def mark(self, subscription: Subscription) -> None:
+    def schedule(self, subscription: Subscription) -> None:
         """The subscription has got further."""
-        subscription.marked = True
+        subscription.flush_scheduled = True
         self._moved[subscription] = None
 
     def collect(self, subscription: Subscription) -> None:
         """Take what a subscription has got so far; it may be gone afterwards."""
-        subscription.marked = False
+        subscription.flush_scheduled = False
         self._moved.pop(subscription, None)
         move = subscription.cursor_to_flush()
         if move is not None:
@@ -79,14 +79,16 @@ class CursorFlusher:
                 finally:
                     self._under_way = {}
 
-    async def flush_destination(self, user: str, destination: Destination, standing: Iterable[Subscription]) -> None:
+    async def flush_destination(
+        self, user: str, destination: Destination, subscriptions: Iterable[Subscription]
+    ) -> None:
         """Tell the registry what is known of one destination, at once: a subscription is about to begin behind it.
 
         Else it would begin with what was written in the last second, and not say that it comes again. `standing` are
         the subscriptions to it. Raises Unavailable.
         """
-        for subscription in standing:
-            if subscription.marked:
+        for subscription in subscriptions:
+            if subscription.flush_scheduled:
                 self._collect_again(subscription)
         key = user, destination
         known = [moves[key] for moves in (self._pending, self._under_way) if key in moves]
@@ -98,7 +100,7 @@ class CursorFlusher:
     def _collect_again(self, subscription: Subscription) -> None:
         self.collect(subscription)
         if subscription.has_unflushed and not subscription.ended:
-            self.mark(subscription)
+            self.schedule(subscription)
 
     def _keep(self, user: str, destination: Destination, cursor: StreamId, sent: StreamId) -> None:
         known_cursor, known_sent = self._pending.get((user, destination), (cursor, sent))

@@ -31,7 +31,7 @@ class OwnLease:
     """The Redis process that answered it."""
     uncertain: bool = False
     """Whether a renewal since then got no answer."""
-    steady_since_s: float = 0.0
+    redis_answering_since_s: float = 0.0
     """From when on this Redis process has renewed it before it ran out."""
 
     def held(self, now_s: float) -> bool:
@@ -42,9 +42,9 @@ class OwnLease:
         """Whether it is held and Redis has answered the last renewal: a session can be registered under it."""
         return self.held(now_s) and not self.uncertain
 
-    def steady_for_s(self, now_s: float) -> float:
+    def redis_answering_for_s(self, now_s: float) -> float:
         """Return for how long the same Redis has answered well enough for anybody to keep a lease."""
-        return now_s - self.steady_since_s if self.held(now_s) else 0.0
+        return now_s - self.redis_answering_since_s if self.held(now_s) else 0.0
 
     def failed(self) -> "OwnLease":
         """Note a renewal without an answer."""
@@ -61,5 +61,5 @@ class OwnLease:
             elif self.uncertain:
                 cause = ResyncCause.LEASE_UNCERTAIN
         steady = self.held(sent_s) and existed and run_id == self.run_id
-        steady_since_s = self.steady_since_s if steady else sent_s
-        return OwnLease(renewed_s=sent_s, run_id=run_id, steady_since_s=steady_since_s), cause
+        redis_answering_since_s = self.redis_answering_since_s if steady else sent_s
+        return OwnLease(renewed_s=sent_s, run_id=run_id, redis_answering_since_s=redis_answering_since_s), cause

@@ -20,7 +20,7 @@ from pushcluster_runtime.backoff import Backoff
 
 WALK_STEP_S: Final = 1.0
 RESYNC_BATCH_SESSIONS: Final = 200
-DEAF_AFTER_S: Final = 60.0
+STUCK_AFTER_S: Final = 60.0
 """Without even an attempt to renew the lease for this long, the process is taken for stuck."""
 
 _log = logging.getLogger(__name__)
@@ -49,17 +49,17 @@ class LeaseKeeper:
         self._clock = environment.clock
         self._backoff = Backoff(environment.random)
         self._walk_round_s = walk_round_s
-        self.trouble = "Redis has not answered yet"
+        self.last_error = "Redis has not answered yet"
         """Why the lease was not renewed the last time that it was not."""
         self.gateways = 1
         """How many there were when Redis last answered, with this one."""
         self._lease = OwnLease()
         self._renewing = asyncio.Lock()
-        self._wanted = Batcher[None](self._renew_for, max_batch=sys.maxsize)  # bounded by the pod's connections
+        self._lease_requests = Batcher[None](self._renew_for, max_batch=sys.maxsize)  # bounded by the pod's connections
         self._attempted_at = environment.clock()
         self._resync_wanted = asyncio.Event()
         self._round: deque[str] = deque()
-        self._owed = 0.0
+        self._step_credit = 0.0
 
     @property
     def lease_held(self) -> bool:
@@ -67,14 +67,14 @@ class LeaseKeeper:
         return self._lease.held(self._clock())
 
     @property
-    def steady_s(self) -> float:
+    def redis_answering_s(self) -> float:
         """For how long Redis has answered: as long as that, whoever did not renew a lease could have."""
-        return self._lease.steady_for_s(self._clock())
+        return self._lease.redis_answering_for_s(self._clock())
 
     @property
     def alive(self) -> bool:
         """Whether renewals are at least attempted."""
-        return self._clock() - self._attempted_at < DEAF_AFTER_S
+        return self._clock() - self._attempted_at < STUCK_AFTER_S
 
     async def ensure_lease(self) -> None:
         """Have a lease before a session is registered under it; raises Unavailable.
@@ -83,11 +83,11 @@ class LeaseKeeper:
         at what it writes now.
         """
         if not self._lease.certain(self._clock()):
-            await self._wanted.run(None)
+            await self._lease_requests.run(None)
 
     async def close(self) -> None:
         """Return when no renewal is under way any more but that of `run_renewals`; who waits for one is given up."""
-        await self._wanted.close()
+        await self._lease_requests.close()
 
     async def _renew_for(self, waiting: Sequence[None]) -> Sequence[None]:
         """Renew once for all that wait: each for itself, they would wait in line for a Redis that does not answer."""
@@ -103,7 +103,7 @@ class LeaseKeeper:
                 renewal = await self._registry.renew_lease()
             except Unavailable as error:
                 self._lease = self._lease.failed()
-                self.trouble = str(error)
+                self.last_error = str(error)
                 raise
             self._metrics.lease_renewals += 1
             self.gateways = renewal.gateways
@@ -141,7 +141,7 @@ class LeaseKeeper:
                 if self._resync_wanted.is_set():
                     await self._resync()
                 else:
-                    await self._refresh_all(self.next_step(), resync=False)
+                    await self._refresh_all(self.next_walk_step(), resync=False)
                 self._backoff.reset()
             except Unavailable as error:
                 self._metrics.redis_errors += 1
@@ -168,11 +168,11 @@ class LeaseKeeper:
                     # One user's broken keys must not keep the others from being written.
                     _log.error("a session was not written back", exc_info=result)
 
-    def next_step(self) -> list[str]:
+    def next_walk_step(self) -> list[str]:
         """Return the sessions of the walk's next second."""
         if not self._round:
             self._round.extend(self._hub.session_ids())
-        self._owed = min(self._owed + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
-        step = [self._round.popleft() for _ in range(int(self._owed))]
-        self._owed -= len(step)
+        self._step_credit = min(self._step_credit + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
+        step = [self._round.popleft() for _ in range(int(self._step_credit))]
+        self._step_credit -= len(step)
         return step

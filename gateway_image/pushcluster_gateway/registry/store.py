@@ -18,9 +18,9 @@ from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member, parse_lease
 from pushcluster_contract.limits import (
     LEASE_MS,
+    MAX_TRIMMED_ENTRIES,
     META_EXTRA_TTL_MS,
     SESSIONS_TTL_MS,
-    TRIMMED_ENTRIES,
 )
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.scripts import Script
@@ -42,7 +42,7 @@ MAX_BATCH: Final = 200
 """Calls in one pipeline."""
 MAX_PAGES: Final = 16
 """Pages of the log in one pipeline, and in memory at once."""
-MAX_LOOKS: Final = 16
+MAX_LOST_SESSION_LOOKUPS: Final = 16
 """Users whose sessions are looked through at once, for some that a lost gateway left."""
 
 
@@ -104,14 +104,14 @@ class SessionRegistry:
                 Script.ADVANCE_CURSOR,
             )
         }
-        self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
-        self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
+        self._added_members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
+        self._removed_members = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
         self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
-        self._looks = Batcher[str](self._remove_lost, max_batch=MAX_LOOKS)
+        self._lost_session_lookups = Batcher[str](self._remove_lost, max_batch=MAX_LOST_SESSION_LOOKUPS)
 
     async def register(self, user: str, sid: str) -> None:
         """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
-        await self._members.run(encode_member(user, sid))
+        await self._added_members.run(encode_member(user, sid))
         entry = SessionEntry(self._incarnation).encode()
         call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
         if not await self._calls[Script.REGISTER].run(call):
@@ -119,17 +119,17 @@ class SessionRegistry:
 
     async def remove_lost(self, user: str) -> int:
         """Remove the user's sessions at gateways that are lost; return their number."""
-        return int(await self._looks.run(user))
+        return int(await self._lost_session_lookups.run(user))
 
     async def leave(self, user: str, sid: str) -> None:
         """Undo `register`, in the other order, so that whatever is left behind can still be found."""
         call = Call([self._keys.sessions(user)], [sid, str(self._incarnation)])
         await self._calls[Script.REMOVE_SESSION].run(call)
-        await self._left.run(encode_member(user, sid))
+        await self._removed_members.run(encode_member(user, sid))
 
     async def refresh_member(self, user: str, sid: str) -> None:
         """Write the session into the set by which a clean-up finds it."""
-        await self._members.run(encode_member(user, sid))
+        await self._added_members.run(encode_member(user, sid))
 
     async def subscribe(self, user: str, sid: str, destination: Destination) -> tuple[LogState, int]:
         """Step G3's script: return the log's state, and Redis TIME in ms. Raises TooManySessions."""
@@ -181,7 +181,7 @@ class SessionRegistry:
 
     def _build_advance(self, move: CursorMove) -> Call:
         keys = [self._keys.meta(move.user, move.destination), self._keys.log(move.user, move.destination)]
-        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, TRIMMED_ENTRIES])
+        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, MAX_TRIMMED_ENTRIES])
 
     async def renew_lease(self) -> Renewal:
         """Step G1: extend the lease, and learn which Redis answered and how many gateways there are."""
@@ -204,16 +204,16 @@ class SessionRegistry:
                 removed += await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
         return removed
 
-    async def end(self) -> None:
+    async def remove_own_incarnation(self) -> None:
         """Remove everything of this incarnation that is still there, and its lease last."""
         await remove_incarnation(self._client, self._scripts, self._keys, self._incarnation)
 
     async def close(self) -> None:
         """Return when no call is under way any more; those that wait are given up."""
-        await self._looks.close()  # which needs the others
+        await self._lost_session_lookups.close()  # which needs the others
         for scripts in self._calls.values():
             await scripts.close()
-        for members in (self._members, self._left):
+        for members in (self._added_members, self._removed_members):
             await members.close()
         await self._pages.close()
 

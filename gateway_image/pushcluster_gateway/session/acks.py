@@ -27,7 +27,7 @@ class AckWindow:
         self.cursor = cursor
         self._entries.clear()
 
-    def cut(self, newest: StreamId) -> None:
+    def truncate(self, newest: StreamId) -> None:
         """The log has gone back to `newest`: what was written behind it is gone, the rest waits as before."""
         self.cursor = min(self.cursor, newest)
         self._entries = {each: state for each, state in self._entries.items() if each <= newest}

@@ -18,7 +18,7 @@ from pushcluster_gateway.stomp.requests import (
     Commit,
     Connect,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     Subscribe,
     Unsubscribe,
@@ -79,22 +79,22 @@ class Client:
     __slots__ = (
         "_abandon_authentication",
         "_calls_in_flight",
-        "_leaving",
+        "_pending_disconnect",
         "_subscriptions_made",
         "_token",
-        "calls",
         "deadlines",
         "ended",
-        "gone",
+        "entry_written",
         "is_registered",
+        "registry_calls",
         "services",
         "sid",
         "socket",
+        "socket_lost",
         "stomp",
         "subscriptions",
         "user",
-        "waits_for_room",
-        "written",
+        "waits_for_outbox",
     )
 
     def __init__(self, services: ClientServices, socket: ClientSocket, subprotocol: Version | None, token: str) -> None:
@@ -107,20 +107,20 @@ class Client:
         self.subscriptions: dict[str, Subscription] = {}
         self.ended = False
         """Whether the socket is gone, or going."""
-        self.gone = False
+        self.socket_lost = False
         """Whether the socket is gone: the session leaves the registry."""
         self.is_registered = False
         """Whether the session was registered: before that the walk and resyncs have no business with it."""
-        self.calls = 0
+        self.registry_calls = 0
         """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
-        self.written = False
+        self.entry_written = False
         """Whether such a call was made: without one there is nothing to remove, and nothing that waits for Redis."""
         self._token = token
         self._abandon_authentication: Callable[[], object] | None = None
         self._calls_in_flight = 0
-        self._leaving: Disconnect | None = None
+        self._pending_disconnect: Disconnect | None = None
         self._subscriptions_made = 0
-        self.waits_for_room = False
+        self.waits_for_outbox = False
         """Whether a subscription waits for the socket to take something."""
         self.deadlines = Deadlines(services.limits, services.clock())
 
@@ -135,11 +135,11 @@ class Client:
             self.fail(violation.close, str(violation))
         self._handle_requests()
 
-    def room_freed(self) -> None:
+    def outbox_drained(self) -> None:
         """The socket has taken what waited: subscriptions that waited for it go on."""
-        if not self.waits_for_room or self.ended:
+        if not self.waits_for_outbox or self.ended:
             return
-        self.waits_for_room = False
+        self.waits_for_outbox = False
         for subscription in list(self.subscriptions.values()):
             subscription.proceed()
 
@@ -157,7 +157,7 @@ class Client:
     def lost(self) -> None:
         """The socket is gone."""
         self.closing()
-        self.gone = True
+        self.socket_lost = True
         if self._abandon_authentication is not None:
             self._abandon_authentication()
         if self.user:
@@ -225,8 +225,8 @@ class Client:
         if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
             self.socket.release_input()
             self._handle_requests()
-        if self._leaving is not None and not self._calls_in_flight:
-            self._leave(self._leaving)
+        if self._pending_disconnect is not None and not self._calls_in_flight:
+            self._leave(self._pending_disconnect)
 
     # Ends
 
@@ -265,25 +265,25 @@ class Client:
     def _handle(self, request: Request) -> None:
         match request:
             case Acknowledge():
-                self._take_effect((request,), request.receipt)
+                self._apply_acknowledges((request,), request.receipt)
             case Commit():
-                self._take_effect(request.acknowledges, request.receipt)
+                self._apply_acknowledges(request.acknowledges, request.receipt)
             case Subscribe():
                 self._subscribe(request)
             case Unsubscribe():
                 self._unsubscribe(request)
-            case Done():
+            case ReceiptDue():
                 self.send_receipt(request.receipt)
             case Connect():
                 self._connect(request)
             case Disconnect() if self._calls_in_flight:
-                self._leaving = request
+                self._pending_disconnect = request
             case Disconnect():
                 self._leave(request)
 
     def _connect(self, request: Connect) -> None:
         token, self._token = self._token, ""
-        self.deadlines.connect_came()
+        self.deadlines.connect_received()
         self.socket.hold_input()
         self._abandon_authentication = self.services.authenticate(self, request, token)
 
@@ -314,7 +314,7 @@ class Client:
         subscription.send_receipt()
         self.send_receipt(request.receipt)
 
-    def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
+    def _apply_acknowledges(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
         """Do what ACK and NACK frames ask for; RECEIPT comes when all of it is done."""
         # All are found before the first one counts: a transaction takes effect as a whole or not at all.
         known, made = self.subscriptions, self._subscriptions_made
@@ -338,7 +338,7 @@ class Client:
 
     def _leave(self, request: Disconnect) -> None:
         """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
-        self._leaving = None
+        self._pending_disconnect = None
         for subscription in self.subscriptions.values():
             subscription.send_receipt()
         self.send_receipt(request.receipt)

@@ -39,7 +39,7 @@ class Deadlines:
         self._expects_s = 0.0
         self._sends_s = 0.0
 
-    def connect_came(self) -> None:
+    def connect_received(self) -> None:
         """CONNECT came: if nothing is decided in time, that is no fault of the client."""
         self._unconnected = close_codes.UNAVAILABLE
 

@@ -90,14 +90,14 @@ class DeliveryMachine:
         "_asked",
         "_born_ms",
         "_entry_bytes",
-        "_hints_to",
         "_newest_seen",
         "_newest_when_asked",
         "_page_entries",
-        "_ready_told",
+        "_ready_sent",
         "_recovered",
         "_redelivered_to",
         "_resume_after",
+        "_stale_copies_to",
         "_ticket",
         "ack_mode",
         "phase",
@@ -125,10 +125,10 @@ class DeliveryMachine:
         self._asked = False
         self._ticket = 0
         self._redelivered_to: StreamId = ZERO_ID
-        self._hints_to: StreamId = ZERO_ID
+        self._stale_copies_to: StreamId = ZERO_ID
         """Copies up to here are no news, and may be of a log that is gone: what the log holds shall say."""
         self._recovered: bool | None = None
-        self._ready_told = False
+        self._ready_sent = False
 
     # Inputs
 
@@ -136,7 +136,7 @@ class DeliveryMachine:
         """The session stands in the registry with this destination: from here on every append makes a copy for us."""
         self._newest_seen = max(self._newest_seen, log.newest)
         self._redelivered_to = log.sent
-        self._hints_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
+        self._stale_copies_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
         self._born_ms = log.born_ms
         resume = self._resume_after
         if resume is None:
@@ -151,7 +151,7 @@ class DeliveryMachine:
         self.phase = Phase.CATCHUP
         return [self._ask(self._page_entries)]
 
-    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, room_bytes: int) -> list[Output]:
+    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
         """The registry was written again; `asked_at` is the position at which that was asked for.
 
         With `resync` copies may have been lost, so the log is read in any case.
@@ -173,9 +173,9 @@ class DeliveryMachine:
             self.phase = Phase.CATCHUP
         if resync:
             self._asked = False  # a page that was read before the registry was written proves nothing
-        return self.proceed(room_bytes)
+        return self.proceed(free_bytes)
 
-    def page(self, asked: ReadPage, entries: Sequence[LogEntry], room_bytes: int, now_ms: int) -> list[Output]:
+    def receive_page(self, asked: ReadPage, entries: Sequence[LogEntry], free_bytes: int, now_ms: int) -> list[Output]:
         """The answer to ReadPage. `now_ms` is by Redis TIME."""
         if not self._asked or asked.ticket != self._ticket:
             return []
@@ -185,28 +185,28 @@ class DeliveryMachine:
             # They were there, and are not any more: trimmed, expired, or the log was lost.
             outputs.append(Gap(self.position.seq, self._newest_when_asked.seq + 1))
             self._recovered = False
-            self._pass(self._newest_when_asked)
-        if not self._ready_told:
-            self._ready_told = True
+            self._skip(self._newest_when_asked)
+        if not self._ready_sent:
+            self._ready_sent = True
             if entries and self._is_hole(entries[0]):
                 self._recovered = False
             outputs.append(Ready(self._recovered))
         for entry in entries:
-            if room_bytes <= 0 or self._window_full:
+            if free_bytes <= 0 or self._window_full:
                 break
             if self._is_hole(entry):
                 outputs.append(Gap(self.position.seq, entry.id.seq))
                 self._recovered = False
-            room_bytes -= len(entry.body)
-            outputs += self._take(entry, now_ms)
+            free_bytes -= len(entry.body)
+            outputs += self._write_or_expire(entry, now_ms)
         else:
             if len(entries) < asked.limit and self.position >= self._newest_seen:
                 self.phase = Phase.LIVE
         if entries:
             self._entry_bytes = sum(len(entry.body) for entry in entries) // len(entries) + 1
-        return outputs + self.proceed(room_bytes)
+        return outputs + self.proceed(free_bytes)
 
-    def follow(self, entry: LogEntry, room_bytes: int) -> bool:
+    def accept_next(self, entry: LogEntry, free_bytes: int) -> bool:
         """Take a copy for which there is nothing to do but to write it as it is; False: `copy` has to decide.
 
         Says of the usual case what `copy` would, at a fraction of its price: it is asked for every push.
@@ -215,9 +215,9 @@ class DeliveryMachine:
         if (
             self.phase is not _LIVE
             or message_id.seq != self.position.seq + 1
-            or message_id <= self._hints_to
+            or message_id <= self._stale_copies_to
             or message_id <= self.position
-            or room_bytes <= 0
+            or free_bytes <= 0
             or entry.expires_ms
             or self._recovered is not None
         ):
@@ -230,27 +230,27 @@ class DeliveryMachine:
         self.position = self.sent = message_id
         return True
 
-    def copy(self, entry: LogEntry, room_bytes: int, now_ms: int) -> list[Output]:
+    def receive_copy(self, entry: LogEntry, free_bytes: int, now_ms: int) -> list[Output]:
         """A copy arrived over AMQP."""
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return []
-        if entry.id <= self._hints_to:
+        if entry.id <= self._stale_copies_to:
             self.phase = Phase.CATCHUP
-            return self.proceed(room_bytes)
+            return self.proceed(free_bytes)
         if self.phase is not Phase.LIVE:
             self._newest_seen = max(self._newest_seen, entry.id)
             return []
-        if self._is_hole(entry) or room_bytes <= 0 or self._window_full:
+        if self._is_hole(entry) or free_bytes <= 0 or self._window_full:
             self._newest_seen = entry.id
             self.phase = Phase.CATCHUP
-            return self.proceed(room_bytes)
-        return self._take(entry, now_ms)
+            return self.proceed(free_bytes)
+        return self._write_or_expire(entry, now_ms)
 
-    def proceed(self, room_bytes: int) -> list[Output]:
+    def proceed(self, free_bytes: int) -> list[Output]:
         """There may be room in the outbox or in the window of unacknowledged messages again."""
-        if self.phase is not Phase.CATCHUP or self._asked or room_bytes <= 0 or self._window_full:
+        if self.phase is not Phase.CATCHUP or self._asked or free_bytes <= 0 or self._window_full:
             return []
-        fitting = room_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
+        fitting = free_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
         return [self._ask(max(1, min(self._page_entries, fitting)))]
 
     def awaits(self, message_id: StreamId) -> bool:
@@ -268,11 +268,11 @@ class DeliveryMachine:
         if self.window is not None:
             self.window.reject(message_ids)
 
-    def settle(self, message_ids: list[StreamId], room_bytes: int) -> list[Output]:
+    def settle(self, message_ids: list[StreamId], free_bytes: int) -> list[Output]:
         """The client has handled these messages."""
         if self.window is not None:
             self.window.settle(message_ids)
-        return self.proceed(room_bytes)
+        return self.proceed(free_bytes)
 
     # Facts
 
@@ -296,9 +296,9 @@ class DeliveryMachine:
     def _is_hole(self, entry: LogEntry) -> bool:
         return entry.id.seq != self.position.seq + 1
 
-    def _take(self, entry: LogEntry, now_ms: int) -> list[Output]:
+    def _write_or_expire(self, entry: LogEntry, now_ms: int) -> list[Output]:
         if entry.expires_ms and entry.expires_ms < now_ms:
-            self._pass(entry.id)
+            self._skip(entry.id)
             return [Expired(entry)] if entry.reply else []
         self.position = self.sent = entry.id
         if self.window is not None:
@@ -308,14 +308,14 @@ class DeliveryMachine:
 
     def _start_over(self, position: StreamId) -> None:
         self._redelivered_to = max(self._redelivered_to, self.position)
-        self._hints_to = max(self._hints_to, self.position, self._newest_seen)
+        self._stale_copies_to = max(self._stale_copies_to, self.position, self._newest_seen)
         self.position = self._newest_seen = position
         self._recovered = False
         self._asked = False
         if self.window is not None:
-            self.window.cut(position)
+            self.window.truncate(position)
 
-    def _pass(self, message_id: StreamId) -> None:
+    def _skip(self, message_id: StreamId) -> None:
         self.position = message_id
         if self.window is not None:
             self.window.skip(message_id)

@@ -15,16 +15,16 @@ from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAd
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.subscription import Subscriber, Subscription
 
-MAX_UNTAKEN: Final = 10_000
+MAX_PENDING_WRITES: Final = 10_000
 """Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
-LOOK_AGAIN_S: Final = 0.05
+WRITE_CHECK_INTERVAL_S: Final = 0.05
 """How often a socket is asked that had not taken all of a message at once."""
 
-Tell = Callable[[ReplyAddress, OutcomeReport], None]
+SendOutcome = Callable[[ReplyAddress, OutcomeReport], None]
 CallLater = Callable[[float, Callable[[], None]], object]
 
 
-class _Untaken(NamedTuple):
+class _PendingWrite(NamedTuple):
     subscription: Subscription
     entry: LogEntry
     request: ReplyRequest
@@ -35,14 +35,14 @@ class _Untaken(NamedTuple):
 class OutcomeReporter:
     """All outcomes of one gateway."""
 
-    def __init__(self, tell: Tell, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
-        self._tell_producer = tell
+    def __init__(self, send: SendOutcome, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
+        self._send_to_producer = send
         self._pod_name = pod_name
         self._metrics = metrics
         self._call_later = call_later
-        self._untaken: dict[Subscriber, deque[_Untaken]] = {}
+        self._pending_writes: dict[Subscriber, deque[_PendingWrite]] = {}
         """Without the messages' bodies, in the order in which the client's socket takes them."""
-        self._untaken_count = 0
+        self._pending_writes_count = 0
         self._planned = False
 
     def wrote(self, subscription: Subscription, entry: LogEntry) -> None:
@@ -52,11 +52,11 @@ class OutcomeReporter:
             return
         if subscription.machine.window is not None:
             self._await_acknowledgement(subscription, entry, request)
-        elif self._untaken_count < MAX_UNTAKEN:
+        elif self._pending_writes_count < MAX_PENDING_WRITES:
             client = subscription.client
-            untaken = _Untaken(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
-            self._untaken.setdefault(client, deque()).append(untaken)
-            self._untaken_count += 1
+            untaken = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
+            self._pending_writes.setdefault(client, deque()).append(untaken)
+            self._pending_writes_count += 1
             self._plan(0.0)
         else:
             self._metrics.outcomes_dropped += 1
@@ -73,15 +73,15 @@ class OutcomeReporter:
         """An entry was too old when its turn came."""
         request = self._read(subscription, entry)
         if request is not None:
-            self._tell(subscription, entry, request, MessageOutcome.EXPIRED)
+            self._report(subscription, entry, request, MessageOutcome.EXPIRED)
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], outcome: MessageOutcome) -> None:
         """The client has acknowledged entries or refused them."""
-        if subscription.asked:
+        if subscription.outcome_requests:
             for message_id in message_ids:
-                asked = subscription.asked.pop(message_id, None)
+                asked = subscription.outcome_requests.pop(message_id, None)
                 if asked is not None:
-                    self._tell(subscription, *asked, outcome)
+                    self._report(subscription, *asked, outcome)
 
     def _read(self, subscription: Subscription, entry: LogEntry) -> ReplyRequest | None:
         """Return what the producer asks of this subscription, None when it asks nothing of it.
@@ -99,7 +99,9 @@ class OutcomeReporter:
         return request if next(same, None) is subscription else None
 
     def _await_acknowledgement(self, subscription: Subscription, entry: LogEntry, request: ReplyRequest) -> None:
-        asked = subscription.asked = subscription.asked if subscription.asked is not None else {}
+        asked = subscription.outcome_requests = (
+            subscription.outcome_requests if subscription.outcome_requests is not None else {}
+        )
         # A log that was lost starts another window: what was asked about the old one is never answered.
         while len(asked) >= subscription.client.services.limits.max_unacked_messages:
             del asked[next(iter(asked))]
@@ -110,23 +112,23 @@ class OutcomeReporter:
         if not self._planned:
             self._planned = True
             # After the flush that was planned when the message was added.
-            self._call_later(delay_s, self._look)
+            self._call_later(delay_s, self._check_writes)
 
-    def _look(self) -> None:
+    def _check_writes(self) -> None:
         self._planned = False
-        for client, waiting in list(self._untaken.items()):
+        for client, waiting in list(self._pending_writes.items()):
             accepted = client.socket.sample_accepted()
             while waiting and waiting[0].end_offset <= accepted:
                 taken = waiting.popleft()
-                self._untaken_count -= 1
-                self._tell(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
+                self._pending_writes_count -= 1
+                self._report(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
             if not waiting or client.ended:
-                self._untaken_count -= len(waiting)
-                del self._untaken[client]
-        if self._untaken:
-            self._plan(LOOK_AGAIN_S)
+                self._pending_writes_count -= len(waiting)
+                del self._pending_writes[client]
+        if self._pending_writes:
+            self._plan(WRITE_CHECK_INTERVAL_S)
 
-    def _tell(
+    def _report(
         self, subscription: Subscription, entry: LogEntry, request: ReplyRequest, outcome: MessageOutcome
     ) -> None:
         client = subscription.client
@@ -140,4 +142,4 @@ class OutcomeReporter:
             gateway=self._pod_name,
             sessions=request.sessions,
         )
-        self._tell_producer(request.address, report)
+        self._send_to_producer(request.address, report)

@@ -72,7 +72,7 @@ class Subscriber(Requester, Protocol):
 
     user: str
     ended: bool
-    waits_for_room: bool
+    waits_for_outbox: bool
     """Whether a subscription waits for the socket to take something."""
 
     @property
@@ -100,15 +100,15 @@ class Subscription:
 
     __slots__ = (
         "address",
-        "asked",
         "client",
         "destination",
         "encoder",
         "ended",
+        "flush_scheduled",
         "key",
         "machine",
-        "marked",
         "number",
+        "outcome_requests",
         "progress",
         "queue",
         "receipt",
@@ -128,9 +128,9 @@ class Subscription:
         """Name of its own queue at the broker, in mode Session."""
         self.ended = False
         """Whether the client left it: whatever still arrives for it is dropped."""
-        self.marked = False
+        self.flush_scheduled = False
         """Whether whoever flushes cursors will look at it anyway."""
-        self.asked: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
+        self.outcome_requests: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
         """Entries without their bodies that wait for their acknowledgement and whose producers want to hear of it."""
         self.progress = Progress()
         self.machine = DeliveryMachine(
@@ -158,20 +158,20 @@ class Subscription:
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
         """The registry was written again; `asked_at` was the position when that was asked for."""
         if not self.ended:
-            room = self.client.socket.outbox.room_bytes
-            self._apply(self.machine.refreshed(log, asked_at, resync=resync, room_bytes=room))
+            room = self.client.socket.outbox.free_bytes
+            self._apply(self.machine.refreshed(log, asked_at, resync=resync, free_bytes=room))
 
     def page_read(self, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
         """A page of the log is there."""
         if not self.ended:
             client = self.client
             now_ms = client.services.redis_now_ms()
-            self._apply(self.machine.page(asked, entries, client.socket.outbox.room_bytes, now_ms))
+            self._apply(self.machine.receive_page(asked, entries, client.socket.outbox.free_bytes, now_ms))
 
     def settle(self, message_ids: list[StreamId]) -> None:
         """Messages were acknowledged, or put aside after a NACK."""
         if not self.ended:
-            self._apply(self.machine.settle(message_ids, self.client.socket.outbox.room_bytes))
+            self._apply(self.machine.settle(message_ids, self.client.socket.outbox.free_bytes))
             self.client.services.cursor_moved(self)
 
     def copy_arrived(self, entry: LogEntry) -> None:
@@ -179,7 +179,7 @@ class Subscription:
         if self.ended:
             return
         client, machine = self.client, self.machine
-        if machine.follow(entry, client.socket.outbox.room_bytes):
+        if machine.accept_next(entry, client.socket.outbox.free_bytes):
             self._write(entry, self.encoder.encode_head(entry.id))
             self._note_progress()
             return
@@ -187,7 +187,7 @@ class Subscription:
         if entry.reply and entry.id <= machine.position:
             services.outcomes.repeated(self, entry)
         was_live = machine.phase is Phase.LIVE
-        outputs = machine.copy(entry, client.socket.outbox.room_bytes, services.redis_now_ms())
+        outputs = machine.receive_copy(entry, client.socket.outbox.free_bytes, services.redis_now_ms())
         if not outputs and machine.position != entry.id:
             services.metrics.copies_dropped += 1
         if was_live and machine.phase is not Phase.LIVE:
@@ -198,7 +198,7 @@ class Subscription:
 
     def proceed(self) -> None:
         """Go on: the socket has taken what waited."""
-        self._apply(self.machine.proceed(self.client.socket.outbox.room_bytes))
+        self._apply(self.machine.proceed(self.client.socket.outbox.free_bytes))
 
     def send_receipt(self, headers: Mapping[str, str] | None = None) -> None:
         """Send SUBSCRIBE's RECEIPT, once: at the latest when the subscription ends."""
@@ -244,7 +244,7 @@ class Subscription:
             else:
                 services.metrics.gaps += 1
         if self.machine.waits:
-            self.client.waits_for_room = True
+            self.client.waits_for_outbox = True
         self._note_progress()
 
     def _write(self, entry: LogEntry, head: bytes) -> None:
@@ -258,7 +258,7 @@ class Subscription:
     def _note_progress(self) -> None:
         client = self.client
         moved = self.progress.wrote(self.machine.position, client.socket.outbox.end_offset)
-        if moved and not self.marked:
+        if moved and not self.flush_scheduled:
             client.services.cursor_moved(self)
 
 

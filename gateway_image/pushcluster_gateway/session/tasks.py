@@ -55,7 +55,7 @@ class ClientTasks:
                 await asyncio.sleep(backoff.next_delay_s())
         return None
 
-    async def settle(self, within_s: float) -> None:
+    async def wait_finished(self, within_s: float) -> None:
         """Wait for what is under way, then give it up."""
         clock = self._environment.clock
         deadline = clock() + within_s

@@ -77,13 +77,13 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ReceiptDue:
     """A frame that was handled inside the state machine and wants its RECEIPT."""
 
     receipt: str
 
 
-Request = Connect | Subscribe | Unsubscribe | Acknowledge | Commit | Disconnect | Done
+Request = Connect | Subscribe | Unsubscribe | Acknowledge | Commit | Disconnect | ReceiptDue
 
 
 def parse_connect(frame: Frame, subprotocol: Version | None) -> Connect:

@@ -16,7 +16,7 @@ from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.requests import (
     Commit,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     parse_acknowledge,
     parse_connect,
@@ -113,18 +113,18 @@ class StompSession:
         if transaction is None:
             return request
         self.transactions.add(transaction, replace(request, receipt=None), frame.command)
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _begin(self, frame: Frame) -> Request | None:
         self.transactions.begin(transaction_of(frame))
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _commit(self, frame: Frame) -> Request:
         return Commit(tuple(self.transactions.close(transaction_of(frame), frame.command)), receipt_of(frame))
 
     def _abort(self, frame: Frame) -> Request | None:
         self.transactions.close(transaction_of(frame), frame.command)
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _disconnect(self, frame: Frame) -> Request:
         self.state = State.CLOSING
@@ -134,9 +134,9 @@ class StompSession:
         raise SendRefused
 
 
-def _done(frame: Frame) -> Done | None:
+def _receipt_due(frame: Frame) -> ReceiptDue | None:
     receipt = receipt_of(frame)
-    return None if receipt is None else Done(receipt)
+    return None if receipt is None else ReceiptDue(receipt)
 
 
 def _refuse(session: StompSession, frame: Frame) -> NoReturn:

@@ -66,7 +66,7 @@ class WebSocketConnection(asyncio.Protocol):
     __slots__ = (
         "_close_after_flush",
         "_deadline",
-        "_held_for_room",
+        "_held_by_outbox",
         "_input_holds",
         "_opcode",
         "_phase",
@@ -107,7 +107,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._received_at = self.written_at
         self._pinged_at = 0.0
         self._input_holds = 0
-        self._held_for_room = False
+        self._held_by_outbox = False
         self._opcode = Opcode.TEXT
         self._text = Utf8Validator()
         self._close_after_flush = False
@@ -240,13 +240,13 @@ class WebSocketConnection(asyncio.Protocol):
                 self.written_at = now
             self._protocol_bytes = 0
             transport.write(data)
-        if self._held_for_room and not self.outbox.refuses_input:
-            self._held_for_room = False
+        if self._held_by_outbox and not self.outbox.refuses_input:
+            self._held_by_outbox = False
             self.release_input()
         if self._close_after_flush:
             transport.close()
-        elif self.handler is not None and self.outbox.room_bytes:
-            self.handler.room_freed()
+        elif self.handler is not None and self.outbox.free_bytes:
+            self.handler.outbox_drained()
 
     def check_deadlines(self, now: float) -> None:
         """Do what is due, and plan the next look."""
@@ -337,8 +337,8 @@ class WebSocketConnection(asyncio.Protocol):
                 self._begin_closing(close_codes.WEBSOCKET_ERROR if error is not None else None)
         self._queue_protocol_writes(protocol)
         # After the protocol's own answers: a flood of pings makes pongs as a flood of frames makes receipts.
-        if self.outbox.refuses_input and not self._held_for_room:
-            self._held_for_room = True
+        if self.outbox.refuses_input and not self._held_by_outbox:
+            self._held_by_outbox = True
             self.hold_input()
         self._return_protocol(protocol)
 

@@ -17,9 +17,9 @@ class Stage(Enum):
     """Not yet, or not any more, among the places."""
     HANDSHAKE = auto()
     """Its HTTP request is not complete, or was refused."""
-    UNPROVEN = auto()
+    UNAUTHENTICATED = auto()
     """Its WebSocket is open, and nobody has proved who speaks over it."""
-    PROVEN = auto()
+    AUTHENTICATED = auto()
     """Its client has proved who it is."""
 
 
@@ -36,53 +36,53 @@ S = TypeVar("S", bound=Evictable)
 class EvictionQueue(Generic[S]):
     """Every call takes the same short time, however many sockets there are."""
 
-    __slots__ = ("_handshakes", "_proven", "_unproven")
+    __slots__ = ("_authenticated", "_handshakes", "_unauthenticated")
 
     def __init__(self) -> None:
         # Ordered, because looking for the oldest in a dict would pass over all that have left it.
         self._handshakes: OrderedDict[S, None] = OrderedDict()
-        self._unproven: OrderedDict[S, float] = OrderedDict()
+        self._unauthenticated: OrderedDict[S, float] = OrderedDict()
         """Since when."""
-        self._proven = 0
+        self._authenticated = 0
 
     @property
     def connections(self) -> int:
         """WebSockets that are open, or close at this moment."""
-        return len(self._unproven) + self._proven
+        return len(self._unauthenticated) + self._authenticated
 
-    def arrive(self, socket: S) -> None:
+    def add(self, socket: S) -> None:
         """Note a new socket."""
         socket.stage = Stage.HANDSHAKE
         self._handshakes[socket] = None
 
     def open(self, socket: S, now: float) -> None:
         """Its handshake was accepted."""
-        self.leave(socket)
-        socket.stage = Stage.UNPROVEN
-        self._unproven[socket] = now
+        self.remove(socket)
+        socket.stage = Stage.UNAUTHENTICATED
+        self._unauthenticated[socket] = now
 
-    def prove(self, socket: S) -> None:
+    def mark_authenticated(self, socket: S) -> None:
         """Its client has proved who it is; without effect on a socket that has left."""
-        if socket.stage is Stage.UNPROVEN:
-            self.leave(socket)
-            socket.stage = Stage.PROVEN
-            self._proven += 1
+        if socket.stage is Stage.UNAUTHENTICATED:
+            self.remove(socket)
+            socket.stage = Stage.AUTHENTICATED
+            self._authenticated += 1
 
-    def leave(self, socket: S) -> None:
+    def remove(self, socket: S) -> None:
         """It is gone, or given up; twice is allowed."""
         if socket.stage is Stage.HANDSHAKE:
             del self._handshakes[socket]
-        elif socket.stage is Stage.UNPROVEN:
-            del self._unproven[socket]
-        elif socket.stage is Stage.PROVEN:
-            self._proven -= 1
+        elif socket.stage is Stage.UNAUTHENTICATED:
+            del self._unauthenticated[socket]
+        elif socket.stage is Stage.AUTHENTICATED:
+            self._authenticated -= 1
         socket.stage = Stage.NONE
 
     def oldest_handshake(self) -> S | None:
         """Return whose request has been awaited longest."""
         return next(iter(self._handshakes), None)
 
-    def oldest_unproven(self, *, opened_by: float) -> S | None:
+    def oldest_unauthenticated(self, *, opened_by: float) -> S | None:
         """Return the WebSocket that has been unproven longest, if it was open at `opened_by`."""
-        socket = next(iter(self._unproven), None)
-        return socket if socket is not None and self._unproven[socket] <= opened_by else None
+        socket = next(iter(self._unauthenticated), None)
+        return socket if socket is not None and self._unauthenticated[socket] <= opened_by else None

@@ -11,7 +11,7 @@ class SocketHandler(Protocol):
     def received(self, data: bytes | bytearray) -> None:
         """Take the bytes of a text or binary message, or a piece of one."""
 
-    def room_freed(self) -> None:
+    def outbox_drained(self) -> None:
         """Go on: the socket has taken what waited."""
 
     def refuse(self, close: Close) -> None:

@@ -35,7 +35,7 @@ class Outbox:
         """`written_bytes` once everything that waits now is handed over."""
 
     @property
-    def room_bytes(self) -> int:
+    def free_bytes(self) -> int:
         """What MESSAGE frames may still be added; 0 when full. The last one may be larger than the room."""
         limits = self._limits
         if self.paused or self._messages >= limits.max_outbox_messages:

@@ -120,18 +120,18 @@ class WebSocketServer:
     def admit(self, pending: PendingConnection) -> bool:
         """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
         if self.sockets >= self._admission.max_connections + MAX_HANDSHAKES:
-            oldest = self._evictions.oldest_handshake() or self._oldest_unproven()
+            oldest = self._evictions.oldest_handshake() or self._oldest_unauthenticated()
             if oldest is None:
                 self.count_cut(CutCause.FULL)
                 return False
-            self._give_up(oldest)
+            self._evict(oldest)
         self.pending.add(pending)
-        self._evictions.arrive(pending)
+        self._evictions.add(pending)
         return True
 
     def mark_authenticated(self, connection: WebSocketConnection) -> None:
         """The connection's client has proved who it is."""
-        self._evictions.prove(connection)
+        self._evictions.mark_authenticated(connection)
 
     def forget_pending(self, pending: PendingConnection) -> None:
         """The socket is gone, or a connection has taken it over."""
@@ -146,7 +146,7 @@ class WebSocketServer:
             self._metrics.closes[connection.cause.name] += 1
 
     def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
-        self._evictions.leave(socket)
+        self._evictions.remove(socket)
         self.wheel.cancel(socket)
         if self._emptied is not None and not self.sockets:
             self._emptied.set()
@@ -158,7 +158,7 @@ class WebSocketServer:
         if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return accepted
         # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
-        taken = self._evictions.connections - (self._oldest_unproven() is not None)
+        taken = self._evictions.connections - (self._oldest_unauthenticated() is not None)
         refusal = self._admission.refuse(self.clock(), connections=taken, draining=self.draining)
         if refusal is None:
             return accepted
@@ -179,9 +179,9 @@ class WebSocketServer:
         """Take a connection whose handshake was accepted, and return what speaks over it."""
         handler = self._handler_factory(connection, HandshakeResult.of(request, subprotocol))
         if self._evictions.connections >= self._admission.max_connections:
-            oldest = self._oldest_unproven()
+            oldest = self._oldest_unauthenticated()
             if oldest is not None:
-                self._give_up(oldest)
+                self._evict(oldest)
         self.connections.add(connection)
         self._evictions.open(connection, self.clock())
         return handler
@@ -192,11 +192,11 @@ class WebSocketServer:
         if len(self._to_flush) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _oldest_unproven(self) -> PendingConnection | WebSocketConnection | None:
-        return self._evictions.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
+    def _oldest_unauthenticated(self) -> PendingConnection | WebSocketConnection | None:
+        return self._evictions.oldest_unauthenticated(opened_by=self.clock() - self.limits.min_connect_s)
 
-    def _give_up(self, socket: PendingConnection | WebSocketConnection) -> None:
-        self._evictions.leave(socket)  # at once: the event loop tells of its end later, and many may come until then
+    def _evict(self, socket: PendingConnection | WebSocketConnection) -> None:
+        self._evictions.remove(socket)  # at once: the event loop tells of its end later, and many may come until then
         socket.evict()
 
     def _flush(self) -> None:

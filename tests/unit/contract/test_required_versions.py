@@ -36,7 +36,7 @@ def test_a_version_that_is_new_enough_is_taken(needed: MinimumVersion, version: 
         (RABBITMQ, "3.13.7", "too old"),
         (KUBERNETES, "1.29+", r"^Kubernetes 1\.29\+ is too old: 1\.30 or newer is needed$"),
         (KUBERNETES, "1.9", "too old"),
-        (RABBITMQ, "", "RabbitMQ calls its version ''"),
+        (RABBITMQ, "", "RabbitMQ reports version ''"),
         (REDIS, "unknown" * 99, r"'unknown.{43}'"),
     ],
 )

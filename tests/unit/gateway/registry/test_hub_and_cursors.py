@@ -85,7 +85,7 @@ class TestCursors:
         left, standing, other = alice.subscribe("0"), alice.subscribe("1"), bob.subscribe("0")
         for n, each in enumerate((left, standing, other), start=1):
             each.moves.append((StreamId(1, n), StreamId(1, n)))
-            cursors.mark(as_subscription(each))
+            cursors.schedule(as_subscription(each))
         cursors.collect(as_subscription(left))
         await cursors.flush_destination("alice", DEMO, [as_subscription(standing)])
         assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 2), StreamId(1, 2))]
@@ -108,9 +108,9 @@ class TestCursors:
         cursors, _ = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")
         alice.has_unflushed = True
-        cursors.mark(as_subscription(alice))
+        cursors.schedule(as_subscription(alice))
         await cursors.flush_destination("alice", DEMO, [as_subscription(alice)])
-        assert alice.marked
+        assert alice.flush_scheduled
 
     async def test_what_was_on_its_way_when_a_flush_was_given_up_is_told_by_the_next_one(self) -> None:
         """A drain cancels the loop that flushes, then flushes for the last time."""

@@ -13,7 +13,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
 from pushcluster_gateway.registry.store import (
     MAX_BATCH,
-    MAX_LOOKS,
+    MAX_LOST_SESSION_LOOKUPS,
     MAX_PAGES,
     SessionRegistry,
 )
@@ -129,5 +129,5 @@ async def test_one_page_more_is_read_after_the_others(redis: CountingRedis, regi
 async def test_one_user_more_is_looked_through_after_the_others(
     redis: CountingRedis, registry: SessionRegistry
 ) -> None:
-    calls = [registry.remove_lost(f"u{n}") for n in range(MAX_LOOKS + 1)]
-    assert await counts_of(redis, calls) == [MAX_LOOKS, 1]
+    calls = [registry.remove_lost(f"u{n}") for n in range(MAX_LOST_SESSION_LOOKUPS + 1)]
+    assert await counts_of(redis, calls) == [MAX_LOST_SESSION_LOOKUPS, 1]

@@ -23,7 +23,7 @@ from pushcluster_gateway.stomp.requests import (
     Commit,
     Connect,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     Subscribe,
     Unsubscribe,
@@ -260,9 +260,9 @@ def test_1_0_has_no_nack() -> None:
 
 def test_a_transaction_holds_acks_back_until_commit() -> None:
     session = connected()
-    assert only(session, frame("BEGIN", {"transaction": "t", "receipt": "b"})) == Done("b")
+    assert only(session, frame("BEGIN", {"transaction": "t", "receipt": "b"})) == ReceiptDue("b")
     in_transaction = {"transaction": "t", "receipt": "a"}
-    assert requests(session, frame("ACK", {"id": "1/5-1", **in_transaction})) == [Done("a")]
+    assert requests(session, frame("ACK", {"id": "1/5-1", **in_transaction})) == [ReceiptDue("a")]
     assert requests(session, frame("NACK", {"id": "1/5-2", "transaction": "t"})) == []
     assert only(session, frame("COMMIT", {"transaction": "t", "receipt": "c"})) == Commit(
         (
@@ -287,7 +287,7 @@ def test_transactions_are_kept_apart_and_each_ends_once() -> None:
 def test_abort_forgets_the_transaction() -> None:
     session = connected()
     requests(session, frame("BEGIN", {"transaction": "t"}) + frame("ACK", {"id": "1/5-1", "transaction": "t"}))
-    assert requests(session, frame("ABORT", {"transaction": "t", "receipt": "r"})) == [Done("r")]
+    assert requests(session, frame("ABORT", {"transaction": "t", "receipt": "r"})) == [ReceiptDue("r")]
     with pytest.raises(InvalidHeader, match="no such transaction"):
         requests(session, frame("COMMIT", {"transaction": "t"}))
 
