@@ -16,11 +16,10 @@
 -- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
 -- Returns one of:
---   {stream id, 0, entries dropped undelivered, sessions, expiry}             the message was appended
---   {stream id, 2, 0, '', 0}                                                  the log has another body under this id
---                                                                             headers are those in the log
---   {stream id, 1, 0, sessions, 0}                                            the same, and the entry has left the log
---   {stream id, 2, 0, '', 0}                                                  the log has another body under this id
+--   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
+--   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
+--   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry has left the log
+--   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
 -- The expiry is in ms since the epoch; 0: never. Sessions are those with the destination, '<session id> <incarnation>'
 -- in one line each. Other destinations of a session are left out, so that they cannot make the reply long.
 --
