@@ -1,4 +1,4 @@
-"""Wiring: settings to running program, and the way down."""
+"""Wiring: builds the running program from its settings, and stops it in order."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ListeningPorts:
-    """Where a running gateway listens."""
+    """The ports of a running gateway, and its incarnation."""
 
     websocket: int
     admin: int
@@ -63,13 +63,13 @@ async def serve(
     limits: Limits | None = None,
     on_started: Callable[[ListeningPorts], None] = lambda _: None,
 ) -> None:
-    """Run until `stop` is set, then drain and return. `on_started` is told the ports once it listens."""
+    """Run until `stop` is set, then drain and return. Call `on_started` with the ports once the gateway listens."""
     program = Program(settings, limits or Limits(), _process_environment())
     await program.run(stop, on_started)
 
 
 def _process_environment() -> Environment:
-    # The random numbers spread load; nothing secret depends on them.
+    # The random numbers only spread load. Nothing secret depends on them.
     return Environment(asyncio.get_running_loop().time, time.time, os.urandom, random.random)
 
 
@@ -101,12 +101,12 @@ class Program:
         self._admin = self._build_admin(metrics)
 
     async def run(self, stop: asyncio.Event, on_started: Callable[[ListeningPorts], None]) -> None:
-        """Listen, keep everything going until `stop` is set, then drain."""
+        """Listen, run all loops until `stop` is set, then drain."""
         try:
             await self._run_loops(stop, on_started)
             await self._gateway.leave_registry()
         except ExceptionGroup as group:
-            # The first failure cancelled the rest; how the process ends depends on that one alone.
+            # The first failure cancelled the other loops, and it alone decides how the process ends.
             raise group.exceptions[0] from group
         finally:
             await self._server.close()
@@ -146,11 +146,11 @@ class Program:
             max_seconds=self._settings.drain_seconds,
             random=self._environment.random,
         )
-        # The broker stays until every session has closed its queues.
+        # The connection to the broker stays until every session has closed its queues.
         await self._gateway.wait_for_tasks(within_s=self._limits.close_timeout_s)
 
     async def _begin(self) -> None:
-        """Take the lease, and remove what earlier processes of this pod left."""
+        """Take the lease, and remove the sessions that earlier processes of this pod left."""
         registry, backoff = self._gateway.registry, Backoff(self._environment.random)
         while True:
             try:
@@ -245,7 +245,7 @@ class Program:
             (self._server.draining, "draining"),
             (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.last_error}"),
             (not self._gateway.lease_keeper.lease_held, f"no lease: {self._gateway.lease_keeper.last_error}"),
-            (no_keys, f"no keys to check tokens with: {self._keys.last_error if self._keys else ''}"),
+            (no_keys, f"no keys to verify tokens: {self._keys.last_error if self._keys else ''}"),
         )
         for failed, reason in checks:
             if failed:
