@@ -104,7 +104,7 @@ class GatewayCollector(Collector):
         yield _labelled("handshakes_refused", "Handshakes refused, by status.", "status", counts.handshakes_refused)
         yield _labelled("handshakes_cut", "Sockets cut without an answer.", "cause", counts.handshakes_cut)
         yield _labelled(
-            "admissions_refused", "Handshakes refused with 503, by cause.", "cause", counts.admissions_refused
+            "admissions_refused", "Handshakes refused by 503, by cause.", "cause", counts.admissions_refused
         )
         yield _labelled("auth_key_reads", "Reads of the keys that verify tokens.", "outcome", counts.key_reads)
 

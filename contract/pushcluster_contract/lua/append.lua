@@ -18,7 +18,7 @@
 -- Returns one of:
 --   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
 --   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
---   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry has left the log
+--   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry left the log
 --   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
 -- The expiry is in ms since the epoch; 0: never. Sessions are those with the destination, '<session id> <incarnation>'
 -- in one line each. Other destinations of a session are left out, so that they cannot make the reply long.

@@ -134,9 +134,7 @@ class TestAdmission:
     def test_a_full_pod_spreads_those_whom_it_refuses(self) -> None:
         for random, seconds in ((0.0, FULL_RETRY_AFTER_S[0]), (0.999, FULL_RETRY_AFTER_S[1])):
             refusal = admission(random=random).refuse(0.0, connections=10, draining=False)
-            assert refusal == Refusal(
-                RefusalCause.FULL, "this gateway has all the connections that it may have", seconds
-            )
+            assert refusal == Refusal(RefusalCause.FULL, "this gateway has its maximum number of connections", seconds)
 
     def test_a_pod_that_stops_takes_nobody_and_sends_them_elsewhere_soon(self) -> None:
         refusal = admission(random=0.999).refuse(0.0, connections=0, draining=True)
