@@ -51,9 +51,7 @@ NO_HEART_BEAT: Final = Close(
     advice="send heart-beats as often as the header heart-beat of CONNECTED asks, or offer none in CONNECT",
 )
 TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired", advice="connect again with a new token")
-NO_PONG: Final = Close(
-    "no_pong", 4004, "no pong from the client", advice="the client did not answer a WebSocket ping in time"
-)
+NO_PONG: Final = Close("no_pong", 4004, "no pong from the client", advice="a WebSocket ping got no answer in time")
 TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4005, "too many sessions of this user", retry_after_ms=10_000)
 GAVE_WAY: Final = Close(
     "gave_way",

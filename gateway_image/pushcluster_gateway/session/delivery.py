@@ -1,12 +1,12 @@
-"""The state machine of one subscription (DESIGN, steps G3 to G7). No I/O, no clock, no randomness.
+"""The state machine of one subscription: catch-up, live delivery, acknowledgements. No I/O, no clock, no randomness.
 
     REGISTERING ──registered──► CATCHUP ──short page, nothing newer seen──► LIVE
                                   ▲  ▲                                       │
-                                  │  └── a hole, no room, resync, walk ──────┘
-                                  └── page, again
+                                  │  └── a hole, no space, resync, walk ─────┘
+                                  └── next page
 
-The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry: whatever is at or
-below it was written or may never be written any more, so no order is broken and nothing is written twice.
+The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry. Every entry up to
+the position was written or skipped, and will never be written again. So the order holds, and nothing is written twice.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from pushcluster_gateway.stomp.frames import AckMode
 
 
 class Phase(Enum):
-    """Where a subscription stands."""
+    """The phase of a subscription."""
 
     REGISTERING = auto()
     CATCHUP = auto()
@@ -29,12 +29,12 @@ class Phase(Enum):
 
 
 _LIVE: Final = Phase.LIVE
-"""Looked up for every copy: a member of an enumeration costs several times as much as a global name."""
+"""A global name, because every copy reads it: access to a member of an enumeration takes several times as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What the SUBSCRIBE script tells (`lua/subscribe.lua`)."""
+    """The reply of the SUBSCRIBE script (`lua/subscribe.lua`)."""
 
     born_ms: int
     newest: StreamId
@@ -54,7 +54,7 @@ class Write(NamedTuple):
 
 
 class ReadPage(NamedTuple):
-    """Read at most `limit` entries after `after`, and report them by `page` with the same ticket."""
+    """Read at most `limit` entries after `after`, and pass them to `receive_page` together with this request."""
 
     after: StreamId
     limit: int
@@ -62,20 +62,20 @@ class ReadPage(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The first page is known: now SUBSCRIBE's RECEIPT may go out, with this `recovered`."""
+    """Send the RECEIPT of SUBSCRIBE with this `recovered`: the first page is there."""
 
     recovered: bool | None
 
 
 class Gap(NamedTuple):
-    """Entries between these two sequence numbers are gone for this client."""
+    """The client has missed all entries between these two sequence numbers."""
 
     after_seq: int
     before_seq: int
 
 
 class Expired(NamedTuple):
-    """An entry that was too old to be written, and whose producer wants to hear of it."""
+    """An entry expired before it was written, and its producer wants outcomes."""
 
     entry: LogEntry
 
@@ -84,7 +84,7 @@ Output = Write | ReadPage | Ready | Gap | Expired
 
 
 class DeliveryMachine:
-    """One subscription. Every input returns what is to be done about it, in order."""
+    """One subscription. Every input returns what to do about it, in order."""
 
     __slots__ = (
         "_asked",
@@ -112,7 +112,7 @@ class DeliveryMachine:
         self.phase = Phase.REGISTERING
         self.ack_mode = ack_mode
         self.position: StreamId = ZERO_ID
-        """The newest entry that was written or passed over."""
+        """The newest entry that was written or skipped."""
         self.sent: StreamId = ZERO_ID
         """The newest entry that was written."""
         self.window = None if ack_mode is AckMode.AUTO else AckWindow(max_unacked)
@@ -126,14 +126,14 @@ class DeliveryMachine:
         self._ticket = 0
         self._redelivered_to: StreamId = ZERO_ID
         self._stale_copies_to: StreamId = ZERO_ID
-        """Copies up to here are no news, and may be of a log that is gone: what the log holds shall say."""
+        """Copies up to this id may belong to a lost log. They are not written; the log is read instead."""
         self._recovered: bool | None = None
         self._ready_sent = False
 
     # Inputs
 
     def registered(self, log: LogState) -> list[Output]:
-        """The session stands in the registry with this destination: from here on every append makes a copy for us."""
+        """Begin to catch up: the registry has this destination, so every further append sends a copy to this session."""
         self._newest_seen = max(self._newest_seen, log.newest)
         self._redelivered_to = log.sent
         self._stale_copies_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
@@ -144,7 +144,7 @@ class DeliveryMachine:
         else:
             lost = resume.ms < log.born_ms or resume > log.newest or log.oldest_seq > resume.seq + 1
             self._recovered = not (lost or resume.seq > log.newest.seq)
-            # An id past the newest would shut out everything to come.
+            # An id beyond the newest entry would block all later messages.
             self.position = min(resume, log.newest)
         if self.window is not None:
             self.window.reset(self.position)
@@ -152,18 +152,19 @@ class DeliveryMachine:
         return [self._ask(self._page_entries)]
 
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
-        """The registry was written again; `asked_at` is the position at which that was asked for.
+        """Compare the log with the position, after the registry was written again.
 
-        With `resync` copies may have been lost, so the log is read in any case.
+        `asked_at` was the position when that call began. With `resync`, copies may have been lost, so the log is read in
+        any case.
         """
         if self.phase is Phase.REGISTERING:
             return []
-        # A position that has moved since knows a younger log than this answer.
+        # If the position has moved since, this answer is older than what the subscription knows.
         if asked_at == self.position and log.newest < asked_at:
-            # The log went back behind what was written: it was lost, or restored from an older state.
+            # The log ends before the position: it was lost, or restored from an older state.
             self._start_over(log.newest)
         elif self._born_ms and self._born_ms < log.born_ms:
-            # It was lost, and another one has begun.
+            # The log was lost, and a new one has begun.
             self._recovered = False
             if self.position.ms < log.born_ms:
                 self._start_over(ZERO_ID)
@@ -172,17 +173,17 @@ class DeliveryMachine:
         if self.phase is Phase.LIVE and (resync or self._newest_seen > self.position):
             self.phase = Phase.CATCHUP
         if resync:
-            self._asked = False  # a page that was read before the registry was written proves nothing
+            self._asked = False  # a page that was read before the registry was written may be outdated
         return self.proceed(free_bytes)
 
     def receive_page(self, asked: ReadPage, entries: Sequence[LogEntry], free_bytes: int, now_ms: int) -> list[Output]:
-        """The answer to ReadPage. `now_ms` is by Redis TIME."""
+        """Take the answer to ReadPage. `now_ms` is by Redis TIME."""
         if not self._asked or asked.ticket != self._ticket:
             return []
         self._asked = False
         outputs: list[Output] = []
         if not entries and self._newest_when_asked > self.position:
-            # They were there, and are not any more: trimmed, expired, or the log was lost.
+            # The entries existed and are gone: trimmed, expired, or lost with the log.
             outputs.append(Gap(self.position.seq, self._newest_when_asked.seq + 1))
             self._recovered = False
             self._skip(self._newest_when_asked)
@@ -207,9 +208,9 @@ class DeliveryMachine:
         return outputs + self.proceed(free_bytes)
 
     def accept_next(self, entry: LogEntry, free_bytes: int) -> bool:
-        """Take a copy for which there is nothing to do but to write it as it is; False: `copy` has to decide.
+        """Accept a copy that only has to be written as it is. Return False when `receive_copy` has to decide.
 
-        Says of the usual case what `copy` would, at a fraction of its price: it is asked for every push.
+        This is the fast path of `receive_copy` for the usual case: it runs for every push.
         """
         message_id = entry.id
         if (
@@ -231,7 +232,7 @@ class DeliveryMachine:
         return True
 
     def receive_copy(self, entry: LogEntry, free_bytes: int, now_ms: int) -> list[Output]:
-        """A copy arrived over AMQP."""
+        """Take a copy that arrived over AMQP."""
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return []
         if entry.id <= self._stale_copies_to:
@@ -247,14 +248,14 @@ class DeliveryMachine:
         return self._write_or_expire(entry, now_ms)
 
     def proceed(self, free_bytes: int) -> list[Output]:
-        """There may be room in the outbox or in the window of unacknowledged messages again."""
+        """Continue to catch up: the outbox or the window of unacknowledged messages may have space again."""
         if self.phase is not Phase.CATCHUP or self._asked or free_bytes <= 0 or self._window_full:
             return []
         fitting = free_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
         return [self._ask(max(1, min(self._page_entries, fitting)))]
 
     def awaits(self, message_id: StreamId) -> bool:
-        """Return whether the client has this very message and has yet to say what became of it."""
+        """Return whether the client has this message and has neither acknowledged nor refused it."""
         return self.window is not None and self.window.awaits(message_id)
 
     def covered(self, message_id: StreamId) -> list[StreamId]:
@@ -264,12 +265,12 @@ class DeliveryMachine:
         return self.window.covered(message_id, cumulative=self.ack_mode is AckMode.CLIENT)
 
     def reject(self, message_ids: list[StreamId]) -> None:
-        """The client refused these messages; `settle` follows when their copies are safe."""
+        """Note that the client refused these messages. `settle` follows when `push.rejected` has them."""
         if self.window is not None:
             self.window.reject(message_ids)
 
     def settle(self, message_ids: list[StreamId], free_bytes: int) -> list[Output]:
-        """The client has handled these messages."""
+        """Note that these messages are settled, and continue."""
         if self.window is not None:
             self.window.settle(message_ids)
         return self.proceed(free_bytes)
@@ -278,7 +279,7 @@ class DeliveryMachine:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for room or for acknowledgements."""
+        """Whether the subscription waits for space in the outbox or for acknowledgements."""
         return self.phase is Phase.CATCHUP and not self._asked
 
     @property

@@ -1,7 +1,7 @@
-"""What became of messages whose producers asked for it: noted as they are written, told once it is known.
+"""Reports the outcomes of messages to producers who asked for them.
 
-Costs nothing for messages that nobody asks about. What is told may be lost, and then the producer hears nothing: the
-log and the client's own acknowledgements do not depend on it.
+Messages without such a request take no extra work. A report may be lost, and then the producer gets none. The log and
+the client's acknowledgements do not depend on reports.
 """
 
 from collections import deque
@@ -16,9 +16,9 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.subscription import Subscriber, Subscription
 
 MAX_PENDING_WRITES: Final = 10_000
-"""Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
+"""Messages of one gateway that wait for their sockets and need an outcome. Outcomes of further ones are dropped."""
 WRITE_CHECK_INTERVAL_S: Final = 0.05
-"""How often a socket is asked that had not taken all of a message at once."""
+"""How often to check a socket that has not taken all of a message yet."""
 
 SendOutcome = Callable[[ReplyAddress, OutcomeReport], None]
 CallLater = Callable[[float, Callable[[], None]], object]
@@ -29,7 +29,7 @@ class _PendingWrite(NamedTuple):
     entry: LogEntry
     request: ReplyRequest
     end_offset: int
-    """The connection's bytes up to the end of the message."""
+    """The position of the end of the message, in bytes of the connection."""
 
 
 class OutcomeReporter:
@@ -41,12 +41,12 @@ class OutcomeReporter:
         self._metrics = metrics
         self._call_later = call_later
         self._pending_writes: dict[Subscriber, deque[_PendingWrite]] = {}
-        """Without the messages' bodies, in the order in which the client's socket takes them."""
+        """Entries without their bodies, in the order in which the client's socket takes them."""
         self._pending_writes_count = 0
         self._planned = False
 
     def wrote(self, subscription: Subscription, entry: LogEntry) -> None:
-        """An entry whose producer asks was handed to the socket."""
+        """Note an entry that was passed to the socket and whose producer wants outcomes."""
         request = self._read(subscription, entry)
         if request is None:
             return
@@ -62,7 +62,7 @@ class OutcomeReporter:
             self._metrics.outcomes_dropped += 1
 
     def repeated(self, subscription: Subscription, entry: LogEntry) -> None:
-        """A copy came of an entry that was written before: its producer has published it again, and asks again."""
+        """Note a copy of an entry that was written before: its producer published it again, and wants outcomes again."""
         window = subscription.machine.window
         if window is not None and window.covered(entry.id, cumulative=False):
             request = self._read(subscription, entry)
@@ -70,13 +70,13 @@ class OutcomeReporter:
                 self._await_acknowledgement(subscription, entry, request)
 
     def expired(self, subscription: Subscription, entry: LogEntry) -> None:
-        """An entry was too old when its turn came."""
+        """Report an entry that expired before it was written."""
         request = self._read(subscription, entry)
         if request is not None:
             self._report(subscription, entry, request, MessageOutcome.EXPIRED)
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], outcome: MessageOutcome) -> None:
-        """The client has acknowledged entries or refused them."""
+        """Report entries that the client has acknowledged or refused."""
         if subscription.outcome_requests:
             for message_id in message_ids:
                 asked = subscription.outcome_requests.pop(message_id, None)
@@ -84,9 +84,9 @@ class OutcomeReporter:
                     self._report(subscription, *asked, outcome)
 
     def _read(self, subscription: Subscription, entry: LogEntry) -> ReplyRequest | None:
-        """Return what the producer asks of this subscription, None when it asks nothing of it.
+        """Return the producer's request to this subscription, or None without one.
 
-        A session tells once: the oldest of its subscriptions to the destination speaks for the others.
+        A session reports once: only the oldest of its subscriptions to the destination does.
         """
         try:
             request = ReplyRequest.parse(entry.reply)
@@ -102,7 +102,7 @@ class OutcomeReporter:
         asked = subscription.outcome_requests = (
             subscription.outcome_requests if subscription.outcome_requests is not None else {}
         )
-        # A log that was lost starts another window: what was asked about the old one is never answered.
+        # A new log starts a new window, so requests about the old one may stay here unanswered.
         while len(asked) >= subscription.client.services.limits.max_unacked_messages:
             del asked[next(iter(asked))]
             self._metrics.outcomes_dropped += 1
@@ -111,7 +111,7 @@ class OutcomeReporter:
     def _plan(self, delay_s: float) -> None:
         if not self._planned:
             self._planned = True
-            # After the flush that was planned when the message was added.
+            # This runs after the flush that was planned when the message was added.
             self._call_later(delay_s, self._check_writes)
 
     def _check_writes(self) -> None:

@@ -41,7 +41,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class HeartBeat:
-    """The header `heart-beat`: the intervals that its sender can keep and wants, in ms; 0: none (1.2, Heart-beating)."""
+    """The header `heart-beat`: the intervals that its sender offers and wants, in ms; 0: none (1.2, Heart-beating)."""
 
     can_ms: int = 0
     wants_ms: int = 0

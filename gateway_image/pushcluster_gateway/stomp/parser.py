@@ -50,7 +50,7 @@ class FrameParser:
     def receive(self, data: bytes | bytearray) -> None:
         """Take bytes, split in any way. Raise FrameTooLarge when too many bytes wait for `next_frame`.
 
-        The bound allows one read of the socket, the WebSocket message that this read completes, and an unfinished frame.
+        The bound allows one read of the socket, the WebSocket message that it completes, and an unfinished frame.
         """
         limits = self._limits
         max_bytes = limits.max_read_bytes + 2 * limits.max_frame_bytes + limits.max_head_bytes
@@ -117,7 +117,7 @@ class FrameParser:
         return _Head(command, headers, self._body_bytes(headers))
 
     def _without_cr(self, lines: list[str]) -> list[str]:
-        """Return the lines without line-end CRs. In 1.2 no other CR is allowed; in 1.1 a CR is an octet like any other."""
+        """Return the lines without CR at their ends. 1.2 allows no other CR; in 1.1 a CR is an octet like any other."""
         if self.version is Version.V1_1:
             return lines
         lines = [line.removesuffix("\r") for line in lines]

@@ -44,7 +44,7 @@ class ServerHandshake:
     __slots__ = ("_limits", "_received_bytes", "protocol")
 
     def __init__(self, limits: Limits, origins: Sequence[Origin | None] | None, logger: Logger) -> None:
-        """`origins` lists those to accept; None in it is a request without Origin. Without `origins`, all are accepted."""
+        """`origins` lists those to accept; None in it is a request without Origin. If it is None, all are accepted."""
         # No extension: permessage-deflate would need memory for each connection.
         self.protocol = ServerProtocol(
             origins=origins,

@@ -285,5 +285,5 @@ class TestKeyRefresher:
             issuer.serve_keys(next_key)
             await eventually(lambda: ids() == ["two"], within_s=5)
             issuer.serve(b"lies")
-            await eventually(lambda: "no JSON" in kept.refresher.last_error, within_s=5)
+            await eventually(lambda: "not JSON" in kept.refresher.last_error, within_s=5)
             assert ids() == ["two"]

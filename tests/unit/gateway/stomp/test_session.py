@@ -153,7 +153,7 @@ def test_nothing_may_come_before_connect_and_nothing_is_read_while_it_is_decided
 
 
 def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
-    with pytest.raises(UnexpectedFrame, match="connected already"):
+    with pytest.raises(UnexpectedFrame, match="already connected"):
         only(connected(), frame("CONNECT"))
     with pytest.raises(UnexpectedFrame, match="no such frame"):
         only(connected(), frame("PUBLISH"))
