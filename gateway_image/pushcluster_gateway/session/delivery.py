@@ -133,7 +133,7 @@ class DeliveryMachine:
     # Inputs
 
     def registered(self, log: LogState) -> list[Output]:
-        """Begin to catch up: the registry has this destination, so every further append sends a copy to this session."""
+        """Begin to catch up: the registry has this destination, so each later append sends it a copy."""
         self._newest_seen = max(self._newest_seen, log.newest)
         self._redelivered_to = log.sent
         self._stale_copies_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
@@ -154,8 +154,8 @@ class DeliveryMachine:
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
         """Compare the log with the position, after the registry was written again.
 
-        `asked_at` was the position when that call began. With `resync`, copies may have been lost, so the log is read in
-        any case.
+        `asked_at` was the position when that call began. With `resync`, copies may have been lost, so the log is read
+        in any case.
         """
         if self.phase is Phase.REGISTERING:
             return []

@@ -62,7 +62,7 @@ class OutcomeReporter:
             self._metrics.outcomes_dropped += 1
 
     def repeated(self, subscription: Subscription, entry: LogEntry) -> None:
-        """Note a copy of an entry that was written before: its producer published it again, and wants outcomes again."""
+        """Note a copy of an entry that was written before: its producer published it again and wants outcomes."""
         window = subscription.machine.window
         if window is not None and window.covered(entry.id, cumulative=False):
             request = self._read(subscription, entry)

@@ -1,4 +1,4 @@
-"""The state machine of a subscription, step by step (DESIGN, G3 to G7)."""
+"""The state machine of a subscription, step by step."""
 
 from collections.abc import Sequence
 
