@@ -209,7 +209,7 @@ async def connect(world: World) -> tuple[Gateway, Client, FakeSocket]:
     return gateway, client, cast(FakeSocket, client.socket)
 
 
-async def test_a_user_without_a_place_gets_one_that_a_lost_gateway_holds() -> None:
+async def test_a_user_at_the_session_limit_gets_the_slot_of_a_lost_gateways_session() -> None:
     world = World("", refuses=1, lost=2)
     gateway, _, socket = await connect(world)
     await gateway.wait_for_tasks(within_s=2)
@@ -244,7 +244,7 @@ async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() 
     assert (socket.closed, client.ended) == (None, False)
 
 
-async def test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whole_time() -> None:
+async def test_a_connect_at_the_session_limit_waits_once_and_for_the_whole_time() -> None:
     world = World("", refuses=9)
     gateway, _, socket = await connect(world)
     await gateway.wait_for_tasks(within_s=2)
@@ -254,7 +254,7 @@ async def test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whol
     assert last_at - removed_at >= LIMITS.leaving_session_s - 0.001, "the loop's clock counts milliseconds"
 
 
-async def test_the_walk_does_not_refuse_a_session_that_waits_for_its_place() -> None:
+async def test_the_walk_does_not_refuse_a_session_that_waits_for_a_free_slot() -> None:
     world = World("", refuses=9)
     gateway, client, socket = await connect(world)
     await eventually(lambda: "remove alice" in world.asked, within_s=2)
@@ -277,7 +277,7 @@ async def test_the_walk_writes_a_session_only_once_it_was_registered() -> None:
     assert world.asked == ["register", "walk", "register"]
 
 
-async def test_a_client_that_leaves_while_it_waits_for_a_place_is_not_registered() -> None:
+async def test_a_client_that_leaves_while_it_waits_for_a_free_slot_is_not_registered() -> None:
     world = World("", refuses=1)
     gateway, client, _ = await connect(world)
     await eventually(lambda: "remove alice" in world.asked, within_s=2)

@@ -48,7 +48,7 @@ class TestOutbox:
         outbox.take()
         assert outbox.free_bytes == 100
 
-    def test_while_the_transport_is_paused_there_is_no_room_and_nothing_is_taken(self) -> None:
+    def test_while_the_transport_is_paused_the_outbox_is_full_and_nothing_is_taken(self) -> None:
         outbox = Outbox(self.limits)
         outbox.paused = True
         outbox.add(b"x")
@@ -155,7 +155,7 @@ class TestLease:
         assert why is cause
         assert renewed == OwnLease(7, run_id, redis_answering_since_s=7 if why else 5)
 
-    def test_redis_is_steady_from_when_on_no_lease_could_run_out(self) -> None:
+    def test_redis_has_been_answering_since_no_lease_could_run_out(self) -> None:
         lease = OwnLease()
         assert lease.redis_answering_for_s(100) == 0
         for sent_s in (10, 16, 22):
@@ -168,7 +168,7 @@ class TestLease:
         [(22 + LEASE_MS / 1_000, True, "a"), (24, False, "a"), (24, True, "b")],
         ids=["it had run out", "it was missing", "another Redis"],
     )
-    def test_what_took_leases_away_begins_a_new_steady_time(self, sent_s: float, existed: bool, run_id: str) -> None:
+    def test_a_redis_that_lost_leases_begins_to_answer_anew(self, sent_s: float, existed: bool, run_id: str) -> None:
         lease = OwnLease(renewed_s=22, run_id="a", redis_answering_since_s=5)
         lease, _ = lease.renewed(existed=existed, run_id=run_id, sent_s=sent_s)
         assert lease.redis_answering_for_s(sent_s + 1) == 1
@@ -257,7 +257,7 @@ class TestProgress:
         assert progress.taken.seq > 40
         assert progress.taken.seq < 49
 
-    def test_the_same_entry_is_no_news(self) -> None:
+    def test_the_same_entry_is_noted_once(self) -> None:
         progress = Progress()
         assert progress.wrote(StreamId(1, 1), 100)
         assert not progress.wrote(StreamId(1, 1), 200)

@@ -54,7 +54,7 @@ async def held() -> AsyncIterator[Held]:
         await gateway.wait_for_tasks(within_s=0)
 
 
-async def test_a_client_that_leaves_gives_up_its_place_among_those_who_wait(held: Held) -> None:
+async def test_a_client_that_leaves_does_not_wait_for_keys_any_more(held: Held) -> None:
     held.client.lost()
     await eventually(lambda: held.refresher.waiting_tokens == 0, within_s=1)
     assert held.refresher.keyring is None, "it did not wait for the keys"
@@ -67,7 +67,7 @@ async def test_a_client_that_stays_is_let_in_once_the_keys_are_here(held: Held) 
     held.client.lost()
 
 
-async def test_a_token_that_cannot_be_judged_now_is_no_failed_call(held: Held) -> None:
+async def test_a_token_that_cannot_be_verified_now_is_not_a_failed_call(held: Held) -> None:
     """Any stranger can send one: an alarm about failed calls must not be theirs to ring."""
     held.source.answers.put_nowait(Unavailable("down"))
     await eventually(lambda: held.closed, within_s=2)

@@ -187,7 +187,7 @@ class TestKeyRefresher:
         for task in waits:
             task.cancel()
 
-    async def test_who_comes_when_it_was_told_to_is_told_no_second_time(self, kept: Kept) -> None:
+    async def test_a_client_that_returns_when_it_was_told_to_is_not_refused_again(self, kept: Kept) -> None:
         await first_keys(kept)
         kept.now[0] += 10
         with pytest.raises(Unavailable) as caught:
@@ -218,7 +218,7 @@ class TestKeyRefresher:
             assert await kept.refresher.refresh()
             assert kept.refresher.keyring is SECOND
 
-    async def test_a_read_that_was_under_way_may_bring_the_key_but_its_silence_proves_nothing(self, kept: Kept) -> None:
+    async def test_a_running_read_may_return_the_key_but_a_missing_key_in_it_proves_nothing(self, kept: Kept) -> None:
         await eventually(lambda: kept.source.reads == 1, within_s=2)
         asking = asyncio.create_task(kept.refresher.refresh())
         await asyncio.sleep(0)
@@ -253,7 +253,7 @@ class TestKeyRefresher:
         kept.source.answers.put_nowait(SECOND)
         assert await kept.refresher.refresh()
 
-    async def test_who_asks_and_leaves_disturbs_nobody(self, kept: Kept) -> None:
+    async def test_a_client_that_leaves_while_it_waits_disturbs_nobody(self, kept: Kept) -> None:
         leaves, stays = (asyncio.create_task(kept.refresher.refresh()) for _ in range(2))
         await asyncio.sleep(0)
         leaves.cancel()

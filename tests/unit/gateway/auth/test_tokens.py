@@ -162,7 +162,7 @@ class TestNewerKeys:
         exchanged = SigningKey("one", Algorithm.RS256, OTHER_RSA.private)
         assert (await self.identify_after_refresh(exchanged.token(), public(RSA), public(exchanged))).user == "alice"
 
-    async def test_keys_that_changed_meanwhile_are_tried_without_a_question(self) -> None:
+    async def test_keys_that_changed_meanwhile_are_tried_without_a_refresh(self) -> None:
         keys = NewerKeys(public(RSA))
         authenticator = JwtAuthenticator(Algorithm.RS256, ClaimRules("sub", require_expiry=False), keys, lambda: NOW)
         connect = Connect(Version.V1_2, HeartBeat(), "", OTHER_RSA.token())
@@ -171,7 +171,7 @@ class TestNewerKeys:
         keys.keyring = public(RSA, OTHER_RSA)
         assert (await authenticator.identify_after_refresh(connect, "", unknown.value)).user == "alice"
 
-    async def test_what_the_issuer_said_before_the_token_came_is_not_its_last_word(self) -> None:
+    async def test_keys_that_were_read_before_the_token_came_do_not_refuse_it(self) -> None:
         with pytest.raises(Unauthenticated, match="'two' is not among those of the issuer"):
             await self.identify_after_refresh(OTHER_RSA.token(), public(), public(RSA), public(EC))
 

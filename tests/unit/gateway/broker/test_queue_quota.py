@@ -26,7 +26,7 @@ def test_a_gateway_takes_its_share_and_not_one_more() -> None:
     assert len(shared) == 4
 
 
-def test_what_is_given_up_is_for_the_next_one() -> None:
+def test_a_released_slot_is_for_the_next_subscription() -> None:
     full, (first, second) = quota(1), users(2)
     assert (full.acquire(first), full.acquire(second)) == (True, False)
     full.release(first)
@@ -34,7 +34,7 @@ def test_what_is_given_up_is_for_the_next_one() -> None:
     assert full.acquire(second)
 
 
-def test_who_has_a_place_keeps_it_when_queues_are_opened_again() -> None:
+def test_a_subscription_with_a_slot_keeps_it_when_queues_are_opened_again() -> None:
     full, (first, second) = quota(1), users(2)
     assert [full.acquire(each) for each in (first, second, first)] == [True, False, True]
     assert len(full) == 1
@@ -46,7 +46,7 @@ def test_one_session_takes_as_many_as_one_may_have_and_leaves_the_rest_to_others
     assert [shared.acquire(each) for each in subscribed(1)] == [True]
 
 
-def test_a_share_that_became_smaller_is_overdrawn_until_enough_is_given_up() -> None:
+def test_a_share_that_became_smaller_is_exceeded_until_enough_is_released() -> None:
     gateways = [1]
     shared, all_ = quota(4, gateways), users(4)
     assert all(map(shared.acquire, all_))
@@ -66,5 +66,5 @@ def test_a_registry_that_lost_every_lease_counts_as_one_gateway() -> None:
     assert [shared.acquire(each) for each in users(3)] == [True, True, False]
 
 
-def test_without_any_room_nobody_has_a_queue() -> None:
+def test_with_a_quota_of_zero_nobody_has_a_queue() -> None:
     assert [quota(0).acquire(each) for each in users(1)] == [False]

@@ -101,7 +101,7 @@ class TestCatchup:
         assert not is_live(sub)
         assert written(sub.receive_page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
 
-    def test_without_room_it_waits_and_goes_on_where_it_stopped(self) -> None:
+    def test_with_a_full_outbox_it_waits_and_continues_where_it_stopped(self) -> None:
         sub = subscription()
         outputs = sub.receive_page(asked(sub.registered(log(3))), entries(1, 3), 15, NOW_MS)
         assert written(outputs) == [1, 2], "the second one is larger than the room that was left"

@@ -77,7 +77,9 @@ def facts(sub: DeliveryMachine) -> list[object]:
 
 
 @pytest.mark.parametrize(("mode", "state", "entry", "room"), [*product(AckMode, STATES, ENTRIES, (0, 1, ROOM))])
-def test_it_says_what_copy_says_or_leaves_it_to_copy(mode: AckMode, state: str, entry: str, room: int) -> None:
+def test_it_does_what_receive_copy_does_or_leaves_the_copy_to_it(
+    mode: AckMode, state: str, entry: str, room: int
+) -> None:
     sub = STATES[state](mode)
     hurried = deepcopy(sub)
     copy = ENTRIES[entry]

@@ -86,7 +86,7 @@ async def test_what_the_socket_has_not_taken_is_not_said_to_be_written(
     await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
 
 
-async def test_each_look_asks_a_socket_once_however_many_messages_it_has_not_taken(
+async def test_each_check_asks_a_socket_once_however_many_messages_it_has_not_taken(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await alice.subscribe("/user/queue/demo")
@@ -263,7 +263,7 @@ async def test_an_address_that_cannot_be_read_harms_nothing(server: RunningServe
     assert told(server) == []
 
 
-async def test_so_many_untaken_messages_are_noted_and_not_one_more(
+async def test_so_many_messages_that_wait_for_their_socket_are_noted_and_not_one_more(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcomes_module, "MAX_PENDING_WRITES", 2)

@@ -18,7 +18,7 @@ def arrived(queue: EvictionQueue[Item], count: int) -> list[Item]:
     return items
 
 
-def test_the_oldest_handshake_gives_way_first() -> None:
+def test_the_oldest_handshake_is_evicted_first() -> None:
     queue: EvictionQueue[Item] = EvictionQueue()
     assert queue.oldest_handshake() is None
     first, second, third = arrived(queue, 3)
@@ -28,7 +28,7 @@ def test_the_oldest_handshake_gives_way_first() -> None:
     assert queue.oldest_handshake() is third
 
 
-def test_the_oldest_that_is_unproven_gives_way_but_not_before_its_time() -> None:
+def test_the_oldest_unauthenticated_socket_is_evicted_but_not_before_its_time() -> None:
     queue: EvictionQueue[Item] = EvictionQueue()
     first, second = arrived(queue, 2)
     queue.open(second, 5.0)
@@ -40,7 +40,7 @@ def test_the_oldest_that_is_unproven_gives_way_but_not_before_its_time() -> None
     assert queue.oldest_unauthenticated(opened_by=6.0) is first
 
 
-def test_who_has_proved_itself_counts_and_never_gives_way() -> None:
+def test_an_authenticated_client_counts_and_is_never_evicted() -> None:
     queue: EvictionQueue[Item] = EvictionQueue()
     (item,) = arrived(queue, 1)
     assert queue.connections == 0
@@ -54,7 +54,7 @@ def test_who_has_proved_itself_counts_and_never_gives_way() -> None:
     assert queue.connections == 0
 
 
-def test_who_was_given_up_proves_nothing_any_more() -> None:
+def test_an_evicted_socket_cannot_be_authenticated_any_more() -> None:
     queue: EvictionQueue[Item] = EvictionQueue()
     (item,) = arrived(queue, 1)
     queue.open(item, 0.0)
@@ -64,7 +64,7 @@ def test_who_was_given_up_proves_nothing_any_more() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["arrive", "open", "prove", "leave"])), max_size=60))
-def test_the_count_is_that_of_the_stages(steps: list[tuple[int, str]]) -> None:
+def test_the_number_of_connections_follows_the_stages(steps: list[tuple[int, str]]) -> None:
     queue: EvictionQueue[Item] = EvictionQueue()
     items = [Item() for _ in range(6)]
     for now, (number, step) in enumerate(steps):

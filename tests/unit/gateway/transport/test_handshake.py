@@ -132,7 +132,7 @@ async def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(server
     assert metrics.handshakes_refused == metrics.handshakes_cut == Counter()
 
 
-async def test_a_connection_that_cannot_be_served_gets_500_and_takes_nobodys_place(
+async def test_a_connection_that_cannot_be_served_gets_500_and_holds_no_slot(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: WebSocketConnection, __: HandshakeResult) -> SocketHandler:
