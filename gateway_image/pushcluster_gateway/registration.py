@@ -43,7 +43,7 @@ class SessionRegistration:
 
     def __init__(
         self,
-        shells: RegistrationDependencies,
+        dependencies: RegistrationDependencies,
         *,
         hub: Hub,
         tasks: ClientTasks,
@@ -51,10 +51,10 @@ class SessionRegistration:
         metrics: Metrics,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._registry = shells.registry
-        self._lease_keeper = shells.lease_keeper
-        self._cursors = shells.cursors
-        self._queues = shells.queues
+        self._registry = dependencies.registry
+        self._lease_keeper = dependencies.lease_keeper
+        self._cursors = dependencies.cursors
+        self._queues = dependencies.queues
         self._hub = hub
         self._tasks = tasks
         self._limits = limits

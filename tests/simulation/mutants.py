@@ -142,8 +142,8 @@ def _miss_holes() -> AbstractContextManager[Any]:
 
 def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
     def read_subscription_batch(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
-        for address, place in self._parse(batch) or ():
-            self._deliver(batch, place, (subscription,) if address == subscription.address else ())
+        for address, span in self._parse(batch) or ():
+            self._deliver(batch, span, (subscription,) if address == subscription.address else ())
 
     return patch.object(CopyReader, "read_subscription_batch", read_subscription_batch)
 

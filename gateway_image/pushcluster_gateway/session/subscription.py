@@ -158,8 +158,8 @@ class Subscription:
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
         """Compare with the log after a refresh. `asked_at` was the position when the refresh began."""
         if not self.ended:
-            room = self.client.socket.outbox.free_bytes
-            self._apply(self.machine.refreshed(log, asked_at, resync=resync, free_bytes=room))
+            free_bytes = self.client.socket.outbox.free_bytes
+            self._apply(self.machine.refreshed(log, asked_at, resync=resync, free_bytes=free_bytes))
 
     def page_read(self, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
         """Take a page of the log."""

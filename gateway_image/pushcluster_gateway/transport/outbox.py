@@ -40,8 +40,8 @@ class Outbox:
         limits = self._limits
         if self.paused or self._messages >= limits.max_outbox_messages:
             return 0
-        room = limits.max_outbox_bytes - self.end_offset + self.written_bytes
-        return room if room > 0 else 0  # noqa: FURB136 - `max` would cost as much as all the rest, for every message
+        free = limits.max_outbox_bytes - self.end_offset + self.written_bytes
+        return free if free > 0 else 0  # noqa: FURB136 - `max` would cost as much as all the rest, for every message
 
     @property
     def refuses_input(self) -> bool:
