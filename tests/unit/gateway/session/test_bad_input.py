@@ -163,7 +163,7 @@ async def test_connects_own_token_goes_before_the_handshakes(server: RunningServ
 
 async def test_a_token_that_expires_ends_the_connection_with_a_reason(server: RunningServer) -> None:
     async with connected(server.url, token=token(exp=time.time() + 0.3)) as client:
-        assert "token expired: connect again with a new one" in (await client.expect_error()).text
+        assert "token expired: connect again with a new token" in (await client.expect_error()).text
         assert client.close_code == close_codes.TOKEN_EXPIRED.code
 
 
