@@ -207,7 +207,7 @@ async def test_a_gateway_that_never_had_keys_is_not_ready_and_says_why(
 
         async def says_why() -> bool:
             status, text = await gateway.admin("/readyz")
-            return status == 503 and "no keys to check tokens with" in text and "status 500" in text
+            return status == 503 and "no keys to verify tokens" in text and "status 500" in text
 
         await eventually(says_why, within_s=10)
         key = SigningKey.make("one")
