@@ -101,7 +101,7 @@ SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/demo\nack:x\n\n\0"], close_codes.BAD_REQUEST, "ack"),
         ([b"UNSUBSCRIBE\nid:7\n\n\0"], close_codes.BAD_REQUEST, "no such subscription"),
         ([b"ACK\nid:9/1-1\n\n\0"], close_codes.BAD_REQUEST, "not the `ack` header"),
-        ([b"COMMIT\ntransaction:t\n\n\0"], close_codes.BAD_REQUEST, "no such transaction"),
+        ([b"COMMIT\ntransaction:t\n\n\0"], close_codes.BAD_REQUEST, "no transaction with this name"),
         (
             [b"BEGIN\ntransaction:t\n\n\0", b"BEGIN\ntransaction:u\n\n\0"],
             close_codes.LIMIT_EXCEEDED,

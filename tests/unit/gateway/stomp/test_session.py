@@ -280,7 +280,7 @@ def test_transactions_are_kept_apart_and_each_ends_once() -> None:
     requests(session, frame("ACK", {"id": "1/5-1", "transaction": "t2"}))
     assert only(session, frame("COMMIT", {"transaction": "t1"})) == Commit((), None)
     requests(session, frame("BEGIN", {"transaction": "t1"}) + frame("ABORT", {"transaction": "t2"}))
-    with pytest.raises(InvalidHeader, match="no such transaction"):
+    with pytest.raises(InvalidHeader, match="no transaction with this name"):
         requests(session, frame("COMMIT", {"transaction": "t2"}))
 
 
@@ -288,7 +288,7 @@ def test_abort_forgets_the_transaction() -> None:
     session = connected()
     requests(session, frame("BEGIN", {"transaction": "t"}) + frame("ACK", {"id": "1/5-1", "transaction": "t"}))
     assert requests(session, frame("ABORT", {"transaction": "t", "receipt": "r"})) == [ReceiptDue("r")]
-    with pytest.raises(InvalidHeader, match="no such transaction"):
+    with pytest.raises(InvalidHeader, match="no transaction with this name"):
         requests(session, frame("COMMIT", {"transaction": "t"}))
 
 
