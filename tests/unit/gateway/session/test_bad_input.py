@@ -91,7 +91,7 @@ SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
         ([b"SEND\n\n" + b"x" * 3_000, b"x" * 1_001], close_codes.TOO_LARGE, "body has more than 4000 bytes"),
         ([b"x" * 4_001], close_codes.TOO_LARGE, "frame too large: a WebSocket message has at most 4000 bytes"),
         ([SUBSCRIBE % 1, SUBSCRIBE % 2, SUBSCRIBE % 3], close_codes.LIMIT_EXCEEDED, "more than 2 subscriptions"),
-        ([SUBSCRIBE % 1, SUBSCRIBE % 1], close_codes.BAD_REQUEST, "has a subscription with it"),
+        ([SUBSCRIBE % 1, SUBSCRIBE % 1], close_codes.BAD_REQUEST, "already has a subscription with this id"),
         ([SUBSCRIBE % 12_345_678_901], close_codes.BAD_REQUEST, "more than 10 characters"),
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/a.b\n\n\0"], close_codes.BAD_DESTINATION, "/user/queue/a.b"),
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/*\n\n\0"], close_codes.BAD_DESTINATION, "/user/queue/*"),

@@ -64,7 +64,7 @@ REFUSED: Final = {
     "another_websocket": (build_request(Sec_WebSocket_Version="8"), 400, "Sec-WebSocket-Version"),
     "another_subprotocol": (build_request(Sec_WebSocket_Protocol="mqtt"), 400, "v12.stomp"),
     "a_foreign_page": (build_request(Origin="https://evil.example.com"), 403, "Origin"),
-    "another_path": (build_request("/"), 404, "nothing but /ws"),
+    "another_path": (build_request("/"), 404, "the only path is /ws"),
     "another_method": (build_request(method="POST"), 405, "POST"),
     "too_slow": (REQUEST[:-2], 408, "within 0.3 s"),
     "a_long_first_line": (build_request("/ws?access_token=" + "x" * MAX_LINE_BYTES), 414, "first line"),
