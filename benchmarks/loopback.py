@@ -101,7 +101,7 @@ class InstantServices:
 
     def cursor_moved(self, subscription: Subscription) -> None:
         """See ClientServices."""
-        subscription.marked = True
+        subscription.flush_scheduled = True
 
 
 class Loopback:
@@ -152,7 +152,7 @@ class Loopback:
                 self._give(copies)
             else:
                 for batch in batches:
-                    self._copies.for_gateway(batch)
+                    self._copies.read_gateway_batch(batch)
             await asyncio.sleep(0)  # let the connections flush
             if sampler is not None:
                 sampler.stop()

@@ -1,4 +1,4 @@
 """What the programs of a PushCluster promise each other: names, keys, limits and scripts.
 
-Pure: nothing here does I/O, reads a clock or makes a random number. Programs import this package and never each other.
+Nothing here does I/O, reads a clock or makes a random number. Programs import this package and never each other.
 """

@@ -1,4 +1,4 @@
-"""Bearer keys: one a line, so that they can be rotated, each with what it may do. Pure."""
+"""Bearer keys of the HTTP API: one in each line, each with its scopes. Several keys make rotation possible. No I/O."""
 
 import hashlib
 import hmac
@@ -19,39 +19,42 @@ class Scope(StrEnum):
 
     PUBLISH = "publish"
     READ = "read"
-    """Sessions and routes."""
+    """List sessions and routes."""
     MANAGE = "manage"
-    """Disconnect and forget."""
+    """Disconnect sessions and forget users."""
 
 
-EVERYTHING: Final = frozenset(Scope)
+ALL_SCOPES: Final = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """All keys that are valid, by their digests: the keys themselves are not kept."""
+    """All valid keys. Only their digests are kept, never the keys themselves."""
 
     _scopes: tuple[tuple[bytes, frozenset[Scope]], ...] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str, *, name: str) -> Self:
-        """Read `<key>[ <scope>]…` lines of the setting `name`; raises InvalidInput, which never quotes a key."""
+        """Return the keys in `text`, which has lines `<key>[ <scope>]…`. Raise InvalidInput, which never quotes a key.
+
+        `name` is the setting that errors name.
+        """
         lines: dict[bytes, int] = {}
         keys: list[tuple[bytes, frozenset[Scope]]] = []
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 digest, scopes = _parse_line(line.split(), f"line {number} of {name}")
                 if lines.setdefault(digest, number) != number:
-                    raise InvalidInput(f"line {number} of {name} has the key of line {lines[digest]} again")
+                    raise InvalidInput(f"line {number} of {name} repeats the key of line {lines[digest]}")
                 keys.append((digest, scopes))
         if not 1 <= len(keys) <= MAX_KEYS:
-            raise InvalidInput(f"{name} has {len(keys)} keys; 1 to {MAX_KEYS} are allowed, one a line")
+            raise InvalidInput(f"{name} has {len(keys)} keys; 1 to {MAX_KEYS} are allowed, one in each line")
         return cls(tuple(keys))
 
     def scopes_of(self, authorization: str) -> frozenset[Scope] | None:
-        """Return what the header `Authorization` allows, None when it has no valid key.
+        """Return the scopes that the header `Authorization` grants, or None without a valid key.
 
-        Takes as long for a wrong key as for a right one: digests are compared in constant time, all of them.
+        A wrong key takes as long as a right one: every digest is compared, in constant time.
         """
         scheme, _, token = authorization.partition(" ")
         given = _digest(token.strip().encode(errors="surrogateescape"))
@@ -67,9 +70,9 @@ def _parse_line(words: list[str], where: str) -> tuple[bytes, frozenset[Scope]]:
     if not _KEY.fullmatch(key):
         raise InvalidInput(f"{where} has a key that is not 8 to 255 printable ASCII characters")
     try:
-        return _digest(key.encode()), frozenset(map(Scope, scopes)) or EVERYTHING
+        return _digest(key.encode()), frozenset(map(Scope, scopes)) or ALL_SCOPES
     except ValueError:
-        raise InvalidInput(f"{where} has a word after a key that is none of {', '.join(Scope)}") from None
+        raise InvalidInput(f"{where} has an unknown scope after a key; allowed are {', '.join(Scope)}") from None
 
 
 def _digest(key: bytes) -> bytes:

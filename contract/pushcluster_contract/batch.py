@@ -1,26 +1,28 @@
-"""The form in which copies travel from a dispatcher to gateways (step D4): many copies in one AMQP message.
+"""The form in which a dispatcher sends copies to gateways: many copies in one AMQP message.
 
-Whatever one dispatcher has for one routing key in one tick of its event loop is joined, so a message that is sent
-twice over AMQP costs a fraction of a second one. All modes use this form, and the log is the truth in all of them.
+A dispatcher joins all copies that have the same exchange and routing key in one tick of its event loop. So sending
+a message over AMQP a second time costs only a fraction of a publish. All routing modes use this form. In all of them
+the log is the truth.
 
 The AMQP message has type `BATCH_TYPE`. Its body is one byte with the version, then the copies in the order of the
 log, each of them (integers in network order):
 
     user bytes         1   length of the user id, UTF-8
     destination bytes  1   length of `/queue/<name>` or `/topic/<name>`
-    content type bytes 1   length, 0: none
-    message id bytes   1   length of the producer's message id, 0: none
-    headers bytes      2   length of the forwarded headers as a JSON object, 0: none
-    reply bytes        2   length of the encoded `outcomes.ReplyRequest`, 0: nobody wants outcomes
+    content type bytes 1   length; 0: no content type
+    message id bytes   1   length of the producer's message id; 0: no message id
+    headers bytes      2   length of the forwarded headers as a JSON object; 0: no headers
+    reply bytes        2   length of the encoded `outcomes.ReplyRequest`; 0: nobody wants outcomes
     body bytes         4   length
-    expires            8   ms since the epoch, 0: never
+    expires            8   ms since the epoch; 0: never
     ms, seq            16  the stream id, `<ms>-<seq>`
     then user, destination, content type, message id, headers, reply and body
 
-User and destination come first and side by side: a gateway finds out by one slice whether a copy concerns it.
+User and destination come first and side by side, so that a gateway finds the subscriptions of a copy by one slice.
 
-A message without any copy says that copies were left out: whoever gets it looks at the logs of its subscriptions.
-A reader refuses a version that it does not know: gateways are updated before dispatchers send them a new one.
+A message without any copy says that a dispatcher left copies out. The gateway that gets it rereads the logs of its
+subscriptions. A reader refuses a version that it does not know. A new version needs gateways that can read it before
+dispatchers send it.
 """
 
 import json
@@ -48,9 +50,9 @@ class Address(NamedTuple):
     """Whom a copy is for."""
 
     data: bytes
-    """User id and destination, as they stand in the copy. No two pairs share one: a destination's name has no slash."""
+    """User id and destination, as they stand in the copy. Unique, because the name in a destination has no slash."""
     user_bytes: int
-    """How many of them are the user's id."""
+    """How many of these bytes are the user id."""
 
     @classmethod
     def of(cls, user: str, destination: Destination) -> Self:
@@ -69,9 +71,9 @@ def encode_copy(  # noqa: PLR0913, PLR0917 - one parameter for each field; calle
     expires_ms: int = 0,
     reply: bytes = b"",
 ) -> bytes:
-    """Return one copy; `headers` is what `log.encode_headers` gives.
+    """Return one encoded copy. Raise struct.error when a part is longer than its length field can say.
 
-    Raises struct.error for what is longer than the contract's limits allow.
+    `headers` is the result of `log_entry.encode_headers`.
     """
     data, user_bytes = address
     ms, _, seq = stream_id.partition(b"-")
@@ -91,19 +93,19 @@ def encode_copy(  # noqa: PLR0913, PLR0917 - one parameter for each field; calle
 
 
 def encode_batch(copies: Sequence[bytes]) -> bytes:
-    """Join copies of `encode_copy` into the body of one AMQP message."""
+    """Return the body of one AMQP message with these copies, each from `encode_copy`."""
     return _VERSION_BYTE + b"".join(copies)
 
 
 CopySpan = tuple[int, tuple[int, ...]]
-"""Where a copy's content type begins, and the numbers in its head: what `parse_copy` needs to go on."""
+"""Where a copy's content type begins, and the numbers in its head. `parse_copy` needs both."""
 
 
 def parse_batch(data: bytes) -> list[tuple[bytes, CopySpan]]:
-    """Return the address of each copy and its place, for `parse_copy`.
+    """Return the address of each copy and its span for `parse_copy`.
 
-    Raises InvalidInput for another version, past the limits, and when the lengths do not add up: then none of it is
-    of any use.
+    Raise InvalidInput for another version, for more than the limits allow, and when the lengths do not add up. The
+    whole batch is refused then.
     """
     if len(data) > MAX_BATCH_BYTES:
         raise InvalidInput(f"a batch of copies has {len(data)} bytes; at most {MAX_BATCH_BYTES} are allowed")
@@ -130,9 +132,9 @@ def parse_batch(data: bytes) -> list[tuple[bytes, CopySpan]]:
 
 
 def parse_copy(data: bytes, span: CopySpan) -> LogEntry:
-    """Read the copy at a place that `parse_batch` has found; raises InvalidInput when its parts are none."""
+    """Return the copy at a span from `parse_batch`. Raise InvalidInput when one of its parts cannot be decoded."""
     types, (_, _, content_type, message_id, headers, reply, body, expires_ms, ms, seq) = span
-    # The usual copy has neither of what is optional. Made without a call for each tuple: this runs for every push.
+    # The usual copy has no optional part. The tuples are built without calling their classes: this runs for every push.
     if not (content_type or message_id or headers or reply):
         stream_id = _new_tuple(StreamId, (ms, seq))
         return _new_tuple(LogEntry, (stream_id, data[types : types + body], "", "", NO_HEADERS, expires_ms, ""))
@@ -150,12 +152,12 @@ def parse_copy(data: bytes, span: CopySpan) -> LogEntry:
             expires_ms,
             data[replies:bodies].decode() if reply else "",
         )
-    except (ValueError, RecursionError) as error:  # InvalidInput is one of the first kind
+    except (ValueError, RecursionError) as error:  # InvalidInput is a ValueError
         raise InvalidInput(f"a copy cannot be read: {error}") from None
 
 
 def _parse_headers(text: bytes) -> dict[str, str]:
     headers = json.loads(text)
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise InvalidInput("its headers are no JSON object of texts")
+        raise InvalidInput("its headers are not a JSON object with string values")
     return headers

@@ -1,6 +1,7 @@
-"""Control messages: what a dispatcher tells a gateway, in the gateway's own queue. Pure.
+"""Control messages from a dispatcher to a gateway, in the gateway's own queue. No I/O.
 
-They come between copies and are told apart by AMQP's `type`. Producers cannot send any: they may write to `push` alone.
+They arrive between copies; the AMQP property `type` distinguishes them. Producers cannot send one, because they may
+write only to the exchange `push`.
 """
 
 from collections.abc import Mapping
@@ -27,12 +28,12 @@ class Disconnect:
     sid: str
 
     def headers(self) -> dict[str, str]:
-        """Return it as AMQP headers; the body is empty."""
+        """Return the AMQP headers of this message. Its body is empty."""
         return {_ACTION: _DISCONNECT, _USER: self.user, _SESSION: self.sid}
 
     @classmethod
     def parse(cls, headers: Mapping[str, object]) -> Self:
-        """Undo `headers`; raises InvalidInput for an action that this version does not know."""
+        """Return the message with these headers. Raise InvalidInput for an action that this version does not know."""
         action, user, sid = (headers.get(name) for name in (_ACTION, _USER, _SESSION))
         if action != _DISCONNECT or not isinstance(user, str) or not isinstance(sid, str):
             raise InvalidInput(f"control message {str(action)[:100]!r} cannot be read")

@@ -1,4 +1,4 @@
-"""Destinations: what a producer names, what a client subscribes to, and the name inside."""
+"""Destinations, as producers write them and as clients subscribe to them."""
 
 import re
 from functools import lru_cache
@@ -9,7 +9,7 @@ from pushcluster_contract.limits import MAX_NAME_CHARS
 
 USER_PREFIX: Final = "/user"
 CACHED_DESTINATIONS: Final = 4_096
-"""Destinations that are remembered parsed, at most about a megabyte."""
+"""Parsed destinations that are cached; about a megabyte at most."""
 _DESTINATION: Final = re.compile(rf"/(queue|topic)/([A-Za-z0-9_-]{{1,{MAX_NAME_CHARS}}})", re.ASCII)
 _NAME_RULE: Final = f"where <name> is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ -"
 _RULE: Final = f"/queue/<name> or /topic/<name>, {_NAME_RULE}"
@@ -19,7 +19,7 @@ Kind = Literal["queue", "topic"]
 
 
 class Destination(NamedTuple):
-    """`/queue/<name>` or `/topic/<name>`: the two share a routing key and are told apart by the gateway."""
+    """`/queue/<name>` or `/topic/<name>`. Both share one routing key; the gateway distinguishes them."""
 
     kind: Kind
     name: str
@@ -29,12 +29,12 @@ class Destination(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Destination":
-        """Read a producer's destination; raises InvalidInput (dots, stars and hashes mean something to AMQP)."""
+        """Return a producer's destination. Raise InvalidInput, also for `.`, `*` and `#`, which AMQP interprets."""
         return _parse(text)
 
     @classmethod
     def parse_subscription(cls, text: str) -> "Destination":
-        """Read a client's destination, `/user/queue/<name>` or `/user/topic/<name>`; raises InvalidInput."""
+        """Return the destination of `/user/queue/<name>` or `/user/topic/<name>`. Raise InvalidInput for other text."""
         if not text.startswith(f"{USER_PREFIX}/"):
             raise InvalidInput(
                 f"destination {text[:100]!r} does not start with {USER_PREFIX}/: only a user's own can be subscribed to"
@@ -51,7 +51,7 @@ class Destination(NamedTuple):
 
 @lru_cache(maxsize=CACHED_DESTINATIONS)
 def _parse(text: str) -> Destination:
-    """Users come by the thousand, destinations by the handful: all of them share one object."""
+    """Cached, because thousands of users share a few destinations: one object serves all of them."""
     match = _DESTINATION.fullmatch(text)
     if match is None:
         raise InvalidInput(f"destination {text[:100]!r} is not {_RULE}")

@@ -10,12 +10,12 @@ DESTINATION: Final = "destination"
 """On a published message: `/queue/<name>` or `/topic/<name>`."""
 
 FURTHER_ROUTING_KEYS: Final = "CC"
-"""RabbitMQ's sender-selected distribution; its other header, `BCC`, is gone when the message arrives."""
+"""RabbitMQ's sender-selected distribution. The broker removes its other header, `BCC`, before the message arrives."""
 
 REJECT_REASON: Final = "pushcluster-reject-reason"
-"""On a message in `push.rejected`: why, in words."""
+"""On a message in `push.rejected`: the reason in words."""
 REJECT_USER: Final = "pushcluster-user"
-"""On a message in `push.rejected`: the routing key that it came with."""
+"""On a message in `push.rejected`: the routing key with which it was published, which is the user id."""
 
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"
@@ -33,15 +33,15 @@ _BROKER_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 
 
 def is_forwarded(name: str) -> bool:
-    """Tell whether a producer's header of this name may reach the client."""
+    """Return whether a producer's header of this name may reach the client."""
     return name == TRACEPARENT or name.startswith(FORWARDED_PREFIX)
 
 
 def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
-    """Return the producer headers that reach the client: `x-…` and `traceparent`, with text values.
+    """Return the producer's headers that reach the client: `x-…` and `traceparent`, with their values as text.
 
-    Leaves out what brokers on the way add. Raises InvalidInput past the limits, or when a value is no plain
-    string, number or boolean.
+    Raise InvalidInput for more than the limits allow, and for a value that is not a string, number or boolean.
+    Headers that brokers add on the way are left out.
     """
     forwarded: dict[str, str] = {}
     for name, value in headers.items():

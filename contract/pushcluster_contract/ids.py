@@ -1,4 +1,4 @@
-"""Identities: clusters, users, sessions, gateway processes and log entries."""
+"""Identifiers of clusters, users, sessions, gateway processes and log entries."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ from pushcluster_contract.limits import MAX_MESSAGE_ID_BYTES, MAX_USER_BYTES
 
 SESSION_ID_CHARS: Final = 26
 SESSION_ID_ENTROPY_BYTES: Final = 17
-"""17 bytes are 136 bits; 26 base32 characters carry 130 of them."""
+"""17 bytes are 136 bits. The 26 base32 characters of a session id hold 130 of them."""
 INCARNATION_ENTROPY_BYTES: Final = 8
 
 _SESSION_ID: Final = re.compile(r"[a-z2-7]{26}", re.ASCII)
@@ -20,14 +20,14 @@ _CLUSTER: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,126}[a-z0-9])?", re.ASCII)
 
 
 def check_cluster(cluster: str) -> str:
-    """Return `cluster` (`<namespace>.<name>`) if it can stand in a Redis key and a vhost; else raise InvalidInput."""
+    """Return `cluster` (`<namespace>.<name>`) if a Redis key and a vhost can contain it. Else raise InvalidInput."""
     if not _CLUSTER.fullmatch(cluster):
         raise InvalidInput(f"cluster {cluster!r} is not <namespace>.<name> in lower case")
     return cluster
 
 
 def check_user(user: str) -> str:
-    """Return `user` if it is 1 to 255 bytes of UTF-8 without control characters; else raise InvalidInput."""
+    """Return `user` if it is 1 to 255 bytes of UTF-8 without control characters. Else raise InvalidInput."""
     try:
         size = len(user.encode())
     except UnicodeEncodeError:
@@ -40,7 +40,7 @@ def check_user(user: str) -> str:
 
 
 def check_message_id(message_id: str) -> str:
-    """Return a producer's idempotency key if it is 1 to 255 bytes; else raise InvalidInput."""
+    """Return a producer's idempotency key if it is 1 to 255 printable bytes. Else raise InvalidInput."""
     size = len(message_id.encode(errors="surrogatepass"))
     if not 1 <= size <= MAX_MESSAGE_ID_BYTES or not message_id.isprintable():
         raise InvalidInput(f"message id is not 1 to {MAX_MESSAGE_ID_BYTES} printable bytes")
@@ -53,7 +53,7 @@ def encode_user(user: str) -> str:
 
 
 def decode_user(encoded: str) -> str:
-    """Undo `encode_user`; raises InvalidInput."""
+    """Return the user id that `encode_user` encoded. Raise InvalidInput for any other text."""
     try:
         return check_user(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode())
     except ValueError:
@@ -61,14 +61,14 @@ def decode_user(encoded: str) -> str:
 
 
 def session_id(entropy: bytes) -> str:
-    """Return a session id from at least 17 random bytes: 26 characters of `[a-z2-7]`, never reused."""
+    """Return a session id from at least 17 random bytes: 26 characters of `[a-z2-7]`. An id is never reused."""
     if len(entropy) < SESSION_ID_ENTROPY_BYTES:
         raise InvalidInput(f"a session id needs {SESSION_ID_ENTROPY_BYTES} random bytes, not {len(entropy)}")
     return base64.b32encode(entropy).decode().lower()[:SESSION_ID_CHARS]
 
 
 def check_session_id(sid: str) -> str:
-    """Return `sid` if it has the form of a session id; else raise InvalidInput."""
+    """Return `sid` if it has the form of a session id. Else raise InvalidInput."""
     if not _SESSION_ID.fullmatch(sid):
         raise InvalidInput(f"session id {sid[:100]!r} is not {SESSION_ID_CHARS} characters of a-z 2-7")
     return sid
@@ -78,7 +78,7 @@ def check_session_id(sid: str) -> str:
 class Incarnation:
     """One process start of a gateway: `<podUID>.<64 random bits>`.
 
-    A container restart keeps the pod's UID, so the UID alone fences nothing.
+    A restarted container keeps the UID of its pod. So the UID alone cannot fence the former process.
     """
 
     pod_uid: str
@@ -89,12 +89,12 @@ class Incarnation:
 
     @classmethod
     def new(cls, pod_uid: str, entropy: bytes) -> Self:
-        """Make one from the pod's UID and 8 random bytes."""
+        """Return a new incarnation from the pod's UID and 8 random bytes."""
         return cls.parse(f"{pod_uid}.{entropy.hex()}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `<podUID>.<16 hex digits>`; raises InvalidInput."""
+        """Return the incarnation `<podUID>.<16 hex digits>`. Raise InvalidInput for any other text."""
         match = _INCARNATION.fullmatch(text)
         if match is None:
             raise InvalidInput(f"incarnation {text[:100]!r} is not <podUID>.<16 hex digits>")
@@ -102,10 +102,10 @@ class Incarnation:
 
 
 class StreamId(NamedTuple):
-    """A log entry's id `<ms>-<seq>`: `seq` grows by one a message of its user and destination, without holes.
+    """A log entry's id `<ms>-<seq>`. `seq` grows by one with each message of its user and destination, without holes.
 
-    Also the `message-id` that clients see and send back as `last-message-id`. A tuple, because every message that is
-    pushed is made, compared and hashed by it.
+    Clients see it as `message-id` and send it back as `last-message-id`. It is a tuple for speed: ids are built,
+    compared and hashed for every message that is pushed.
     """
 
     ms: int
@@ -116,7 +116,7 @@ class StreamId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `<ms>-<seq>`; raises InvalidInput."""
+        """Return the id `<ms>-<seq>`. Raise InvalidInput for any other text."""
         match = _STREAM_ID.fullmatch(text)
         if match is None:
             raise InvalidInput(f"message id {text[:100]!r} is not <ms>-<seq>")
@@ -124,4 +124,4 @@ class StreamId(NamedTuple):
 
 
 ZERO_ID: Final = StreamId(0, 0)
-"""Before every entry."""
+"""The position before the first entry of a log."""

@@ -1,4 +1,4 @@
-"""Redis keys. All keys of one user share a hash slot by the tag `{u}`."""
+"""Redis keys. The hash tag `{u}` puts all keys of one user into one hash slot."""
 
 import hashlib
 from base64 import urlsafe_b64encode
@@ -19,11 +19,11 @@ class Keys:
         check_cluster(self.cluster)
 
     def sessions(self, user: str) -> str:
-        """Hash: session id → session entry (see `sessions.SessionEntry`)."""
+        """Hash: session id → session entry (see `session_entry.SessionEntry`)."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:sessions"
 
     def log(self, user: str, destination: Destination) -> str:
-        """Stream with ids `<ms>-<seq>`; fields as in `log.LogEntry`."""
+        """Stream with ids `<ms>-<seq>`; fields as in `log_entry.LogEntry`."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:log:{destination.kind}:{destination.name}"
 
     def meta(self, user: str, destination: Destination) -> str:
@@ -31,15 +31,16 @@ class Keys:
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:meta:{destination.kind}:{destination.name}"
 
     def message(self, user: str, destination: Destination, message_id: str) -> str:
-        """String: the stream id that the producer's message id got (idempotency).
+        """String: the stream id that the message with this producer's message id got (idempotency).
 
-        Half of the SHA-256, because there is one for every message: no two ids of a user meet by chance.
+        The key holds half of the SHA-256, to save memory: there is one key for every message. That is still long
+        enough that no two ids of a user collide by chance.
         """
         digest = hashlib.sha256(f"{destination}\n{message_id}".encode()).digest()[:16]
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:id:{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
     def destinations(self, user: str) -> str:
-        """Set of the destinations that the user has a log or meta of: what forgetting the user has to remove."""
+        """Set: the destinations of which the user has a log or meta. Forgetting the user removes all of these."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:destinations"
 
     @property
@@ -48,12 +49,12 @@ class Keys:
         return f"pc:{self.cluster}:gateways"
 
     def gateway(self, incarnation: Incarnation) -> str:
-        """Set of `encode_member(user, sid)`: what a clean-up has to remove."""
+        """Set of `encode_member(user, sid)`: the sessions that a clean-up of this incarnation has to remove."""
         return f"pc:{self.cluster}:gw:{incarnation}"
 
     @property
     def barrier(self) -> str:
-        """String that the durability barrier (step D5) overwrites."""
+        """String: the durability barrier overwrites it before it waits for the disk."""
         return f"pc:{self.cluster}:barrier"
 
 
@@ -63,7 +64,7 @@ def encode_member(user: str, sid: str) -> str:
 
 
 def parse_member(member: str) -> tuple[str, str]:
-    """Undo `encode_member`: (user, sid); raises InvalidInput."""
+    """Return (user, sid) of a member that `encode_member` made. Raise InvalidInput for any other text."""
     encoded, separator, sid = member.partition(" ")
     if not separator:
         raise InvalidInput(f"{member[:100]!r} is not '<user> <sid>'")
@@ -71,7 +72,7 @@ def parse_member(member: str) -> tuple[str, str]:
 
 
 def parse_lease(member: bytes) -> Incarnation | None:
-    """Return whose lease a member of `gateways` is; None for what nobody of ours wrote: no session hangs on it."""
+    """Return whose lease a member of `gateways` is, or None when no gateway wrote it: then no session depends on it."""
     try:
         return Incarnation.parse(member.decode())
     except (InvalidInput, UnicodeDecodeError):

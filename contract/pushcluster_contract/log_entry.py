@@ -1,4 +1,4 @@
-"""One entry of a user's log, as its fields stand in the Redis stream."""
+"""One entry of a user's log, and the names of its fields in the Redis stream."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class LogEntry(NamedTuple):
-    """A message as the log keeps it and as a copy carries it."""
+    """A message, as the log stores it and as a copy carries it."""
 
     id: StreamId
     body: bytes
@@ -27,13 +27,13 @@ class LogEntry(NamedTuple):
     producer_message_id: str = ""
     headers: Mapping[str, str] = NO_HEADERS
     expires_ms: int = 0
-    """Ms since the epoch by Redis TIME after which it is no longer delivered; 0: never."""
+    """Ms since the epoch, by Redis TIME, after which the message is no longer delivered; 0: it does not expire."""
     reply: str = ""
     """An encoded `outcomes.ReplyRequest` when the producer wants outcomes, else empty."""
 
     @classmethod
     def from_stream(cls, id_: bytes, fields: Mapping[bytes, bytes]) -> Self:
-        """Read one item of an XRANGE reply; absent fields take their defaults."""
+        """Return the entry of one item of an XRANGE reply. Absent fields get their defaults."""
         raw_headers = fields.get(HEADERS, b"")
         return cls(
             id=StreamId.parse(id_.decode()),
@@ -47,7 +47,7 @@ class LogEntry(NamedTuple):
 
 
 def encode_headers(headers: Mapping[str, str]) -> str:
-    """Return forwarded headers as the log keeps them: a JSON object, or nothing when there is none."""
+    """Return forwarded headers as the log stores them: a JSON object, or an empty text without headers."""
     return _JSON.encode(dict(headers)) if headers else ""
 
 

@@ -1,6 +1,7 @@
-"""Outcomes: what became of a message, told to its producer (`reply_to`, and `wait` over HTTP).
+"""Outcomes: what became of a message. A producer asks for them by `reply_to`, or over HTTP by `wait`.
 
-The producer's address travels with the log entry and with each copy, so that whoever delivers the message can answer.
+The producer's address travels with the log entry and with each copy, so that the gateway that delivers the message can
+answer.
 """
 
 import json
@@ -16,7 +17,7 @@ REPORT_TYPE: Final = "pushcluster.outcome"
 REPORT_CONTENT_TYPE: Final = "application/json"
 
 _RESERVED_PREFIXES: Final = ("pushcluster.", "push.", SUBSCRIPTION_QUEUE_PREFIX)
-"""Queues of the cluster itself: gateways and dispatchers may write to them, producers may not have them do so."""
+"""Queues of the cluster itself. A producer must not make gateways or dispatchers write to them."""
 
 
 class MessageOutcome(StrEnum):
@@ -27,13 +28,13 @@ class MessageOutcome(StrEnum):
     WRITTEN = "written"
     """Ack mode `auto`: the socket took all of its bytes."""
     STORED = "stored"
-    """No session has the destination: it waits in the log."""
+    """No session has subscribed to the destination. The message waits in the log."""
     EXPIRED = "expired"
-    """It was too old when its turn came."""
+    """The message had expired before it could be written."""
     REJECTED = "rejected"
-    """The client refused it, or it is in `push.rejected`."""
+    """The client refused the message (NACK), or a dispatcher put it into `push.rejected`."""
     PENDING = "pending"
-    """Nothing was heard in time. Never sent, only answered by the HTTP API."""
+    """No outcome came in time. Only the HTTP API answers this; it is never sent over AMQP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +46,35 @@ class ReplyAddress:
     correlation_id: str = ""
 
     def encode(self) -> str:
-        """Return it as one line of text."""
+        """Return the address as one line of text."""
         return json.dumps([self.queue, self.correlation_id], ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """What a log entry and its copies carry: the address, and who was there when the message was appended."""
+    """What a log entry and its copies carry: the address, and the sessions there when the message was appended."""
 
     address: ReplyAddress
     sessions: tuple[str, ...]
 
     def encode(self) -> str:
-        """Return `<sid>[ <sid>]…` and the address in a second line, the form that `lua/append.lua` makes too."""
+        """Return `<sid>[ <sid>]…` and, in a second line, the address. `lua/append.lua` builds the same form."""
         return f"{' '.join(self.sessions)}\n{self.address.encode()}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Undo `encode`; raises InvalidInput."""
+        """Return the request that `encode` encoded. Raise InvalidInput for any other text."""
         sessions, _, address = text.partition("\n")
         try:
             queue, correlation_id = json.loads(address)
         except (ValueError, TypeError):
-            raise InvalidInput(f"{text[:100]!r} is no reply request") from None
+            raise InvalidInput(f"{text[:100]!r} is not a reply request") from None
         return cls(ReplyAddress(str(queue), str(correlation_id)), tuple(sessions.split()))
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeReport:
-    """One outcome, as it goes back to the producer."""
+    """One outcome, as the producer gets it."""
 
     outcome: MessageOutcome
     user: str = ""
@@ -82,15 +83,15 @@ class OutcomeReport:
     """The stream id; empty when the message was not appended."""
     producer_message_id: str = ""
     session: str = ""
-    """Empty: it holds for the message as a whole."""
+    """Empty: the outcome is that of the whole message."""
     gateway: str = ""
     """The pod's name."""
     sessions: tuple[str, ...] = ()
-    """Session ids known when the message was appended: once each has reported, the producer has heard all."""
+    """Sessions that existed when the message was appended. Once each has reported, no more outcomes follow."""
     reason: str = ""
 
     def encode(self) -> bytes:
-        """Return the body of the AMQP message: a JSON object without what is empty."""
+        """Return the body of the AMQP message: a JSON object without empty values."""
         document: dict[str, Any] = {
             "outcome": self.outcome.value,
             "user": self.user,
@@ -107,7 +108,7 @@ class OutcomeReport:
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Undo `encode`; raises InvalidInput."""
+        """Return the report that `encode` encoded. Raise InvalidInput for any other body."""
         try:
             document: dict[str, Any] = json.loads(body)
             return cls(
@@ -122,11 +123,11 @@ class OutcomeReport:
                 reason=str(document.get("reason", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise InvalidInput(f"{body[:100]!r} is no outcome") from None
+            raise InvalidInput(f"{body[:100]!r} is not an outcome report") from None
 
 
 def check_reply_queue(name: str) -> str:
-    """Return a producer's `reply_to` unless it names a queue of the cluster itself; else raise InvalidInput."""
+    """Return a producer's `reply_to`. Raise InvalidInput when it names a queue of the cluster itself."""
     if name.startswith(_RESERVED_PREFIXES):
         raise InvalidInput(f"reply_to {name[:100]!r} is a queue of the cluster itself")
     return name

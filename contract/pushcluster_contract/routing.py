@@ -1,4 +1,4 @@
-"""How a message is routed: the modes, the routing key, and which copies step D4 sends."""
+"""How a message is routed: the modes, the routing keys, and the copies that a dispatcher sends."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -22,7 +22,7 @@ class RoutingMode(StrEnum):
 
 
 def session_key(name: str, sid: str) -> str:
-    """Return the routing key of scheme 3, `<name>-user<sid>`: `session_key("demo", sid)`."""
+    """Return the routing key of one session in mode Session: `<name>-user<sid>`, as in `session_key("demo", sid)`."""
     return f"{name}-user{check_session_id(sid)}"
 
 
@@ -32,12 +32,12 @@ def subscription_queue(unique: str) -> str:
 
 
 def gateway_queue(incarnation: Incarnation) -> str:
-    """Return the name of a gateway process's own queue (scheme 2, and what scheme 3 falls back to)."""
+    """Return the name of a gateway process's own queue: used in mode Gateway, and as the fallback in mode Session."""
     return f"pushcluster.gateway.{incarnation}"
 
 
 class Copy(NamedTuple):
-    """Where one copy goes (step D4); `fallback` is tried when the broker returns it as unroutable."""
+    """Where a dispatcher sends one copy. It tries `fallback` when the broker returns the copy as unroutable."""
 
     exchange: str
     routing_key: str
@@ -45,10 +45,10 @@ class Copy(NamedTuple):
 
 
 def plan_copies(mode: RoutingMode, destination: Destination, subscribed: Mapping[str, Incarnation]) -> tuple[Copy, ...]:
-    """Decide step D4 for one message: the only place where the three modes differ.
+    """Return the copies to send for one message. In the dispatcher, the three modes differ only here.
 
-    `subscribed` maps session ids of the addressed user which have this destination to their gateways. None: no copy,
-    except in Broadcast, where the dispatcher asks nobody who is where.
+    `subscribed` maps the user's sessions that have this destination to their gateways. If it is empty, there is no
+    copy, except in mode Broadcast: there the dispatcher does not look at sessions.
     """
     if mode is RoutingMode.BROADCAST:
         return (Copy(BROADCAST_EXCHANGE, ""),)

@@ -1,11 +1,11 @@
-"""The Lua scripts that run inside Redis; each file's header names every key and argument."""
+"""The Lua scripts that run inside Redis. The header of each file names every key and argument."""
 
 from enum import StrEnum
 from importlib.resources import files
 
 
 class Script(StrEnum):
-    """A script by its file name in `lua/`."""
+    """A script; the value is its file name in `lua/`."""
 
     APPEND = "append"
     SUBSCRIBE = "subscribe"

@@ -15,11 +15,11 @@ class SessionEntry:
     destinations: tuple[Destination, ...] = ()
 
     def encode(self) -> str:
-        """Return `<incarnation>[ <destination>]…`, the form that the Lua scripts read too."""
+        """Return `<incarnation>[ <destination>]…`. The Lua scripts read the same form."""
         return " ".join([str(self.incarnation), *map(str, self.destinations)])
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Undo `encode`; raises InvalidInput."""
+        """Return the entry that `encode` encoded. Raise InvalidInput for any other text."""
         incarnation, *destinations = text.split(" ")
         return cls(Incarnation.parse(incarnation), tuple(map(Destination.parse, destinations)))

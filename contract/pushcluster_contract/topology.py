@@ -1,4 +1,4 @@
-"""What stands in the cluster's vhost: exchanges, queues and bindings, as data that a shell declares."""
+"""The exchanges, queues and bindings in the cluster's vhost, as data that the programs declare."""
 
 import hashlib
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """From an exchange to a queue."""
+    """A binding of a queue to an exchange."""
 
     exchange: str
     queue: str
@@ -56,7 +56,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Declared in this order: exchanges, queues, bindings. Declaring again what exists changes nothing."""
+    """What to declare, in this order: exchanges, queues, bindings. Declaring again what exists changes nothing."""
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
@@ -69,8 +69,8 @@ def ingress_queue(partition: int) -> str:
 
 
 def build_topology() -> Topology:
-    """Return the durable part, the same for every mode: ingress, rejected and broadcast (ARCHITECTURE.md, step 2)."""
-    published, partitions = build_published(), [build_partition(n) for n in range(INGRESS_PARTITIONS)]
+    """Return the durable part, which is the same in every mode: for ingress, rejected messages and broadcast."""
+    published, partitions = build_publish_targets(), [build_partition(n) for n in range(INGRESS_PARTITIONS)]
     return Topology(
         exchanges=published.exchanges,
         queues=(*published.queues, *(queue for each in partitions for queue in each.queues)),
@@ -78,8 +78,8 @@ def build_topology() -> Topology:
     )
 
 
-def build_published() -> Topology:
-    """Return what dispatchers publish to: the exchanges, and the queue of what they reject."""
+def build_publish_targets() -> Topology:
+    """Return what dispatchers publish to: the exchanges, and the queue of rejected messages."""
     return Topology(
         exchanges=(
             Exchange(REJECTED_EXCHANGE, "fanout"),
@@ -92,39 +92,39 @@ def build_published() -> Topology:
 
 
 def build_partition(number: int) -> Topology:
-    """Return what one ingress partition, 0 to 15, needs."""
+    """Return the exchange, queue and binding of one ingress partition, 0 to 15."""
     name = ingress_queue(number)
     return Topology((_PUSH,), (Queue(name, _INGRESS_ARGUMENTS),), (Binding(PUSH_EXCHANGE, name),))
 
 
 def build_gateway_queue(incarnation: Incarnation) -> tuple[Queue, Binding]:
-    """Return a gateway's own queue and its binding to the broadcast (step G1)."""
+    """Return a gateway's own queue and its binding to the broadcast exchange."""
     name = gateway_queue(incarnation)
     queue = Queue(name, _drop_oldest(GATEWAY_QUEUE_MAX_MESSAGES, GATEWAY_QUEUE_MAX_BYTES), exclusive=True)
     return queue, Binding(BROADCAST_EXCHANGE, name)
 
 
 def build_subscription_queue(unique: str) -> Queue:
-    """Return the queue of one subscription in mode Session (step G3)."""
+    """Return the queue of one subscription, in mode Session."""
     arguments = _drop_oldest(SUBSCRIPTION_QUEUE_MAX_MESSAGES, SUBSCRIPTION_QUEUE_MAX_BYTES)
     return Queue(subscription_queue(unique), arguments, exclusive=True)
 
 
 def build_reply_queue(unique: str) -> Queue:
-    """Return the queue in which one dispatcher's HTTP API waits for outcomes."""
+    """Return the queue on which one dispatcher's HTTP API gets outcomes."""
     return Queue(f"replies.{unique}", _drop_oldest(REPLY_QUEUE_MAX_MESSAGES, REPLY_QUEUE_MAX_BYTES), exclusive=True)
 
 
 def consumer_priority(pod: str, partition: int) -> int:
-    """Return 0 to 32767: quorum queues choose the single active consumer by it (step D0).
+    """Return 0 to 32767. A quorum queue makes the consumer with the highest priority its single active consumer.
 
-    A hash of both, so that partitions spread over dispatchers which know nothing of each other.
+    The priority is a hash of both, so that partitions spread over dispatchers without any coordination.
     """
     return int.from_bytes(hashlib.sha256(f"{pod}/{partition}".encode()).digest()[:2]) >> 1
 
 
 _PUSH: Final = Exchange(PUSH_EXCHANGE, "x-modulus-hash", {"alternate-exchange": REJECTED_EXCHANGE})
-# delivery-limit -1: the default of 20 would delete confirmed messages after 20 dispatcher crashes.
+# No delivery limit: with the default of 20, confirmed messages would be deleted after 20 dispatcher crashes.
 _INGRESS_ARGUMENTS: Final[Mapping[str, Argument]] = {
     "x-queue-type": "quorum",
     "x-single-active-consumer": True,

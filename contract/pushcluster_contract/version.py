@@ -1,4 +1,4 @@
-"""The version of all programs: images hold no package metadata to ask."""
+"""The version of all programs. It stands here because the images contain no package metadata."""
 
 from typing import Final
 

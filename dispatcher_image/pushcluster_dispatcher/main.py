@@ -8,8 +8,8 @@ import uuid
 from typing import Final
 
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.limits import ENDPOINTS_S
-from pushcluster_contract.topology import build_published
+from pushcluster_contract.limits import ENDPOINTS_UPDATE_S
+from pushcluster_contract.topology import build_publish_targets
 from pushcluster_dispatcher.api.app import build_server
 from pushcluster_dispatcher.api.ingress_publisher import CONFIRM_TIMEOUT_S, IngressPublisher
 from pushcluster_dispatcher.api.replies import Replies
@@ -52,7 +52,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     publisher = PublisherConnection(
         settings.amqp_url,
         name=f"dispatcher {settings.pod_name} copies",
-        topology=build_published(),
+        topology=build_publish_targets(),
         backoff=new_backoff(),
     )
     copies = CopyPublisher(publisher, settings.mode, metrics)
@@ -119,7 +119,7 @@ async def _serve_api(
     try:
         _log.info("API server", extra={"port": await server.start(settings.listen_host, api.port)})
         await stop.wait()
-        await asyncio.sleep(ENDPOINTS_S)
+        await asyncio.sleep(ENDPOINTS_UPDATE_S)
     finally:
         replies.lost()  # whoever waits for outcomes is answered now: they are pending
         await server.close()

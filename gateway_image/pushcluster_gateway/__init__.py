@@ -1,1 +1,1 @@
-"""The gateway: holds users' WebSocket connections, and pushes to them what the log has for them."""
+"""The gateway: holds users' WebSocket connections and pushes the messages in their logs to them."""

@@ -1,14 +1,14 @@
 """Why a gateway closes a connection: the one catalogue of close codes, reasons and ERROR messages.
 
-Codes below 3000 are those of RFC 6455, section 7.4. Of ours, 4000 to 4499 mean that the client should connect again,
-4500 to 4999 that repeating the same will fail the same way.
+Codes below 3000 are those of RFC 6455, section 7.4. The codes from 4000 on are our own: 4000 to 4499 ask the client to
+connect again; 4500 to 4999 say that the same attempt would fail in the same way.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_REASON_BYTES: Final = 123
-"""RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the code."""
+"""RFC 6455, section 5.5: a control frame holds 125 bytes, and the code takes two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Close:
     code: int
     """WebSocket close code."""
     reason: str
-    """`message` header of the ERROR frame, and reason of the close frame."""
+    """Header `message` of the ERROR frame, and reason of the close frame."""
     retry_after_ms: int | None = None
     """When set, the ERROR frame carries it as the header `retry-after-ms`."""
     advice: str = ""
-    """What the client should know or do besides, where no frame of its own is at fault."""
+    """What the client should also know or do. Set where no frame of the client is at fault."""
 
     @property
     def sentence(self) -> str:
-        """The body of the ERROR frame, where nothing more is known about this very case."""
+        """The body of the ERROR frame when nothing more is known about the particular case."""
         return f"{self.reason}: {self.advice}" if self.advice else self.reason
 
 
@@ -42,16 +42,16 @@ SLOW_CONSUMER: Final = Close(
     "slow_consumer",
     4001,
     "slow consumer",
-    advice="the socket took nothing for too long; with last-message-id nothing is missed",
+    advice="the socket took nothing for too long; reconnect with last-message-id to miss nothing",
 )
 NO_HEART_BEAT: Final = Close(
     "no_heart_beat",
     4002,
     "no heart-beat from the client",
-    advice="send one as often as the heart-beat of CONNECTED asks, or agree on none in CONNECT",
+    advice="send heart-beats as often as the header heart-beat of CONNECTED asks, or offer none in CONNECT",
 )
-TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired", advice="connect again with a new one")
-NO_PONG: Final = Close("no_pong", 4004, "no pong from the client", advice="no answer to a WebSocket ping came in time")
+TOKEN_EXPIRED: Final = Close("token_expired", 4003, "token expired", advice="connect again with a new token")
+NO_PONG: Final = Close("no_pong", 4004, "no pong from the client", advice="a WebSocket ping got no answer in time")
 TOO_MANY_SESSIONS: Final = Close("too_many_sessions", 4005, "too many sessions of this user", retry_after_ms=10_000)
 GAVE_WAY: Final = Close(
     "gave_way",
@@ -72,21 +72,21 @@ BAD_DESTINATION: Final = Close("bad_destination", 4506, "bad destination")
 SEND_REFUSED: Final = Close("send_refused", 4507, "SEND is refused")
 UNSUPPORTED_VERSION: Final = Close("unsupported_version", 4508, "unsupported protocol version")
 DISCONNECTED: Final = Close(
-    "disconnected", 4510, "disconnected by the back end", advice="it asked for this over the HTTP API"
+    "disconnected", 4510, "disconnected by the back end", advice="a back end ended this session over the HTTP API"
 )
 
 WEBSOCKET_ERROR: Final = Close("websocket_error", 1002, "the client's WebSocket broke the protocol")
 CONNECTION_LOST: Final = Close("connection_lost", 1006, "the connection was lost")
-"""Never sent: the socket went away without a word."""
+"""Never sent: the socket went away without a close frame."""
 
 
 def unavailable(retry_after_ms: int | None) -> Close:
-    """Return UNAVAILABLE, with the time that is known for this very case."""
+    """Return UNAVAILABLE with the given `retry_after_ms`, or with its default when that is None."""
     return UNAVAILABLE if retry_after_ms is None else replace(UNAVAILABLE, retry_after_ms=retry_after_ms)
 
 
 def too_large(max_bytes: int) -> Close:
-    """Return TOO_LARGE for a WebSocket message, with the size that one may have."""
+    """Return TOO_LARGE for a WebSocket message, with the maximum size in its advice."""
     return replace(TOO_LARGE, advice=f"a WebSocket message has at most {max_bytes} bytes")
 
 

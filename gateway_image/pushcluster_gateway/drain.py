@@ -1,4 +1,4 @@
-"""Closing the connections of a gateway that stops: paced and jittered, so that they do not all reconnect at once."""
+"""Close the connections of a gateway that stops: paced and jittered, so that clients do not all reconnect at once."""
 
 import asyncio
 import logging
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pushcluster_contract.limits import ENDPOINTS_S
+from pushcluster_contract.limits import ENDPOINTS_UPDATE_S
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.transport.server import WebSocketServer
 
-AT_ONCE: Final = 50
-"""So few connections are closed without pacing."""
+UNPACED_CONNECTIONS: Final = 50
+"""Up to this many connections are closed at once, without pacing."""
 CLOSES_PER_S: Final = 200
-"""The pace when there is time enough for it; with less time it is faster."""
+"""The normal pace. It is faster when `max_seconds` is too short for it."""
 BATCH_S: Final = 0.25
 
 _log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class DrainBatch:
 
 
 def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]) -> list[DrainBatch]:
-    """Decide how to close `connections` within `max_seconds`."""
-    if connections <= AT_ONCE or max_seconds <= 0:
+    """Return the batches in which to close `connections` within `max_seconds`."""
+    if connections <= UNPACED_CONNECTIONS or max_seconds <= 0:
         return [DrainBatch(connections, 0.0)] if connections else []
     duration_s = min(max_seconds, connections / CLOSES_PER_S)
     steps = max(1, int(duration_s / BATCH_S))
@@ -41,10 +41,10 @@ def plan_drain(connections: int, max_seconds: float, random: Callable[[], float]
 
 
 async def drain(server: WebSocketServer, *, limits: Limits, max_seconds: float, random: Callable[[], float]) -> None:
-    """Close every connection; returns when all sockets are gone."""
+    """Close every connection. Return when all sockets are gone."""
     server.draining = True
     if server.sockets:
-        await asyncio.sleep(ENDPOINTS_S)
+        await asyncio.sleep(ENDPOINTS_UPDATE_S)
     open_ones = list(server.connections)
     _log.info("draining", extra={"connections": len(open_ones), "max_seconds": max_seconds})
     for batch in plan_drain(len(open_ones), max_seconds, random):

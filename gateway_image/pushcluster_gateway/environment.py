@@ -1,4 +1,4 @@
-"""Time and randomness, which come in from outside."""
+"""Time and randomness, passed in so that tests can control them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,6 @@ class Environment:
     wall_clock: Callable[[], float]
     """Seconds since the epoch."""
     entropy: Callable[[int], bytes]
-    """That many bytes that nobody can guess."""
+    """Returns this many bytes that nobody can guess."""
     random: Callable[[], float]
-    """Evenly from 0.0 up to 1.0."""
+    """Returns a number, evenly distributed from 0.0 up to 1.0."""

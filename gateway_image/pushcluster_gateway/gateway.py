@@ -1,6 +1,7 @@
-"""The services behind all clients: implements `ClientServices` over registry, broker, keeper and cursors.
+"""The services behind all clients: implements `ClientServices` with the registry, broker, lease lease_keeper and cursors.
 
-What a client asks for becomes a task (`session.tasks`); what it writes into the registry stands in `registration`.
+Each request of a client becomes a task (`session.tasks`). The writes to its entry in the registry are in
+`registration`.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.registration import RegistrationShells, SessionRegistration
+from pushcluster_gateway.registration import RegistrationDependencies, SessionRegistration
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
@@ -42,11 +43,11 @@ _log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One process's services. `attach` completes it: registry and broker need it, and it needs them."""
+    """The services of one process. `attach` completes it, because the registry and broker need it and it needs them."""
 
     registry: SessionRegistry
     broker: BrokerLink
-    keeper: LeaseKeeper
+    lease_keeper: LeaseKeeper
     cursors: CursorFlusher
     queues: SubscriptionQueues
     outcomes: OutcomeReporter
@@ -82,17 +83,17 @@ class Gateway:
         *,
         registry: SessionRegistry,
         broker: BrokerLink,
-        keeper: LeaseKeeper,
+        lease_keeper: LeaseKeeper,
         cursors: CursorFlusher,
         quota: QueueQuota,
     ) -> None:
-        """Give it its shells."""
+        """Set what does the I/O: the registry, the broker and what uses them."""
         self.registry = registry
         self.broker = broker
-        self.keeper = keeper
+        self.lease_keeper = lease_keeper
         self.cursors = cursors
         self._copies = CopyReader(
-            self.hub, self.metrics, on_left_out=lambda: keeper.request_resync(ResyncCause.COPIES_LEFT_OUT)
+            self.hub, self.metrics, on_left_out=lambda: lease_keeper.request_resync(ResyncCause.COPIES_LEFT_OUT)
         )
         self.queues = SubscriptionQueues(
             mode=self._mode,
@@ -102,7 +103,7 @@ class Gateway:
             on_lost=self._on_queue_lost,
         )
         self.sessions = SessionRegistration(
-            RegistrationShells(registry, keeper, cursors, self.queues),
+            RegistrationDependencies(registry, lease_keeper, cursors, self.queues),
             hub=self.hub,
             tasks=self._tasks,
             limits=self.limits,
@@ -111,81 +112,84 @@ class Gateway:
         )
         call_later = asyncio.get_running_loop().call_later
         self.outcomes = OutcomeReporter(
-            broker.tell, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
+            broker.send_outcome, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
         )
 
     # ClientServices
 
     def redis_now_ms(self) -> int:
-        """Return Redis TIME in ms, by the local clock and what its last answer showed."""
+        """Return Redis TIME in ms, estimated from the local clock and the last answer of Redis."""
         return self.sessions.redis_now_ms()
 
     def new_session_id(self) -> str:
-        """Return an id that was never used."""
+        """Return a new session id, which no session had before."""
         return session_id(self._environment.entropy(SESSION_ID_ENTROPY_BYTES))
 
     def authenticate(self, client: Client, request: Connect, handshake_token: str) -> Callable[[], object] | None:
-        """Before step G2: say who the client is, at once when the keys for that are here."""
+        """Identify the user of a CONNECT: at once when the cached keys suffice, else in a task.
+
+        Return what cancels that task, or None when there is none. Raise Unauthenticated.
+        """
         try:
             identity = self._authenticator.identify(request, handshake_token)
         except KeyUnknown as unknown:
-            work = partial(self._authenticate_anew, client, request, handshake_token, unknown)
+            work = partial(self._authenticate_after_refresh, client, request, handshake_token, unknown)
             return self._tasks.spawn(work, client).cancel
         client.authenticated(request, identity)
         return None
 
     def register(self, client: Client) -> None:
-        """Step G2."""
+        """Register the session."""
         self.hub.add(client)
         self._tasks.spawn(partial(self.sessions.register, client), client)
 
     def leave(self, client: Client) -> None:
-        """Take the session out of everything, once no call that may write its entry is under way."""
+        """Remove the session from the hub, and from the registry once no call that may write its entry is running."""
         for subscription in client.subscriptions.values():
             self.cursors.collect(subscription)
         self.hub.remove(client)
         _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
-        if client.written and not client.calls:
+        if client.entry_written and not client.registry_calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
     def subscribe(self, client: Client, subscription: Subscription) -> None:
-        """Step G3."""
+        """Subscribe: open the queue, write the registry entry, start the catch-up."""
         self.hub.add_subscription(subscription)
         self._tasks.spawn_call(partial(self.sessions.subscribe, client, subscription), client, subscription.receipt)
 
     def unsubscribe(self, client: Client, subscription: Subscription) -> None:
-        """Undo step G3."""
+        """Undo `subscribe`."""
         self.cursors.collect(subscription)
         self.hub.remove_subscription(subscription)
         self._tasks.spawn_call(partial(self.sessions.unsubscribe, client, subscription), client, None)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
-        """Step G4."""
+        """Read a page of the log for a subscription in CATCHUP."""
         self._tasks.spawn(partial(self._read_page, subscription, asked), subscription.client)
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
-        """NACK."""
+        """Copy messages that the client refused by NACK to `push.rejected`."""
         self._tasks.spawn_call(partial(self._reject, client, rejected, receipt), client, receipt)
 
     def cursor_moved(self, subscription: Subscription) -> None:
-        """Step G7."""
-        self.cursors.mark(subscription)
+        """Have the subscription's cursor flushed to the registry."""
+        self.cursors.schedule(subscription)
 
     # What the broker calls
 
     def on_gateway_message(self, delivery: Delivery) -> None:
-        """Something came to the gateway's own queue: copies, or what a dispatcher tells this gateway."""
+        """Handle a message in the gateway's own queue: a batch of copies, or a control message from a dispatcher."""
         message_type = delivery.properties.type
         if message_type == BATCH_TYPE:
-            self._copies.for_gateway(delivery.body)
+            self._copies.read_gateway_batch(delivery.body)
         elif message_type == CONTROL_TYPE:
-            self._obey(delivery)
+            self._handle_control(delivery)
         else:
             self.metrics.batches_refused += 1
-            _log.warning("a message of an unknown type", extra={"type": str(message_type)[:100]})
+            _log.warning("ignored a message of an unknown type", extra={"type": str(message_type)[:100]})
 
-    def _obey(self, delivery: Delivery) -> None:
-        """Do what a dispatcher tells this gateway."""
+    def _handle_control(self, delivery: Delivery) -> None:
+        """Handle a control message from a dispatcher."""
         try:
             asked = Disconnect.parse(delivery.properties.headers or {})
         except InvalidInput as error:
@@ -196,43 +200,46 @@ class Gateway:
             client.refuse(close_codes.DISCONNECTED)
 
     async def on_broker_connected(self) -> None:
-        """After the first connect there is nothing to do; after later ones the queues of all subscriptions are gone."""
+        """Open the queues of all subscriptions again: they were lost with the former connection, if there was one."""
         await self.queues.reopen(self.hub.subscriptions())
         if self._was_connected:
-            self.keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
+            self.lease_keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
 
-    # What the keeper calls
+    # What the lease lease_keeper calls
 
-    async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - keeper.Refresh
-        """Write a session back; with `resync`, reread its logs too."""
+    async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - the shape of lease_keeper.Refresh
+        """Write a session to the registry again. With `resync`, reread its logs too."""
         await self.sessions.refresh(client, resync=resync)
 
     # Ends
 
-    async def settle(self, within_s: float) -> None:
-        """Wait for what is under way, then give it up."""
-        await self._tasks.settle(within_s)
+    async def wait_for_tasks(self, within_s: float) -> None:
+        """Wait up to `within_s` for running tasks, then cancel the rest."""
+        await self._tasks.wait_finished(within_s)
 
-    async def finish(self) -> None:
-        """Flush the cursors, and take everything that is left out of the registry, the lease last."""
+    async def leave_registry(self) -> None:
+        """Flush the cursors, then remove everything of this process from the registry, the lease last."""
         try:
             await self.cursors.flush()
-            await self.keeper.close()  # no renewal comes after the lease is gone
-            await self.registry.end()
+            await self.lease_keeper.close()  # no renewal comes after the lease is gone
+            await self.registry.remove_own_incarnation()
         except Unavailable as error:
-            _log.warning("the registry was left as it is: the operator removes it", extra={"cause": str(error)})
+            _log.warning(
+                "could not leave the registry: the operator will remove this gateway's entries",
+                extra={"cause": str(error)},
+            )
 
     # Tasks
 
-    async def _authenticate_anew(
+    async def _authenticate_after_refresh(
         self, client: Client, request: Connect, handshake_token: str, unknown: KeyUnknown
     ) -> None:
-        """The keys may be older than the token: have them read once more, and decide."""
+        """Have the keys read once more, because they may be older than the token. Then decide about the client."""
         try:
-            identity = await self._authenticator.identify_anew(request, handshake_token, unknown)
+            identity = await self._authenticator.identify_after_refresh(request, handshake_token, unknown)
         except Unavailable as error:
-            # Not one of `calls_failed`, which tell of trouble: any stranger can make a token that no key fits.
+            # Not counted in `calls_failed`, which shows faults: any stranger can send a token that no key verifies.
             self.metrics.tokens_put_off += 1
             client.fail(close_codes.unavailable(error.retry_after_ms), str(error))
             return
@@ -254,7 +261,10 @@ class Gateway:
             for message_id in message_ids:
                 entry = await self.registry.read_entry(client.user, subscription.destination, message_id)
                 if entry is None:
-                    _log.warning("a rejected message had left the log", extra={"message_id": str(message_id)})
+                    _log.warning(
+                        "a message that the client refused has left the log: push.rejected does not get it",
+                        extra={"message_id": str(message_id)},
+                    )
                 else:
                     await self.broker.reject(client.user, subscription.destination, entry)
                     self.metrics.messages_rejected += 1
@@ -266,7 +276,7 @@ class Gateway:
         try:
             await self.queues.open(subscription)
         except Unavailable:
-            return  # the connection is lost too, and all queues are opened once there is a new one
+            return  # the connection is lost too, and the next one opens all queues again
         client = self.hub.find(subscription.client.sid)
         if client is not None:
             await self._tasks.until_available(partial(self.refresh, client, resync=True))

@@ -1,4 +1,4 @@
-"""Wiring: settings to running program, and the way down."""
+"""Wiring: builds the running program from its settings, and stops it in order."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ListeningPorts:
-    """Where a running gateway listens."""
+    """The ports of a running gateway, and its incarnation."""
 
     websocket: int
     admin: int
@@ -63,13 +63,13 @@ async def serve(
     limits: Limits | None = None,
     on_started: Callable[[ListeningPorts], None] = lambda _: None,
 ) -> None:
-    """Run until `stop` is set, then drain and return. `on_started` is told the ports once it listens."""
-    program = Program(settings, limits or Limits(), _real_world())
+    """Run until `stop` is set, then drain and return. Call `on_started` with the ports once the gateway listens."""
+    program = Program(settings, limits or Limits(), _process_environment())
     await program.run(stop, on_started)
 
 
-def _real_world() -> Environment:
-    # The random numbers spread load; nothing secret depends on them.
+def _process_environment() -> Environment:
+    # The random numbers only spread load. Nothing secret depends on them.
     return Environment(asyncio.get_running_loop().time, time.time, os.urandom, random.random)
 
 
@@ -101,17 +101,17 @@ class Program:
         self._admin = self._build_admin(metrics)
 
     async def run(self, stop: asyncio.Event, on_started: Callable[[ListeningPorts], None]) -> None:
-        """Listen, keep everything going until `stop` is set, then drain."""
+        """Listen, run all loops until `stop` is set, then drain."""
         try:
             await self._run_loops(stop, on_started)
-            await self._gateway.finish()
+            await self._gateway.leave_registry()
         except ExceptionGroup as group:
-            # The first failure cancelled the rest; how the process ends depends on that one alone.
+            # The first failure cancelled the other loops, and it alone decides how the process ends.
             raise group.exceptions[0] from group
         finally:
             await self._server.close()
-            await self._gateway.settle(within_s=0)
-            await self._gateway.keeper.close()
+            await self._gateway.wait_for_tasks(within_s=0)
+            await self._gateway.lease_keeper.close()
             await self._gateway.registry.close()
             await self._admin.close()
             await self._redis.aclose()
@@ -134,8 +134,8 @@ class Program:
             *([self._keys.run()] if self._keys is not None else []),
             self._begin(),
             gateway.broker.run(),
-            gateway.keeper.run_renewals(),
-            gateway.keeper.run_walk(),
+            gateway.lease_keeper.run_renewals(),
+            gateway.lease_keeper.run_walk(),
             gateway.cursors.run(),
         ]
 
@@ -146,15 +146,15 @@ class Program:
             max_seconds=self._settings.drain_seconds,
             random=self._environment.random,
         )
-        # The broker stays until every session has closed its queues.
-        await self._gateway.settle(within_s=self._limits.close_timeout_s)
+        # The connection to the broker stays until every session has closed its queues.
+        await self._gateway.wait_for_tasks(within_s=self._limits.close_timeout_s)
 
     async def _begin(self) -> None:
-        """Take the lease, and remove what earlier processes of this pod left."""
+        """Take the lease, and remove the sessions that earlier processes of this pod left."""
         registry, backoff = self._gateway.registry, Backoff(self._environment.random)
         while True:
             try:
-                await self._gateway.keeper.ensure_lease()
+                await self._gateway.lease_keeper.ensure_lease()
                 removed = await registry.remove_siblings()
             except Unavailable as error:
                 _log.warning("Redis is not available", extra={"cause": str(error)})
@@ -196,7 +196,7 @@ class Program:
             environment=environment,
             metrics=metrics,
         )
-        keeper = LeaseKeeper(
+        lease_keeper = LeaseKeeper(
             registry=registry,
             hub=gateway.hub,
             refresh=gateway.refresh,
@@ -205,10 +205,10 @@ class Program:
             walk_round_s=self._limits.walk_round_s,
         )
         quota = QueueQuota(
-            self._settings.subscription_queues, lambda: keeper.gateways, max_per_session=self._limits.max_queues
+            self._settings.subscription_queues, lambda: lease_keeper.gateways, max_per_session=self._limits.max_queues
         )
         cursors = CursorFlusher(registry, metrics)
-        gateway.attach(registry=registry, broker=broker, keeper=keeper, cursors=cursors, quota=quota)
+        gateway.attach(registry=registry, broker=broker, lease_keeper=lease_keeper, cursors=cursors, quota=quota)
         return gateway
 
     def _build_authenticator(self) -> Authenticator:
@@ -228,7 +228,7 @@ class Program:
             without_queue=lambda: queues.count_without(hub.subscriptions_count),
             keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,
             keys_age_s=lambda: keys.age_s if keys is not None else 0.0,
-            tokens_waiting=lambda: keys.asking if keys is not None else 0,
+            tokens_waiting=lambda: keys.waiting_tokens if keys is not None else 0,
         )
         collectors.register(GatewayCollector(metrics, gauges))
         return AdminServer(
@@ -236,16 +236,16 @@ class Program:
             self._settings.admin_port,
             readiness=self._readiness,
             registry=collectors,
-            healthy=lambda: self._gateway.keeper.alive,
+            healthy=lambda: self._gateway.lease_keeper.alive,
         )
 
     def _readiness(self) -> tuple[bool, str]:
         no_keys = self._keys is not None and not self._keys.has_keys
         checks = (
             (self._server.draining, "draining"),
-            (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.trouble}"),
-            (not self._gateway.keeper.lease_held, f"no lease: {self._gateway.keeper.trouble}"),
-            (no_keys, f"no keys to check tokens with: {self._keys.trouble if self._keys else ''}"),
+            (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.last_error}"),
+            (not self._gateway.lease_keeper.lease_held, f"no lease: {self._gateway.lease_keeper.last_error}"),
+            (no_keys, f"no keys to verify tokens: {self._keys.last_error if self._keys else ''}"),
         )
         for failed, reason in checks:
             if failed:

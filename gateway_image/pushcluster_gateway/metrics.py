@@ -1,4 +1,4 @@
-"""What a gateway counts. Plain integers, because some are counted for every message; read at a scrape."""
+"""What a gateway counts. The counters are plain integers for speed: some change with every message."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,46 +15,46 @@ class Metrics:
     messages_written: int = 0
     messages_redelivered: int = 0
     messages_rejected: int = 0
-    """That a client answered with NACK; `push.rejected` has them."""
+    """Messages that clients refused by NACK. They are in `push.rejected`."""
     copies_dropped: int = 0
-    """Copies that were not newer than what was written already, or not for this subscription."""
+    """Copies that were no newer than what had been written, or that no subscription here wanted."""
     batches_refused: int = 0
-    """Batches of copies, or copies in them, that could not be read; the log has their messages."""
+    """Batches of copies, or copies in them, that could not be read. The log has their messages."""
     holes: int = 0
-    """Copies that did not follow the one before: the subscription went to CATCHUP."""
+    """Copies after which a subscription had to go from LIVE to CATCHUP, mostly because one before them was missing."""
     gaps: int = 0
-    """Replays that found entries gone, and told the client so."""
+    """Replays that found missing entries and told the client."""
     pages_read: int = 0
     outcomes_sent: int = 0
-    """To producers who asked what became of a message."""
+    """Outcomes sent to producers who asked for them."""
     outcomes_dropped: int = 0
-    """That could not be sent, or not be noted any more."""
+    """Outcomes that could not be sent, or were not recorded because too many were waiting."""
     lease_renewals: int = 0
     lost_sessions_removed: int = 0
-    """Of users who had no place left, at gateways whose lease ran out long ago."""
+    """Sessions of lost gateways, removed because their users had reached the session limit."""
     calls_failed: int = 0
-    """What known users asked for (a session, SUBSCRIBE, NACK) that was answered with "try again"."""
+    """Requests of known users (a session, SUBSCRIBE, NACK) that were answered with "try again"."""
     tokens_put_off: int = 0
-    """CONNECT frames that were answered so, because the keys of their tokens could not be read soon enough."""
+    """CONNECT frames that got the same answer because the keys for their tokens could not be read soon enough."""
     redis_errors: int = 0
     amqp_errors: int = 0
     closes: Counter[str] = field(default_factory=Counter)
-    """By `closes.Close.name`."""
+    """By `close_codes.Close.name`."""
     resyncs: Counter[str] = field(default_factory=Counter)
-    """By `lease.Cause`."""
+    """By `lease.ResyncCause`."""
     handshakes_refused: Counter[str] = field(default_factory=Counter)
     """By HTTP status."""
     handshakes_cut: Counter[str] = field(default_factory=Counter)
-    """By `admission.Cut`: sockets that ended before their WebSocket was open, and got no answer."""
+    """By `admission.CutCause`: sockets that ended without an answer before their WebSocket was open."""
     admissions_refused: Counter[str] = field(default_factory=Counter)
-    """By `admission.Cause`: those of status 503."""
+    """By `admission.RefusalCause`: the refusals with status 503."""
     key_reads: Counter[str] = field(default_factory=Counter)
-    """By outcome: reads of the keys that tokens are checked with."""
+    """By outcome: reads of the keys that verify tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What there is now."""
+    """Functions that return current values at each scrape."""
 
     connections: Callable[[], int]
     sessions: Callable[[], int]
@@ -67,44 +67,46 @@ class Gauges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GatewayCollector(Collector):
-    """Hands both to a prometheus registry."""
+    """Exports counters and gauges to a Prometheus registry."""
 
     metrics: Metrics
     gauges: Gauges
 
     def collect(self) -> Iterable[Metric]:
-        """Return every family."""
+        """Return every metric family."""
         counts, gauges = self.metrics, self.gauges
         yield _gauge("connections", "Open sockets.", gauges.connections())
-        yield _gauge("sessions", "Sessions that are connected.", gauges.sessions())
+        yield _gauge("sessions", "Connected sessions.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
-        text = "Subscriptions that share the gateway's queue for want of room at the broker (mode Session)."
+        text = "Subscriptions that share the gateway's queue because the quota is used up (mode Session)."
         yield _gauge("subscriptions_without_queue", text, gauges.without_queue())
-        yield _gauge("auth_keys", "Keys that tokens are checked with.", gauges.keys())
-        yield _gauge("auth_keys_age_seconds", "Since these keys were last read.", gauges.keys_age_s())
-        yield _gauge("auth_tokens_waiting", "Tokens that wait until keys are read again.", gauges.tokens_waiting())
-        yield _counter("auth_tokens_put_off", "Tokens without a key in time: try again.", counts.tokens_put_off)
+        yield _gauge("auth_keys", "Keys that verify tokens.", gauges.keys())
+        yield _gauge("auth_keys_age_seconds", "Seconds since these keys were last read.", gauges.keys_age_s())
+        yield _gauge("auth_tokens_waiting", "Tokens that wait until the keys are read again.", gauges.tokens_waiting())
+        yield _counter("auth_tokens_put_off", "CONNECTs told to try again: no key in time.", counts.tokens_put_off)
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
-        yield _counter("messages_redelivered", "Those with redelivered:true.", counts.messages_redelivered)
+        yield _counter("messages_redelivered", "MESSAGEs with redelivered:true.", counts.messages_redelivered)
         yield _counter("messages_rejected", "Messages put into push.rejected after a NACK.", counts.messages_rejected)
         yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
         yield _counter("batches_refused", "Batches or copies that could not be read.", counts.batches_refused)
-        yield _counter("holes", "Copies that did not follow the one before.", counts.holes)
-        yield _counter("gaps", "Replays that told the client of lost entries.", counts.gaps)
+        yield _counter("holes", "Copies after which a subscription reread the log.", counts.holes)
+        yield _counter("gaps", "Replays that told the client about lost entries.", counts.gaps)
         yield _counter("catchup_pages", "Pages read from the log.", counts.pages_read)
         yield _counter("outcomes_sent", "Outcomes sent to producers who asked.", counts.outcomes_sent)
         yield _counter("outcomes_dropped", "Outcomes that could not be sent.", counts.outcomes_dropped)
         yield _counter("lease_renewals", "Lease renewals that succeeded.", counts.lease_renewals)
-        yield _counter("lost_sessions_removed", "Sessions that lost gateways left.", counts.lost_sessions_removed)
-        yield _counter("calls_failed", "Requests of clients answered with: try again.", counts.calls_failed)
+        yield _counter("lost_sessions_removed", "Removed sessions of lost gateways.", counts.lost_sessions_removed)
+        yield _counter("calls_failed", "Client requests answered with: try again.", counts.calls_failed)
         yield _counter("redis_errors", "Redis calls that failed.", counts.redis_errors)
         yield _counter("amqp_errors", "Connections to RabbitMQ that failed or were lost.", counts.amqp_errors)
-        yield _labelled("closes", "Connections closed.", "cause", counts.closes)
-        yield _labelled("resyncs", "Times that all sessions were written back.", "cause", counts.resyncs)
-        yield _labelled("handshakes_refused", "WebSocket handshakes refused.", "status", counts.handshakes_refused)
+        yield _labelled("closes", "Connections closed, by cause.", "cause", counts.closes)
+        yield _labelled("resyncs", "Resyncs: all sessions written again.", "cause", counts.resyncs)
+        yield _labelled("handshakes_refused", "Handshakes refused, by status.", "status", counts.handshakes_refused)
         yield _labelled("handshakes_cut", "Sockets cut without an answer.", "cause", counts.handshakes_cut)
-        yield _labelled("admissions_refused", "Those refused with 503, by why.", "cause", counts.admissions_refused)
-        yield _labelled("auth_key_reads", "Times that keys were read.", "outcome", counts.key_reads)
+        yield _labelled(
+            "admissions_refused", "Handshakes refused by 503, by cause.", "cause", counts.admissions_refused
+        )
+        yield _labelled("auth_key_reads", "Reads of the keys that verify tokens.", "outcome", counts.key_reads)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

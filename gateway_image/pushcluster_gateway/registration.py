@@ -1,6 +1,6 @@
-"""A session's entry in the registry, from step G2 to its end: every call that writes it stands here.
+"""A session's entry in the registry, from CONNECT to its end. Every call that writes the entry is here.
 
-The entry leaves the registry only after the last of them, so that none writes it back.
+The entry is removed only after the last of these calls, so that none of them writes it again.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationShells:
-    """What keeps entries, and what goes with them."""
+class RegistrationDependencies:
+    """What a registration works with: the registry, the lease, the cursors and the queues."""
 
     registry: SessionRegistry
-    keeper: LeaseKeeper
+    lease_keeper: LeaseKeeper
     cursors: CursorFlusher
     queues: SubscriptionQueues
 
 
 class SessionRegistration:
-    """Writes the entries of this gateway's sessions. What raises, raises Unavailable or TooManySessions."""
+    """Writes the entries of this gateway's sessions. Its methods raise only Unavailable and TooManySessions."""
 
     def __init__(
         self,
-        shells: RegistrationShells,
+        dependencies: RegistrationDependencies,
         *,
         hub: Hub,
         tasks: ClientTasks,
@@ -51,10 +51,10 @@ class SessionRegistration:
         metrics: Metrics,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._registry = shells.registry
-        self._keeper = shells.keeper
-        self._cursors = shells.cursors
-        self._queues = shells.queues
+        self._registry = dependencies.registry
+        self._lease_keeper = dependencies.lease_keeper
+        self._cursors = dependencies.cursors
+        self._queues = dependencies.queues
         self._hub = hub
         self._tasks = tasks
         self._limits = limits
@@ -63,13 +63,13 @@ class SessionRegistration:
         self._redis_ahead_ms = 0
 
     def redis_now_ms(self) -> int:
-        """Return Redis TIME in ms, by the local clock and what its last answer showed."""
+        """Return Redis TIME in ms, estimated from the local clock and the last answer of Redis."""
         return int(self._wall_clock() * 1_000) + self._redis_ahead_ms
 
     async def register(self, client: Client) -> None:
-        """Step G2."""
-        await self._keeper.ensure_lease()
-        if not client.ended:  # a session that has left is not to come back
+        """Register the session: take a lease first, then write the entry."""
+        await self._lease_keeper.ensure_lease()
+        if not client.ended:  # a session that has left must not come back
             await self._register(client)
 
     async def _register(self, client: Client) -> None:
@@ -77,7 +77,7 @@ class SessionRegistration:
             try:
                 await self._registry.register(client.user, client.sid)
             except TooManySessions:
-                await self._make_room(client.user)
+                await self._remove_lost_or_wait(client.user)
                 if client.ended:
                     return
                 await self._registry.register(client.user, client.sid)
@@ -85,7 +85,7 @@ class SessionRegistration:
             client.registered()
 
     async def leave(self, client: Client) -> None:
-        """Undo step G2 and all G3: the entry goes last."""
+        """Flush the cursors and close the queues, then remove the entry."""
         await asyncio.gather(
             self._tasks.until_available(self._cursors.flush),
             *map(self._queues.close, client.subscriptions.values()),
@@ -93,12 +93,12 @@ class SessionRegistration:
         await self._tasks.until_available(partial(self._registry.leave, client.user, client.sid))
 
     async def subscribe(self, client: Client, subscription: Subscription) -> None:
-        """Step G3."""
+        """Subscribe: open the queue, flush the cursor, write the destination into the entry, start the catch-up."""
         try:
-            # The order is what makes it safe: once the script has run, every message is in the log or in this queue.
+            # This order makes it safe: once the script has run, every message is in the log or reaches this queue.
             await self._queues.open(subscription)
-            standing = self._hub.addressed(subscription.address)
-            await self._cursors.flush_destination(client.user, subscription.destination, standing)
+            subscriptions = self._hub.addressed(subscription.address)
+            await self._cursors.flush_destination(client.user, subscription.destination, subscriptions)
             if subscription.ended:
                 return  # its session may have left the registry meanwhile, and must not come back
             with self._writing(client):
@@ -109,13 +109,13 @@ class SessionRegistration:
                 self._tasks.spawn(partial(self.unsubscribe, client, subscription), client)
 
     async def unsubscribe(self, client: Client, subscription: Subscription) -> None:
-        """Undo step G3, for a subscription that has ended."""
+        """Undo `subscribe`, for a subscription that has ended."""
         destination = subscription.destination
         had_queue = await self._queues.close(subscription)
         if client.ended:
             return
         if had_queue and _shared_its_queue(client, destination):
-            # What was in that queue was for them too.
+            # That queue also held copies for the other subscriptions.
             await self._tasks.until_available(partial(self.refresh, client, resync=True))
         if _subscribed(client, destination):
             return
@@ -125,11 +125,14 @@ class SessionRegistration:
                 wanted=lambda: not client.ended,
             )
             if _subscribed(client, destination):
-                # The client came back to it meanwhile, and the script may have undone that.
+                # The client subscribed again meanwhile, and the script may have undone that.
                 await self._refresh_destination(client, destination, resync=True)
 
     async def refresh(self, client: Client, *, resync: bool) -> None:
-        """Write a registered session back; once it has subscriptions, only add: no SUBSCRIBE under way is undone."""
+        """Write a registered session again.
+
+        The entry of a session with subscriptions is only added to, so that no running SUBSCRIBE is undone.
+        """
         if client.ended or not client.is_registered:
             return
         if await self._queues.close_surplus(client.subscriptions.values()):
@@ -156,28 +159,28 @@ class SessionRegistration:
         self._redis_ahead_ms = now_ms - int(self._wall_clock() * 1_000)
         return log
 
-    async def _make_room(self, user: str) -> None:
-        """Give up the user's sessions at lost gateways; without any, wait for one that is just leaving."""
+    async def _remove_lost_or_wait(self, user: str) -> None:
+        """Remove the user's sessions at lost gateways. If there are none, wait for a session that may be leaving."""
         removed = 0
-        # Only while Redis has answered can it tell of a gateway that it was not able to renew its lease.
-        if self._keeper.steady_s >= self._limits.lost_gateway_s:
+        # A gateway is lost only if it could have renewed its lease: Redis must have been answering all the time.
+        if self._lease_keeper.redis_answering_s >= self._limits.lost_gateway_s:
             removed = await self._registry.remove_lost(user)
         if removed:
             self._metrics.lost_sessions_removed += removed
-            _log.warning("removed sessions of lost gateways", extra={"sessions": removed})
+            _log.warning("a user at the session limit: removed sessions of lost gateways", extra={"sessions": removed})
         else:
             await asyncio.sleep(self._limits.leaving_session_s)
 
     @contextmanager
     def _writing(self, client: Client) -> Iterator[None]:
-        """Around calls that may write the session's entry: it leaves the registry only after the last of them."""
-        client.written = True
-        client.calls += 1
+        """Wrap calls that may write the session's entry. The entry is removed only after the last of them."""
+        client.entry_written = True
+        client.registry_calls += 1
         try:
             yield
         finally:
-            client.calls -= 1
-            if client.gone and not client.calls:
+            client.registry_calls -= 1
+            if client.socket_lost and not client.registry_calls:
                 self._tasks.spawn(partial(self.leave, client), client)
 
 
@@ -186,5 +189,5 @@ def _subscribed(client: Client, destination: Destination) -> list[Subscription]:
 
 
 def _shared_its_queue(client: Client, destination: Destination) -> bool:
-    """Whether the session has subscriptions without a queue that got copies by one for this destination."""
+    """Return whether subscriptions without a queue got their copies through the queue of this destination."""
     return any(not s.queue and s.destination.name == destination.name for s in client.subscriptions.values())

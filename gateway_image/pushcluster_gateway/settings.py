@@ -1,4 +1,4 @@
-"""The gateway's settings, read from the environment once."""
+"""The gateway's settings, read once from the environment."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,7 +20,7 @@ from pushcluster_runtime.settings import EnvironmentVariables
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set from outside."""
+    """All settings of a gateway."""
 
     cluster: str
     pod_name: str
@@ -30,7 +30,7 @@ class Settings:
     routing_mode: RoutingMode
     auth: AuthSettings
     allowed_origins: tuple[str, ...]
-    """As browsers send them; empty: any."""
+    """Origins as browsers send them; empty: any origin."""
     listen_host: str
     ws_port: int
     admin_port: int
@@ -39,13 +39,13 @@ class Settings:
     handshakes_per_second: int
     """0: no limit."""
     subscription_queues: int
-    """All gateways together, in mode Session."""
+    """Number of queues for all gateways together, in mode Session."""
     drain_seconds: int
     resume_window_seconds: int
 
     @classmethod
     def parse(cls, environment: EnvironmentVariables) -> Self:
-        """Read `pushcluster_contract.env`; raises InvalidInput that names the variable."""
+        """Return the settings in the variables of `env`. Raise InvalidInput, which names the variable."""
         return cls(
             cluster=check_cluster(environment.text(env.CLUSTER)),
             pod_name=environment.text(env.POD_NAME),

@@ -232,8 +232,8 @@ class ClientCase:
 
     def _take(self) -> None:
         self.socket.take()
-        if self.socket.outbox.room_bytes:
-            self.client.room_freed()
+        if self.socket.outbox.free_bytes:
+            self.client.outbox_drained()
 
     def _wait(self) -> None:
         # A valid conversation is also in time.

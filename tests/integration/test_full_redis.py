@@ -153,7 +153,7 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
         assert await operator.remove(HERE) == 1
         assert not await back.leases()
         assert await registry.remove_siblings() == 0
-        await registry.end()
+        await registry.remove_own_incarnation()
         keys = [back.keys.meta("alice", DEMO), back.keys.log("alice", DEMO), back.keys.destinations("alice")]
         assert await scripts.run(Script.FORGET, keys, [str(DEMO)]) == 1
         with pytest.raises(Unavailable, match="maxmemory"):

@@ -126,7 +126,7 @@ async def test_a_drain_tells_every_client_to_come_back_and_leaves_nothing_behind
 async def test_without_connections_a_drain_waits_for_no_load_balancer(
     plane: Any, back: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pushcluster_gateway.drain.ENDPOINTS_S", 10 * WITHIN_S)
+    monkeypatch.setattr("pushcluster_gateway.drain.ENDPOINTS_UPDATE_S", 10 * WITHIN_S)
     async with running_gateway(plane) as gateway:
         await eventually(gateway.is_ready)
         await gateway.drain()

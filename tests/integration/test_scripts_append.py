@@ -9,7 +9,7 @@ import pytest
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.limits import TRIMMED_ENTRIES
+from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
@@ -65,7 +65,7 @@ class Bench:
         return [entry.body.decode() for entry in await self.entries()]
 
     async def move_cursor(self, stream_id: bytes) -> None:
-        args: list[str | bytes | int] = [stream_id, stream_id, DAY_MS, TRIMMED_ENTRIES]
+        args: list[str | bytes | int] = [stream_id, stream_id, DAY_MS, MAX_TRIMMED_ENTRIES]
         assert await ScriptRunner(self.redis).run(Script.ADVANCE_CURSOR, [self.meta, self.log], args) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.limits import TRIMMED_ENTRIES
+from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
 from tests.support.planes import Plane
@@ -46,7 +46,7 @@ class Bench:
         return str(reply[0].decode())
 
     async def advance(self, cursor: str, sent: str = "0-0", *, kept_ms: int = 60_000) -> int:
-        args: list[Argument] = [cursor, sent, kept_ms, TRIMMED_ENTRIES]
+        args: list[Argument] = [cursor, sent, kept_ms, MAX_TRIMMED_ENTRIES]
         return int(await self.scripts.run(Script.ADVANCE_CURSOR, [self.meta, self.log], args))
 
     async def left(self) -> list[str]:
@@ -116,15 +116,15 @@ async def test_a_log_that_ended_goes_on_with_the_next_number(bench: Bench, plane
 
 
 async def test_one_call_takes_a_bounded_number_out_of_a_long_log_and_the_next_ones_the_rest(bench: Bench) -> None:
-    ids = await bench.fill(2 * TRIMMED_ENTRIES + 500)
+    ids = await bench.fill(2 * MAX_TRIMMED_ENTRIES + 500)
     await bench.advance(ids[-2])
     lengths = [len(await bench.left())]
     while lengths[-1] > 1 and len(lengths) < 10:
         await bench.advance("0-0")
         lengths.append(len(await bench.left()))
     assert lengths[-1] == 1
-    assert lengths[0] >= TRIMMED_ENTRIES + 500
-    assert all(before - after <= TRIMMED_ENTRIES for before, after in pairwise(lengths))
+    assert lengths[0] >= MAX_TRIMMED_ENTRIES + 500
+    assert all(before - after <= MAX_TRIMMED_ENTRIES for before, after in pairwise(lengths))
     assert await bench.left() == ids[-1:]
 
 

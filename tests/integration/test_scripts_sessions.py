@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
-from pushcluster_contract.limits import REMOVAL_BATCH_SESSIONS, TRIMMED_ENTRIES
+from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES, REMOVAL_BATCH_SESSIONS
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_runtime.redis.client import (
@@ -94,7 +94,7 @@ async def test_a_first_subscription_finds_an_empty_log(bench: Bench) -> None:
 async def test_a_subscription_learns_how_far_the_log_is(bench: Bench) -> None:
     ids = [await bench.append(body) for body in "abc"]
     meta, log = bench.keys.meta("alice", DEMO), bench.keys.log("alice", DEMO)
-    await bench.run(Script.ADVANCE_CURSOR, [meta, log], ids[0], ids[1], TTL_MS, TRIMMED_ENTRIES)
+    await bench.run(Script.ADVANCE_CURSOR, [meta, log], ids[0], ids[1], TTL_MS, MAX_TRIMMED_ENTRIES)
     await bench.redis.xtrim(log, maxlen=2, approximate=False)
     born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
     assert 0 < born <= ms <= now

@@ -137,7 +137,7 @@ def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
 
 
 def _forget_what_is_acknowledged_when_a_log_goes_back() -> AbstractContextManager[Any]:
-    return patch.object(AckWindow, "cut", AckWindow.reset)
+    return patch.object(AckWindow, "truncate", AckWindow.reset)
 
 
 def _write_copies_of_a_log_that_is_gone() -> AbstractContextManager[Any]:
@@ -145,7 +145,7 @@ def _write_copies_of_a_log_that_is_gone() -> AbstractContextManager[Any]:
 
     def start_over(self: DeliveryMachine, position: StreamId) -> None:
         original(self, position)
-        self._hints_to = StreamId(0, 0)
+        self._stale_copies_to = StreamId(0, 0)
 
     return patch.object(DeliveryMachine, "_start_over", start_over)
 
@@ -164,22 +164,22 @@ def _miss_holes() -> AbstractContextManager[Any]:
 
 
 def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
-    def for_subscription(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
-        for address, place in self._parse(batch) or ():
-            self._give(batch, place, (subscription,) if address == subscription.address else ())
+    def read_subscription_batch(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
+        for address, span in self._parse(batch) or ():
+            self._deliver(batch, span, (subscription,) if address == subscription.address else ())
 
-    return patch.object(CopyReader, "for_subscription", for_subscription)
+    return patch.object(CopyReader, "read_subscription_batch", read_subscription_batch)
 
 
 def _write_what_was_written() -> AbstractContextManager[Any]:
-    original = DeliveryMachine.copy
+    original = DeliveryMachine.receive_copy
 
-    def copy(self: DeliveryMachine, entry: Any, room_bytes: int, now_ms: int) -> list[Any]:
+    def copy(self: DeliveryMachine, entry: Any, free_bytes: int, now_ms: int) -> list[Any]:
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return [Write(entry, redelivered=True, recovered=None)]
-        return original(self, entry, room_bytes, now_ms)
+        return original(self, entry, free_bytes, now_ms)
 
-    return patch.object(DeliveryMachine, "copy", copy)
+    return patch.object(DeliveryMachine, "receive_copy", copy)
 
 
 def _change_heads(header: str, wrong: Callable[[Any], Any]) -> AbstractContextManager[Any]:
@@ -248,7 +248,7 @@ def _ignore_lost_queues() -> AbstractContextManager[Any]:
 
 
 def _stand_still() -> AbstractContextManager[Any]:
-    return patch.object(LeaseKeeper, "next_step", lambda self: [])
+    return patch.object(LeaseKeeper, "next_walk_step", lambda self: [])
 
 
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {

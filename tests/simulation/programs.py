@@ -109,7 +109,7 @@ def installed() -> Iterator[None]:
             (gateway_main, "WebSocketServer", _Server),
             (gateway_main, "AdminServer", _Admin),
             (gateway_main, "CollectorRegistry", _Nothing),
-            (gateway_drain, "ENDPOINTS_S", 0.3),
+            (gateway_drain, "ENDPOINTS_UPDATE_S", 0.3),
             (gateway_link, "AmqpConnection", amqp_model.Connection),
             (gateway_link, "CHANNELS", CHANNELS),
             (dispatcher_main, "AdminServer", _Admin),

@@ -106,8 +106,8 @@ class Socket:
         self._pump()
         if self._last_words and not self._transport:
             self.abort()
-        elif self.outbox.room_bytes and not self._last_words:
-            self.handler.room_freed()
+        elif self.outbox.free_bytes and not self._last_words:
+            self.handler.outbox_drained()
 
     def _pump(self) -> None:
         size = min(self._kernel_free, len(self._transport))

@@ -45,7 +45,7 @@ class EchoHandler:
             self._connection.outbox.add(Frame(opcode, data).serialize(mask=False))
             self._server.plan_flush(self._connection)
 
-    def room_freed(self) -> None:
+    def outbox_drained(self) -> None:
         """Nothing waits."""
 
     def refuse(self, close: Close) -> None:

@@ -42,7 +42,7 @@ class FixedKeys:
 
     keyring: Keyring | None
 
-    async def ask(self) -> bool:
+    async def refresh(self) -> bool:
         return True
 
 

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- ADD_MEMBERS (steps G1 and G2): write sessions into the set by which a clean-up finds them. It runs while memory is
--- full, as SUBSCRIBE and REGISTER do: connections bound what they write, and who comes in empties the logs.
+-- ADD_MEMBERS: write sessions into the set by which a clean-up finds them. Gateways call it before they register a
+-- session, and during their walk. It may run while memory is full, as SUBSCRIBE and REGISTER may: the number of
+-- connections bounds what they write, and connected clients empty the logs.
 --
 -- KEYS[1]  gw:<incarnation>
--- ARGV     sessions, as `keys.encode_member` has them
+-- ARGV     sessions, encoded by `keys.encode_member`
 --
 -- Returns how many of them are new.
 

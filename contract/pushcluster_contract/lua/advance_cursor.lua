@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- ADVANCE_CURSOR (step G7): move cursor and sent forward, never back, and never past the newest entry; and let go of
--- what was delivered long enough ago. It runs while memory is full, and is what makes room then: APPEND cannot.
+-- ADVANCE_CURSOR: move cursor and sent forward, never back, and never past the newest entry. Then trim the entries
+-- that were delivered long enough ago. It may run while memory is full, and it frees memory then: APPEND cannot run.
 --
 -- KEYS[1]  {u}:meta:<dest>      KEYS[2]  {u}:log:<dest>
 -- ARGV[1]  cursor, '<ms>-<seq>'  ARGV[2]  sent, '<ms>-<seq>'
--- ARGV[3]  ms that an entry is kept after it was delivered
--- ARGV[4]  most entries that one call takes out one by one; of a longer log it takes out about as many, in whole nodes
+-- ARGV[3]  ms for which an entry is kept after it was delivered
+-- ARGV[4]  a log with at most this many entries is trimmed exactly; of a longer one, one call trims about as many, in
+--          whole nodes of the stream
 --
--- Returns 1 if the cursor moved, else 0. A meta that was lost is not made again: ids of a lost log mean nothing.
+-- Returns 1 if the cursor moved, else 0. A lost meta is not created again: ids of a lost log mean nothing.
 
 local meta = redis.call('HMGET', KEYS[1], 'cursor', 'sent', 'ms', 'seq')
 if not meta[4] then return 0 end
@@ -34,7 +35,7 @@ if newer(ARGV[2], meta[2]) and not newer(ARGV[2], newest) then
 end
 if not cursor then return moved end
 
--- Nobody waits for anything in here: it is needed for resume alone, and the next APPEND makes it last again.
+-- Everything is delivered. The log is only needed for resume now, and the next APPEND extends its life again.
 if cursor == newest then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
 
 local time = redis.call('TIME')

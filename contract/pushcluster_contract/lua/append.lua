@@ -1,31 +1,33 @@
 #!lua
--- APPEND (step D2): write one message to a user's log and learn which sessions are to get it, in one round trip.
+-- APPEND: write one message to a user's log and return the sessions that are to get it, in one round trip.
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
 -- KEYS[4]  {u}:destinations
 -- KEYS[5]  {u}:id:<hash>, only when the producer gave a message id
 -- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
--- ARGV[5]  ms that the message may wait, 0 for no bound of its own
--- ARGV[6]  most entries of the log
--- ARGV[7]  ms that an entry is kept for an offline user
--- ARGV[8]  ms that an entry is kept after it was delivered
--- ARGV[9]  ms that the meta outlives its last use
--- ARGV[10] ms that a message id is known after its last use
+-- ARGV[5]  ms for which the message may wait; 0: it has no bound of its own
+-- ARGV[6]  maximum number of entries in the log
+-- ARGV[7]  ms for which an entry is kept for an offline user
+-- ARGV[8]  ms for which an entry is kept after it was delivered
+-- ARGV[9]  ms by which the meta outlives its last use
+-- ARGV[10] ms for which a message id is remembered after its last use
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
--- Returns {stream id, 0, entries dropped undelivered, the sessions that have the destination, ms since the epoch at
---          which the message expires or 0}; with 1 in the place of 0 if the message id was known: then the content type
---          and the headers that the log has follow, unless the entry has left it. Or {stream id, 2, 0, '', 0}: the log
---          has another body under this message id.
--- Sessions are '<session id> <incarnation>', one a line: what else clients have subscribed to must not make this long.
+-- Returns one of:
+--   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
+--   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
+--   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry left the log
+--   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
+-- The expiry is in ms since the epoch; 0: never. Sessions are those with the destination, '<session id> <incarnation>'
+-- in one line each. Other destinations of a session are left out, so that they cannot make the reply long.
 --
--- The meta hash: born   ms of its creation; an id older than this belongs to a log that was lost
+-- The meta hash: born   ms since the epoch at its creation; an id older than this belongs to a log that was lost
 --                ms,seq of the newest entry; seq has no holes, so the stream holds seq-XLEN+1 .. seq
---                cursor newest id that some session of the user has got (acknowledged, or written in mode auto)
+--                cursor newest id that some session of the user has got (acknowledged, or written in ack mode auto)
 --                sent   newest id that was ever written to a socket
---                accounted  entries up to this seq were delivered or counted as dropped
+--                accounted  entries up to this seq have been delivered or counted as dropped
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -37,7 +39,7 @@ local entries, wanted = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11]
 for i = 1, #entries, 2 do
   local entry = entries[i + 1]
   local from, to = string.find(entry, wanted, 1, true)
-  -- Another destination may begin with the same letters.
+  -- Skip other destinations that begin with the same letters.
   while from and to < #entry and string.byte(entry, to + 1) ~= 32 do from, to = string.find(entry, wanted, to, true) end
   if from then
     sids[#sids + 1] = entries[i]
@@ -48,7 +50,7 @@ sessions = table.concat(sessions, '\n')
 
 if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
-  -- An id from before the log's birth belongs to one that was forgotten or lost: that message is not known any more.
+  -- An id older than the log belongs to a former log that was forgotten or lost. Its message is unknown now.
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
     redis.call('PEXPIRE', KEYS[5], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
@@ -80,12 +82,12 @@ if ARGV[5] ~= '0' then
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
 if ARGV[12] and sids[1] then
-  -- Those who are to answer. Without any, the dispatcher answers at once and the entry need not ask.
+  -- The sessions that are to answer. Without any, the dispatcher answers at once, so the entry need not ask.
   fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[12]
 end
 redis.call('XADD', KEYS[2], id, unpack(fields))
 
--- Undelivered entries stay for ARGV[7], delivered ones for ARGV[8]; the number of entries is bounded in any case.
+-- Undelivered entries stay for ARGV[7] ms, delivered ones for ARGV[8] ms. ARGV[6] bounds their number in any case.
 local keep_from = math.max(now - tonumber(ARGV[7]), math.min(cursor_ms, now - tonumber(ARGV[8])))
 redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', math.max(keep_from, 0)))
 redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[6])

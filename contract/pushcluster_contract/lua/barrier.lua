@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- BARRIER (step D5): write something, so that the WAITAOF behind it covers all that Redis had answered before. It runs
--- while memory is full: what is in the logs by then is to be acknowledged, or it comes again and is appended twice.
+-- BARRIER: write a value, so that the WAITAOF that follows covers everything that Redis answered before. It may run
+-- while memory is full: what is in the logs by then must be acknowledged. Else the broker delivers it again, and it is
+-- appended twice.
 --
 -- KEYS[1]  barrier
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- EXPIRE_LEASES: have the leases run out of gateways that are taken for lost, where they are still there.
+-- EXPIRE_LEASES: expire the leases of gateways that are taken for lost. A lease that is gone already is not created.
 --
 -- KEYS[1]  gateways
 -- ARGV     incarnations

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
--- REGISTER (steps G1 and G2): write a session's entry, new or again. It runs while memory is full: see add_members.lua.
+-- REGISTER: write a session's entry, at CONNECT and again by a gateway's walk. It may run while memory is full: see
+-- add_members.lua.
 --
 -- KEYS[1]  {u}:sessions
 -- ARGV[1]  session id   ARGV[2]  entry, '<incarnation>[ <destination>]...'
--- ARGV[3]  ms that the sessions hash outlives its last use   ARGV[4]  most sessions of the user
+-- ARGV[3]  ms by which the sessions hash outlives its last use   ARGV[4]  maximum number of sessions of the user
 --
--- Returns 1, or 0 when the user already has the most sessions and this one is not among them.
+-- Returns 1, or 0 when the user already has the maximum number of sessions and this one is not among them.
 
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
   return 0

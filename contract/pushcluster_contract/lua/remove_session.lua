@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- REMOVE_SESSION: delete a session's entry, but only if it still belongs to the incarnation that is being removed.
+-- REMOVE_SESSION: delete a session's entry, but only if it still belongs to the given incarnation.
 --
 -- KEYS[1]  {u}:sessions
 -- ARGV[1]  session id   ARGV[2]  incarnation

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- RENEW_LEASE (step G1): extend a gateway's lease by Redis's own clock.
+-- RENEW_LEASE: extend a gateway's lease, by the clock of Redis.
 --
 -- KEYS[1]  gateways
 -- ARGV[1]  incarnation   ARGV[2]  ms from now until the lease expires
--- ARGV[3]  ms after its expiry from which the gateway was taken for lost
+-- ARGV[3]  ms after the expiry of a lease, from when on its gateway is taken for lost
 --
--- Returns 1 if the lease was there, 0 if it was missing or had expired so long ago that sessions of the gateway may have
--- been removed: then it must resync.
+-- Returns 1 if the lease existed. Returns 0 if it was missing, or had expired so long ago that sessions of the gateway
+-- may have been removed: then the gateway must resync.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
--- SUBSCRIBE (step G3, and the gateway's walk): add a destination to a session's entry and return the log's state.
--- Runs in the slot in which APPEND runs: a message is either already in the log, or its dispatcher sees this session.
--- And it runs while memory is full: who fetches what waits is who makes room (add_members.lua).
+-- SUBSCRIBE: add a destination to a session's entry and return the state of the log. Gateways call it for a client's
+-- SUBSCRIBE and during their walk. It runs in the same hash slot as APPEND: a message is either already in the log, or
+-- its dispatcher sees this session. It may run while memory is full, because a client that reads what waits for it
+-- frees memory (add_members.lua).
 --
 -- KEYS[1]  {u}:sessions   KEYS[2]  {u}:meta:<dest>   KEYS[3]  {u}:log:<dest>
 -- KEYS[4]  {u}:destinations
 -- ARGV[1]  session id     ARGV[2]  incarnation       ARGV[3]  destination, '/queue/<name>' or '/topic/<name>'
--- ARGV[4]  ms that the sessions hash outlives its last use
--- ARGV[5]  ms that the meta outlives its last use
--- ARGV[6]  most sessions of the user
+-- ARGV[4]  ms by which the sessions hash outlives its last use
+-- ARGV[5]  ms by which the meta outlives its last use
+-- ARGV[6]  maximum number of sessions of the user
 --
--- Returns {born, ms, seq, cursor, sent, seq of the oldest entry held (seq+1 when the log is empty), now in ms},
--- numbers as integers, cursor and sent as '<ms>-<seq>'; or an error that starts with TOOMANYSESSIONS.
+-- Returns {born, ms, seq, cursor, sent, seq of the oldest entry (seq+1 when the log is empty), now in ms}: numbers as
+-- integers, cursor and sent as '<ms>-<seq>'. Or returns an error that starts with TOOMANYSESSIONS.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -32,7 +33,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[5], 'GT')
 
 local meta = redis.call('HMGET', KEYS[2], 'born', 'ms', 'seq', 'cursor', 'sent')
 if meta[1] then
-  -- What is kept alive here has to be found when the user is forgotten.
+  -- The meta lives longer now, so FORGET must be able to find it as long.
   redis.call('SADD', KEYS[4], ARGV[3])
   redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
   redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT')

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- UNSUBSCRIBE: take a destination out of a session's entry.
+-- UNSUBSCRIBE: remove a destination from a session's entry.
 --
 -- KEYS[1]  {u}:sessions
 -- ARGV[1]  session id   ARGV[2]  destination
 --
--- Returns 1 if it stood there, else 0.
+-- Returns 1 if the entry had the destination, else 0.
 
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
 if not entry then return 0 end

@@ -15,7 +15,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.routing import DEFAULT_EXCHANGE, gateway_queue
-from pushcluster_contract.topology import PUSH_EXCHANGE, build_partition, build_published, build_reply_queue
+from pushcluster_contract.topology import PUSH_EXCHANGE, build_partition, build_publish_targets, build_reply_queue
 from pushcluster_dispatcher.api.replies import Replies
 from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
 from pushcluster_runtime.backoff import Backoff
@@ -90,7 +90,7 @@ class IngressPublisher:
         try:
             channel = await amqp.channel(confirm=True)
             # A message for an exchange that is not there would close the channel under all the others.
-            await channel.declare(build_published())
+            await channel.declare(build_publish_targets())
             for reason in await amqp.declare(build_partition(n) for n in range(INGRESS_PARTITIONS)):
                 _log.warning("a partition cannot be declared", extra={"reason": reason})
             queue = build_reply_queue(self._new_unique())

@@ -1,4 +1,4 @@
-"""Who a client is: the user of a JSON Web Token (RFC 7519), or in mode Trusted whatever it says. No I/O."""
+"""Identifies the user of a client: by a JSON Web Token (RFC 7519), or in mode Trusted by its own word. No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,57 +29,67 @@ _SIGNATURE_ONLY: Final[Options] = {
     "verify_sub": False,
     "verify_jti": False,
 }
-"""Claims are checked in `claims`, by the clock that this process was given."""
+"""PyJWT verifies only the signature. The module `claims` checks the claims, by the clock of `Environment`."""
 
 
 class KeyUnknown(PushClusterError):
-    """No key that is here fits: newer ones may have to be read before it is certain that the token is none of ours."""
+    """No cached key verifies the token. Newer keys have to be read before it is certain that the token is invalid."""
 
     def __init__(self, message: str, tried: Keyring | None) -> None:
-        """`tried` are the keys that were here."""
+        """`tried` are the cached keys; None before any were read."""
         super().__init__(message)
         self.tried = tried
 
 
 class TokenKeys(Protocol):
-    """What keeps the keys of tokens."""
+    """Provides the keys that verify tokens."""
 
     @property
     def keyring(self) -> Keyring | None:
-        """The keys as they are now, the same object until they change; None before any were read."""
+        """The current keys: the same object until they change, or None before any were read."""
 
-    async def ask(self) -> bool:
-        """Return once there may be newer ones; True when they were read after this call. Raises Unavailable."""
+    async def refresh(self) -> bool:
+        """Return once there may be newer keys: True if they were read after this call. Raise Unavailable."""
 
 
 class Authenticator(Protocol):
-    """Decides who a client is."""
+    """Identifies the user of a CONNECT."""
 
     def identify(self, connect: Connect, handshake_token: str) -> AuthenticatedUser:
-        """`handshake_token` came with the WebSocket handshake, or is empty. Raises Unauthenticated or KeyUnknown."""
+        """Return the user. Raise Unauthenticated or KeyUnknown.
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:
-        """After KeyUnknown: the same with keys that were read since. Raises Unauthenticated or Unavailable."""
+        `handshake_token` came with the WebSocket handshake, or is empty.
+        """
+
+    async def identify_after_refresh(
+        self, connect: Connect, handshake_token: str, unknown: KeyUnknown
+    ) -> AuthenticatedUser:
+        """After KeyUnknown, do the same with keys that were read since. Raise Unauthenticated or Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedAuthenticator:
-    """Believes the `login` header: for development."""
+    """Trusts the header `login`. Use it only for development."""
 
     def identify(self, connect: Connect, handshake_token: str) -> AuthenticatedUser:  # noqa: ARG002 - the protocol's shape
-        """Return the user of the `login` header."""
+        """Return the user in the header `login`. Raise Unauthenticated without one."""
         if not connect.login:
-            raise Unauthenticated("in auth mode Trusted, CONNECT needs the header login: it names the user")
+            raise Unauthenticated("auth mode Trusted: CONNECT needs the header login, which names the user")
         return AuthenticatedUser(check_claimed_user(connect.login, "header login"), None)
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:  # noqa: ARG002
-        """There are no keys: see `identify`."""
+    async def identify_after_refresh(
+        self,
+        connect: Connect,
+        handshake_token: str,
+        unknown: KeyUnknown,  # noqa: ARG002 - the protocol's shape
+    ) -> AuthenticatedUser:
+        """Return the same as `identify`: mode Trusted has no keys."""
         return self.identify(connect, handshake_token)
 
 
 @dataclass(frozen=True, slots=True)
 class JwtAuthenticator:
-    """Checks tokens. The algorithm is ours to say: what the token says of it is compared, never followed (RFC 8725)."""
+    """Verifies tokens with one configured algorithm. A token with another `alg` is refused (RFC 8725)."""
 
     algorithm: Algorithm
     rules: ClaimRules
@@ -87,36 +97,38 @@ class JwtAuthenticator:
     clock: Callable[[], float]
     """Seconds since the epoch."""
 
-    async def identify_anew(self, connect: Connect, handshake_token: str, unknown: KeyUnknown) -> AuthenticatedUser:
-        """See Authenticator: the issuer has the last word, and it must have been asked after the token came."""
-        is_last_word = False
+    async def identify_after_refresh(
+        self, connect: Connect, handshake_token: str, unknown: KeyUnknown
+    ) -> AuthenticatedUser:
+        """See Authenticator. A token is refused only with keys that were read after the token came."""
+        read_since = False
         while True:
             if self.keys.keyring is not unknown.tried:
                 try:
                     return self.identify(connect, handshake_token)
                 except KeyUnknown as error:
                     unknown = error
-            if is_last_word:
+            if read_since:
                 raise Unauthenticated(str(unknown))
-            is_last_word = await self.keys.ask()
+            read_since = await self.keys.refresh()
 
     def identify(self, connect: Connect, handshake_token: str) -> AuthenticatedUser:
-        """Return the user of the token; CONNECT's own goes before the handshake's."""
+        """Return the user of the token. A token in CONNECT takes precedence over that of the handshake."""
         token = connect.token or handshake_token
         if not token:
             raise Unauthenticated(
-                "no token: give it as header Authorization: Bearer <token> of CONNECT or of the WebSocket handshake, "
-                "or, where nobody logs URLs, as access_token in the URL"
+                "no token: send the header Authorization: Bearer <token> in CONNECT or in the WebSocket handshake; "
+                "only a client that cannot set headers should use access_token in the URL, with a short-lived token"
             )
         key_id = self._read_key_id(token)
         keyring = self.keys.keyring
         if keyring is None:
-            raise KeyUnknown("there are no keys yet that tokens could be checked with", None)
+            raise KeyUnknown("the gateway has not read any keys yet that verify tokens", None)
         candidates = keyring.candidates(key_id)
         if len(candidates) > MAX_TRIED_KEYS:
             raise Unauthenticated(
-                f"the issuer has {len(candidates)} keys that may have signed the token, and at most {MAX_TRIED_KEYS} "
-                "are tried: it must give its keys names of their own (kid)"
+                f"the issuer has {len(candidates)} keys that may have signed the token, and the gateway tries at most "
+                f"{MAX_TRIED_KEYS}: the issuer must give each key its own name (kid)"
             )
         for key in candidates:
             claims = self._decode(token, key)
@@ -124,12 +136,12 @@ class JwtAuthenticator:
                 return self.rules.identify(claims, self.clock())
         if not candidates and key_id is None and keyring.keys:
             raise Unauthenticated(
-                f"the token names no key (kid), and the issuer has more than {MAX_TRIED_KEYS}, which are not all tried"
+                f"the token names no key (kid), and the issuer has more than the {MAX_TRIED_KEYS} keys that are tried"
             )
         if not candidates:
             raise KeyUnknown(f"the token's key {str(key_id)[:100]!r} is not among those of the issuer", keyring)
-        # Also where a key has the token's kid: an issuer may have exchanged what stands under that name.
-        raise KeyUnknown("the token's signature does not fit", keyring)
+        # Also when a key has the token's kid: the issuer may have replaced the key under that name.
+        raise KeyUnknown("no key verifies the token's signature", keyring)
 
     def _read_key_id(self, token: str) -> str | None:
         try:
@@ -144,7 +156,7 @@ class JwtAuthenticator:
         return key_id
 
     def _decode(self, token: str, key: Key) -> Mapping[str, object] | None:
-        """Return the claims, or None when another key has signed the token."""
+        """Return the claims, or None when the key does not verify the token. Raise Unauthenticated."""
         material: Any = key.material
         try:
             return jwt.decode(token, material, algorithms=[self.algorithm.value], options=_SIGNATURE_ONLY)

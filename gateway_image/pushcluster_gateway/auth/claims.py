@@ -1,4 +1,4 @@
-"""What a token must say besides having a signature that fits (RFC 7519, 4.1). No I/O, no clock."""
+"""The rules for the claims of a token whose signature is verified (RFC 7519, 4.1). No I/O, no clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from pushcluster_contract.ids import check_user
 from pushcluster_gateway.stomp.errors import Unauthenticated
 
 CLOCK_SKEW_S: Final = 5.0
-"""How far the clock of who signs may be ahead of ours: a token that is valid in so little time is valid."""
+"""How far the issuer's clock may be ahead of ours. A token that becomes valid within this time is valid."""
 MAX_TIME_S: Final = 253_402_300_799
 """The last second of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedUser:
-    """A user who proved it."""
+    """A user whose identity is verified."""
 
     user: str
     expires_s: float | None
-    """Seconds since the epoch at which the connection must end; None: the token has no expiry."""
+    """When the connection must end, in seconds since the epoch; None: the token does not expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRules:
-    """What is asked of a token's claims."""
+    """What the claims of a token must satisfy."""
 
     user_claim: str
     issuer: str = ""
-    """What `iss` must be; empty: anything."""
+    """The required `iss`; empty: any."""
     audiences: frozenset[str] = frozenset()
-    """One of which `aud` must name; empty: `aud` is not looked at."""
+    """`aud` must name one of these; empty: `aud` is not checked."""
     require_expiry: bool = True
-    """Whether a token without `exp`, which would prove its user for ever, is none."""
+    """Whether a token without `exp` is refused, because it would be valid for ever."""
 
     def identify(self, claims: Mapping[str, object], now: float) -> AuthenticatedUser:
-        """Return who the token's user is at `now`, seconds since the epoch; raises Unauthenticated."""
+        """Return the user of the token. Raise Unauthenticated. `now` is in seconds since the epoch."""
         if self.issuer and claims.get("iss") != self.issuer:
             raise Unauthenticated("the token's claim 'iss' is not the issuer that this gateway trusts")
         if self.audiences and self.audiences.isdisjoint(_audiences(claims)):
@@ -45,7 +45,7 @@ class ClaimRules:
         if begins is not None and begins > now + CLOCK_SKEW_S:
             raise Unauthenticated("the token is not valid yet")
         if expires is None and self.require_expiry:
-            raise Unauthenticated("the token has no claim 'exp': one that never ends is not accepted here")
+            raise Unauthenticated("the token has no claim 'exp': this gateway accepts only tokens that expire")
         if expires is not None and expires <= now:
             raise Unauthenticated("the token has expired")
         return AuthenticatedUser(self._user(claims), expires)
@@ -58,7 +58,7 @@ class ClaimRules:
 
 
 def check_claimed_user(user: str, source: str) -> str:
-    """Return a user id, or raise Unauthenticated that names where it came from."""
+    """Return the user id if it is valid. Raise Unauthenticated, which names `source`."""
     try:
         return check_user(user)
     except InvalidInput as error:
@@ -66,7 +66,7 @@ def check_claimed_user(user: str, source: str) -> str:
 
 
 def _audiences(claims: Mapping[str, object]) -> list[str]:
-    """RFC 7519, 4.1.3: a text, or a list of texts."""
+    """Return the audiences in `aud`, which is a text or a list of texts (RFC 7519, 4.1.3)."""
     audience = claims.get("aud")
     listed = audience if isinstance(audience, list) else [audience]
     return [each for each in listed if isinstance(each, str)]
@@ -76,7 +76,7 @@ def _time(claims: Mapping[str, object], claim: str) -> float | None:
     value = claims.get(claim)
     if value is None:
         return None
-    # JSON as Python reads it has NaN, which would be neither past nor future.
+    # Python's JSON parser accepts NaN, which would be neither past nor future.
     if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_TIME_S <= value <= MAX_TIME_S:
         raise Unauthenticated(f"the token's claim {claim!r} is not a number of seconds since 1970")
     return float(value)

@@ -1,4 +1,4 @@
-"""Keeping the keys of tokens true: reads them in the background, and once more when none fits a token."""
+"""Keeps the keys that verify tokens fresh: reads them in the background, and again when none verifies a token."""
 
 import asyncio
 import logging
@@ -15,23 +15,25 @@ from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
 
 SECRET_REFRESH_S: Final = 5.0
-"""How often a mounted Secret is looked at."""
-SECRET_ASK_INTERVAL_S: Final = 1.0
-"""Tokens whose signature does not fit lead to one look in this time at most."""
-ISSUER_ASK_INTERVAL_S: Final = 30.0
-"""Tokens that no key fits lead to one question to the issuer in this time at most: strangers can make such tokens too.
+"""How often a mounted Secret is read."""
+SECRET_MIN_INTERVAL_S: Final = 1.0
+"""Tokens that no key verifies cause at most one extra read of a Secret in this time."""
+ISSUER_MIN_INTERVAL_S: Final = 30.0
+"""Tokens that no key verifies cause at most one extra request to the issuer in this time.
 
-Issuers publish a key before they sign with it; one that does not makes its users wait for so long.
+The bound exists because any stranger can send such a token. Issuers publish a key before they sign with it. If one does
+not, its users wait up to this long.
 """
-MAX_ASK_WAIT_S: Final = 5.0
-"""Who asks waits for a read that begins within this time; where it begins later, they are told when to come again.
+MAX_REFRESH_WAIT_S: Final = 5.0
+"""A CONNECT waits for a read that begins within this time. For a later read, its client is told when to try again.
 
-With key_sources.JWKS_TIMEOUT_S it is what a client has for its CONNECT: to hold one costs no more than to miss one.
+Together with key_sources.JWKS_TIMEOUT_S it is the time that a client has for its CONNECT. So to hold a CONNECT back
+costs a gateway no more than to wait for one.
 """
-MAX_ASKING: Final = 2_000
-"""Tokens whose keys are waited for at the same time: whoever comes above that is told to come again."""
+MAX_WAITING_TOKENS: Final = 2_000
+"""Tokens that may wait for keys at the same time. Clients beyond it are told to try again."""
 MAX_UNREADABLE_S: Final = 86_400.0
-"""How long the last keys count while none can be read: who holds up the reads could keep a withdrawn key alive."""
+"""How long old keys stay valid while reads fail. Else whoever blocks the reads could keep a withdrawn key valid."""
 
 _MAX_REASONS: Final = 4
 
@@ -39,9 +41,9 @@ _log = logging.getLogger(__name__)
 
 
 class KeyRefresher:
-    """`run` reads; the last keys that could be read stay until there are others, for MAX_UNREADABLE_S at most.
+    """`run` reads the keys. The last keys stay valid while reads fail, for MAX_UNREADABLE_S at most.
 
-    A source that was read and has no key has withdrawn them all: then the keyring is empty, and every token refused.
+    A source without any key has withdrawn them all. Then the keyring is empty, and every token is refused.
     """
 
     def __init__(self, source: KeySource, schedule: KeySchedule, metrics: Metrics, environment: Environment) -> None:
@@ -53,95 +55,96 @@ class KeyRefresher:
         self._keyring: Keyring | None = None
         self._read_at = 0.0
         self._failing_since: float | None = None
-        self._trouble = "they are being read for the first time"
+        self._last_error = "the keys are being read for the first time"
         self._reading = False
         self._due_at = 0.0
-        self._asking = 0
-        self._asked = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._waiting_tokens = 0
+        self._refresh_wanted = asyncio.Event()
+        self._read_ended = asyncio.Event()
 
     @property
     def keyring(self) -> Keyring | None:
-        """The keys as they were last read; None before that."""
+        """The keys of the last successful read; None before that."""
         return self._keyring
 
     @property
-    def trouble(self) -> str:
-        """Why the last read failed, or brought no key; else empty."""
-        why = self._trouble
+    def last_error(self) -> str:
+        """Why the last read failed or returned no key; else empty."""
+        why = self._last_error
         if not why and not self.has_keys and self._keyring is not None:
             why = "; ".join(self._keyring.ignored[:_MAX_REASONS])
-        return f"{self._source.place}: {why}" if why else ""
+        return f"{self._source.location}: {why}" if why else ""
 
     @property
     def has_keys(self) -> bool:
-        """Whether there is any key that a token could be checked with."""
+        """Whether there is any key."""
         return self._keyring is not None and bool(self._keyring.keys)
 
     @property
     def age_s(self) -> float:
-        """Seconds since the keys were last read; 0 before."""
+        """Seconds since the keys were last read; 0 before the first read."""
         return self._clock() - self._read_at if self._keyring is not None else 0.0
 
     @property
-    def asking(self) -> int:
-        """How many tokens wait now until keys are read again."""
-        return self._asking
+    def waiting_tokens(self) -> int:
+        """How many tokens are waiting until the keys are read again."""
+        return self._waiting_tokens
 
     async def run(self) -> None:
-        """Read, again and again."""
+        """Read the keys again and again, until cancelled."""
         while True:
             delay_s = await self._read()
             self._due_at = self._clock() + delay_s
-            self._asked.clear()
+            self._refresh_wanted.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
-                    await self._asked.wait()
-                    await asyncio.sleep(self._schedule.may_ask_in_s(self._clock()))
+                    await self._refresh_wanted.wait()
+                    await asyncio.sleep(self._schedule.refresh_allowed_in_s(self._clock()))
 
-    async def ask(self) -> bool:
-        """No key fits a token: wait until the keys were read again, together with all who ask meanwhile.
+    async def refresh(self) -> bool:
+        """Wait for the next read, because no key verifies a token. All callers share one read.
 
-        Returns True after a read that began after this call: who is still unknown then is unknown to the source. False
-        when a read that was under way brought other keys. Raises Unavailable when the keys cannot be read, or not soon.
+        Return True after a read that began after this call: a token that still has no key is unknown to the source.
+        Return False when a read that was already running returned other keys. Raise Unavailable when the keys cannot
+        be read, or not soon.
         """
-        if self._asking >= MAX_ASKING:
+        if self._waiting_tokens >= MAX_WAITING_TOKENS:
             raise Unavailable("too many tokens wait for new keys")
-        self._asking += 1
+        self._waiting_tokens += 1
         try:
-            return await self._ask()
+            return await self._wait_for_refresh()
         finally:
-            self._asking -= 1
+            self._waiting_tokens -= 1
 
-    async def _ask(self) -> bool:
+    async def _wait_for_refresh(self) -> bool:
         if self._reading:
-            # Its question may have left before the key was published.
+            # The running read may have begun before the issuer published the key.
             before = self._keyring
-            await self._ended.wait()
+            await self._read_ended.wait()
             self._require_readable()
             if self._keyring is not before:
                 return False
-        wait_s = self._schedule.may_ask_in_s(self._clock())
+        wait_s = self._schedule.refresh_allowed_in_s(self._clock())
         if wait_s:
             self._require_readable()
             wait_s = min(wait_s, max(0.0, self._due_at - self._clock()))
-        if wait_s > MAX_ASK_WAIT_S:
-            retry_after_s = wait_s - MAX_ASK_WAIT_S * self._random()
+        if wait_s > MAX_REFRESH_WAIT_S:
+            retry_after_s = wait_s - MAX_REFRESH_WAIT_S * self._random()
             raise Unavailable(
                 f"the token's key is not known yet; keys are read again in {wait_s:.0f} s",
                 retry_after_ms=round(retry_after_s * 1_000),
             )
-        self._asked.set()
-        await self._ended.wait()
+        self._refresh_wanted.set()
+        await self._read_ended.wait()
         self._require_readable()
         return True
 
     def _require_readable(self) -> None:
-        if self._trouble:
-            raise Unavailable("the keys that tokens are checked with cannot be read now")
+        if self._last_error:
+            raise Unavailable("the keys that verify tokens cannot be read now")
 
     async def _read(self) -> float:
-        """Read once; return after how many seconds to read again."""
+        """Read once. Return after how many seconds to read again."""
         self._reading = True
         self._schedule.begin(self._clock())
         try:
@@ -150,54 +153,54 @@ class KeyRefresher:
             return self._failed(str(error))
         except Exception as error:
             # Whatever an issuer sends must not end the gateway.
-            _log.exception("the keys of tokens cannot be read")
+            _log.exception("the keys that verify tokens cannot be read")
             return self._failed(type(error).__name__)
         else:
             return self._succeeded(keyring)
         finally:
             self._reading = False
-            self._ended.set()
-            self._ended = asyncio.Event()
+            self._read_ended.set()
+            self._read_ended = asyncio.Event()
 
     def _succeeded(self, keyring: Keyring) -> float:
         if keyring != self._keyring:
-            self._keyring = keyring  # an equal one leaves the object: whoever tried it sees that nothing is new
+            self._keyring = keyring  # an equal keyring keeps the object, so that identify_after_refresh sees no change
             named = [key.id for key in keyring.keys if key.id is not None]
             _log.log(
                 logging.INFO if keyring.keys else logging.WARNING,
-                "keys of tokens read" if keyring.keys else "all keys of tokens are withdrawn: every token is refused",
+                "token keys read" if keyring.keys else "all token keys are withdrawn: every token is refused",
                 extra={"keys": len(keyring.keys), "named": named, "ignored": list(keyring.ignored)},
             )
-        elif self._trouble:
-            _log.info("keys of tokens can be read again")
-        self._read_at, self._trouble, self._failing_since = self._clock(), "", None
+        elif self._last_error:
+            _log.info("token keys can be read again")
+        self._read_at, self._last_error, self._failing_since = self._clock(), "", None
         self._metrics.key_reads["ok"] += 1
         return self._schedule.succeed() if keyring.keys else self._schedule.fail()
 
     def _failed(self, why: str) -> float:
-        if why != self._trouble:
+        if why != self._last_error:
             kept = 0 if self._keyring is None else len(self._keyring.keys)
-            _log.warning("keys of tokens cannot be read", extra={"cause": why, "kept": kept})
-        self._trouble = why
+            _log.warning("token keys cannot be read", extra={"cause": why, "kept": kept})
+        self._last_error = why
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
         if self._keyring is not None and now - self._failing_since >= MAX_UNREADABLE_S:
-            _log.error("keys of tokens could not be read for too long: those there were do not count any more")
+            _log.error("token keys could not be read for too long: the old ones are not used any more")
             self._keyring = None
         self._metrics.key_reads["failed"] += 1
         return self._schedule.fail()
 
 
 def build_key_refresher(settings: AuthSettings, metrics: Metrics, environment: Environment) -> KeyRefresher | None:
-    """Return what keeps the keys that the settings ask for; None in mode Trusted, which has none."""
+    """Return the refresher for these settings, or None in mode Trusted, which has no keys."""
     if settings.mode is AuthMode.TRUSTED:
         return None
     source: KeySource = SecretSource(settings.keys_directory, settings.algorithm)
-    refresh_s, ask_interval_s = SECRET_REFRESH_S, SECRET_ASK_INTERVAL_S
+    refresh_s, min_interval_s = SECRET_REFRESH_S, SECRET_MIN_INTERVAL_S
     if settings.jwks_url:
         ca_file = settings.keys_directory / CA_FILE if settings.jwks_own_ca else None
         source = IssuerSource(settings.jwks_url, settings.algorithm, ca_file)
-        refresh_s, ask_interval_s = settings.jwks_refresh_s, ISSUER_ASK_INTERVAL_S
-    schedule = KeySchedule(refresh_s=refresh_s, ask_interval_s=ask_interval_s, random=environment.random)
+        refresh_s, min_interval_s = settings.jwks_refresh_s, ISSUER_MIN_INTERVAL_S
+    schedule = KeySchedule(refresh_s=refresh_s, min_interval_s=min_interval_s, random=environment.random)
     return KeyRefresher(source, schedule, metrics, environment)

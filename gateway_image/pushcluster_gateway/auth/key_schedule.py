@@ -1,6 +1,6 @@
-"""When the keys of tokens are read: regularly, sooner after a failure, and when a token names one that is not known.
+"""When to read the keys that verify tokens: regularly, sooner after a failure, and when none verifies a token.
 
-No I/O, no clock: all times are seconds of one monotonic clock.
+No I/O, no clock. All times are seconds of one monotonic clock.
 """
 
 from collections.abc import Callable
@@ -9,35 +9,35 @@ from typing import Final
 FIRST_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 60.0
 _SPREAD: Final = 0.1
-"""Pods that started together do not keep asking together."""
+"""Spreads the reads of pods that started together."""
 
 
 class KeySchedule:
-    """For one source of keys. Only one read is under way at a time."""
+    """The schedule of one source of keys. Only one read runs at a time."""
 
-    def __init__(self, *, refresh_s: float, ask_interval_s: float, random: Callable[[], float]) -> None:
-        """Unknown keys lead to one read in `ask_interval_s` at most; `random` gives numbers from 0.0 up to 1.0."""
+    def __init__(self, *, refresh_s: float, min_interval_s: float, random: Callable[[], float]) -> None:
+        """`min_interval_s`: least time between two reads for unknown keys. `random`: numbers from 0.0 up to 1.0."""
         self._refresh_s = refresh_s
-        self._ask_interval_s = ask_interval_s
+        self._min_interval_s = min_interval_s
         self._random = random
         self._began_at = float("-inf")
         self._failures = 0
 
     def begin(self, now: float) -> None:
-        """A read begins."""
+        """Note that a read begins."""
         self._began_at = now
 
-    def may_ask_in_s(self, now: float) -> float:
-        """Return after how many seconds a token that no key fits is a reason to read once more; 0: at once."""
-        return max(0.0, self._began_at + self._ask_interval_s - now)
+    def refresh_allowed_in_s(self, now: float) -> float:
+        """Return after how many seconds a token that no key verifies may cause the next read; 0: at once."""
+        return max(0.0, self._began_at + self._min_interval_s - now)
 
     def succeed(self) -> float:
-        """A read succeeded: return after how many seconds the next one is due."""
+        """Note that a read succeeded. Return after how many seconds the next one is due."""
         self._failures = 0
         return self._refresh_s * (1 + _SPREAD * (2 * self._random() - 1))
 
     def fail(self) -> float:
-        """A read failed: return after how many seconds to try again."""
+        """Note that a read failed. Return after how many seconds to try again."""
         ceiling = min(MAX_RETRY_S, self._refresh_s, FIRST_RETRY_S * 2.0 ** min(self._failures, 64))
         self._failures += 1
         return ceiling * (0.5 + self._random() / 2)

@@ -1,4 +1,4 @@
-"""Where keys come from: a mounted Secret, or an issuer over HTTPS. Shells; `keyring` and `jwks` say what they mean."""
+"""Reads keys from a mounted Secret, or from an issuer over HTTPS. `keyring` and `jwks` parse what was read."""
 
 import asyncio
 import ssl
@@ -15,31 +15,31 @@ from pushcluster_gateway.auth.jwks import parse_jwks
 from pushcluster_gateway.auth.keyring import MAX_KEY_FILE_BYTES, Keyring, parse_shared_keys
 
 JWKS_TIMEOUT_S: Final = 5.0
-"""One question to an issuer, from the name's lookup to the last byte."""
+"""One request to an issuer, from the DNS lookup to the last byte."""
 _CHUNK_BYTES: Final = 16_384
 
 
 class KeySource(Protocol):
-    """Something that keys are read from."""
+    """A source from which keys are read."""
 
     @property
-    def place(self) -> str:
-        """Where that is, in words."""
+    def location(self) -> str:
+        """Where the keys come from, in words."""
 
     async def read(self) -> Keyring:
-        """Return the keys as they are now; raises Unavailable or InvalidInput."""
+        """Return the current keys. Raise Unavailable or InvalidInput."""
 
 
 class SecretSource:
-    """A Secret that is mounted as a directory: the kubelet changes the files when the Secret changes."""
+    """A Secret that is mounted as a directory. The kubelet updates the files when the Secret changes."""
 
     def __init__(self, directory: Path, algorithm: Algorithm) -> None:
         self._directory = directory
         self._algorithm = algorithm
 
     @property
-    def place(self) -> str:
-        """The directory."""
+    def location(self) -> str:
+        """The directory, in words."""
         return f"the Secret in {self._directory}"
 
     async def read(self) -> Keyring:
@@ -52,7 +52,7 @@ class SecretSource:
         try:
             return parse_jwks(files[JWKS_FILE], self._algorithm)
         except InvalidInput as error:
-            # Its author has replaced what was there: unlike an issuer's answer, no proxy can have made this.
+            # It counts as withdrawn: only the author can have changed it, while a proxy can spoil an issuer's answer.
             return Keyring((), (f"{JWKS_FILE}: {error}",))
 
     def _read_files(self, names: tuple[str, ...]) -> Mapping[str, bytes]:
@@ -61,17 +61,17 @@ class SecretSource:
 
 
 class IssuerSource:
-    """An issuer that serves a JWK set. A question is bounded in bytes and time; redirects are not followed."""
+    """An issuer that serves a JWK set. Each request is bounded in bytes and time. Redirects are not followed."""
 
     def __init__(self, url: str, algorithm: Algorithm, ca_file: Path | None) -> None:
-        """`ca_file` says whom to trust; None: the public authorities."""
+        """`ca_file` holds the certificate authorities to trust; None: the public ones."""
         self._url = url
         self._algorithm = algorithm
         self._ca_file = ca_file
 
     @property
-    def place(self) -> str:
-        """The address."""
+    def location(self) -> str:
+        """The address of the issuer."""
         return self._url
 
     async def read(self) -> Keyring:
@@ -86,13 +86,13 @@ class IssuerSource:
         return parse_jwks(data, self._algorithm)
 
     def _build_context(self) -> ssl.SSLContext:
-        """Made anew for each question, so that a renewed `ca.crt` counts."""
+        """Return a new TLS context for each request, so that a renewed `ca.crt` takes effect."""
         if self._ca_file is None:
             return ssl.create_default_context()
         authorities = _read_file(self._ca_file)
         if authorities is None:
             raise Unavailable(f"the Secret with {CA_FILE} is not there")
-        # Not create_default_context: with an empty bundle that would trust the public authorities.
+        # Not create_default_context: with an empty bundle it would trust the public authorities.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             context.load_verify_locations(cadata=authorities.decode())
@@ -106,7 +106,7 @@ class IssuerSource:
                 connector=aiohttp.TCPConnector(ssl=context, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=JWKS_TIMEOUT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,  # a few bytes could become gigabytes
+                auto_decompress=False,  # a few compressed bytes could expand to gigabytes
             ) as session,
             session.get(
                 self._url,
@@ -117,7 +117,7 @@ class IssuerSource:
             if response.status != HTTPStatus.OK:
                 raise Unavailable(f"the answer has status {response.status}, not 200")
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise Unavailable("the answer is compressed, which was not asked for")
+                raise Unavailable("the answer is compressed, although the request did not allow it")
             data = bytearray()
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                 data += chunk
@@ -127,7 +127,7 @@ class IssuerSource:
 
 
 def _read_file(path: Path) -> bytes | None:
-    """Return a file's bytes, None when it is not there; raises Unavailable when it is too large."""
+    """Return a file's bytes, or None when it does not exist. Raise Unavailable when it is too large or unreadable."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_KEY_FILE_BYTES + 1)

@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with. No I/O; what a key is made of is the business of who made it."""
+"""The keys that verify tokens. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,38 +8,39 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, parse_shared_key
 
 MAX_KEYS: Final = 32
-"""Usable keys of one set."""
+"""Usable keys in one set."""
 MAX_TRIED_KEYS: Final = 4
-"""Keys that one token is checked against, which bounds what a stranger's may cost: past it, it must name its own."""
+"""Keys that are tried for one token. It bounds the work that a stranger's token causes; issuers with more use kid."""
 MAX_IGNORED: Final = 16
-"""Entries of one set of which it is kept why they are no keys; the others are counted."""
+"""Unusable entries of one set for which the reason is kept. Further ones are only counted."""
 MAX_KEY_ID_CHARS: Final = 256
 MAX_KEY_FILE_BYTES: Final = 65_536
-"""One file of a mounted Secret, and one answer of an issuer."""
+"""Maximum size of one file of a mounted Secret, and of one answer of an issuer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key."""
+    """One key that verifies tokens."""
 
     id: str | None
-    """Its `kid`; None: it has no name."""
+    """The `kid`; None: the key has no name."""
     material: object = field(repr=False)
-    """The bytes of HS256, or a public key."""
+    """The bytes of an HS256 key, or a public key object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Keys of one algorithm, at most MAX_KEYS. Without any, all were withdrawn: every token is refused."""
+    """Keys of one algorithm, at most MAX_KEYS. Without keys, all were withdrawn and every token is refused."""
 
     keys: tuple[Key, ...]
     ignored: tuple[str, ...] = ()
-    """Why entries of a set are not among them, in words: of MAX_IGNORED entries, then how many more there are."""
+    """Why entries were ignored, in words: for MAX_IGNORED entries, then the number of further ones."""
 
     def candidates(self, key_id: str | None) -> tuple[Key, ...]:
-        """Return the keys that may have signed a token: those it names, else those that have no name.
+        """Return the keys that may have signed a token: those that it names, else those without a name.
 
-        A token without a name may be of any key, where there are few of them. There may be more than MAX_TRIED_KEYS.
+        If there are only few keys, any of them may have signed a token without a key name. The result may have more
+        than MAX_TRIED_KEYS keys.
         """
         if key_id is None and len(self.keys) <= MAX_TRIED_KEYS:
             return self.keys
@@ -48,9 +49,9 @@ class Keyring:
 
 
 def parse_shared_keys(files: Mapping[str, bytes]) -> Keyring:
-    """Return the HS256 keys in a mounted Secret, by file name; without a usable first one there are none.
+    """Return the HS256 keys in the files of a mounted Secret. Without a usable first key, there are none.
 
-    A key that is not there any more, or was replaced by one that is none, has been withdrawn.
+    A key that is missing, or was replaced by an unusable one, counts as withdrawn.
     """
     if HS256_KEY not in files:
         return Keyring((), (f"the Secret, or its key {HS256_KEY}, is not there",))

@@ -1,4 +1,4 @@
-"""The settings of who may come in, read from the environment once."""
+"""The settings of authentication, read once from the environment."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class AuthMode(StrEnum):
 
     JWT = "JWT"
     TRUSTED = "Trusted"
-    """The user is whoever the `login` header says: for development."""
+    """The header `login` names the user, without any check. Use it only for development."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """`spec.gateway.auth` as a gateway gets it. The keys themselves are in files, or with the issuer."""
+    """`spec.gateway.auth`, as a gateway gets it. The keys themselves are in files, or the issuer serves them."""
 
     mode: AuthMode
     algorithm: Algorithm
@@ -34,7 +34,7 @@ class AuthSettings:
     """Empty: the keys are in `keys_directory`."""
     jwks_refresh_s: int
     jwks_own_ca: bool
-    """Whether `ca.crt` in `keys_directory` says whom to trust, instead of the public authorities."""
+    """Whether to trust only `ca.crt` in `keys_directory` for the issuer, instead of the public authorities."""
     issuer: str
     """Empty: any."""
     audiences: frozenset[str]
@@ -44,7 +44,7 @@ class AuthSettings:
 
     @classmethod
     def parse(cls, environment: EnvironmentVariables) -> Self:
-        """Read `pushcluster_contract.env`; raises InvalidInput that names the variable."""
+        """Return the settings in the variables of `env`. Raise InvalidInput, which names the variable."""
         algorithm = environment.choice(env.JWT_ALGORITHM, Algorithm, Algorithm.HS256)
         return cls(
             mode=environment.choice(env.AUTH_MODE, AuthMode, AuthMode.JWT),
@@ -74,8 +74,8 @@ def _parse_jwks_url(environment: EnvironmentVariables) -> str:
     if parts.scheme == "https" or allowed or _is_this_machine(parts.hostname or ""):
         return url
     raise InvalidInput(
-        f"{env.JWKS_URL} must be an https:// address, since whoever changes the keys on their way can sign tokens; "
-        f"http:// is for this machine alone, unless {env.JWKS_ALLOW_HTTP} is true"
+        f"{env.JWKS_URL} must be an https:// address, because whoever changes the keys on their way can sign tokens; "
+        f"http:// is allowed only for this machine, unless {env.JWKS_ALLOW_HTTP} is true"
     )
 
 

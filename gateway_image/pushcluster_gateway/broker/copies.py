@@ -1,4 +1,4 @@
-"""Copies: what dispatchers publish to gateways so that a message need not be read from the log (step D4). No I/O."""
+"""Reads the copies that dispatchers publish, so that messages need not be read from the log. No I/O."""
 
 import logging
 from collections.abc import Callable
@@ -13,29 +13,30 @@ _log = logging.getLogger(__name__)
 
 
 class CopyReader:
-    """Reads batches and gives each copy to whom it concerns; what cannot be read is counted, and the log has it."""
+    """Reads batches and passes each copy to its subscriptions. Unreadable ones are counted; the log has them."""
 
     def __init__(self, hub: Hub, metrics: Metrics, *, on_left_out: Callable[[], None]) -> None:
-        """`on_left_out` is called when a dispatcher says that it has left copies out."""
+        """`on_left_out` is called when a dispatcher reports that it left copies out."""
         self._hub = hub
         self._metrics = metrics
         self._on_left_out = on_left_out
 
-    def for_gateway(self, batch: bytes) -> None:
-        """Take a batch from the gateway's own queue: each copy is for every subscription with its address."""
+    def read_gateway_batch(self, batch: bytes) -> None:
+        """Take a batch from the gateway's own queue. Each copy is for every subscription with its address."""
         copies = self._parse(batch)
         if copies is None:
             return
         if not copies:
             self._on_left_out()
-        addressed, give = self._hub.addressed, self._give
+        addressed, deliver = self._hub.addressed, self._deliver
         for address, span in copies:
-            give(batch, span, addressed(address))
+            deliver(batch, span, addressed(address))
 
-    def for_subscription(self, subscription: Subscription, batch: bytes) -> None:
-        """Take a batch from a subscription's queue; `/queue/<name>` and `/topic/<name>` share the routing key.
+    def read_subscription_batch(self, subscription: Subscription, batch: bytes) -> None:
+        """Take a batch from a subscription's queue.
 
-        What the session has with the same key and without a queue gets it this way or not at all.
+        `/queue/<name>` and `/topic/<name>` share a routing key. So this queue also gets the copies for subscriptions of
+        the same session that have the same key and no queue.
         """
         for address, span in self._parse(batch) or ():
             held = self._hub.addressed(address)
@@ -45,7 +46,7 @@ class CopyReader:
                     for each in held
                     if each is subscription or (each.client is subscription.client and not each.queue)
                 )
-            self._give(batch, span, held)
+            self._deliver(batch, span, held)
 
     def _parse(self, batch: bytes) -> list[tuple[bytes, CopySpan]] | None:
         try:
@@ -55,7 +56,7 @@ class CopyReader:
             _log.warning("a batch of copies cannot be read", extra={"cause": str(error)})
             return None
 
-    def _give(self, batch: bytes, span: CopySpan, subscriptions: tuple[Subscription, ...]) -> None:
+    def _deliver(self, batch: bytes, span: CopySpan, subscriptions: tuple[Subscription, ...]) -> None:
         if not subscriptions:
             self._metrics.copies_dropped += 1
             return

@@ -1,7 +1,7 @@
-"""RabbitMQ, for one gateway: a connection that comes back, its own queue, and a queue for each subscription.
+"""RabbitMQ, for one gateway: a connection that reconnects, the gateway's queue, and the queues of subscriptions.
 
-Messages that clients refuse go out over another one: a broker that is short of memory stops reading from connections
-that publish, and a SUBSCRIBE must not hang behind a NACK.
+The gateway publishes over a second connection. A broker that is short of memory stops reading from connections that
+publish, and a SUBSCRIBE must not wait behind a NACK.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff
 
 CHANNELS: Final = 32
-"""A channel answers one declare at a time; many together declare two to three times as fast."""
+"""A channel answers one declare at a time. This many channels declare two to three times as fast as one."""
 UNIQUE_BYTES: Final = 12
-"""Of the name of a subscription's queue."""
+"""Random bytes in the name of a subscription's queue."""
 NACK_REASON: Final = "the client refused it (NACK)"
 CONFIRM_TIMEOUT_S: Final = 10.0
 PERSISTENT: Final = 2
@@ -48,7 +48,7 @@ def _select_exchange(name: str) -> Topology:
     return Topology(tuple(each for each in build_topology().exchanges if each.name == name), (), ())
 
 
-# What a gateway binds or publishes to is declared here too, so that gateways may start before dispatchers.
+# A gateway declares what it binds or publishes to, so that it may start before any dispatcher.
 _BOUND: Final = _select_exchange(BROADCAST_EXCHANGE)
 _PUBLISHED: Final = _select_exchange(REJECTED_EXCHANGE)
 
@@ -59,12 +59,12 @@ OnMessage = Callable[[Delivery], None]
 
 @dataclass(slots=True)
 class _Connection:
-    """One connection while it lasts."""
+    """One open connection and its channels."""
 
     amqp: AmqpConnection
     channels: list[AmqpChannel]
     queues: dict[str, AmqpChannel] = field(default_factory=dict)
-    """Queues of subscriptions that this connection holds."""
+    """The subscription queues of this connection, with their channels."""
     next_channel: int = 0
 
     def channel(self) -> AmqpChannel:
@@ -72,14 +72,14 @@ class _Connection:
         return self.channels[self.next_channel]
 
     async def lost(self) -> str:
-        """Return the reason once the connection, or any channel of it, is gone."""
+        """Return the reason once the connection or one of its channels is closed."""
         everything = [self.amqp.lost, *(channel.lost for channel in self.channels)]
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         return done.pop().result()
 
 
 class BrokerLink:
-    """Keeps a connection while `run` runs. Queues go with the connection: exclusive, so no fault leaves one behind."""
+    """Keeps a connection while `run` runs. All queues are exclusive, so they never outlive the connection."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class BrokerLink:
         environment: Environment,
         metrics: Metrics,
     ) -> None:
-        """`on_message` gets what arrives in the gateway's own queue; `on_connected` runs after every connect."""
+        """`on_message` gets the messages in the gateway's own queue. `on_connected` runs after every connect."""
         self._url = url
         self._name = name
         self._incarnation = incarnation
@@ -108,12 +108,12 @@ class BrokerLink:
             self._publisher, on_sent=self._on_report_sent, on_dropped=self._on_report_dropped
         )
         self._link: _Connection | None = None
-        self.trouble = "not connected yet"
-        """Why there was no connection the last time that there was none."""
+        self.last_error = "not connected yet"
+        """Why the connection was last lost, or could not be opened."""
 
     @property
     def connected(self) -> bool:
-        """Whether the gateway's own queue is being consumed."""
+        """Whether the gateway consumes its own queue."""
         return self._link is not None
 
     def check_connected(self) -> None:
@@ -121,7 +121,7 @@ class BrokerLink:
         self._current()
 
     async def run(self) -> None:
-        """Connect, and again whenever the connection is lost, until cancelled."""
+        """Connect, and reconnect whenever the connection is lost, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publisher.run())
             await self._keep_connected()
@@ -132,14 +132,14 @@ class BrokerLink:
                 reason = await self._run_once()
             except Unavailable as error:
                 reason = str(error)
-            self.trouble = reason
+            self.last_error = reason
             self._metrics.amqp_errors += 1
             delay_s = self._backoff.next_delay_s()
             _log.warning("no connection to RabbitMQ", extra={"cause": reason, "retry_s": round(delay_s, 2)})
             await asyncio.sleep(delay_s)
 
     async def open_queue(self, routing_key: str, on_message: OnMessage, on_cancel: Callable[[], None]) -> str:
-        """Step G3 at the broker: declare, bind, consume; return the queue's name. Raises Unavailable."""
+        """Declare, bind and consume a subscription's queue. Return its name. Raise Unavailable."""
         link = self._current()
         channel = link.channel()
         queue = build_subscription_queue(self._entropy(UNIQUE_BYTES).hex())
@@ -150,7 +150,7 @@ class BrokerLink:
         return queue.name
 
     async def close_queue(self, name: str) -> None:
-        """Delete a queue of `open_queue`; one that went with its connection is deleted already."""
+        """Delete a queue of `open_queue`. A queue whose connection was lost is deleted already."""
         channel = self._link.queues.pop(name, None) if self._link is not None else None
         if channel is None:
             return
@@ -159,12 +159,12 @@ class BrokerLink:
         except Unavailable:
             return
 
-    def holds(self, name: str) -> bool:
-        """Whether this queue belongs to the connection that stands now."""
+    def holds_queue(self, name: str) -> bool:
+        """Return whether this queue belongs to the current connection."""
         return self._link is not None and name in self._link.queues
 
     async def reject(self, user: str, destination: Destination, entry: LogEntry) -> None:
-        """Put a message that its client refused into `push.rejected`; raises Unavailable unless the broker has it."""
+        """Publish a refused message to `push.rejected`. Raise Unavailable unless the broker confirms it."""
         properties = BasicProperties(
             content_type=entry.content_type or None,
             message_id=entry.producer_message_id or None,
@@ -185,10 +185,10 @@ class BrokerLink:
         except TimeoutError:
             raise Unavailable(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:g} s") from None
         if outcome is not ConfirmOutcome.CONFIRMED:
-            raise Unavailable(f"RabbitMQ did not take a rejected message: {outcome.name.lower()}")
+            raise Unavailable(f"RabbitMQ did not accept a rejected message: {outcome.name.lower()}")
 
-    def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
-        """Tell a producer an outcome; nobody waits for it."""
+    def send_outcome(self, address: ReplyAddress, report: OutcomeReport) -> None:
+        """Send an outcome to a producer. Nothing waits for it."""
         self._reports.tell(address, report)
 
     def _on_report_sent(self) -> None:

@@ -1,4 +1,4 @@
-"""Redis, for one gateway: its lease, its sessions' entries, the users' logs, and the cursors.
+"""Redis, for one gateway: its lease, the entries of its sessions, the users' logs, and the cursors.
 
 Use `SessionRegistry` for single calls, `LeaseKeeper` to hold the lease, and `CursorFlusher` to write cursors.
 """

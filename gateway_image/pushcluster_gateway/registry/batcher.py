@@ -1,4 +1,4 @@
-"""Joining calls of many clients into few round trips."""
+"""Joins calls of many clients into few round trips."""
 
 import asyncio
 from collections import deque
@@ -9,10 +9,10 @@ I = TypeVar("I")  # noqa: E741 - an item
 
 
 class Batcher(Generic[I]):
-    """Runs items in batches: those of one tick of the event loop together, and those that come while others run.
+    """Runs items in batches: those of one tick of the event loop, and those that come while a batch runs.
 
-    `run_many` returns a reply for each item, in order; a reply that is an exception is raised from `run`. When it
-    raises, so does every `run` of that batch. The number of items that wait is bounded by whoever calls `run`.
+    `run_many` returns a reply for each item, in order. If a reply is an exception, `run` raises it. If `run_many`
+    raises, so does every `run` of that batch. The callers of `run` bound the number of waiting items.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Batcher(Generic[I]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, item: I) -> Any:
-        """Return the item's reply; raises what `run_many` says."""
+        """Return the reply to the item. Raise what `run_many` raises or returns as an exception."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((item, future))
@@ -36,7 +36,7 @@ class Batcher(Generic[I]):
         return await future
 
     async def close(self) -> None:
-        """Give up what waits, and wait for what runs: the connection below can be closed then."""
+        """Cancel waiting items and wait for running batches. Then the connection below can be closed."""
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""Flushing cursors to the registry: once a second, many in one round trip, and before a SUBSCRIBE (step G7)."""
+"""Flushes cursors to the registry: once a second, many in one round trip, and before a SUBSCRIBE."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from pushcluster_gateway.session.subscription import Subscription
 
 FLUSH_INTERVAL_S: Final = 1.0
 MAX_MOVES: Final = 500
-"""Cursors in one round trip."""
+"""Cursors that one round trip flushes."""
 
 _log = logging.getLogger(__name__)
 
@@ -24,25 +24,25 @@ _Ids = tuple[StreamId, StreamId]
 
 
 class CursorFlusher:
-    """What the registry has not been told yet: at most one entry a user's destination, also while Redis is away."""
+    """Holds the cursors to flush: at most one for each user and destination, even while Redis is down."""
 
     def __init__(self, registry: SessionRegistry, metrics: Metrics) -> None:
         self._registry = registry
         self._metrics = metrics
-        self._moved: dict[Subscription, None] = {}  # a set that keeps its order
+        self._moved: dict[Subscription, None] = {}  # used as an ordered set
         self._pending: dict[_Key, _Ids] = {}
         self._under_way: dict[_Key, _Ids] = {}
-        """What the round trip that is under way tells."""
+        """The cursors in the running round trip."""
         self._lock = asyncio.Lock()
 
-    def mark(self, subscription: Subscription) -> None:
-        """The subscription has got further."""
-        subscription.marked = True
+    def schedule(self, subscription: Subscription) -> None:
+        """Note that the subscription's cursor has moved, so that it is flushed."""
+        subscription.flush_scheduled = True
         self._moved[subscription] = None
 
     def collect(self, subscription: Subscription) -> None:
-        """Take what a subscription has got so far; it may be gone afterwards."""
-        subscription.marked = False
+        """Take the subscription's cursor now. The subscription may end afterwards."""
+        subscription.flush_scheduled = False
         self._moved.pop(subscription, None)
         move = subscription.cursor_to_flush()
         if move is not None:
@@ -58,10 +58,13 @@ class CursorFlusher:
                 await self.flush()
             except Unavailable as error:
                 self._metrics.redis_errors += 1
-                _log.warning("cursors wait for Redis", extra={"cause": str(error), "cursors": len(self._pending)})
+                _log.warning(
+                    "cursors were not flushed: Redis is unavailable, they are kept",
+                    extra={"cause": str(error), "cursors": len(self._pending)},
+                )
 
     async def flush(self) -> None:
-        """Tell the registry everything that was collected. Raises Unavailable; then, and if cancelled, it is kept."""
+        """Flush all collected cursors. Raise Unavailable; then, and when cancelled, the cursors are kept."""
         async with self._lock:
             while self._pending:
                 self._under_way = {key: self._pending.pop(key) for key in list(self._pending)[:MAX_MOVES]}
@@ -70,7 +73,7 @@ class CursorFlusher:
                         [CursorMove(*key, *ids) for key, ids in self._under_way.items()]
                     )
                 except (Unavailable, asyncio.CancelledError):
-                    # Redis may have taken them all the same: no harm, as neither goes back.
+                    # Redis may have applied them. Sending them again does no harm, because a cursor never moves back.
                     for key, ids in self._under_way.items():
                         self._keep(*key, *ids)
                     raise
@@ -79,26 +82,28 @@ class CursorFlusher:
                 finally:
                     self._under_way = {}
 
-    async def flush_destination(self, user: str, destination: Destination, standing: Iterable[Subscription]) -> None:
-        """Tell the registry what is known of one destination, at once: a subscription is about to begin behind it.
+    async def flush_destination(
+        self, user: str, destination: Destination, subscriptions: Iterable[Subscription]
+    ) -> None:
+        """Flush the cursor of one destination at once. Raise Unavailable.
 
-        Else it would begin with what was written in the last second, and not say that it comes again. `standing` are
-        the subscriptions to it. Raises Unavailable.
+        This happens before a new subscription reads the cursor. Else the new one would begin with what was written in
+        the last second, without `redelivered:true`. `subscriptions` are the existing ones to the destination.
         """
-        for subscription in standing:
-            if subscription.marked:
+        for subscription in subscriptions:
+            if subscription.flush_scheduled:
                 self._collect_again(subscription)
         key = user, destination
         known = [moves[key] for moves in (self._pending, self._under_way) if key in moves]
         if known:
-            # It stays where it is, and is told again: no harm, as neither goes back.
+            # The cursor stays here and is flushed again. That does no harm, because a cursor never moves back.
             cursor, sent = (max(ids) for ids in zip(*known, strict=True))
             await self._registry.advance_cursor(CursorMove(user, destination, cursor, sent))
 
     def _collect_again(self, subscription: Subscription) -> None:
         self.collect(subscription)
         if subscription.has_unflushed and not subscription.ended:
-            self.mark(subscription)
+            self.schedule(subscription)
 
     def _keep(self, user: str, destination: Destination, cursor: StreamId, sent: StreamId) -> None:
         known_cursor, known_sent = self._pending.get((user, destination), (cursor, sent))

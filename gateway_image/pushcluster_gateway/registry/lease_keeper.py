@@ -1,4 +1,4 @@
-"""Keeping the registry true: the lease, the endless walk, and the resync (step G1)."""
+"""Keeps this gateway's entries in the registry valid: renews the lease, walks over the sessions, and resyncs."""
 
 import asyncio
 import logging
@@ -20,13 +20,13 @@ from pushcluster_runtime.backoff import Backoff
 
 WALK_STEP_S: Final = 1.0
 RESYNC_BATCH_SESSIONS: Final = 200
-DEAF_AFTER_S: Final = 60.0
-"""Without even an attempt to renew the lease for this long, the process is taken for stuck."""
+STUCK_AFTER_S: Final = 60.0
+"""The process counts as stuck when it has not even tried to renew its lease for this long."""
 
 _log = logging.getLogger(__name__)
 
 Refresh = Callable[[Client, bool], Awaitable[None]]
-"""Write one session back; with True also reread its logs. Raises Unavailable."""
+"""Writes one session again. With True, it also rereads the logs. Raises Unavailable."""
 
 
 class LeaseKeeper:
@@ -49,61 +49,66 @@ class LeaseKeeper:
         self._clock = environment.clock
         self._backoff = Backoff(environment.random)
         self._walk_round_s = walk_round_s
-        self.trouble = "Redis has not answered yet"
-        """Why the lease was not renewed the last time that it was not."""
+        self.last_error = "Redis has not answered yet"
+        """Why the last failed renewal failed."""
         self.gateways = 1
-        """How many there were when Redis last answered, with this one."""
+        """Number of gateways at the last answer of Redis, including this one."""
         self._lease = OwnLease()
         self._renewing = asyncio.Lock()
-        self._wanted = Batcher[None](self._renew_for, max_batch=sys.maxsize)  # bounded by the pod's connections
+        self._lease_requests = Batcher[None](
+            self._renew_for, max_batch=sys.maxsize
+        )  # the number of connections bounds it
         self._attempted_at = environment.clock()
         self._resync_wanted = asyncio.Event()
         self._round: deque[str] = deque()
-        self._owed = 0.0
+        self._step_credit = 0.0
 
     @property
     def lease_held(self) -> bool:
-        """Whether the lease is certainly still there, unless somebody removed it."""
+        """Whether the lease certainly still exists, unless somebody removed it."""
         return self._lease.held(self._clock())
 
     @property
-    def steady_s(self) -> float:
-        """For how long Redis has answered: as long as that, whoever did not renew a lease could have."""
-        return self._lease.steady_for_s(self._clock())
+    def redis_answering_s(self) -> float:
+        """How long Redis has been answering, in seconds.
+
+        A gateway that has not renewed its lease within this time had the chance to.
+        """
+        return self._lease.redis_answering_for_s(self._clock())
 
     @property
     def alive(self) -> bool:
-        """Whether renewals are at least attempted."""
-        return self._clock() - self._attempted_at < DEAF_AFTER_S
+        """Whether the process still tries to renew the lease."""
+        return self._clock() - self._attempted_at < STUCK_AFTER_S
 
     async def ensure_lease(self) -> None:
-        """Have a lease before a session is registered under it; raises Unavailable.
+        """Take the lease unless it is certain. Raise Unavailable.
 
-        A process that was frozen for a while may have been removed meanwhile: without a lease nobody would ever look
-        at what it writes now.
+        Call this before a session is registered. A process that was frozen may have been removed meanwhile. Without a
+        lease, no clean-up would ever find what it writes now.
         """
         if not self._lease.certain(self._clock()):
-            await self._wanted.run(None)
+            await self._lease_requests.run(None)
 
     async def close(self) -> None:
-        """Return when no renewal is under way any more but that of `run_renewals`; who waits for one is given up."""
-        await self._wanted.close()
+        """Cancel callers that wait in `ensure_lease`. Return when no renewal for them is running any more."""
+        await self._lease_requests.close()
 
     async def _renew_for(self, waiting: Sequence[None]) -> Sequence[None]:
-        """Renew once for all that wait: each for itself, they would wait in line for a Redis that does not answer."""
+        """Renew once for all waiting callers, so that they do not queue for a Redis that does not answer."""
         if not self._lease.certain(self._clock()):
             await self.renew()
         return waiting
 
     async def renew(self) -> None:
-        """Renew the lease once; raises Unavailable."""
+        """Renew the lease once. Raise Unavailable."""
         async with self._renewing:
             self._attempted_at = sent_s = self._clock()
             try:
                 renewal = await self._registry.renew_lease()
             except Unavailable as error:
                 self._lease = self._lease.failed()
-                self.trouble = str(error)
+                self.last_error = str(error)
                 raise
             self._metrics.lease_renewals += 1
             self.gateways = renewal.gateways
@@ -112,7 +117,7 @@ class LeaseKeeper:
             self.request_resync(cause)
 
     async def run_renewals(self) -> None:
-        """Renew for ever, until cancelled."""
+        """Renew the lease at regular intervals, until cancelled."""
         while True:
             await asyncio.sleep(LEASE_RENEW_MS / 1_000)
             try:
@@ -124,13 +129,16 @@ class LeaseKeeper:
                 _log.exception("the lease was not renewed")
 
     def request_resync(self, cause: ResyncCause) -> None:
-        """Have every session written back and every log reread, as soon as Redis answers."""
+        """Have every session written again and every log reread, as soon as Redis answers."""
         self._metrics.resyncs[cause] += 1
-        _log.warning("resync", extra={"cause": cause.value, "sessions": len(self._hub)})
+        _log.warning(
+            "resync: all sessions are written again and all logs reread",
+            extra={"cause": cause.value, "sessions": len(self._hub)},
+        )
         self._resync_wanted.set()
 
     async def run_walk(self) -> None:
-        """Look at each session once in about `walk_round_s`, and at all of them when a resync is wanted."""
+        """Refresh each session once in about `walk_round_s`, and all of them when a resync is wanted."""
         while True:
             try:
                 async with asyncio.timeout(WALK_STEP_S):
@@ -141,11 +149,11 @@ class LeaseKeeper:
                 if self._resync_wanted.is_set():
                     await self._resync()
                 else:
-                    await self._refresh_all(self.next_step(), resync=False)
+                    await self._refresh_all(self.next_walk_step(), resync=False)
                 self._backoff.reset()
             except Unavailable as error:
                 self._metrics.redis_errors += 1
-                _log.warning("the registry was not written", extra={"cause": str(error)})
+                _log.warning("sessions were not written to the registry: trying again", extra={"cause": str(error)})
                 await asyncio.sleep(self._backoff.next_delay_s())
 
     async def _resync(self) -> None:
@@ -165,14 +173,14 @@ class LeaseKeeper:
                 if isinstance(result, Unavailable):
                     raise result
                 if isinstance(result, Exception):
-                    # One user's broken keys must not keep the others from being written.
-                    _log.error("a session was not written back", exc_info=result)
+                    # An error in one user's keys must not stop the refresh of others.
+                    _log.error("a session was not written to the registry", exc_info=result)
 
-    def next_step(self) -> list[str]:
-        """Return the sessions of the walk's next second."""
+    def next_walk_step(self) -> list[str]:
+        """Return the sessions that the walk refreshes in the next second."""
         if not self._round:
             self._round.extend(self._hub.session_ids())
-        self._owed = min(self._owed + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
-        step = [self._round.popleft() for _ in range(int(self._owed))]
-        self._owed -= len(step)
+        self._step_credit = min(self._step_credit + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
+        step = [self._round.popleft() for _ in range(int(self._step_credit))]
+        self._step_credit -= len(step)
         return step

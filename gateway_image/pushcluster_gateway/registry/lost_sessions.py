@@ -1,7 +1,8 @@
-"""Which of a user's sessions belong to gateways that are lost: decided from entries and leases alone.
+"""Decides which of a user's sessions belong to lost gateways, from entries and leases alone. No I/O.
 
-The operator removes them, and sees the pods too. This is for the time in which it is away: until then they would hold
-places that their user needs. Nothing but a user's own CONNECT asks for it, and only about that user.
+Normally the operator removes such sessions, because it also sees the pods. This module is for the time when the
+operator is down: lost sessions would then count against the session limit of their user. Only a CONNECT of a user at
+the limit causes this check, and only for that user.
 """
 
 from collections.abc import Mapping
@@ -14,20 +15,20 @@ from pushcluster_contract.session_entry import SessionEntry
 
 @dataclass(frozen=True, slots=True)
 class LostSession:
-    """A session to be removed, if it still belongs to this process."""
+    """A session to remove if it still belongs to this incarnation."""
 
     sid: str
     incarnation: Incarnation
 
 
 def parse_holders(entries: Mapping[bytes, bytes]) -> dict[str, Incarnation]:
-    """Return which process holds each session of `{u}:sessions`; entries that cannot be read are left out."""
+    """Return the incarnation that holds each session of `{u}:sessions`. Unreadable entries are left out."""
     holders = {}
     for sid, entry in entries.items():
         try:
             holders[sid.decode()] = SessionEntry.parse(entry.decode()).incarnation
         except (InvalidInput, UnicodeDecodeError):
-            continue  # whoever wrote it may be of a later version, and live
+            continue  # a gateway of a later version may have written it
     return holders
 
 
@@ -39,10 +40,10 @@ def plan_lost(
     lost_ms: int,
     own: Incarnation,
 ) -> tuple[LostSession, ...]:
-    """Return the sessions whose process has no lease, or one that ran out `lost_ms` ago.
+    """Return the sessions whose incarnation has no lease, or one that ran out at least `lost_ms` ago.
 
-    `holders` were read before `leases` (expiries by Redis TIME, as `now_ms` is): a process takes its lease before it
-    registers a session, so one that is missing in the later reading has been removed.
+    `leases` are expiries by Redis TIME, as `now_ms` is. Read `holders` before `leases`: a gateway takes its lease
+    before it registers a session. So a lease that is missing in the later read has been removed.
     """
 
     def is_lost(incarnation: Incarnation) -> bool:

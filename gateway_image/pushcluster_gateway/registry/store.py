@@ -1,6 +1,6 @@
-"""The registry and the logs in Redis, for one gateway: each call one step, joined with those of other clients.
+"""The registry and the logs in Redis, for one gateway. Calls of many clients are joined into few round trips.
 
-Every method raises Unavailable when time can mend it.
+Every method raises Unavailable when the same call may succeed later.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.keys import Keys, encode_member, parse_lease
 from pushcluster_contract.limits import (
     LEASE_MS,
+    MAX_TRIMMED_ENTRIES,
     META_EXTRA_TTL_MS,
     SESSIONS_TTL_MS,
-    TRIMMED_ENTRIES,
 )
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.scripts import Script
@@ -41,9 +41,9 @@ from pushcluster_runtime.redis.removal import remove_incarnation
 MAX_BATCH: Final = 200
 """Calls in one pipeline."""
 MAX_PAGES: Final = 16
-"""Pages of the log in one pipeline, and in memory at once."""
-MAX_LOOKS: Final = 16
-"""Users whose sessions are looked through at once, for some that a lost gateway left."""
+"""Pages of the log in one pipeline, and so in memory at once."""
+MAX_LOST_SESSION_LOOKUPS: Final = 16
+"""Users whose sessions are checked for lost gateways at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Renewal:
     existed: bool
     run_id: str
     gateways: int
-    """That hold a lease, or have lost it and were not removed yet; this one is among them."""
+    """Gateways with a lease, or with an expired one that was not removed yet. This gateway is included."""
 
 
 @dataclass(frozen=True, slots=True)
 class CursorMove:
-    """How far a user's destination was delivered."""
+    """How far a user's destination has been delivered."""
 
     user: str
     destination: Destination
@@ -70,7 +70,7 @@ _PageKey = tuple[str, StreamId, int]
 
 
 class SessionRegistry:
-    """What this gateway's incarnation does in Redis."""
+    """All calls to Redis of this gateway's incarnation."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class SessionRegistry:
         max_sessions_per_user: int,
         lost_gateway_ms: int,
     ) -> None:
-        """`kept_delivered_ms`: how long a log entry stays after it was delivered.
+        """`kept_delivered_ms` is how long a log entry stays after it was delivered.
 
-        `lost_gateway_ms`: how long after the end of its lease a gateway's sessions may be removed.
+        `lost_gateway_ms` is how long after the end of its lease a gateway's sessions may be removed.
         """
         self._client = client
         self._scripts = scripts
@@ -104,35 +104,35 @@ class SessionRegistry:
                 Script.ADVANCE_CURSOR,
             )
         }
-        self._members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
-        self._left = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
+        self._added_members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
+        self._removed_members = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
         self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
-        self._looks = Batcher[str](self._remove_lost, max_batch=MAX_LOOKS)
+        self._lost_session_lookups = Batcher[str](self._remove_lost, max_batch=MAX_LOST_SESSION_LOOKUPS)
 
     async def register(self, user: str, sid: str) -> None:
-        """Step G2: first the set by which a clean-up finds the session, then its entry. Raises TooManySessions."""
-        await self._members.run(encode_member(user, sid))
+        """Register the session: first the set by which a clean-up finds it, then its entry. Raise TooManySessions."""
+        await self._added_members.run(encode_member(user, sid))
         entry = SessionEntry(self._incarnation).encode()
         call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
         if not await self._calls[Script.REGISTER].run(call):
             raise TooManySessions(self._max_sessions)
 
     async def remove_lost(self, user: str) -> int:
-        """Remove the user's sessions at gateways that are lost; return their number."""
-        return int(await self._looks.run(user))
+        """Remove the user's sessions at lost gateways, and return their number."""
+        return int(await self._lost_session_lookups.run(user))
 
     async def leave(self, user: str, sid: str) -> None:
-        """Undo `register`, in the other order, so that whatever is left behind can still be found."""
+        """Undo `register` in reverse order, so that a clean-up can find what an error leaves behind."""
         call = Call([self._keys.sessions(user)], [sid, str(self._incarnation)])
         await self._calls[Script.REMOVE_SESSION].run(call)
-        await self._left.run(encode_member(user, sid))
+        await self._removed_members.run(encode_member(user, sid))
 
     async def refresh_member(self, user: str, sid: str) -> None:
         """Write the session into the set by which a clean-up finds it."""
-        await self._members.run(encode_member(user, sid))
+        await self._added_members.run(encode_member(user, sid))
 
     async def subscribe(self, user: str, sid: str, destination: Destination) -> tuple[LogState, int]:
-        """Step G3's script: return the log's state, and Redis TIME in ms. Raises TooManySessions."""
+        """Run the SUBSCRIBE script. Return the log's state and Redis TIME in ms. Raise TooManySessions."""
         keys = self._keys
         call = Call(
             [
@@ -153,7 +153,7 @@ class SessionRegistry:
         return LogState(born, StreamId(ms, seq), delivered, written, oldest, now), now
 
     async def unsubscribe(self, user: str, sid: str, destination: Destination) -> None:
-        """Take the destination out of the session's entry."""
+        """Remove the destination from the session's entry."""
         await self._calls[Script.UNSUBSCRIBE].run(Call([self._keys.sessions(user)], [sid, str(destination)]))
 
     async def read_page(self, user: str, destination: Destination, after: StreamId, limit: int) -> list[LogEntry]:
@@ -161,30 +161,30 @@ class SessionRegistry:
         return _parse_entries(await self._pages.run((self._keys.log(user, destination), after, limit)))
 
     async def read_entry(self, user: str, destination: Destination, message_id: StreamId) -> LogEntry | None:
-        """Return one entry, or None when the log does not hold it any more."""
+        """Return one entry, or None when it has left the log."""
         with translated():
             items = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
         return _parse_entries(items)[0] if items else None
 
     async def advance_cursor(self, move: CursorMove) -> None:
-        """Step G7, for a subscription that cannot wait for the next `advance_cursors`."""
+        """Advance one cursor now, when it cannot wait for the next `advance_cursors`."""
         await self._calls[Script.ADVANCE_CURSOR].run(self._build_advance(move))
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
-        """Step G7, for many subscriptions in one round trip."""
+        """Advance many cursors in one round trip."""
         calls = [self._build_advance(move) for move in moves]
         replies = await self._scripts.run_many(Script.ADVANCE_CURSOR, calls)
         errors = [reply for reply in replies if isinstance(reply, Exception)]
-        # What time can mend goes first: the caller then sends all of them again.
+        # Unavailable is raised before other errors, so that the caller sends all of them again.
         for error in [error for error in errors if isinstance(error, Unavailable)] or errors:
             raise error
 
     def _build_advance(self, move: CursorMove) -> Call:
         keys = [self._keys.meta(move.user, move.destination), self._keys.log(move.user, move.destination)]
-        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, TRIMMED_ENTRIES])
+        return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, MAX_TRIMMED_ENTRIES])
 
     async def renew_lease(self) -> Renewal:
-        """Step G1: extend the lease, and learn which Redis answered and how many gateways there are."""
+        """Extend the lease. Return also which Redis answered and how many gateways there are."""
         arguments: list[Argument] = [str(self._incarnation), LEASE_MS, self._lost_gateway_ms]
         existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], arguments)
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -195,7 +195,7 @@ class SessionRegistry:
         return Renewal(existed=bool(existed), run_id=str(info["run_id"]), gateways=gateways)
 
     async def remove_siblings(self) -> int:
-        """Remove the sessions of earlier processes of this pod; return their number."""
+        """Remove the sessions of earlier processes of this pod, and return their number."""
         with translated():
             members: list[bytes] = cast(Any, await self._client.zrange(self._keys.gateways, 0, -1))
         removed = 0
@@ -204,16 +204,16 @@ class SessionRegistry:
                 removed += await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
         return removed
 
-    async def end(self) -> None:
-        """Remove everything of this incarnation that is still there, and its lease last."""
+    async def remove_own_incarnation(self) -> None:
+        """Remove everything that this incarnation still has in Redis, the lease last."""
         await remove_incarnation(self._client, self._scripts, self._keys, self._incarnation)
 
     async def close(self) -> None:
-        """Return when no call is under way any more; those that wait are given up."""
-        await self._looks.close()  # which needs the others
+        """Cancel waiting calls. Return when no call is running any more."""
+        await self._lost_session_lookups.close()  # first, because it uses the others
         for scripts in self._calls.values():
             await scripts.close()
-        for members in (self._members, self._left):
+        for members in (self._added_members, self._removed_members):
             await members.close()
         await self._pages.close()
 
@@ -227,7 +227,7 @@ class SessionRegistry:
         return [None] * len(members)
 
     async def _remove_lost(self, users: Sequence[str]) -> list[int]:
-        """Look at each user once, however many ask; return a number for each of `users`."""
+        """Check each user once, even if `users` has duplicates. Return a number for each item of `users`."""
         removed = dict.fromkeys(users, 0)
         lost = await self._find_lost(list(removed))
         calls = [
@@ -240,8 +240,8 @@ class SessionRegistry:
             replies = await asyncio.gather(*(script.run(call) for _, call in calls))
             for (user, _), reply in zip(calls, replies, strict=True):
                 removed[user] += reply
-            # A gateway that came back while this went on may have written back what was then removed: it finds its
-            # lease run out long ago at its next renewal, and resyncs.
+            # A gateway that comes back during this may have written entries that were then removed. So its lease is
+            # expired: the next renewal finds that and resyncs.
             incarnations = {str(session.incarnation) for sessions in lost.values() for session in sessions}
             await self._scripts.run(Script.EXPIRE_LEASES, [self._keys.gateways], list(incarnations))
         return [removed[user] for user in users]

@@ -1,4 +1,4 @@
-"""What one subscription has written and its client has not acknowledged yet (ack modes `client*`)."""
+"""The messages of one subscription that its client has not acknowledged yet (ack modes `client*`)."""
 
 from enum import Enum, auto
 
@@ -8,12 +8,12 @@ from pushcluster_contract.ids import ZERO_ID, StreamId
 class _State(Enum):
     OUTSTANDING = auto()
     REJECTING = auto()
-    """After a NACK, until its copy is safe."""
+    """After a NACK, until `push.rejected` has the message."""
     SETTLED = auto()
 
 
 class AckWindow:
-    """Entries in the order in which they were written, and the newest of which all before it are settled."""
+    """Written entries in their order. `cursor` is the newest entry up to which all are settled."""
 
     __slots__ = ("_entries", "_max_entries", "cursor")
 
@@ -27,8 +27,8 @@ class AckWindow:
         self.cursor = cursor
         self._entries.clear()
 
-    def cut(self, newest: StreamId) -> None:
-        """The log has gone back to `newest`: what was written behind it is gone, the rest waits as before."""
+    def truncate(self, newest: StreamId) -> None:
+        """Forget all entries after `newest`, because the log has gone back to it. The others stay."""
         self.cursor = min(self.cursor, newest)
         self._entries = {each: state for each, state in self._entries.items() if each <= newest}
 
@@ -38,22 +38,22 @@ class AckWindow:
         return len(self._entries) >= self._max_entries
 
     def add(self, message_id: StreamId) -> None:
-        """Note what was written."""
+        """Note an entry that was written."""
         self._entries[message_id] = _State.OUTSTANDING
 
     def skip(self, message_id: StreamId) -> None:
-        """Note what will not be written: nobody has to acknowledge it."""
+        """Note an entry that will not be written, so nobody has to acknowledge it."""
         if self._entries:
             self._entries[message_id] = _State.SETTLED
         else:
             self.cursor = message_id
 
     def awaits(self, message_id: StreamId) -> bool:
-        """Whether this very entry was written and is neither acknowledged nor refused."""
+        """Return whether this entry was written and is neither acknowledged nor refused."""
         return self._entries.get(message_id) is _State.OUTSTANDING
 
     def covered(self, message_id: StreamId, *, cumulative: bool) -> list[StreamId]:
-        """Return the outstanding entries that an ACK or NACK of `message_id` speaks of."""
+        """Return the outstanding entries that an ACK or NACK of `message_id` covers."""
         if not cumulative:
             return [message_id] if self.awaits(message_id) else []
         covered = []
@@ -65,12 +65,12 @@ class AckWindow:
         return covered
 
     def reject(self, message_ids: list[StreamId]) -> None:
-        """Mark entries as refused by the client: they count as handled once they are settled."""
+        """Mark entries as refused by the client. They stay in the window until they are settled."""
         for each in message_ids:
             self._entries[each] = _State.REJECTING
 
     def settle(self, message_ids: list[StreamId]) -> None:
-        """Mark entries as handled and move the cursor; unknown ones are settled already."""
+        """Mark entries as settled and move the cursor. Unknown entries are settled already."""
         for each in message_ids:
             if each in self._entries:
                 self._entries[each] = _State.SETTLED

@@ -1,4 +1,4 @@
-"""One client: its STOMP session, its subscriptions, and what they owe its socket. No I/O of its own."""
+"""One client: its STOMP session, its subscriptions and its socket. No I/O of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -18,7 +18,7 @@ from pushcluster_gateway.stomp.requests import (
     Commit,
     Connect,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     Subscribe,
     Unsubscribe,
@@ -36,7 +36,7 @@ class Rejected(NamedTuple):
 
 
 class ClientServices(SubscriptionServices, Protocol):
-    """What stands behind all clients of one gateway. Every method returns at once; answers come as calls."""
+    """The services of a gateway for its clients. Every method returns at once. Answers come as calls."""
 
     server_name: str
     pod_name: str
@@ -46,55 +46,58 @@ class ClientServices(SubscriptionServices, Protocol):
     """Seconds since the epoch."""
 
     def new_session_id(self) -> str:
-        """Return an id that was never used."""
+        """Return a new session id, which no session had before."""
 
     def authenticate(self, client: "Client", request: Connect, handshake_token: str) -> Callable[[], object] | None:
-        """Find out who the client is; answers by `Client.authenticated` or `Client.fail`, or raises Unauthenticated.
+        """Identify the user. Return what cancels this, or None when it is done. Raise Unauthenticated.
 
-        Returns what gives it up, if it takes longer than this call.
+        The answer comes by `Client.authenticated` or `Client.fail`.
         """
 
     def register(self, client: "Client") -> None:
-        """Write the session into the registry; answers by `Client.registered` or `Client.fail`."""
+        """Write the session into the registry. The answer comes by `Client.registered` or `Client.fail`."""
 
     def leave(self, client: "Client") -> None:
-        """Take the session out of everything."""
+        """Remove the session from the gateway and the registry."""
 
     def subscribe(self, client: "Client", subscription: Subscription) -> None:
         """Register the subscription and begin to deliver to it.
 
-        Answers by `Subscription.subscribed` or `Client.fail`, and `Client.call_ended`.
+        The answer comes by `Subscription.subscribed` or `Client.fail`, and then `Client.call_ended`.
         """
 
     def unsubscribe(self, client: "Client", subscription: Subscription) -> None:
-        """Undo `subscribe`; answers by `Client.call_ended`."""
+        """Undo `subscribe`. The answer comes by `Client.call_ended`."""
 
     def reject(self, client: "Client", rejected: Sequence[Rejected], receipt: str | None) -> None:
-        """Copy messages to `push.rejected`; answers by `Client.settled` or `Client.fail`, and `Client.call_ended`."""
+        """Copy messages to `push.rejected`.
+
+        The answer comes by `Client.settled` or `Client.fail`, and then `Client.call_ended`.
+        """
 
 
 class Client:
-    """One client from the open WebSocket to the end. Implements `transport.interfaces.SocketHandler`."""
+    """One client, from the open WebSocket to its end. Implements `transport.interfaces.SocketHandler`."""
 
     __slots__ = (
         "_abandon_authentication",
         "_calls_in_flight",
-        "_leaving",
+        "_pending_disconnect",
         "_subscriptions_made",
         "_token",
-        "calls",
         "deadlines",
         "ended",
-        "gone",
+        "entry_written",
         "is_registered",
+        "registry_calls",
         "services",
         "sid",
         "socket",
+        "socket_lost",
         "stomp",
         "subscriptions",
         "user",
-        "waits_for_room",
-        "written",
+        "waits_for_outbox",
     )
 
     def __init__(self, services: ClientServices, socket: ClientSocket, subprotocol: Version | None, token: str) -> None:
@@ -106,28 +109,28 @@ class Client:
         self.user = ""
         self.subscriptions: dict[str, Subscription] = {}
         self.ended = False
-        """Whether the socket is gone, or going."""
-        self.gone = False
-        """Whether the socket is gone: the session leaves the registry."""
+        """Whether the socket is closing or gone."""
+        self.socket_lost = False
+        """Whether the socket is gone, so that the session leaves the registry."""
         self.is_registered = False
-        """Whether the session was registered: before that the walk and resyncs have no business with it."""
-        self.calls = 0
-        """Calls to the registry under way that may write this session's entry: it is removed after the last one."""
-        self.written = False
-        """Whether such a call was made: without one there is nothing to remove, and nothing that waits for Redis."""
+        """Whether the session is registered. Before that, walks and resyncs skip it."""
+        self.registry_calls = 0
+        """Running registry calls that may write this session's entry. The entry is removed after the last one."""
+        self.entry_written = False
+        """Whether such a call was made. Without one there is no entry to remove, and nothing to wait for."""
         self._token = token
         self._abandon_authentication: Callable[[], object] | None = None
         self._calls_in_flight = 0
-        self._leaving: Disconnect | None = None
+        self._pending_disconnect: Disconnect | None = None
         self._subscriptions_made = 0
-        self.waits_for_room = False
-        """Whether a subscription waits for the socket to take something."""
+        self.waits_for_outbox = False
+        """Whether a subscription waits for space in the outbox."""
         self.deadlines = Deadlines(services.limits, services.clock())
 
     # SocketHandler
 
     def received(self, data: bytes | bytearray) -> None:
-        """Bytes of the client."""
+        """Handle bytes from the client."""
         self.deadlines.received_at = self.services.clock()
         try:
             self.stomp.receive(data)
@@ -135,36 +138,36 @@ class Client:
             self.fail(violation.close, str(violation))
         self._handle_requests()
 
-    def room_freed(self) -> None:
-        """The socket has taken what waited: subscriptions that waited for it go on."""
-        if not self.waits_for_room or self.ended:
+    def outbox_drained(self) -> None:
+        """Continue the subscriptions that waited: the outbox has space again."""
+        if not self.waits_for_outbox or self.ended:
             return
-        self.waits_for_room = False
+        self.waits_for_outbox = False
         for subscription in list(self.subscriptions.values()):
             subscription.proceed()
 
     def refuse(self, close: Close) -> None:
-        """End the connection for a reason that the catalogue has all the words for."""
+        """End the connection with the text of the catalogue of close codes."""
         self.fail(close, close.sentence)
 
     def closing(self) -> None:
-        """The socket has begun to close by itself: nothing that is written from now on arrives."""
+        """Stop writing: the socket has begun to close, so nothing more would arrive."""
         self.ended = True
         self.stomp.close()
         for subscription in self.subscriptions.values():
             subscription.ended = True
 
     def lost(self) -> None:
-        """The socket is gone."""
+        """End the session: the socket is gone."""
         self.closing()
-        self.gone = True
+        self.socket_lost = True
         if self._abandon_authentication is not None:
             self._abandon_authentication()
         if self.user:
             self.services.leave(self)
 
     def check_deadlines(self, now: float) -> float:
-        """Do what is due, and return when to ask again."""
+        """Do what is due, and return when to check again."""
         verdict = self.deadlines.check(now, written_at=self.socket.written_at)
         if verdict.close is not None:
             self.refuse(verdict.close)
@@ -174,18 +177,18 @@ class Client:
 
     @property
     def version(self) -> Version:
-        """The version of STOMP that was agreed on."""
+        """The negotiated version of STOMP."""
         return self.stomp.version
 
     @property
     def wants_pings(self) -> bool:
-        """Whether no heart-beats of the client show that it is alive."""
+        """Whether pings are needed because the client sends no heart-beats."""
         return not self.deadlines.expects_heart_beats
 
     # Answers of the services
 
     def authenticated(self, request: Connect, identity: AuthenticatedUser) -> None:
-        """The client has proved who it is."""
+        """Continue CONNECT with the identified user."""
         self._abandon_authentication = None
         self.socket.mark_authenticated()
         self.user = identity.user
@@ -197,7 +200,7 @@ class Client:
         self.services.register(self)
 
     def registered(self) -> None:
-        """CONNECT is granted."""
+        """Send CONNECTED: the session is registered."""
         self.is_registered = True
         headers = headers_of_connected(
             version=self.stomp.version,
@@ -215,23 +218,23 @@ class Client:
         self._handle_requests()
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], receipt: str | None) -> None:
-        """Messages were acknowledged, or put aside after a NACK; `receipt` is due once the last of them is."""
+        """Settle messages that were acknowledged, or copied to `push.rejected` after a NACK. Then send the receipt."""
         subscription.settle(message_ids)
         self.send_receipt(receipt)
 
     def call_ended(self) -> None:
-        """The services are done with a SUBSCRIBE, UNSUBSCRIBE or NACK, whatever came of it."""
+        """Note that the services have finished a SUBSCRIBE, UNSUBSCRIBE or NACK, with any result."""
         self._calls_in_flight -= 1
         if self._calls_in_flight == self.services.limits.max_calls_in_flight - 1 and not self.ended:
             self.socket.release_input()
             self._handle_requests()
-        if self._leaving is not None and not self._calls_in_flight:
-            self._leave(self._leaving)
+        if self._pending_disconnect is not None and not self._calls_in_flight:
+            self._leave(self._pending_disconnect)
 
     # Ends
 
     def fail(self, close: Close, detail: str, receipt: str | None = None) -> None:
-        """Say why in an ERROR frame, then close."""
+        """Send the reason in an ERROR frame, then close."""
         if self.ended:
             return
         headers = {"message": close.reason, "content-type": "text/plain"}
@@ -245,7 +248,7 @@ class Client:
         self.close(close)
 
     def close(self, close: Close) -> None:
-        """Close without an ERROR frame: nothing is wrong with this client."""
+        """Close without an ERROR frame, because nothing is wrong with this client."""
         self.closing()
         self.socket.close(close)
 
@@ -265,25 +268,25 @@ class Client:
     def _handle(self, request: Request) -> None:
         match request:
             case Acknowledge():
-                self._take_effect((request,), request.receipt)
+                self._apply_acknowledges((request,), request.receipt)
             case Commit():
-                self._take_effect(request.acknowledges, request.receipt)
+                self._apply_acknowledges(request.acknowledges, request.receipt)
             case Subscribe():
                 self._subscribe(request)
             case Unsubscribe():
                 self._unsubscribe(request)
-            case Done():
+            case ReceiptDue():
                 self.send_receipt(request.receipt)
             case Connect():
                 self._connect(request)
             case Disconnect() if self._calls_in_flight:
-                self._leaving = request
+                self._pending_disconnect = request
             case Disconnect():
                 self._leave(request)
 
     def _connect(self, request: Connect) -> None:
         token, self._token = self._token, ""
-        self.deadlines.connect_came()
+        self.deadlines.connect_received()
         self.socket.hold_input()
         self._abandon_authentication = self.services.authenticate(self, request, token)
 
@@ -295,7 +298,7 @@ class Client:
     def _subscribe(self, request: Subscribe) -> None:
         limit = self.services.limits.max_subscriptions
         if request.key in self.subscriptions:
-            raise InvalidHeader("SUBSCRIBE", "id", request.key, "this session has a subscription with it")
+            raise InvalidHeader("SUBSCRIBE", "id", request.key, "this session already has a subscription with this id")
         if len(self.subscriptions) >= limit:
             raise LimitExceeded("subscriptions of one session", limit)
         self._subscriptions_made += 1
@@ -314,16 +317,16 @@ class Client:
         subscription.send_receipt()
         self.send_receipt(request.receipt)
 
-    def _take_effect(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
-        """Do what ACK and NACK frames ask for; RECEIPT comes when all of it is done."""
-        # All are found before the first one counts: a transaction takes effect as a whole or not at all.
+    def _apply_acknowledges(self, acknowledges: Sequence[Acknowledge], receipt: str | None) -> None:
+        """Apply ACK and NACK frames. Send the RECEIPT when all of them are done."""
+        # All are looked up before the first one is applied: a transaction takes effect as a whole or not at all.
         known, made = self.subscriptions, self._subscriptions_made
         found = [(find_acknowledged(each, known, made=made), each) for each in acknowledges]
         rejected: list[Rejected] = []
         for subscription, each in found:
             message_ids = [] if subscription is None else subscription.machine.covered(each.message_id)
             if subscription is None or not message_ids:
-                continue  # left, or acknowledged already: both may cross with the client's frame
+                continue  # unsubscribed or already acknowledged: both can happen while the client's frame travels
             if each.accepted:
                 self.services.outcomes.settled(subscription, message_ids, MessageOutcome.ACKED)
                 self.settled(subscription, message_ids, None)
@@ -337,8 +340,8 @@ class Client:
             self.send_receipt(receipt)
 
     def _leave(self, request: Disconnect) -> None:
-        """Everything that the client sent before is done, which is what this RECEIPT promises (1.2, DISCONNECT)."""
-        self._leaving = None
+        """Answer DISCONNECT: all earlier frames are done, as its RECEIPT promises (1.2, DISCONNECT)."""
+        self._pending_disconnect = None
         for subscription in self.subscriptions.values():
             subscription.send_receipt()
         self.send_receipt(request.receipt)
@@ -353,6 +356,6 @@ class Client:
         self.socket.send(encode_frame(frame, self.stomp.version))
 
     def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
-        """Send a RECEIPT, if one was asked for."""
+        """Send a RECEIPT if the client asked for one."""
         if receipt is not None and not self.ended:
             self._send(Frame("RECEIPT", {"receipt-id": receipt, **(headers or {})}))

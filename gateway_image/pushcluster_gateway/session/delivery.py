@@ -1,12 +1,12 @@
-"""The state machine of one subscription (ARCHITECTURE.md, steps 10 to 13). No I/O, no clock, no randomness.
+"""The state machine of one subscription: steps 10 to 13 of ARCHITECTURE.md. No I/O, no clock, no randomness.
 
     REGISTERING ──registered──► CATCHUP ──short page, nothing newer seen──► LIVE
                                   ▲  ▲                                       │
-                                  │  └── a hole, no room, resync, walk ──────┘
-                                  └── page, again
+                                  │  └── a hole, no space, resync, walk ─────┘
+                                  └── next page
 
-The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry: whatever is at or
-below it was written or may never be written any more, so no order is broken and nothing is written twice.
+The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry. Every entry up to
+the position was written or skipped, and will never be written again. So the order holds, and nothing is written twice.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from pushcluster_gateway.stomp.frames import AckMode
 
 
 class Phase(Enum):
-    """Where a subscription stands."""
+    """The phase of a subscription."""
 
     REGISTERING = auto()
     CATCHUP = auto()
@@ -29,12 +29,12 @@ class Phase(Enum):
 
 
 _LIVE: Final = Phase.LIVE
-"""Looked up for every copy: a member of an enumeration costs several times as much as a global name."""
+"""A global name, because every copy reads it: access to a member of an enumeration takes several times as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What the SUBSCRIBE script tells (`lua/subscribe.lua`)."""
+    """The reply of the SUBSCRIBE script (`lua/subscribe.lua`)."""
 
     born_ms: int
     newest: StreamId
@@ -54,7 +54,7 @@ class Write(NamedTuple):
 
 
 class ReadPage(NamedTuple):
-    """Read at most `limit` entries after `after`, and report them by `page` with the same ticket."""
+    """Read at most `limit` entries after `after`, and pass them to `receive_page` together with this request."""
 
     after: StreamId
     limit: int
@@ -62,20 +62,20 @@ class ReadPage(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The first page is known: now SUBSCRIBE's RECEIPT may go out, with this `recovered`."""
+    """Send the RECEIPT of SUBSCRIBE with this `recovered`: the first page is there."""
 
     recovered: bool | None
 
 
 class Gap(NamedTuple):
-    """Entries between these two sequence numbers are gone for this client."""
+    """The client has missed all entries between these two sequence numbers."""
 
     after_seq: int
     before_seq: int
 
 
 class Expired(NamedTuple):
-    """An entry that was too old to be written, and whose producer wants to hear of it."""
+    """An entry expired before it was written, and its producer wants outcomes."""
 
     entry: LogEntry
 
@@ -84,20 +84,20 @@ Output = Write | ReadPage | Ready | Gap | Expired
 
 
 class DeliveryMachine:
-    """One subscription. Every input returns what is to be done about it, in order."""
+    """One subscription. Every input returns what to do about it, in order."""
 
     __slots__ = (
         "_asked",
         "_born_ms",
         "_entry_bytes",
-        "_hints_to",
         "_newest_seen",
         "_newest_when_asked",
         "_page_entries",
-        "_ready_told",
+        "_ready_sent",
         "_recovered",
         "_redelivered_to",
         "_resume_after",
+        "_stale_copies_to",
         "_ticket",
         "ack_mode",
         "phase",
@@ -112,7 +112,7 @@ class DeliveryMachine:
         self.phase = Phase.REGISTERING
         self.ack_mode = ack_mode
         self.position: StreamId = ZERO_ID
-        """The newest entry that was written or passed over."""
+        """The newest entry that was written or skipped."""
         self.sent: StreamId = ZERO_ID
         """The newest entry that was written."""
         self.window = None if ack_mode is AckMode.AUTO else AckWindow(max_unacked)
@@ -125,18 +125,18 @@ class DeliveryMachine:
         self._asked = False
         self._ticket = 0
         self._redelivered_to: StreamId = ZERO_ID
-        self._hints_to: StreamId = ZERO_ID
-        """Copies up to here are no news, and may be of a log that is gone: what the log holds shall say."""
+        self._stale_copies_to: StreamId = ZERO_ID
+        """Copies up to this id may belong to a lost log. They are not written; the log is read instead."""
         self._recovered: bool | None = None
-        self._ready_told = False
+        self._ready_sent = False
 
     # Inputs
 
     def registered(self, log: LogState) -> list[Output]:
-        """The session stands in the registry with this destination: from here on every append makes a copy for us."""
+        """Begin to catch up: the registry has this destination, so each later append sends it a copy."""
         self._newest_seen = max(self._newest_seen, log.newest)
         self._redelivered_to = log.sent
-        self._hints_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
+        self._stale_copies_to = max(log.newest, log.sent, StreamId(log.now_ms, 0))
         self._born_ms = log.born_ms
         resume = self._resume_after
         if resume is None:
@@ -144,26 +144,27 @@ class DeliveryMachine:
         else:
             lost = resume.ms < log.born_ms or resume > log.newest or log.oldest_seq > resume.seq + 1
             self._recovered = not (lost or resume.seq > log.newest.seq)
-            # An id past the newest would shut out everything to come.
+            # An id beyond the newest entry would block all later messages.
             self.position = min(resume, log.newest)
         if self.window is not None:
             self.window.reset(self.position)
         self.phase = Phase.CATCHUP
         return [self._ask(self._page_entries)]
 
-    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, room_bytes: int) -> list[Output]:
-        """The registry was written again; `asked_at` is the position at which that was asked for.
+    def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
+        """Compare the log with the position, after the registry was written again.
 
-        With `resync` copies may have been lost, so the log is read in any case.
+        `asked_at` was the position when that call began. With `resync`, copies may have been lost, so the log is read
+        in any case.
         """
         if self.phase is Phase.REGISTERING:
             return []
-        # A position that has moved since knows a younger log than this answer.
+        # If the position has moved since, this answer is older than what the subscription knows.
         if asked_at == self.position and log.newest < asked_at:
-            # The log went back behind what was written: it was lost, or restored from an older state.
+            # The log ends before the position: it was lost, or restored from an older state.
             self._start_over(log.newest)
         elif self._born_ms and self._born_ms < log.born_ms:
-            # It was lost, and another one has begun.
+            # The log was lost, and a new one has begun.
             self._recovered = False
             if self.position.ms < log.born_ms:
                 self._start_over(ZERO_ID)
@@ -172,52 +173,52 @@ class DeliveryMachine:
         if self.phase is Phase.LIVE and (resync or self._newest_seen > self.position):
             self.phase = Phase.CATCHUP
         if resync:
-            self._asked = False  # a page that was read before the registry was written proves nothing
-        return self.proceed(room_bytes)
+            self._asked = False  # a page that was read before the registry was written may be outdated
+        return self.proceed(free_bytes)
 
-    def page(self, asked: ReadPage, entries: Sequence[LogEntry], room_bytes: int, now_ms: int) -> list[Output]:
-        """The answer to ReadPage. `now_ms` is by Redis TIME."""
+    def receive_page(self, asked: ReadPage, entries: Sequence[LogEntry], free_bytes: int, now_ms: int) -> list[Output]:
+        """Take the answer to ReadPage. `now_ms` is by Redis TIME."""
         if not self._asked or asked.ticket != self._ticket:
             return []
         self._asked = False
         outputs: list[Output] = []
         if not entries and self._newest_when_asked > self.position:
-            # They were there, and are not any more: trimmed, expired, or the log was lost.
+            # The entries existed and are gone: trimmed, expired, or lost with the log.
             outputs.append(Gap(self.position.seq, self._newest_when_asked.seq + 1))
             self._recovered = False
-            self._pass(self._newest_when_asked)
-        if not self._ready_told:
-            self._ready_told = True
+            self._skip(self._newest_when_asked)
+        if not self._ready_sent:
+            self._ready_sent = True
             if entries and self._is_hole(entries[0]):
                 self._recovered = False
             outputs.append(Ready(self._recovered))
         for entry in entries:
-            if room_bytes <= 0 or self._window_full:
+            if free_bytes <= 0 or self._window_full:
                 break
             if self._is_hole(entry):
                 outputs.append(Gap(self.position.seq, entry.id.seq))
                 self._recovered = False
-            room_bytes -= len(entry.body)
-            outputs += self._take(entry, now_ms)
+            free_bytes -= len(entry.body)
+            outputs += self._write_or_expire(entry, now_ms)
         else:
             if len(entries) < asked.limit and self.position >= self._newest_seen:
                 self.phase = Phase.LIVE
         if entries:
             self._entry_bytes = sum(len(entry.body) for entry in entries) // len(entries) + 1
-        return outputs + self.proceed(room_bytes)
+        return outputs + self.proceed(free_bytes)
 
-    def follow(self, entry: LogEntry, room_bytes: int) -> bool:
-        """Take a copy for which there is nothing to do but to write it as it is; False: `copy` has to decide.
+    def accept_next(self, entry: LogEntry, free_bytes: int) -> bool:
+        """Accept a copy that only has to be written as it is. Return False when `receive_copy` has to decide.
 
-        Says of the usual case what `copy` would, at a fraction of its price: it is asked for every push.
+        This is the fast path of `receive_copy` for the usual case: it runs for every push.
         """
         message_id = entry.id
         if (
             self.phase is not _LIVE
             or message_id.seq != self.position.seq + 1
-            or message_id <= self._hints_to
+            or message_id <= self._stale_copies_to
             or message_id <= self.position
-            or room_bytes <= 0
+            or free_bytes <= 0
             or entry.expires_ms
             or self._recovered is not None
         ):
@@ -230,31 +231,31 @@ class DeliveryMachine:
         self.position = self.sent = message_id
         return True
 
-    def copy(self, entry: LogEntry, room_bytes: int, now_ms: int) -> list[Output]:
-        """A copy arrived over AMQP."""
+    def receive_copy(self, entry: LogEntry, free_bytes: int, now_ms: int) -> list[Output]:
+        """Take a copy that arrived over AMQP."""
         if self.phase is Phase.LIVE and entry.id <= self.position:
             return []
-        if entry.id <= self._hints_to:
+        if entry.id <= self._stale_copies_to:
             self.phase = Phase.CATCHUP
-            return self.proceed(room_bytes)
+            return self.proceed(free_bytes)
         if self.phase is not Phase.LIVE:
             self._newest_seen = max(self._newest_seen, entry.id)
             return []
-        if self._is_hole(entry) or room_bytes <= 0 or self._window_full:
+        if self._is_hole(entry) or free_bytes <= 0 or self._window_full:
             self._newest_seen = entry.id
             self.phase = Phase.CATCHUP
-            return self.proceed(room_bytes)
-        return self._take(entry, now_ms)
+            return self.proceed(free_bytes)
+        return self._write_or_expire(entry, now_ms)
 
-    def proceed(self, room_bytes: int) -> list[Output]:
-        """There may be room in the outbox or in the window of unacknowledged messages again."""
-        if self.phase is not Phase.CATCHUP or self._asked or room_bytes <= 0 or self._window_full:
+    def proceed(self, free_bytes: int) -> list[Output]:
+        """Continue to catch up: the outbox or the window of unacknowledged messages may have space again."""
+        if self.phase is not Phase.CATCHUP or self._asked or free_bytes <= 0 or self._window_full:
             return []
-        fitting = room_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
+        fitting = free_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
         return [self._ask(max(1, min(self._page_entries, fitting)))]
 
     def awaits(self, message_id: StreamId) -> bool:
-        """Return whether the client has this very message and has yet to say what became of it."""
+        """Return whether the client has this message and has neither acknowledged nor refused it."""
         return self.window is not None and self.window.awaits(message_id)
 
     def covered(self, message_id: StreamId) -> list[StreamId]:
@@ -264,21 +265,21 @@ class DeliveryMachine:
         return self.window.covered(message_id, cumulative=self.ack_mode is AckMode.CLIENT)
 
     def reject(self, message_ids: list[StreamId]) -> None:
-        """The client refused these messages; `settle` follows when their copies are safe."""
+        """Note that the client refused these messages. `settle` follows when `push.rejected` has them."""
         if self.window is not None:
             self.window.reject(message_ids)
 
-    def settle(self, message_ids: list[StreamId], room_bytes: int) -> list[Output]:
-        """The client has handled these messages."""
+    def settle(self, message_ids: list[StreamId], free_bytes: int) -> list[Output]:
+        """Note that these messages are settled, and continue."""
         if self.window is not None:
             self.window.settle(message_ids)
-        return self.proceed(room_bytes)
+        return self.proceed(free_bytes)
 
     # Facts
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for room or for acknowledgements."""
+        """Whether the subscription waits for space in the outbox or for acknowledgements."""
         return self.phase is Phase.CATCHUP and not self._asked
 
     @property
@@ -296,9 +297,9 @@ class DeliveryMachine:
     def _is_hole(self, entry: LogEntry) -> bool:
         return entry.id.seq != self.position.seq + 1
 
-    def _take(self, entry: LogEntry, now_ms: int) -> list[Output]:
+    def _write_or_expire(self, entry: LogEntry, now_ms: int) -> list[Output]:
         if entry.expires_ms and entry.expires_ms < now_ms:
-            self._pass(entry.id)
+            self._skip(entry.id)
             return [Expired(entry)] if entry.reply else []
         self.position = self.sent = entry.id
         if self.window is not None:
@@ -308,14 +309,14 @@ class DeliveryMachine:
 
     def _start_over(self, position: StreamId) -> None:
         self._redelivered_to = max(self._redelivered_to, self.position)
-        self._hints_to = max(self._hints_to, self.position, self._newest_seen)
+        self._stale_copies_to = max(self._stale_copies_to, self.position, self._newest_seen)
         self.position = self._newest_seen = position
         self._recovered = False
         self._asked = False
         if self.window is not None:
-            self.window.cut(position)
+            self.window.truncate(position)
 
-    def _pass(self, message_id: StreamId) -> None:
+    def _skip(self, message_id: StreamId) -> None:
         self.position = message_id
         if self.window is not None:
             self.window.skip(message_id)

@@ -1,4 +1,4 @@
-"""Who is here: sessions by id, and subscriptions by user and destination. No I/O."""
+"""The index of this gateway: sessions by id, and subscriptions by user and destination. No I/O."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ class Hub:
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._subscriptions: dict[bytes, tuple[Subscription, ...]] = {}
-        """By the address that copies for them carry."""
+        """Subscriptions by the address in their copies."""
         self._subscriptions_count = 0
 
     def __len__(self) -> int:
@@ -24,23 +24,23 @@ class Hub:
         return self._subscriptions_count
 
     def add(self, client: Client) -> None:
-        """A session begins."""
+        """Add a session."""
         self._clients[client.sid] = client
 
     def remove(self, client: Client) -> None:
-        """A session has ended, with all its subscriptions."""
+        """Remove a session with all its subscriptions."""
         self._clients.pop(client.sid, None)
         for subscription in client.subscriptions.values():
             self.remove_subscription(subscription)
 
     def add_subscription(self, subscription: Subscription) -> None:
-        """From here on copies reach it."""
+        """Add a subscription, so that copies reach it."""
         key = subscription.address
         self._subscriptions[key] = (*self._subscriptions.get(key, ()), subscription)
         self._subscriptions_count += 1
 
     def remove_subscription(self, subscription: Subscription) -> None:
-        """Undo `add_subscription`; twice is allowed."""
+        """Remove a subscription. Removing it twice is allowed."""
         key = subscription.address
         held = self._subscriptions.get(key, ())
         if subscription not in held:
@@ -53,18 +53,18 @@ class Hub:
             del self._subscriptions[key]
 
     def find(self, sid: str) -> Client | None:
-        """Return a session."""
+        """Return a session, or None."""
         return self._clients.get(sid)
 
     def session_ids(self) -> list[str]:
-        """Return the ids of all sessions as they are now."""
+        """Return the ids of all current sessions."""
         return list(self._clients)
 
     def subscriptions(self) -> Iterator[Subscription]:
-        """Yield all subscriptions; the caller does not change them meanwhile."""
+        """Yield all subscriptions. The caller must not add or remove any meanwhile."""
         for held in self._subscriptions.values():
             yield from held
 
     def addressed(self, address: bytes) -> tuple[Subscription, ...]:
-        """Return the subscriptions that copies with this address are for."""
+        """Return the subscriptions with this address."""
         return self._subscriptions.get(address, ())

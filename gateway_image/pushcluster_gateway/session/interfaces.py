@@ -1,4 +1,4 @@
-"""What a session needs of its socket, and what is asked of a session by whoever works for it."""
+"""What a session needs from its socket, and what tasks need from a session."""
 
 from typing import Protocol
 
@@ -15,19 +15,19 @@ class ClientSocket(Protocol):
 
     @property
     def cause_name(self) -> str:
-        """Why it closed, as in `close_codes`; empty while it is open."""
+        """The name of the close, as in `close_codes`; empty while the socket is open."""
 
     def send(self, data: bytes) -> None:
         """Write bytes as one WebSocket message."""
 
     def send_message(self, head: bytes, tail: bytes) -> None:
-        """Do the same for a MESSAGE, which counts in the outbox's bounds; `head` is UTF-8."""
+        """Do the same for a MESSAGE, which counts in the bounds of the outbox. `head` is UTF-8."""
 
     def close(self, close: Close) -> None:
         """Write what waits, then close."""
 
     def hold_input(self) -> None:
-        """Read nothing more until `release_input`."""
+        """Stop reading until `release_input`."""
 
     def release_input(self) -> None:
         """Undo one `hold_input`."""
@@ -36,19 +36,19 @@ class ClientSocket(Protocol):
         """Return how many bytes of `outbox.written_bytes` the kernel has certainly taken."""
 
     def mark_authenticated(self) -> None:
-        """Be evicted for nobody from now on: the client has proved who it is."""
+        """Protect the socket from eviction from now on: its client is authenticated."""
 
     def wake_at(self, due: float) -> None:
-        """Have deadlines checked at this time, seconds of the event loop's clock."""
+        """Have the deadlines checked at this time, in seconds of the event loop's clock."""
 
 
 class Requester(Protocol):
-    """Who asked for something, and hears when it cannot be had (`Client`)."""
+    """The client for which a task runs (`Client`). It learns when the task fails."""
 
     sid: str
 
     def call_ended(self) -> None:
-        """Go on: a SUBSCRIBE, UNSUBSCRIBE or NACK is done, whatever came of it."""
+        """Note that a SUBSCRIBE, UNSUBSCRIBE or NACK is finished, with any result."""
 
     def fail(self, close: Close, detail: str, receipt: str | None = None) -> None:
-        """Say why in an ERROR frame, then close."""
+        """Send the reason in an ERROR frame, then close."""

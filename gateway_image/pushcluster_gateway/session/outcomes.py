@@ -1,7 +1,7 @@
-"""What became of messages whose producers asked for it: noted as they are written, told once it is known.
+"""Reports the outcomes of messages to producers who asked for them.
 
-Costs nothing for messages that nobody asks about. What is told may be lost, and then the producer hears nothing: the
-log and the client's own acknowledgements do not depend on it.
+Messages without such a request take no extra work. A report may be lost, and then the producer gets none. The log and
+the client's acknowledgements do not depend on reports.
 """
 
 from collections import deque
@@ -15,54 +15,54 @@ from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAd
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.subscription import Subscriber, Subscription
 
-MAX_UNTAKEN: Final = 10_000
-"""Messages of one gateway that were asked about and that their sockets have not taken yet; others are not told of."""
-LOOK_AGAIN_S: Final = 0.05
-"""How often a socket is asked that had not taken all of a message at once."""
+MAX_PENDING_WRITES: Final = 10_000
+"""Messages of one gateway that wait for their sockets and need an outcome. Outcomes of further ones are dropped."""
+WRITE_CHECK_INTERVAL_S: Final = 0.05
+"""How often to check a socket that has not taken all of a message yet."""
 
-Tell = Callable[[ReplyAddress, OutcomeReport], None]
+SendOutcome = Callable[[ReplyAddress, OutcomeReport], None]
 CallLater = Callable[[float, Callable[[], None]], object]
 
 
-class _Untaken(NamedTuple):
+class _PendingWrite(NamedTuple):
     subscription: Subscription
     entry: LogEntry
     request: ReplyRequest
     end_offset: int
-    """The connection's bytes up to the end of the message."""
+    """The position of the end of the message, in bytes of the connection."""
 
 
 class OutcomeReporter:
     """All outcomes of one gateway."""
 
-    def __init__(self, tell: Tell, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
-        self._tell_producer = tell
+    def __init__(self, send: SendOutcome, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
+        self._send_to_producer = send
         self._pod_name = pod_name
         self._metrics = metrics
         self._call_later = call_later
-        self._untaken: dict[Subscriber, deque[_Untaken]] = {}
-        """Without the messages' bodies, in the order in which the client's socket takes them."""
-        self._untaken_count = 0
+        self._pending_writes: dict[Subscriber, deque[_PendingWrite]] = {}
+        """Entries without their bodies, in the order in which the client's socket takes them."""
+        self._pending_writes_count = 0
         self._planned = False
 
     def wrote(self, subscription: Subscription, entry: LogEntry) -> None:
-        """An entry whose producer asks was handed to the socket."""
+        """Note an entry that was passed to the socket and whose producer wants outcomes."""
         request = self._read(subscription, entry)
         if request is None:
             return
         if subscription.machine.window is not None:
             self._await_acknowledgement(subscription, entry, request)
-        elif self._untaken_count < MAX_UNTAKEN:
+        elif self._pending_writes_count < MAX_PENDING_WRITES:
             client = subscription.client
-            untaken = _Untaken(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
-            self._untaken.setdefault(client, deque()).append(untaken)
-            self._untaken_count += 1
+            untaken = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
+            self._pending_writes.setdefault(client, deque()).append(untaken)
+            self._pending_writes_count += 1
             self._plan(0.0)
         else:
             self._metrics.outcomes_dropped += 1
 
     def repeated(self, subscription: Subscription, entry: LogEntry) -> None:
-        """A copy came of an entry that was written before: its producer has published it again, and asks again."""
+        """Note a copy of an entry that was written before: its producer published it again and wants outcomes."""
         window = subscription.machine.window
         if window is not None and window.covered(entry.id, cumulative=False):
             request = self._read(subscription, entry)
@@ -70,23 +70,23 @@ class OutcomeReporter:
                 self._await_acknowledgement(subscription, entry, request)
 
     def expired(self, subscription: Subscription, entry: LogEntry) -> None:
-        """An entry was too old when its turn came."""
+        """Report an entry that expired before it was written."""
         request = self._read(subscription, entry)
         if request is not None:
-            self._tell(subscription, entry, request, MessageOutcome.EXPIRED)
+            self._report(subscription, entry, request, MessageOutcome.EXPIRED)
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], outcome: MessageOutcome) -> None:
-        """The client has acknowledged entries or refused them."""
-        if subscription.asked:
+        """Report entries that the client has acknowledged or refused."""
+        if subscription.outcome_requests:
             for message_id in message_ids:
-                asked = subscription.asked.pop(message_id, None)
+                asked = subscription.outcome_requests.pop(message_id, None)
                 if asked is not None:
-                    self._tell(subscription, *asked, outcome)
+                    self._report(subscription, *asked, outcome)
 
     def _read(self, subscription: Subscription, entry: LogEntry) -> ReplyRequest | None:
-        """Return what the producer asks of this subscription, None when it asks nothing of it.
+        """Return the producer's request to this subscription, or None without one.
 
-        A session tells once: the oldest of its subscriptions to the destination speaks for the others.
+        A session reports once: only the oldest of its subscriptions to the destination does.
         """
         try:
             request = ReplyRequest.parse(entry.reply)
@@ -99,8 +99,10 @@ class OutcomeReporter:
         return request if next(same, None) is subscription else None
 
     def _await_acknowledgement(self, subscription: Subscription, entry: LogEntry, request: ReplyRequest) -> None:
-        asked = subscription.asked = subscription.asked if subscription.asked is not None else {}
-        # A log that was lost starts another window: what was asked about the old one is never answered.
+        asked = subscription.outcome_requests = (
+            subscription.outcome_requests if subscription.outcome_requests is not None else {}
+        )
+        # A new log starts a new window, so requests about the old one may stay here unanswered.
         while len(asked) >= subscription.client.services.limits.max_unacked_messages:
             del asked[next(iter(asked))]
             self._metrics.outcomes_dropped += 1
@@ -109,24 +111,24 @@ class OutcomeReporter:
     def _plan(self, delay_s: float) -> None:
         if not self._planned:
             self._planned = True
-            # After the flush that was planned when the message was added.
-            self._call_later(delay_s, self._look)
+            # This runs after the flush that was planned when the message was added.
+            self._call_later(delay_s, self._check_writes)
 
-    def _look(self) -> None:
+    def _check_writes(self) -> None:
         self._planned = False
-        for client, waiting in list(self._untaken.items()):
+        for client, waiting in list(self._pending_writes.items()):
             accepted = client.socket.sample_accepted()
             while waiting and waiting[0].end_offset <= accepted:
                 taken = waiting.popleft()
-                self._untaken_count -= 1
-                self._tell(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
+                self._pending_writes_count -= 1
+                self._report(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
             if not waiting or client.ended:
-                self._untaken_count -= len(waiting)
-                del self._untaken[client]
-        if self._untaken:
-            self._plan(LOOK_AGAIN_S)
+                self._pending_writes_count -= len(waiting)
+                del self._pending_writes[client]
+        if self._pending_writes:
+            self._plan(WRITE_CHECK_INTERVAL_S)
 
-    def _tell(
+    def _report(
         self, subscription: Subscription, entry: LogEntry, request: ReplyRequest, outcome: MessageOutcome
     ) -> None:
         client = subscription.client
@@ -140,4 +142,4 @@ class OutcomeReporter:
             gateway=self._pod_name,
             sessions=request.sessions,
         )
-        self._tell_producer(request.address, report)
+        self._send_to_producer(request.address, report)

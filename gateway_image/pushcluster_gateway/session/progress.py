@@ -1,28 +1,28 @@
-"""How far a subscription got, as far as the cursor may say so (step G7)."""
+"""How far a subscription has got, for its cursor in ack mode `auto`."""
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
 
 
 class Progress:
-    """Which entry the socket has certainly taken, by counting bytes: handed to a transport is not yet written.
+    """Finds the entry that the socket has certainly taken, by counting bytes: the transport may still hold some.
 
-    Two marks are enough: the newest write, and an older one that is reached even while bytes keep waiting.
+    Two marks are enough: the newest write, and an older one that is reached even while bytes always wait.
     """
 
     __slots__ = ("_latest", "_latest_offset", "_mark", "_mark_offset", "flushed", "taken")
 
     def __init__(self) -> None:
         self.taken: StreamId = ZERO_ID
-        """The newest entry that the kernel has."""
+        """The newest entry that the kernel has taken."""
         self.flushed: tuple[StreamId, StreamId] = (ZERO_ID, ZERO_ID)
-        """The cursor and `sent` that the registry was told last."""
+        """The cursor and `sent` that were last flushed to the registry."""
         self._latest: StreamId = ZERO_ID
         self._latest_offset = 0
         self._mark: StreamId = ZERO_ID
         self._mark_offset = 0
 
     def wrote(self, message_id: StreamId, end_offset: int) -> bool:
-        """Note that the entry's last byte is the connection's byte number `end_offset`; False when that is no news."""
+        """Note that the entry ends at byte `end_offset` of the connection. Return False when that is known already."""
         if message_id == self._latest:
             return False
         self._latest = message_id
@@ -30,7 +30,7 @@ class Progress:
         return True
 
     def accept(self, accepted_bytes: int) -> None:
-        """The kernel has taken this many bytes of the connection."""
+        """Note that the kernel has taken this many bytes of the connection."""
         if accepted_bytes >= self._latest_offset:
             self.taken = self._latest
         elif accepted_bytes >= self._mark_offset:

@@ -1,6 +1,6 @@
-"""One subscription of one client: does what its state machine decides, and knows how far its cursor may go.
+"""One subscription of one client: does what its state machine decides, and tracks its cursor.
 
-A push goes through here: `copy_arrived`, in the usual case `_write`, and the socket.
+A push passes through `copy_arrived`, in the usual case `_write`, and the socket.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,23 +31,23 @@ from pushcluster_gateway.stomp.serializer import MessageEncoder, TailEncoder
 
 
 class OutcomeObserver(Protocol):
-    """Hears what becomes of messages whose producers asked for it (`OutcomeReporter`)."""
+    """Learns what becomes of messages whose producers want outcomes (`OutcomeReporter`)."""
 
     def wrote(self, subscription: "Subscription", entry: LogEntry) -> None:
-        """Note an entry that was handed to the socket."""
+        """Note an entry that was passed to the socket."""
 
     def repeated(self, subscription: "Subscription", entry: LogEntry) -> None:
         """Note a copy of an entry that was written before."""
 
     def expired(self, subscription: "Subscription", entry: LogEntry) -> None:
-        """Note an entry that was too old when its turn came."""
+        """Note an entry that expired before it was written."""
 
     def settled(self, subscription: "Subscription", message_ids: list[StreamId], outcome: MessageOutcome) -> None:
         """Note entries that the client has acknowledged or refused."""
 
 
 class SubscriptionServices(Protocol):
-    """What a subscription needs of its gateway. Every method returns at once; answers come as calls."""
+    """What a subscription needs from its gateway. Every method returns at once. Answers come as calls."""
 
     limits: Limits
     metrics: Metrics
@@ -55,33 +55,33 @@ class SubscriptionServices(Protocol):
 
     @property
     def outcomes(self) -> OutcomeObserver:
-        """Who hears what becomes of messages."""
+        """Learns what becomes of messages."""
 
     def redis_now_ms(self) -> int:
-        """Return Redis TIME in ms, as far as is known."""
+        """Return Redis TIME in ms, as estimated."""
 
     def read_page(self, subscription: "Subscription", asked: ReadPage) -> None:
-        """Read the log; answers by `Subscription.page_read`."""
+        """Read the log. The answer comes by `Subscription.page_read`."""
 
     def cursor_moved(self, subscription: "Subscription") -> None:
         """Have the subscription's cursor flushed within about a second."""
 
 
 class Subscriber(Requester, Protocol):
-    """What a subscription needs of the client that it belongs to (`Client`)."""
+    """What a subscription needs from its client (`Client`)."""
 
     user: str
     ended: bool
-    waits_for_room: bool
-    """Whether a subscription waits for the socket to take something."""
+    waits_for_outbox: bool
+    """Whether a subscription waits for space in the outbox."""
 
     @property
     def services(self) -> SubscriptionServices:
-        """What stands behind all clients."""
+        """The services of the gateway."""
 
     @property
     def socket(self) -> ClientSocket:
-        """Where messages are written to."""
+        """The socket that messages are written to."""
 
     @property
     def version(self) -> Version:
@@ -92,23 +92,23 @@ class Subscriber(Requester, Protocol):
         """All subscriptions of the session."""
 
     def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
-        """Send a RECEIPT, if one was asked for."""
+        """Send a RECEIPT if the client asked for one."""
 
 
 class Subscription:
-    """See the module. What the services answer once it has `ended` is dropped."""
+    """One subscription. It drops all answers of the services that come after it has `ended`."""
 
     __slots__ = (
         "address",
-        "asked",
         "client",
         "destination",
         "encoder",
         "ended",
+        "flush_scheduled",
         "key",
         "machine",
-        "marked",
         "number",
+        "outcome_requests",
         "progress",
         "queue",
         "receipt",
@@ -119,19 +119,19 @@ class Subscription:
         self.client = client
         self.key = request.key
         self.number = number
-        """Counts the client's subscriptions; stands in our `ack` headers."""
+        """The number of this subscription in its session, which our `ack` headers contain."""
         self.destination = request.destination
         self.address = Address.of(client.user, request.destination).data
-        """What copies for it carry."""
+        """The address in copies for this subscription."""
         self.receipt = request.receipt
         self.queue = ""
-        """Name of its own queue at the broker, in mode Session."""
+        """Name of its own queue at the broker in mode Session; empty without one."""
         self.ended = False
-        """Whether the client left it: whatever still arrives for it is dropped."""
-        self.marked = False
-        """Whether whoever flushes cursors will look at it anyway."""
-        self.asked: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
-        """Entries without their bodies that wait for their acknowledgement and whose producers want to hear of it."""
+        """Whether the client has unsubscribed or is gone. What still arrives is dropped."""
+        self.flush_scheduled = False
+        """Whether the cursor flusher will collect this subscription's cursor."""
+        self.outcome_requests: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
+        """Entries, without their bodies, that wait for an acknowledgement and whose producers want outcomes."""
         self.progress = Progress()
         self.machine = DeliveryMachine(
             ack_mode=request.ack_mode,
@@ -150,36 +150,36 @@ class Subscription:
     # Answers of the services
 
     def subscribed(self, log: LogState) -> None:
-        """Step G3 is done."""
+        """Begin the catch-up: the queue and the registry entry are there."""
         if not self.ended:
             self.progress.flushed = (log.cursor, log.sent)  # the registry knows it already
             self._apply(self.machine.registered(log))
 
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
-        """The registry was written again; `asked_at` was the position when that was asked for."""
+        """Compare with the log after a refresh. `asked_at` was the position when the refresh began."""
         if not self.ended:
-            room = self.client.socket.outbox.room_bytes
-            self._apply(self.machine.refreshed(log, asked_at, resync=resync, room_bytes=room))
+            free_bytes = self.client.socket.outbox.free_bytes
+            self._apply(self.machine.refreshed(log, asked_at, resync=resync, free_bytes=free_bytes))
 
     def page_read(self, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
-        """A page of the log is there."""
+        """Take a page of the log."""
         if not self.ended:
             client = self.client
             now_ms = client.services.redis_now_ms()
-            self._apply(self.machine.page(asked, entries, client.socket.outbox.room_bytes, now_ms))
+            self._apply(self.machine.receive_page(asked, entries, client.socket.outbox.free_bytes, now_ms))
 
     def settle(self, message_ids: list[StreamId]) -> None:
-        """Messages were acknowledged, or put aside after a NACK."""
+        """Settle messages that were acknowledged, or copied to `push.rejected` after a NACK."""
         if not self.ended:
-            self._apply(self.machine.settle(message_ids, self.client.socket.outbox.room_bytes))
+            self._apply(self.machine.settle(message_ids, self.client.socket.outbox.free_bytes))
             self.client.services.cursor_moved(self)
 
     def copy_arrived(self, entry: LogEntry) -> None:
-        """A copy of a message came over AMQP."""
+        """Take a copy of a message that came over AMQP."""
         if self.ended:
             return
         client, machine = self.client, self.machine
-        if machine.follow(entry, client.socket.outbox.room_bytes):
+        if machine.accept_next(entry, client.socket.outbox.free_bytes):
             self._write(entry, self.encoder.encode_head(entry.id))
             self._note_progress()
             return
@@ -187,7 +187,7 @@ class Subscription:
         if entry.reply and entry.id <= machine.position:
             services.outcomes.repeated(self, entry)
         was_live = machine.phase is Phase.LIVE
-        outputs = machine.copy(entry, client.socket.outbox.room_bytes, services.redis_now_ms())
+        outputs = machine.receive_copy(entry, client.socket.outbox.free_bytes, services.redis_now_ms())
         if not outputs and machine.position != entry.id:
             services.metrics.copies_dropped += 1
         if was_live and machine.phase is not Phase.LIVE:
@@ -197,18 +197,18 @@ class Subscription:
     # What the client asks for
 
     def proceed(self) -> None:
-        """Go on: the socket has taken what waited."""
-        self._apply(self.machine.proceed(self.client.socket.outbox.room_bytes))
+        """Continue: the outbox has space again."""
+        self._apply(self.machine.proceed(self.client.socket.outbox.free_bytes))
 
     def send_receipt(self, headers: Mapping[str, str] | None = None) -> None:
-        """Send SUBSCRIBE's RECEIPT, once: at the latest when the subscription ends."""
+        """Send the RECEIPT of SUBSCRIBE once, at the latest when the subscription ends."""
         receipt, self.receipt = self.receipt, None
         self.client.send_receipt(receipt, headers)
 
-    # What whoever flushes cursors asks for
+    # What the cursor flusher calls
 
     def cursor_to_flush(self) -> tuple[StreamId, StreamId] | None:
-        """Return cursor and `sent` for the registry, or None when it knows them already."""
+        """Return the cursor and `sent` to flush, or None when the registry has them already."""
         machine = self.machine
         self.progress.accept(self.client.socket.sample_accepted())
         cursor = self.progress.taken if machine.window is None else machine.window.cursor
@@ -244,7 +244,7 @@ class Subscription:
             else:
                 services.metrics.gaps += 1
         if self.machine.waits:
-            self.client.waits_for_room = True
+            self.client.waits_for_outbox = True
         self._note_progress()
 
     def _write(self, entry: LogEntry, head: bytes) -> None:
@@ -258,17 +258,17 @@ class Subscription:
     def _note_progress(self) -> None:
         client = self.client
         moved = self.progress.wrote(self.machine.position, client.socket.outbox.end_offset)
-        if moved and not self.marked:
+        if moved and not self.flush_scheduled:
             client.services.cursor_moved(self)
 
 
 def find_acknowledged(
     request: Acknowledge, subscriptions: Mapping[str, Subscription], *, made: int
 ) -> Subscription | None:
-    """Return the subscription that an ACK or NACK means; `made` is how many the session has had.
+    """Return the subscription of an ACK or NACK. Raise InvalidHeader for a number that no subscription has had.
 
-    1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all: then it is the one that waits for this very
-    message. Raises InvalidHeader for a number that was none.
+    STOMP 1.2 names it by our number, 1.1 by its id, 1.0 perhaps not at all. Then it is the one that waits for this
+    message. `made` is the number of subscriptions that the session has had.
     """
     if request.key is not None:
         return subscriptions.get(request.key)
@@ -278,6 +278,6 @@ def find_acknowledged(
         if request.number is None and subscription.machine.awaits(request.message_id):
             return subscription
     if request.number is not None and not 0 < request.number <= made:
-        command, rule = "ACK" if request.accepted else "NACK", "it is no `ack` header of a MESSAGE of this session"
+        command, rule = "ACK" if request.accepted else "NACK", "it is not the `ack` header of a MESSAGE of this session"
         raise InvalidHeader(command, "id", f"{request.number}/{request.message_id}", rule)
     return None

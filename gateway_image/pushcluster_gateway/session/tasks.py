@@ -1,7 +1,7 @@
-"""What clients ask for, each a task that lives as long as the answer takes.
+"""Runs each request of a client as a task.
 
-A task never raises: what time can mend becomes an ERROR frame that asks to try again, what nobody expected a log record
-and an ERROR frame.
+A task never raises. Unavailable becomes an ERROR frame that asks the client to try again. An unexpected error becomes a
+log record and an ERROR frame.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class ClientTasks:
-    """All that are under way."""
+    """All running tasks of one gateway."""
 
     def __init__(self, metrics: Metrics, environment: Environment) -> None:
         self._metrics = metrics
@@ -32,20 +32,20 @@ class ClientTasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Work, client: Requester, receipt: str | None = None) -> asyncio.Task[None]:
-        """Do something for a client; `receipt` is what an ERROR frame answers."""
+        """Run a task for a client. An ERROR frame about it carries `receipt`."""
         task = asyncio.get_running_loop().create_task(self._guard(work, client, receipt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def spawn_call(self, work: Work, client: Requester, receipt: str | None) -> None:
-        """Do what a client's own frame asked for: their number is bounded by the client itself."""
+        """Run a task for a frame of the client. The client bounds the number of these tasks."""
         self.spawn(work, client, receipt).add_done_callback(lambda _: client.call_ended())
 
     async def until_available(
         self, call: Callable[[], Coroutine[Any, Any, Any]], wanted: Callable[[], bool] = lambda: True
     ) -> Any:
-        """Repeat a call until Redis answers it; None when it is not wanted any more."""
+        """Return the answer of a call, repeated until Redis answers; or None when it is no longer wanted."""
         backoff = Backoff(self._environment.random)
         while wanted():
             try:
@@ -55,8 +55,8 @@ class ClientTasks:
                 await asyncio.sleep(backoff.next_delay_s())
         return None
 
-    async def settle(self, within_s: float) -> None:
-        """Wait for what is under way, then give it up."""
+    async def wait_finished(self, within_s: float) -> None:
+        """Wait up to `within_s` for running tasks, then cancel the rest."""
         clock = self._environment.clock
         deadline = clock() + within_s
         while self._tasks and (left_s := deadline - clock()) > 0:

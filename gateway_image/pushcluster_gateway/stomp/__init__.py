@@ -1,4 +1,4 @@
-"""STOMP 1.0, 1.1 and 1.2, the server's side, without I/O: bytes in, requests out; frames in, bytes out.
+"""The server side of STOMP 1.0, 1.1 and 1.2, without I/O: bytes in, requests out; frames in, bytes out.
 
 Specifications: https://stomp.github.io/stomp-specification-1.0.html, -1.1.html, -1.2.html.
 """

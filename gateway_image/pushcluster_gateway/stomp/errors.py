@@ -1,16 +1,16 @@
-"""What a client can do wrong. Each error carries its facts; `close` says how the connection ends.
+"""What a client can do wrong. Each error carries its facts, and `close` says how the connection ends.
 
 ProtocolViolation
-├── MalformedFrame        bytes that are no STOMP frame
-├── FrameTooLarge         more bytes than a frame may have
-├── TooManyHeaders
-├── UnexpectedFrame       a command that is unknown, or not now
-├── InvalidHeader         missing, or with a value that breaks a rule
-├── UnsupportedVersion
-├── InvalidDestination
-├── SendRefused
-├── LimitExceeded         more of something than one session may have
-└── Unauthenticated
+├── MalformedFrame        the bytes are not a STOMP frame
+├── FrameTooLarge         a frame has more bytes than allowed
+├── TooManyHeaders        a frame has more header lines than allowed
+├── UnexpectedFrame       a command is unknown, or not allowed now
+├── InvalidHeader         a header is missing, or its value breaks a rule
+├── UnsupportedVersion    client and gateway have no version in common
+├── InvalidDestination    the destination is not one of the user's own
+├── SendRefused           clients may not send messages
+├── LimitExceeded         the session has more of something than allowed
+└── Unauthenticated       the client did not prove who it is
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from pushcluster_gateway.stomp.frames import Version
 
 @dataclass(eq=False)
 class ProtocolViolation(PushClusterError):
-    """The client broke a rule: it gets an ERROR frame with this text, then a close."""
+    """The client broke a rule. It gets an ERROR frame with this text, then the gateway closes the connection."""
 
     close: ClassVar[Close] = close_codes.BAD_FRAME
 
 
 @dataclass(eq=False)
 class MalformedFrame(ProtocolViolation):
-    """Bytes that are no STOMP frame."""
+    """The bytes are not a STOMP frame."""
 
     detail: str
 
@@ -41,7 +41,7 @@ class MalformedFrame(ProtocolViolation):
 
 @dataclass(eq=False)
 class FrameTooLarge(ProtocolViolation):
-    """More bytes than a frame, or its command and headers, may have."""
+    """A frame, or its command and headers, has more bytes than allowed."""
 
     close: ClassVar[Close] = close_codes.TOO_LARGE
     part: str
@@ -53,17 +53,17 @@ class FrameTooLarge(ProtocolViolation):
 
 @dataclass(eq=False)
 class TooManyHeaders(ProtocolViolation):
-    """More header lines than a frame may have."""
+    """A frame has more header lines than allowed."""
 
     max_headers: int
 
     def __str__(self) -> str:
-        return f"frame has more than {self.max_headers} headers"
+        return f"the frame has more than {self.max_headers} headers"
 
 
 @dataclass(eq=False)
 class UnexpectedFrame(ProtocolViolation):
-    """A command that is unknown, or that may not come now."""
+    """A command is unknown, or not allowed now."""
 
     close: ClassVar[Close] = close_codes.BAD_REQUEST
     command: str
@@ -91,7 +91,7 @@ class InvalidHeader(ProtocolViolation):
 
 @dataclass(eq=False)
 class UnsupportedVersion(ProtocolViolation):
-    """No version in common."""
+    """Client and gateway have no version in common."""
 
     close: ClassVar[Close] = close_codes.UNSUPPORTED_VERSION
     accept_version: str
@@ -102,7 +102,7 @@ class UnsupportedVersion(ProtocolViolation):
 
 @dataclass(eq=False)
 class InvalidDestination(ProtocolViolation):
-    """A destination that no user can subscribe to."""
+    """The destination is one to which no user can subscribe."""
 
     close: ClassVar[Close] = close_codes.BAD_DESTINATION
     detail: str
@@ -113,17 +113,17 @@ class InvalidDestination(ProtocolViolation):
 
 @dataclass(eq=False)
 class SendRefused(ProtocolViolation):
-    """Clients do not send messages."""
+    """The client sent SEND, which is not allowed: only back ends publish."""
 
     close: ClassVar[Close] = close_codes.SEND_REFUSED
 
     def __str__(self) -> str:
-        return "SEND is refused: this gateway only pushes to clients, back ends publish over AMQP or HTTP"
+        return "SEND is refused: this gateway only pushes to clients; back ends publish over AMQP or HTTP"
 
 
 @dataclass(eq=False)
 class LimitExceeded(ProtocolViolation):
-    """More of something than one session may have."""
+    """The session has more of something than allowed."""
 
     close: ClassVar[Close] = close_codes.LIMIT_EXCEEDED
     what: str

@@ -1,4 +1,4 @@
-r"""Header escapes as each version has them: 1.0 none, 1.1 `\n \c \\`, 1.2 also `\r` (1.2, Value Encoding)."""
+r"""Header escapes of each version: 1.0 has none, 1.1 has `\n \c \\`, 1.2 also has `\r` (1.2, Value Encoding)."""
 
 import re
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ _ENCODED: Final = {
 }
 _ESCAPE: Final = re.compile(r"\\.?", re.DOTALL)
 
-# What a version has no escape for would end the header line or the frame. 1.0 has nothing at all; a CR before the LF
-# is dropped by lenient 1.1 clients too; NUL ends a frame in every version.
-_UNSPEAKABLE: Final = {
+# Octets that a version cannot escape would end the header line or the frame, so they are replaced. 1.0 has no escapes.
+# Lenient 1.1 clients drop a CR before the LF. NUL ends a frame in every version.
+_REPLACEMENTS: Final = {
     Version.V1_0: str.maketrans({"\n": " ", "\r": " ", "\0": "�"}),
     Version.V1_1: str.maketrans({"\r": " ", "\0": "�"}),
     Version.V1_2: str.maketrans({"\0": "�"}),
@@ -29,7 +29,7 @@ _SPECIAL: Final = re.compile(r"[\\:\r\n\0]")
 
 
 def decode(text: str, version: Version) -> str:
-    """Undo the escapes of a header's name or value; raises MalformedFrame for an escape that the version lacks."""
+    """Return a header's name or value without escapes. Raise MalformedFrame for an escape that the version lacks."""
     if "\\" not in text or version is Version.V1_0:
         return text
     table = _DECODED[version]
@@ -44,9 +44,9 @@ def decode(text: str, version: Version) -> str:
 
 
 def encode_header(name: str, value: str, version: Version) -> bytes:
-    """Return one header line with its LF; octets that the version cannot express are replaced."""
+    """Return one header line with its LF. Octets that the version cannot express are replaced."""
     if _SPECIAL.search(value) or _SPECIAL.search(name):
-        name, value = (text.translate(_UNSPEAKABLE[version]).translate(_ENCODED[version]) for text in (name, value))
+        name, value = (text.translate(_REPLACEMENTS[version]).translate(_ENCODED[version]) for text in (name, value))
         if version is Version.V1_0:
             name = name.replace(":", "_")
     return f"{name}:{value}\n".encode()
@@ -54,5 +54,5 @@ def encode_header(name: str, value: str, version: Version) -> bytes:
 
 @lru_cache(maxsize=256)
 def encode_repeated_header(name: str, value: str, version: Version) -> bytes:
-    """Do the same for headers with few different values, such as content types."""
+    """Return the same from a cache, for headers with few different values, such as content types."""
     return encode_header(name, value, version)

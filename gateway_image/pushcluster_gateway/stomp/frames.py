@@ -1,4 +1,4 @@
-"""Frames and the small values in their headers."""
+"""Frames, and the types of the values in their headers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Version(StrEnum):
-    """A version of the protocol; they compare by age."""
+    """A version of the protocol. Older versions compare as smaller."""
 
     V1_0 = "1.0"
     V1_1 = "1.1"
@@ -19,11 +19,11 @@ SUBPROTOCOLS: Final[Mapping[str, Version]] = {
     "v11.stomp": Version.V1_1,
     "v10.stomp": Version.V1_0,
 }
-"""WebSocket subprotocols, the preferred one first."""
+"""WebSocket subprotocols, in order of preference."""
 
 
 class AckMode(StrEnum):
-    """`ack` header of SUBSCRIBE."""
+    """The header `ack` of SUBSCRIBE."""
 
     AUTO = "auto"
     CLIENT = "client"
@@ -32,7 +32,7 @@ class AckMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One STOMP frame. Of repeated headers the first one counts (1.2, Repeated Header Entries)."""
+    """One STOMP frame. The first of repeated headers counts (1.2, Repeated Header Entries)."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class HeartBeat:
-    """`heart-beat` header: what its sender can do and what it wants, in ms; 0 means none (1.2, Heart-beating)."""
+    """The header `heart-beat`: the intervals that its sender offers and wants, in ms; 0: none (1.2, Heart-beating)."""
 
     can_ms: int = 0
     wants_ms: int = 0
@@ -51,5 +51,5 @@ class HeartBeat:
 
 
 def negotiate_interval_ms(can_ms: int, wants_ms: int) -> int:
-    """Return how often a heart-beat goes from the side that can to the side that wants, 0 for never."""
+    """Return the interval of heart-beats from the side that can send them to the side that wants them; 0: none."""
     return max(can_ms, wants_ms) if can_ms and wants_ms else 0

@@ -1,7 +1,7 @@
-"""Bytes from a client to frames, incrementally: any split of the bytes gives the same frames.
+"""Parses bytes from a client into frames, incrementally: any split of the bytes gives the same frames.
 
-Holds at most `max_frame_bytes` of an unfinished frame besides what one read of the socket has brought. Nothing but
-ProtocolViolation is ever raised, and after it the parser is not used again.
+The parser holds at most `max_frame_bytes` of an unfinished frame, besides what one read of the socket returned. It
+raises only ProtocolViolation, and is not used again afterwards.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pushcluster_gateway.stomp.errors import FrameTooLarge, MalformedFrame, TooM
 from pushcluster_gateway.stomp.frames import Frame, Version
 
 _UNESCAPED_COMMANDS: Final = frozenset({"CONNECT", "CONNECTED"})
-"""STOMP 1.0 has no escapes, so the frames that negotiate the version have none (1.2, Value Encoding)."""
+"""Frames that negotiate the version have no escapes, because STOMP 1.0 has none (1.2, Value Encoding)."""
 _MAX_LENGTH_DIGITS: Final = 12
 _UNFINISHED_BLANK_BYTES: Final = 2
 
@@ -26,17 +26,17 @@ class _Head:
     command: str
     headers: Mapping[str, str]
     body_bytes: int | None
-    """From content-length; None: the body ends at the first NUL."""
+    """The value of content-length; None: the body ends at the first NUL."""
 
 
 class FrameParser:
-    """Give it bytes with `receive`, then take frames with `next_frame` until it returns None."""
+    """Pass bytes to `receive`, then call `next_frame` until it returns None."""
 
     __slots__ = ("_buffer", "_head", "_limits", "_scanned", "version")
 
     def __init__(self, limits: Limits) -> None:
         self.version: Version | None = None
-        """Set it when the version is negotiated; until then headers are taken as 1.2 writes them."""
+        """The negotiated version, which the owner sets. Until then, headers are read by the rules of 1.2."""
         self._limits = limits
         self._buffer = bytearray()
         self._scanned = 0
@@ -44,22 +44,22 @@ class FrameParser:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of frames that are not complete, or that nobody has taken yet."""
+        """Bytes of frames that are incomplete, or that `next_frame` has not returned yet."""
         return len(self._buffer)
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes, however split. Raises FrameTooLarge when nobody took the frames of those before.
+        """Take bytes, split in any way. Raise FrameTooLarge when too many bytes wait for `next_frame`.
 
-        Allowed is one read of the socket, the WebSocket message that it ends, and the frame that was unfinished.
+        The bound allows one read of the socket, the WebSocket message that it completes, and an unfinished frame.
         """
         limits = self._limits
         max_bytes = limits.max_read_bytes + 2 * limits.max_frame_bytes + limits.max_head_bytes
         if self.held_bytes + len(data) > max_bytes:
-            raise FrameTooLarge("what waits to be handled", max_bytes)
+            raise FrameTooLarge("the unhandled input", max_bytes)
         self._buffer += data
 
     def next_frame(self) -> Frame | None:
-        """Return the next complete frame, or None when more bytes are needed; raises ProtocolViolation."""
+        """Return the next complete frame, or None when more bytes are needed. Raise ProtocolViolation."""
         if self._head is None:
             self._head = self._take_head()
             if self._head is None:
@@ -75,7 +75,7 @@ class FrameParser:
         self._drop_heart_beats()
         buffer = self._buffer
         start = max(self._scanned - 2, 0)
-        # Searched no further than a head may go, so that many small frames in one buffer cost no more than their bytes.
+        # The search ends where a head must end. Else many small frames in one buffer would take quadratic time.
         bound = self._limits.max_head_bytes + _UNFINISHED_BLANK_BYTES
         plain = buffer.find(b"\n\n", start, bound + 2)
         mixed = buffer.find(b"\n\r\n", start, plain + 1 if plain >= 0 else bound + 3)
@@ -83,9 +83,9 @@ class FrameParser:
         end, blank_bytes = min(ends, default=(len(buffer), 0))
         if buffer.find(b"\0", start, min(end, bound + 1)) >= 0:
             raise MalformedFrame("NUL before the blank line that ends the headers")
-        # A blank line that has come in part may still end a head of just the right size.
+        # An incomplete blank line may still end a head of exactly the maximum size.
         if end > self._limits.max_head_bytes + (0 if ends else _UNFINISHED_BLANK_BYTES):
-            raise FrameTooLarge("command with headers", self._limits.max_head_bytes)
+            raise FrameTooLarge("the command with its headers", self._limits.max_head_bytes)
         if not ends:
             self._scanned = len(buffer)
             return None
@@ -117,7 +117,7 @@ class FrameParser:
         return _Head(command, headers, self._body_bytes(headers))
 
     def _without_cr(self, lines: list[str]) -> list[str]:
-        """1.2 ends lines in LF or CR LF, and has no other CR; in 1.1 a CR is an octet like any other."""
+        """Return the lines without CR at their ends. 1.2 allows no other CR; in 1.1 a CR is an octet like any other."""
         if self.version is Version.V1_1:
             return lines
         lines = [line.removesuffix("\r") for line in lines]
@@ -133,7 +133,7 @@ class FrameParser:
             return name, value
         version = self.version or Version.V1_2
         if version is Version.V1_0:
-            # Its own examples put a space after the colon; 1.1 forbade to trim.
+            # The examples in 1.0 put a space after the colon. 1.1 forbids trimming.
             return name.strip(), value.strip()
         return escapes.decode(name, version), escapes.decode(value, version)
 
@@ -146,7 +146,7 @@ class FrameParser:
         if not (text.isascii() and text.isdigit()):
             raise MalformedFrame(f"content-length {text[:100]!r} is not a number")
         if len(text) > _MAX_LENGTH_DIGITS or int(text) > self._limits.max_frame_bytes:
-            raise FrameTooLarge("body", self._limits.max_frame_bytes)
+            raise FrameTooLarge("the body", self._limits.max_frame_bytes)
         return int(text)
 
     def _take_body(self, size: int | None) -> bytes | None:
@@ -155,7 +155,7 @@ class FrameParser:
         if end < 0:
             end = self._scanned = len(buffer)
         if end > self._limits.max_frame_bytes:
-            raise FrameTooLarge("body", self._limits.max_frame_bytes)
+            raise FrameTooLarge("the body", self._limits.max_frame_bytes)
         if end >= len(buffer):
             return None
         if buffer[end]:

@@ -1,4 +1,4 @@
-"""What a client asks for, read from its frames: behind this edge nothing looks into headers."""
+"""What a client asks for, parsed from its frames. Code behind this module does not read headers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pushcluster_gateway.stomp.frames import AckMode, Frame, HeartBeat, Version
 from pushcluster_gateway.stomp.serializer import parse_ack_id
 
 MAX_HEART_BEAT_DIGITS: Final = 9
-"""More than eleven days."""
+"""Digits of an interval in ms. Nine digits are more than eleven days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Subscribe:
     """SUBSCRIBE."""
 
     id: str
-    """Empty in 1.0 when the client gave none."""
+    """Empty in 1.0 when the client gave no id."""
     key: str
-    """What UNSUBSCRIBE and ACK name it by: the id, or in 1.0 without one the destination."""
+    """The name that UNSUBSCRIBE and ACK use: the id, or in 1.0 without an id the destination."""
     destination: Destination
     ack_mode: AckMode
     last_message_id: StreamId | None
@@ -55,15 +55,15 @@ class Acknowledge:
     accepted: bool
     message_id: StreamId
     number: int | None
-    """1.2: the number of the subscription, as our `ack` header said."""
+    """1.2: the number of the subscription, from the header `ack` that this gateway sent."""
     key: str | None
-    """1.0 and 1.1: the subscription, when the client named it."""
+    """1.0 and 1.1: the subscription, if the client named it."""
     receipt: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """COMMIT: what was acknowledged in the transaction, in order."""
+    """COMMIT: the ACK and NACK frames of the transaction, in order."""
 
     acknowledges: tuple[Acknowledge, ...]
     receipt: str | None
@@ -77,21 +77,21 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A frame that was handled inside the state machine and wants its RECEIPT."""
+class ReceiptDue:
+    """The state machine has handled a frame itself, and the frame asks for a RECEIPT."""
 
     receipt: str
 
 
-Request = Connect | Subscribe | Unsubscribe | Acknowledge | Commit | Disconnect | Done
+Request = Connect | Subscribe | Unsubscribe | Acknowledge | Commit | Disconnect | ReceiptDue
 
 
 def parse_connect(frame: Frame, subprotocol: Version | None) -> Connect:
-    """Read CONNECT; `subprotocol` is what the WebSocket handshake agreed on. Raises ProtocolViolation."""
+    """Return the request of CONNECT. Raise ProtocolViolation. `subprotocol` comes from the WebSocket handshake."""
     version = _negotiate(frame.headers.get("accept-version"), subprotocol)
     login = frame.headers.get("login", "")
     credentials = frame.headers.get("Authorization") or frame.headers.get("authorization", "")
-    # Neither has a space around it, and 1.0 may pad any header.
+    # Neither value contains spaces at its ends, and 1.0 may pad any header.
     scheme, _, token = credentials.strip().partition(" ")
     return Connect(
         version=version,
@@ -102,7 +102,7 @@ def parse_connect(frame: Frame, subprotocol: Version | None) -> Connect:
 
 
 def parse_subscribe(frame: Frame, version: Version, max_id_chars: int) -> Subscribe:
-    """Read SUBSCRIBE; raises ProtocolViolation."""
+    """Return the request of SUBSCRIBE. Raise ProtocolViolation."""
     target = _require(frame, "destination")
     try:
         destination = Destination.parse_subscription(target)
@@ -121,7 +121,7 @@ def parse_subscribe(frame: Frame, version: Version, max_id_chars: int) -> Subscr
 
 
 def parse_unsubscribe(frame: Frame, version: Version) -> Unsubscribe:
-    """Read UNSUBSCRIBE; raises ProtocolViolation."""
+    """Return the request of UNSUBSCRIBE. Raise ProtocolViolation."""
     key = frame.headers.get("id")
     if key is None and version is Version.V1_0:
         key = _require(frame, "destination")
@@ -129,7 +129,7 @@ def parse_unsubscribe(frame: Frame, version: Version) -> Unsubscribe:
 
 
 def parse_acknowledge(frame: Frame, version: Version) -> Acknowledge:
-    """Read ACK or NACK; raises ProtocolViolation."""
+    """Return the request of ACK or NACK. Raise ProtocolViolation."""
     number: int | None = None
     key: str | None = None
     header = "message-id"
@@ -137,7 +137,7 @@ def parse_acknowledge(frame: Frame, version: Version) -> Acknowledge:
         header = "id"
         ack_id = parse_ack_id(_require(frame, header))
         if ack_id is None:
-            raise InvalidHeader(frame.command, header, frame.headers[header], "it is no `ack` header of a MESSAGE")
+            raise InvalidHeader(frame.command, header, frame.headers[header], "it is not the `ack` header of a MESSAGE")
         number, text = ack_id
     else:
         text = _require(frame, header)
@@ -152,12 +152,12 @@ def parse_acknowledge(frame: Frame, version: Version) -> Acknowledge:
 
 
 def receipt_of(frame: Frame) -> str | None:
-    """Return what the client wants back in RECEIPT."""
+    """Return the header `receipt`, which RECEIPT repeats, or None."""
     return frame.headers.get("receipt")
 
 
 def transaction_of(frame: Frame) -> str:
-    """Return the transaction of BEGIN, COMMIT or ABORT; raises InvalidHeader without one."""
+    """Return the transaction of BEGIN, COMMIT or ABORT. Raise InvalidHeader without one."""
     return _require(frame, "transaction")
 
 
@@ -169,7 +169,7 @@ def _require(frame: Frame, header: str) -> str:
 
 
 def _negotiate(accept_version: str | None, subprotocol: Version | None) -> Version:
-    """1.2, Protocol Negotiation: the highest version in common; without the header it is 1.0."""
+    """Return the highest version in common; without the header it is 1.0 (1.2, Protocol Negotiation)."""
     if accept_version is None:
         return subprotocol or Version.V1_0
     offered = {text.strip() for text in accept_version.split(",")}
@@ -185,7 +185,7 @@ def _parse_heart_beat(frame: Frame) -> HeartBeat:
         return HeartBeat()
     parts = text.split(",")
     if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) <= MAX_HEART_BEAT_DIGITS for p in parts):
-        raise InvalidHeader(frame.command, "heart-beat", text, "it must be two numbers of ms, like 10000,10000")
+        raise InvalidHeader(frame.command, "heart-beat", text, "it must be two numbers in ms, like 10000,10000")
     return HeartBeat(int(parts[0]), int(parts[1]))
 
 
@@ -208,7 +208,7 @@ def _parse_message_id(frame: Frame, header: str, text: str) -> StreamId:
     try:
         return StreamId.parse(text)
     except InvalidInput:
-        rule = "it is no message-id of this server, which look like 1700000000000-1"
+        rule = "it is not a message-id of this server; they look like 1700000000000-1"
         raise InvalidHeader(frame.command, header, text, rule) from None
 
 
@@ -222,7 +222,7 @@ def headers_of_connected(
     heart_beat: HeartBeat,
     expires_in_ms: int | None,
 ) -> Mapping[str, str]:
-    """Return the headers of CONNECTED; `expires_in_ms` is None when the client's proof has no end."""
+    """Return the headers of CONNECTED. `expires_in_ms` is None when the authentication does not expire."""
     expiry = {} if expires_in_ms is None else {"token-expires-in-ms": str(expires_in_ms)}
     return {
         "version": version.value,

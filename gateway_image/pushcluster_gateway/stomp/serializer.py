@@ -1,4 +1,4 @@
-"""Frames to bytes. MESSAGE has a path of its own: what is the same for a whole subscription is encoded once."""
+"""Encodes frames as bytes. MESSAGE has its own encoders, which encode the common parts of many frames only once."""
 
 from functools import lru_cache
 from typing import Final
@@ -10,11 +10,11 @@ from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 
 HEART_BEAT: Final = b"\n"
 CACHED_PREFIXES: Final = 1_024
-"""Beginnings of MESSAGE frames that are remembered, at most about a quarter of a megabyte."""
+"""Beginnings of MESSAGE frames that are cached; about a quarter of a megabyte at most."""
 
 
 def encode_frame(frame: Frame, version: Version) -> bytes:
-    """Return any frame but MESSAGE; CONNECTED has no escapes (1.2, Value Encoding)."""
+    """Return the bytes of any frame except MESSAGE. CONNECTED has no escapes (1.2, Value Encoding)."""
     version = Version.V1_0 if frame.command == "CONNECTED" else version
     lines = [encode_header(name, value, version) for name, value in frame.headers.items()]
     if frame.body:
@@ -23,7 +23,7 @@ def encode_frame(frame: Frame, version: Version) -> bytes:
 
 
 class MessageEncoder:
-    """Encodes the beginning of the MESSAGE frames of one subscription: what differs from other subscriptions."""
+    """Encodes the beginning of MESSAGE frames: the part that differs between subscriptions."""
 
     __slots__ = ("_ack_prefix", "_prefix", "version")
 
@@ -36,7 +36,7 @@ class MessageEncoder:
         self._ack_prefix = b"ack:%d/" % number if has_ack else b""
 
     def encode_head(self, message_id: StreamId, *, redelivered: bool = False, recovered: bool | None = None) -> bytes:
-        """Return a MESSAGE up to its tail; `recovered` says whether the replay before has a gap, None says nothing."""
+        """Return a MESSAGE up to its tail. `recovered` False says that the replay has a gap; None says nothing."""
         head = self._prefix
         if self._ack_prefix:
             head += b"%b%d-%d\n" % (self._ack_prefix, *message_id)
@@ -48,9 +48,9 @@ class MessageEncoder:
 
 
 class TailEncoder:
-    """Encodes the rest of MESSAGE frames, from the message-id to the NUL, which is the same in all subscriptions.
+    """Encodes the rest of MESSAGE frames, from the message-id to the NUL. It is the same in all subscriptions.
 
-    Remembers the last one: the sessions of one user that get the same copy share it.
+    The encoder caches the last tail, so that the sessions of one user that get the same copy share it.
     """
 
     __slots__ = ("_entry", "_tail", "_version")
@@ -61,7 +61,7 @@ class TailEncoder:
         self._tail = b""
 
     def encode(self, entry: LogEntry, version: Version) -> bytes:
-        """Return the tail of a MESSAGE to a client of this version."""
+        """Return the tail of a MESSAGE for a client of this version."""
         if entry is not self._entry or version is not self._version:
             self._tail = encode_tail(entry, version)
             self._entry = entry
@@ -84,13 +84,13 @@ def encode_tail(entry: LogEntry, version: Version) -> bytes:
 
 @lru_cache(maxsize=CACHED_PREFIXES)
 def _encode_prefix(version: Version, subscription_id: str, destination: str) -> bytes:
-    """Clients of one program name their subscriptions alike, so thousands of sessions share these bytes."""
+    """Cached: clients of one program use the same subscription ids, so thousands of sessions share these bytes."""
     prefix = b"MESSAGE\n" + encode_header("destination", destination, version)
     return prefix + encode_header("subscription", subscription_id, version) if subscription_id else prefix
 
 
 def parse_ack_id(text: str) -> tuple[int, str] | None:
-    """Read the `ack` header of 1.2: (number of the subscription, message-id), or None when it is not one of ours."""
+    """Return (number of the subscription, message-id) of an `ack` header, or None for text that is not one of ours."""
     number, slash, message_id = text.partition("/")
     if not slash or not (number.isascii() and number.isdigit()) or len(number) > 9:
         return None

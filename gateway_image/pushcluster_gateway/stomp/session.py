@@ -1,7 +1,7 @@
 """The state machine of one client's session: bytes in, requests out.
 
-Everything that decides which frame may come when lives here, as far as possible in the table `_HANDLERS`. Whoever
-drives it calls `receive`, then `next_request` until that returns None, and reports CONNECT's outcome by `connected`.
+This module decides which frame may come when, as far as possible in the table `_HANDLERS`. The owner calls `receive`,
+then `next_request` until that returns None. It reports a granted CONNECT by `connected`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.requests import (
     Commit,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     parse_acknowledge,
     parse_connect,
@@ -29,39 +29,39 @@ from pushcluster_gateway.stomp.transactions import Transactions
 
 
 class State(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     AWAITING_CONNECT = auto()
     CONNECTING = auto()
-    """CONNECT is being decided; what the client sends meanwhile waits."""
+    """CONNECT is being decided. What the client sends meanwhile waits."""
     CONNECTED = auto()
     CLOSING = auto()
-    """After DISCONNECT or an error: nothing is read any more."""
+    """After DISCONNECT or an error. Nothing is read any more."""
 
 
 class StompSession:
-    """One client's session."""
+    """The STOMP state of one client's session."""
 
     __slots__ = ("_limits", "_parser", "_transactions", "receipt", "state", "subprotocol", "version")
 
     def __init__(self, limits: Limits, subprotocol: Version | None = None) -> None:
         self.state = State.AWAITING_CONNECT
         self.version = Version.V1_2
-        """Meaningful from CONNECT on."""
+        """The negotiated version; meaningful from CONNECT on."""
         self.subprotocol = subprotocol
         self.receipt: str | None = None
-        """The receipt header of the frame that is being handled: an ERROR about it names it."""
+        """The header `receipt` of the frame that is being handled. An ERROR about this frame repeats it."""
         self._limits = limits
         self._parser = FrameParser(limits)
         self._transactions: Transactions | None = None
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes of the client; raises ProtocolViolation. Ignored while closing."""
+        """Take bytes from the client. Raise ProtocolViolation. While closing, the bytes are ignored."""
         if self.state is not State.CLOSING:
             self._parser.receive(data)
 
     def next_request(self) -> Request | None:
-        """Return the client's next request, or None until there are more bytes; raises ProtocolViolation."""
+        """Return the client's next request, or None until more bytes come. Raise ProtocolViolation."""
         while True:
             handlers = _HANDLERS.get(self.state)
             if handlers is None:
@@ -75,16 +75,16 @@ class StompSession:
                 return request
 
     def connected(self) -> None:
-        """Report that CONNECT was granted."""
+        """Note that CONNECT was granted."""
         self.state = State.CONNECTED
 
     def close(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         self.state = State.CLOSING
 
     @property
     def transactions(self) -> Transactions:
-        """Made at the first BEGIN: most sessions never have one."""
+        """The open transactions. Created at first use, because most sessions never have one."""
         if self._transactions is None:
             self._transactions = Transactions(self._limits)
         return self._transactions
@@ -113,18 +113,18 @@ class StompSession:
         if transaction is None:
             return request
         self.transactions.add(transaction, replace(request, receipt=None), frame.command)
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _begin(self, frame: Frame) -> Request | None:
         self.transactions.begin(transaction_of(frame))
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _commit(self, frame: Frame) -> Request:
         return Commit(tuple(self.transactions.close(transaction_of(frame), frame.command)), receipt_of(frame))
 
     def _abort(self, frame: Frame) -> Request | None:
         self.transactions.close(transaction_of(frame), frame.command)
-        return _done(frame)
+        return _receipt_due(frame)
 
     def _disconnect(self, frame: Frame) -> Request:
         self.state = State.CLOSING
@@ -134,16 +134,16 @@ class StompSession:
         raise SendRefused
 
 
-def _done(frame: Frame) -> Done | None:
+def _receipt_due(frame: Frame) -> ReceiptDue | None:
     receipt = receipt_of(frame)
-    return None if receipt is None else Done(receipt)
+    return None if receipt is None else ReceiptDue(receipt)
 
 
 def _refuse(session: StompSession, frame: Frame) -> NoReturn:
     if session.state is State.AWAITING_CONNECT:
         raise UnexpectedFrame(frame.command, "the first frame must be CONNECT or STOMP")
     if frame.command in {"CONNECT", "STOMP"}:
-        raise UnexpectedFrame(frame.command, "the session is connected already")
+        raise UnexpectedFrame(frame.command, "the session is already connected")
     raise UnexpectedFrame(frame.command, f"STOMP {session.version} has no such frame for clients")
 
 

@@ -1,7 +1,8 @@
-"""Whom a gateway lets in before anybody is known: so many connections, so many handshakes a second. No I/O, no clock.
+"""Which handshakes a gateway accepts before it knows the user: bounds on their number and rate. No I/O, no clock.
 
-Who is refused is told when to come again, and not all at the same time. Addresses are not counted: behind an ingress
-all clients share one, and what one user may have is bounded in the registry (`spec.gateway.maxSessionsPerUser`).
+A refused client is told when to try again, and different clients are told different times. The gateway does not count
+by address, because behind a load balancer all clients may share one. The registry bounds the sessions of one user
+(`spec.gateway.maxSessionsPerUser`).
 """
 
 import math
@@ -11,17 +12,17 @@ from enum import StrEnum
 from typing import Final
 
 BURST_S: Final = 1.0
-"""After a pause, as many handshakes as the rate allows in this time may come at once."""
+"""The depth of the token bucket: after a pause, the handshakes of this time may come at once."""
 MAX_RETRY_AFTER_S: Final = 60
-"""The longest wait that is asked for; what comes past it is spread over all of this time."""
+"""The longest wait that a client is told. Clients beyond it are spread over all of this time."""
 FULL_RETRY_AFTER_S: Final = (5, 15)
-"""Between which seconds clients come again to a pod that is full."""
+"""A full pod tells clients to try again after a time between these two."""
 DRAINING_RETRY_AFTER_S: Final = (1, 3)
-"""The same for a pod that stops: load balancers soon leave it out."""
+"""The same for a pod that stops. It is short, because load balancers soon send clients to another pod."""
 
 
 class RefusalCause(StrEnum):
-    """Why a handshake is refused: the label in metrics."""
+    """Why a handshake is refused. The value is the label in metrics."""
 
     DRAINING = "draining"
     FULL = "full"
@@ -29,14 +30,14 @@ class RefusalCause(StrEnum):
 
 
 class CutCause(StrEnum):
-    """Why a socket is cut before its WebSocket is open, without an answer: the label in metrics."""
+    """Why a socket is cut without an answer, before its WebSocket is open. The value is the label in metrics."""
 
     CROWDED = "crowded"
-    """It was the oldest that had sent no whole request when there were too many sockets."""
+    """There were too many sockets, and this one had waited longest for a complete request."""
     FULL = "full"
-    """There were too many sockets, and all others belong to clients that are known."""
+    """There were too many sockets, and no other socket could be evicted for this one."""
     SILENT = "silent"
-    """It sent nothing at all in time."""
+    """It sent nothing before its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Refusal:
 
 
 class HandshakeRate:
-    """A token bucket. Those whom it refuses are promised one slot after the other, at the same rate."""
+    """A token bucket. It promises refused clients one later slot after the other, at the same rate."""
 
     __slots__ = ("_at", "_depth", "_promised_until", "_random", "_rate_per_s", "_tokens")
 
@@ -61,7 +62,7 @@ class HandshakeRate:
         self._random = random
 
     def take(self, now: float) -> float:
-        """Return 0 when one more may come in now, else after how many seconds to try again."""
+        """Return 0 if one more handshake is allowed now. Else return after how many seconds to try again."""
         self._tokens = min(self._depth, self._tokens + (now - self._at) * self._rate_per_s)
         self._at = now
         if self._tokens >= 1:
@@ -80,17 +81,17 @@ class Admission:
     def __init__(
         self, *, max_connections: int, handshakes_per_s: float, now: float, random: Callable[[], float]
     ) -> None:
-        """`handshakes_per_s` 0 is no limit; `random` gives numbers evenly from 0.0 up to 1.0."""
+        """`handshakes_per_s` 0 means no limit. `random` returns numbers evenly distributed from 0.0 up to 1.0."""
         self.max_connections = max_connections
         self._rate = HandshakeRate(handshakes_per_s, now, random) if handshakes_per_s else None
         self._random = random
 
     def refuse(self, now: float, *, connections: int, draining: bool) -> Refusal | None:
-        """Return why a handshake is refused, or None; `connections` are those that got through theirs and stay."""
+        """Return the refusal of a handshake, or None to accept it. `connections` counts the accepted ones that stay."""
         if draining:
             return Refusal(RefusalCause.DRAINING, "this gateway stops", self._between(DRAINING_RETRY_AFTER_S))
         if connections >= self.max_connections:
-            why = "this gateway has all the connections that it may have"
+            why = "this gateway has its maximum number of connections"
             return Refusal(RefusalCause.FULL, why, self._between(FULL_RETRY_AFTER_S))
         wait_s = self._rate.take(now) if self._rate is not None else 0.0
         if wait_s:

@@ -1,7 +1,7 @@
 """One client's WebSocket: websockets' sans-I/O `Protocol` inside an asyncio protocol, once its handshake is over.
 
-No task and no timer of its own: the server's timing wheel calls `check_deadlines`, and one flush a loop tick writes for
-all connections. Knows nothing of STOMP; a `Handler` does.
+A connection has no task and no timer of its own. The server's timer wheel calls `check_deadlines`, and one flush in
+each loop tick writes for all connections. A connection does not know STOMP; its `SocketHandler` does.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 from pushcluster_gateway.transport.utf8 import Utf8Validator
 
 STALL_CHECK_S: Final = 1.0
-"""How often a socket that takes nothing is looked at."""
+"""How often a socket that takes nothing is checked."""
 
 
 class _Phase(Enum):
@@ -36,11 +36,11 @@ class _Phase(Enum):
 
 
 _OPEN: Final = _Phase.OPEN
-"""Looked up for every message: a member of an enumeration costs several times as much as a global name."""
+"""A global name, because every message reads it: access to a member of an enumeration takes several times as long."""
 
 
 class ConnectionServer(Protocol):
-    """What a connection needs of the server that it belongs to."""
+    """What a connection needs from its server."""
 
     limits: Limits
     clock: Callable[[], float]
@@ -48,13 +48,13 @@ class ConnectionServer(Protocol):
 
     @property
     def wheel(self) -> "Scheduler[WebSocketConnection]":
-        """What calls `check_deadlines` when they are due."""
+        """Calls `check_deadlines` when a deadline is due."""
 
     def mark_authenticated(self, connection: "WebSocketConnection") -> None:
-        """Keep the connection: its client has proved who it is, so it is not evicted for others any more."""
+        """Protect the connection from eviction: its client is authenticated."""
 
     def forget(self, connection: "WebSocketConnection") -> None:
-        """Drop the connection: it is gone."""
+        """Forget the connection: its socket is gone."""
 
     def plan_flush(self, connection: "WebSocketConnection") -> None:
         """Have the connection flushed at the end of this tick of the event loop."""
@@ -66,7 +66,7 @@ class WebSocketConnection(asyncio.Protocol):
     __slots__ = (
         "_close_after_flush",
         "_deadline",
-        "_held_for_room",
+        "_held_by_outbox",
         "_input_holds",
         "_opcode",
         "_phase",
@@ -87,27 +87,27 @@ class WebSocketConnection(asyncio.Protocol):
     )
 
     def __init__(self, server: ConnectionServer, transport: asyncio.Transport) -> None:
-        """`open` completes it."""
+        """Prepare the connection; `open` completes it."""
         self.handler: SocketHandler | None = None
         self.outbox = Outbox(server.limits)
         self.wheel_slot = NOT_SCHEDULED
         self.stage = Stage.NONE
         self.written_at = server.clock()
-        """When data was last written. Pings and pongs do not count: what speaks over the client's socket sees none."""
+        """When data was last written. Pings and pongs do not count: the client's STOMP code does not see them."""
         self.accepted_bytes = 0
-        """What the kernel has certainly taken of `outbox.written_bytes`."""
+        """How many of `outbox.written_bytes` the kernel has certainly taken."""
         self.cause: Close | None = None
-        """Why it closes; the first reason stays."""
+        """Why the connection closes. The first reason stays."""
         self._server = server
         self._phase = _OPEN
         self._protocol: WebSocketProtocol | None = None
-        """None between two messages of the client: see `protocols`."""
+        """None between two messages of the client: see `protocol_pool`."""
         self._transport = transport
         self._deadline = 0.0
         self._received_at = self.written_at
         self._pinged_at = 0.0
         self._input_holds = 0
-        self._held_for_room = False
+        self._held_by_outbox = False
         self._opcode = Opcode.TEXT
         self._text = Utf8Validator()
         self._close_after_flush = False
@@ -115,7 +115,7 @@ class WebSocketConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=server.limits.max_outbox_bytes)
 
     def open(self, handler: SocketHandler, protocol: WebSocketProtocol, frames: Sequence[Frame]) -> None:
-        """Begin with what is left of the handshake: its protocol, with the answer in it, and frames that came along."""
+        """Take over from the handshake: its protocol, which holds the answer, and frames that came with the request."""
         self.handler = handler
         self._protocol = protocol
         self._queue_protocol_writes(protocol)
@@ -125,17 +125,17 @@ class WebSocketConnection(asyncio.Protocol):
     # What a handler may do
 
     def send(self, data: bytes) -> None:
-        """Write bytes as one WebSocket message: text when they are UTF-8, which browsers insist on."""
+        """Write bytes as one WebSocket message: text when they are UTF-8, else binary, as browsers require."""
         if self._phase is _Phase.OPEN and self.outbox.add(encode_message(data)):
             self._server.plan_flush(self)
 
     def send_message(self, head: bytes, tail: bytes) -> None:
-        """Do the same for what counts as a message in the outbox's bounds; `head` is UTF-8."""
+        """Do the same for a MESSAGE, which counts in the bounds of the outbox. `head` is UTF-8."""
         if self._phase is _OPEN and self.outbox.add_message(encode_parts(head, tail)):
             self._server.plan_flush(self)
 
     def close(self, close: Close) -> None:
-        """Send what waits, then a close frame; the client has `close_timeout_s` to answer it."""
+        """Send what waits, then a close frame. The client has `close_timeout_s` to answer it."""
         if self._phase is not _Phase.OPEN:
             return
         self._begin_closing(close)
@@ -145,7 +145,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._queue_protocol_writes(protocol)
 
     def hold_input(self) -> None:
-        """Read nothing more until `release_input`; holds are counted."""
+        """Stop reading until `release_input`. Holds are counted."""
         if self._phase is not _Phase.OPEN:
             return
         self._input_holds += 1
@@ -153,7 +153,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def release_input(self) -> None:
-        """Undo one `hold_input`; while closing nothing is held any more."""
+        """Undo one `hold_input`. A closing connection holds nothing any more."""
         if self._input_holds == 0:
             return
         self._input_holds -= 1
@@ -161,7 +161,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def sample_accepted(self) -> int:
-        """Return how many bytes the kernel has taken, as far as is known."""
+        """Return how many bytes the kernel has certainly taken."""
         transport = self._transport
         if not transport.is_closing():
             self.accepted_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
@@ -169,15 +169,15 @@ class WebSocketConnection(asyncio.Protocol):
 
     @property
     def cause_name(self) -> str:
-        """Why it closed, as in `closes`; empty while it is open."""
+        """The name of the close, as in `close_codes`; empty while the connection is open."""
         return self.cause.name if self.cause is not None else ""
 
     def mark_authenticated(self) -> None:
-        """Give way to nobody from now on: the client has proved who it is."""
+        """Protect the connection from eviction from now on: its client is authenticated."""
         self._server.mark_authenticated(self)
 
     def wake_at(self, due: float) -> None:
-        """Have deadlines checked at this time."""
+        """Have the deadlines checked at this time."""
         self._server.wheel.schedule(self, due)
 
     # What the event loop calls
@@ -189,16 +189,16 @@ class WebSocketConnection(asyncio.Protocol):
         protocol = self._borrow_protocol()
         protocol.receive_data(data)
         if protocol.writes and protocol.state is State.OPEN:
-            # Pongs go before what the handler answers to the same bytes: whoever pings measures this gateway by them.
+            # Pongs go before what the handler answers to the same bytes: clients measure the gateway by them.
             self._queue_protocol_writes(protocol)
         self._take_frames(protocol, cast(Sequence[Frame], protocol.events_received()))
 
     def eof_received(self) -> None:
-        """See asyncio; the transport then closes itself."""
+        """See asyncio. The transport closes itself afterwards."""
         self.sample_accepted()
         self._borrow_protocol().receive_eof()
         if self._phase is _Phase.OPEN:
-            # Bytes that the client has not taken keep the transport open; nothing more may be sent over it.
+            # Bytes that the client has not taken keep the transport open, but nothing more may be sent.
             self._begin_closing(None)
 
     def pause_writing(self) -> None:
@@ -228,28 +228,28 @@ class WebSocketConnection(asyncio.Protocol):
     # What the server calls
 
     def flush(self, now: float) -> None:
-        """Hand everything that waits to the transport in one write."""
+        """Pass everything that waits to the transport in one write."""
         transport = self._transport
         if transport.is_closing():
             return
         if self._phase is _Phase.CLOSING:
-            self.outbox.paused = False  # the last words go out however full the transport is
+            self.outbox.paused = False  # the last frames go out however full the transport is
         data = self.outbox.take()
         if data:
             if len(data) > self._protocol_bytes:
                 self.written_at = now
             self._protocol_bytes = 0
             transport.write(data)
-        if self._held_for_room and not self.outbox.refuses_input:
-            self._held_for_room = False
+        if self._held_by_outbox and not self.outbox.refuses_input:
+            self._held_by_outbox = False
             self.release_input()
         if self._close_after_flush:
             transport.close()
-        elif self.handler is not None and self.outbox.room_bytes:
-            self.handler.room_freed()
+        elif self.handler is not None and self.outbox.free_bytes:
+            self.handler.outbox_drained()
 
     def check_deadlines(self, now: float) -> None:
-        """Do what is due, and plan the next look."""
+        """Do what is due, and schedule the next check."""
         if self._phase is _Phase.LOST:
             return
         if self._phase is not _Phase.OPEN:
@@ -270,7 +270,7 @@ class WebSocketConnection(asyncio.Protocol):
             self.wake_at(due)
 
     def evict(self) -> None:
-        """Go at once, with a word why, whatever the client does."""
+        """Close immediately and send the reason; do not wait for the client's close frame."""
         if self.handler is not None:
             self.handler.refuse(close_codes.GAVE_WAY)
         self.flush(self._server.clock())
@@ -336,9 +336,9 @@ class WebSocketConnection(asyncio.Protocol):
             else:
                 self._begin_closing(close_codes.WEBSOCKET_ERROR if error is not None else None)
         self._queue_protocol_writes(protocol)
-        # After the protocol's own answers: a flood of pings makes pongs as a flood of frames makes receipts.
-        if self.outbox.refuses_input and not self._held_for_room:
-            self._held_for_room = True
+        # Checked after the protocol's own answers: a flood of pings fills the outbox with pongs.
+        if self.outbox.refuses_input and not self._held_by_outbox:
+            self._held_by_outbox = True
             self.hold_input()
         self._return_protocol(protocol)
 
@@ -349,7 +349,7 @@ class WebSocketConnection(asyncio.Protocol):
         self.wake_at(self._deadline)
         if self._input_holds:
             self._input_holds = 1
-            self.release_input()  # the client's own close frame must be heard
+            self.release_input()  # the client's close frame must be read
         if self.handler is not None:
             self.handler.closing()
 

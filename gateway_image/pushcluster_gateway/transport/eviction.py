@@ -1,8 +1,8 @@
-"""Who gives way when a gateway has no place left: the oldest of those that have not come far. No I/O, no clock.
+"""Which socket a full gateway evicts: the oldest unauthenticated one. No I/O, no clock.
 
-A socket that never ends its HTTP request, or a WebSocket on which nobody says CONNECT, costs its maker nothing, so
-enough of them would keep everybody else out. An honest client is young in these stages, which last no longer than its
-messages travel. Whoever has proved who it is never gives way.
+Idle unauthenticated sockets are cheap for an attacker, so they are evicted first: sockets that never complete their
+HTTP request, and WebSockets without CONNECT. Enough of them would keep everybody else out. An honest client passes
+these stages as fast as its messages travel, so it is rarely the oldest. An authenticated client is never evicted.
 """
 
 from collections import OrderedDict
@@ -14,75 +14,75 @@ class Stage(Enum):
     """How far a socket has come."""
 
     NONE = auto()
-    """Not yet, or not any more, among the places."""
+    """Not yet in the queue, or removed from it."""
     HANDSHAKE = auto()
-    """Its HTTP request is not complete, or was refused."""
-    UNPROVEN = auto()
-    """Its WebSocket is open, and nobody has proved who speaks over it."""
-    PROVEN = auto()
-    """Its client has proved who it is."""
+    """Its HTTP request is incomplete, or was refused."""
+    UNAUTHENTICATED = auto()
+    """Its WebSocket is open, and its client is not authenticated yet."""
+    AUTHENTICATED = auto()
+    """Its client is authenticated."""
 
 
 class Evictable(Protocol):
-    """What can have a place: it keeps its own stage, so that whoever has proved itself costs no memory here."""
+    """A socket in the queue. It holds its own stage, so that an authenticated one needs no memory here."""
 
     stage: Stage
-    """NONE at first; the places' own afterwards."""
+    """NONE at first. Afterwards only the queue sets it."""
 
 
 S = TypeVar("S", bound=Evictable)
 
 
 class EvictionQueue(Generic[S]):
-    """Every call takes the same short time, however many sockets there are."""
+    """All sockets, by stage and age. Every call takes constant time, however many sockets there are."""
 
-    __slots__ = ("_handshakes", "_proven", "_unproven")
+    __slots__ = ("_authenticated", "_handshakes", "_unauthenticated")
 
     def __init__(self) -> None:
-        # Ordered, because looking for the oldest in a dict would pass over all that have left it.
+        # OrderedDict, because finding the oldest key of a dict skips over all deleted ones.
         self._handshakes: OrderedDict[S, None] = OrderedDict()
-        self._unproven: OrderedDict[S, float] = OrderedDict()
-        """Since when."""
-        self._proven = 0
+        self._unauthenticated: OrderedDict[S, float] = OrderedDict()
+        """When each WebSocket opened."""
+        self._authenticated = 0
 
     @property
     def connections(self) -> int:
-        """WebSockets that are open, or close at this moment."""
-        return len(self._unproven) + self._proven
+        """Number of WebSockets that are open or closing."""
+        return len(self._unauthenticated) + self._authenticated
 
-    def arrive(self, socket: S) -> None:
-        """Note a new socket."""
+    def add(self, socket: S) -> None:
+        """Add a new socket, in stage HANDSHAKE."""
         socket.stage = Stage.HANDSHAKE
         self._handshakes[socket] = None
 
     def open(self, socket: S, now: float) -> None:
-        """Its handshake was accepted."""
-        self.leave(socket)
-        socket.stage = Stage.UNPROVEN
-        self._unproven[socket] = now
+        """Move a socket whose handshake was accepted to stage UNAUTHENTICATED."""
+        self.remove(socket)
+        socket.stage = Stage.UNAUTHENTICATED
+        self._unauthenticated[socket] = now
 
-    def prove(self, socket: S) -> None:
-        """Its client has proved who it is; without effect on a socket that has left."""
-        if socket.stage is Stage.UNPROVEN:
-            self.leave(socket)
-            socket.stage = Stage.PROVEN
-            self._proven += 1
+    def mark_authenticated(self, socket: S) -> None:
+        """Move a socket to stage AUTHENTICATED. A socket that was removed stays removed."""
+        if socket.stage is Stage.UNAUTHENTICATED:
+            self.remove(socket)
+            socket.stage = Stage.AUTHENTICATED
+            self._authenticated += 1
 
-    def leave(self, socket: S) -> None:
-        """It is gone, or given up; twice is allowed."""
+    def remove(self, socket: S) -> None:
+        """Remove a socket that is gone or evicted. Removing it twice is allowed."""
         if socket.stage is Stage.HANDSHAKE:
             del self._handshakes[socket]
-        elif socket.stage is Stage.UNPROVEN:
-            del self._unproven[socket]
-        elif socket.stage is Stage.PROVEN:
-            self._proven -= 1
+        elif socket.stage is Stage.UNAUTHENTICATED:
+            del self._unauthenticated[socket]
+        elif socket.stage is Stage.AUTHENTICATED:
+            self._authenticated -= 1
         socket.stage = Stage.NONE
 
     def oldest_handshake(self) -> S | None:
-        """Return whose request has been awaited longest."""
+        """Return the socket whose request has been incomplete longest, or None."""
         return next(iter(self._handshakes), None)
 
-    def oldest_unproven(self, *, opened_by: float) -> S | None:
-        """Return the WebSocket that has been unproven longest, if it was open at `opened_by`."""
-        socket = next(iter(self._unproven), None)
-        return socket if socket is not None and self._unproven[socket] <= opened_by else None
+    def oldest_unauthenticated(self, *, opened_by: float) -> S | None:
+        """Return the WebSocket that has been unauthenticated longest, if it opened no later than `opened_by`."""
+        socket = next(iter(self._unauthenticated), None)
+        return socket if socket is not None and self._unauthenticated[socket] <= opened_by else None

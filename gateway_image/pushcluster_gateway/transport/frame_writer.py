@@ -1,4 +1,4 @@
-"""WebSocket data frames, as a server writes them: websockets' own serializer costs several times as much a frame."""
+"""WebSocket data frames, as a server writes them. The serializer of websockets takes several times as long."""
 
 from struct import Struct
 from typing import Final
@@ -15,13 +15,13 @@ _LONG: Final = Struct("!BBQ")
 def encode_message(data: bytes) -> bytes:
     """Return one unfragmented, unmasked frame (RFC 6455, section 5.2): text when the bytes are UTF-8, else binary.
 
-    A browser fails the connection when a text frame is not UTF-8, and hands text to scripts more handily.
+    A browser fails the connection when a text frame is not UTF-8. Scripts can use text more easily than binary data.
     """
     return encode_parts(b"", data)
 
 
 def encode_parts(text: bytes, data: bytes) -> bytes:
-    """Do the same for a message in two parts, of which the first is known to be UTF-8."""
+    """Return the same for a message in two parts. `text` is known to be UTF-8."""
     head = _TEXT_HEAD if data.isascii() or _is_utf8(data) else _BINARY_HEAD
     size = len(text) + len(data)
     if 126 <= size < 65_536:

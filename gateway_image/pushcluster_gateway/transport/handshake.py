@@ -1,7 +1,7 @@
 """The HTTP request that opens a WebSocket: received in pieces, and answered once. No I/O.
 
-websockets parses it and knows RFC 6455; what it would leave without an answer gets one here. docs/close-codes.md has
-every status.
+The library websockets parses it by RFC 6455. This module also answers requests that the library would leave without an
+answer. docs/close-codes.md lists every status.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
 
 PATH: Final = "/ws"
 MAX_QUOTED_CHARS: Final = 200
-"""Of a malformed request, in the answer to it."""
+"""How much of a malformed request the answer quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeResult:
-    """What a handler has to know of the HTTP request."""
+    """What a handler needs from the HTTP request."""
 
     subprotocol: Version | None
     token: str = field(repr=False)
-    """From the Authorization header, or `access_token` in the query; else empty."""
+    """From the header Authorization, or from `access_token` in the query; else empty."""
 
     @classmethod
     def of(cls, request: Request, subprotocol: str | None) -> "HandshakeResult":
-        """Read a request whose handshake was accepted."""
+        """Return the result of a request whose handshake was accepted."""
         return cls(None if subprotocol is None else SUBPROTOCOLS[subprotocol], _token(request))
 
 
@@ -44,20 +44,20 @@ class ServerHandshake:
     __slots__ = ("_limits", "_received_bytes", "protocol")
 
     def __init__(self, limits: Limits, origins: Sequence[Origin | None] | None, logger: Logger) -> None:
-        """`origins` that may come in, where None is a request without Origin; without any, all may."""
-        # No extension: permessage-deflate would cost memory for each connection.
+        """`origins` lists those to accept; None in it is a request without Origin. If it is None, all are accepted."""
+        # No extension: permessage-deflate would need memory for each connection.
         self.protocol = ServerProtocol(
             origins=origins,
             select_subprotocol=_select_subprotocol,
             max_size=limits.max_frame_bytes,
             logger=logger,
         )
-        """Has the Request once it is whole, and speaks on once it was accepted."""
+        """Returns the Request once it is complete, and serves the connection once the request is accepted."""
         self._limits = limits
         self._received_bytes = 0
 
     def receive(self, data: bytes) -> Response | None:
-        """Take bytes of the client; return a refusal when they can become no request."""
+        """Take bytes from the client. Return a refusal when they cannot become a valid request, else None."""
         self._received_bytes += len(data)
         if self._received_bytes > self._limits.max_handshake_bytes:
             return self._too_large(f"a request has at most {self._limits.max_handshake_bytes} bytes")
@@ -65,7 +65,7 @@ class ServerHandshake:
         return self._refusal()
 
     def receive_eof(self) -> Response | None:
-        """Return the refusal of a request that will never be whole."""
+        """Return the refusal of a request that will never be complete."""
         self.protocol.receive_eof()
         return self._refusal()
 
@@ -75,13 +75,13 @@ class ServerHandshake:
         return self.reject(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete within {seconds:g} s")
 
     def accept(self, request: Request) -> Response:
-        """Return the answer to a whole request, as far as it depends on the request alone: status 101 accepts it."""
+        """Return the answer that depends on the complete request alone. Status 101 accepts it."""
         if request.path.partition("?")[0] != PATH:
-            return self.reject(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}")
+            return self.reject(HTTPStatus.NOT_FOUND, f"the only path is {PATH}")
         return self.protocol.accept(request)
 
     def reject(self, status: HTTPStatus, text: str) -> Response:
-        """Return a refusal with a sentence for people."""
+        """Return a refusal; `text` says why."""
         return self.protocol.reject(status, f"{text}\n")
 
     def _refusal(self) -> Response | None:
@@ -94,14 +94,14 @@ class ServerHandshake:
             return self._too_large(str(error))
         cut_short = isinstance(error.__cause__, EOFError)
         why = "cut short, or a line without CR LF" if cut_short else str(error.__cause__ or error)[:MAX_QUOTED_CHARS]
-        return self.reject(HTTPStatus.BAD_REQUEST, f"this is no request that opens a WebSocket: {why}")
+        return self.reject(HTTPStatus.BAD_REQUEST, f"this is not a WebSocket handshake request: {why}")
 
     def _too_large(self, text: str) -> Response:
         return self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request is too large: {text}")
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Return the newest of ours that the client offers; a client that offers none may still speak STOMP."""
+    """Return our newest subprotocol that the client offers. A client that offers none at all may still use STOMP."""
     if not offered:
         return None
     for ours in SUBPROTOCOLS:

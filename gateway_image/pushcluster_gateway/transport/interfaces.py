@@ -1,4 +1,4 @@
-"""What a connection needs of whoever speaks over it."""
+"""What a connection needs from the handler of its messages."""
 
 from typing import Protocol
 
@@ -6,26 +6,26 @@ from pushcluster_gateway.close_codes import Close
 
 
 class SocketHandler(Protocol):
-    """What speaks over a socket. Called on the event loop, never again after `lost`."""
+    """Handles what a socket receives. It is called on the event loop, and never again after `lost`."""
 
     def received(self, data: bytes | bytearray) -> None:
-        """Take the bytes of a text or binary message, or a piece of one."""
+        """Take the bytes of a text or binary message, or of a fragment of one."""
 
-    def room_freed(self) -> None:
-        """Go on: the socket has taken what waited."""
+    def outbox_drained(self) -> None:
+        """Continue to send: the socket has taken what waited."""
 
     def refuse(self, close: Close) -> None:
-        """Say why, then close: the socket found the reason."""
+        """Send the reason, then close. The socket found the reason."""
 
     def closing(self) -> None:
-        """Write nothing more: the socket has begun to close, so nothing that is written from now on arrives."""
+        """Stop writing: the socket has begun to close, so nothing more would arrive."""
 
     def lost(self) -> None:
-        """End: the socket is gone."""
+        """End the session: the socket is gone."""
 
     def check_deadlines(self, now: float) -> float:
-        """Do what is due, and return when to ask again (seconds of the loop's clock)."""
+        """Do what is due, and return when to check again, in seconds of the event loop's clock."""
 
     @property
     def wants_pings(self) -> bool:
-        """Whether nothing else shows that the client is alive."""
+        """Whether the connection has to send pings because nothing else shows that the client is alive."""

@@ -1,7 +1,7 @@
-"""A socket until its request is answered: then it is gone, or a `WebSocketConnection` takes it over.
+"""A socket until its request is answered. Then it is closed, or a `WebSocketConnection` takes it over.
 
-It costs little, because nobody has shown anything yet: no outbox, no parser before the first byte, and neither task nor
-timer of its own.
+It uses little memory, because its client is still unknown: it has no outbox, no parser before the first byte, and
+neither a task nor a timer of its own.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ _log = logging.getLogger(__name__)
 
 
 class PendingServer(ConnectionServer, Protocol):
-    """What a socket needs of its server until its request is answered, and what the connection after it needs."""
+    """What a pending socket needs from its server, together with what the later connection needs."""
 
     @property
     def wheel(self) -> "Scheduler[PendingConnection | WebSocketConnection]":
-        """What calls `check_deadlines` when they are due."""
+        """Calls `check_deadlines` when a deadline is due."""
 
     def new_handshake(self) -> ServerHandshake:
-        """Return what takes one request to open a WebSocket."""
+        """Return a handshake for one request."""
 
     def admit(self, pending: "PendingConnection") -> bool:
-        """Take in a new socket. Return False when it must be cut at once."""
+        """Register a new socket. Return False when it must be cut at once."""
 
     def forget_pending(self, pending: "PendingConnection") -> None:
-        """Drop the socket: it is gone, or a connection has taken it over."""
+        """Forget the socket: it is gone, or a connection has taken it over."""
 
     def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
@@ -49,7 +49,7 @@ class PendingServer(ConnectionServer, Protocol):
         """Count a socket that ended without an answer."""
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
-        """Take a connection whose handshake was accepted, and return what speaks over it."""
+        """Register a connection whose handshake was accepted, and return its handler."""
 
 
 class PendingConnection(asyncio.Protocol):
@@ -85,11 +85,11 @@ class PendingConnection(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal)
         elif events := handshake.protocol.events_received():
-            # websockets reads on, so frames may have come with the request: RFC 6455 lets no client send them so early.
+            # Frames may have come with the request, although RFC 6455 does not let a client send them so early.
             self._answer(handshake, cast(Request, events[0]), cast(Sequence[Frame], events[1:]))
 
     def eof_received(self) -> None:
-        """See asyncio; the transport then closes itself."""
+        """See asyncio. The transport closes itself afterwards."""
         refusal = self._handshake.receive_eof() if self._handshake is not None else None
         if refusal is not None:
             self._refuse(refusal)
@@ -101,7 +101,7 @@ class PendingConnection(asyncio.Protocol):
     # What the server calls
 
     def check_deadlines(self, now: float) -> None:
-        """End what took too long."""
+        """Refuse or cut a socket that took too long."""
         if now < self._deadline:
             self._server.wheel.schedule(self, self._deadline)
         elif self._handshake is not None:
@@ -111,7 +111,7 @@ class PendingConnection(asyncio.Protocol):
             self.abort()
 
     def evict(self) -> None:
-        """Go at once."""
+        """Cut the socket to free its slot for another one."""
         self._server.count_cut(CutCause.CROWDED)
         self.abort()
 
@@ -132,8 +132,9 @@ class PendingConnection(asyncio.Protocol):
         try:
             handler = self._server.open_handler(connection, request, handshake.protocol.subprotocol)
         except Exception:
-            _log.exception("a connection cannot be served")
-            self._refuse(handshake.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected, see the gateway's log"))
+            _log.exception("could not create the handler of a connection")
+            text = "an unexpected error, see the gateway's log"
+            self._refuse(handshake.reject(HTTPStatus.INTERNAL_SERVER_ERROR, text))
             return
         self._server.forget_pending(self)
         transport.set_protocol(connection)

@@ -1,7 +1,7 @@
-"""The WebSocket protocols of websockets, lent to connections for as long as they hold something of them.
+"""A pool of websockets' `Protocol` objects. A connection borrows one only while it holds part of a message.
 
-A protocol costs kilobytes: two generators, a reader, lists, and after a handshake the request with all its headers.
-Between two messages it holds nothing of its connection, and that is where an idle connection stands.
+A protocol takes kilobytes: two generators, a reader, lists, and after a handshake the request with all its headers.
+Between two messages it holds nothing of its connection. So an idle connection does not need one.
 """
 
 from logging import Logger
@@ -13,14 +13,14 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 MAX_IDLE_PROTOCOLS: Final = 256
-"""That wait for the next connection; about 2 KB each."""
+"""Protocols that wait in the pool; about 2 KB each."""
 
 
 class ProtocolPool:
-    """Protocols after the handshake, that belong to no connection."""
+    """Protocols that no connection uses at the moment."""
 
     def __init__(self, *, max_size: int, logger: Logger) -> None:
-        """`max_size` is of one message, in bytes."""
+        """`max_size` bounds one message, in bytes."""
         self._max_size = max_size
         self._logger = logger
         self._idle: list[Protocol] = []
@@ -29,14 +29,14 @@ class ProtocolPool:
         return len(self._idle)
 
     def lend(self) -> Protocol:
-        """Return a protocol of an open connection that has received nothing of the next message."""
+        """Return a protocol in the state of an open connection between two messages."""
         return self._idle.pop() if self._idle else self._build()
 
     def give_back(self, protocol: Protocol) -> bool:
-        """Take a protocol back if it holds nothing of its connection; False: the connection has to keep it."""
+        """Take a protocol back and return True, or return False when it still holds something of its connection."""
         if not is_between_messages(protocol):
             return False
-        # The protocol of a handshake holds the request, and whatever else websockets finds worth keeping.
+        # The protocol of a handshake is not reused, because it holds the request and other data of its connection.
         if not isinstance(protocol, ServerProtocol) and len(self._idle) < MAX_IDLE_PROTOCOLS:
             self._idle.append(protocol)
         return True
@@ -46,12 +46,12 @@ class ProtocolPool:
 
 
 def is_between_messages(protocol: Protocol) -> bool:
-    """Tell whether an open connection's protocol has received whole messages, and everything was taken from it."""
+    """Return whether an open connection's protocol holds no part of a message, no event and nothing to write."""
     if protocol.state is not State.OPEN or protocol.current_size is not None:
         return False
     if protocol.events or protocol.writes:
         return False
-    # An empty buffer may still be the middle of a frame; the parser waits for either more or the end between two only.
+    # An empty buffer may still be inside a frame. Only between two frames does the parser wait in `at_eof`.
     waits_in = cast("GeneratorType[None, None, None]", protocol.parser)
     while isinstance(inner := waits_in.gi_yieldfrom, GeneratorType):
         waits_in = inner

@@ -1,4 +1,4 @@
-"""The listening side: handshakes, limits that hold before anybody is known, the wheel, and the flush of each tick."""
+"""The listening server: admission, handshakes, eviction, the timer wheel, and the flush of each tick."""
 
 import asyncio
 import logging
@@ -23,14 +23,14 @@ from pushcluster_gateway.transport.timer_wheel import TimerWheel
 
 WHEEL_TICK_S: Final = 0.25
 WHEEL_SLOTS: Final = 512
-"""A turn takes 128 s: longer than any heart-beat."""
+"""One turn of the wheel takes 128 s, longer than any heart-beat interval that the gateway asks for."""
 MAX_HANDSHAKES: Final = 1_000
-"""Sockets beyond the connections that a pod may have: in their handshake, or about to get a refusal."""
+"""Sockets beyond the maximum number of connections: in their handshake, or about to be refused."""
 ABORT_S: Final = 1.0
-"""How long the event loop may take to tell of sockets that were cut."""
+"""How long the event loop may take to report that cut sockets are gone."""
 BACKLOG: Final = 1_024
 
-# websockets tells of every connection that opens and closes.
+# websockets logs every connection that opens or closes, so only its warnings are kept.
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)
 
@@ -51,7 +51,7 @@ class WebSocketServer:
         clock: Callable[[], float],
         handler_factory: HandlerFactory,
     ) -> None:
-        """`clock` gives the seconds of the event loop. Origins as browsers send them; without any, all are allowed."""
+        """`clock` returns the seconds of the event loop. `allowed_origins` are as browsers send them; empty: all."""
         self.limits = limits
         self.clock = clock
         self.wheel: TimerWheel[PendingConnection | WebSocketConnection] = TimerWheel(
@@ -61,12 +61,12 @@ class WebSocketServer:
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
-        """Those that are open, or close at this moment."""
+        """Connections that are open or closing."""
         self.pending: set[PendingConnection] = set()
-        """Sockets in their handshake, or refused and about to go."""
+        """Sockets in their handshake, or refused and about to close."""
         self._evictions: EvictionQueue[PendingConnection | WebSocketConnection] = EvictionQueue()
         self._admission = admission
-        # A request without Origin comes from no browser, so no foreign page can have made it.
+        # A request without Origin does not come from a browser, so no foreign page can have caused it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
         self._metrics = metrics
         self._handler_factory = handler_factory
@@ -76,19 +76,19 @@ class WebSocketServer:
         self._emptied: asyncio.Event | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port. Raises OSError when it is taken."""
+        """Listen and return the port. Raise OSError when the port is in use."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: PendingConnection(self), host, port, backlog=BACKLOG)
         self._tick()
         return int(self._listener.sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
-        """Take no new sockets; those that are open stay."""
+        """Accept no new sockets. Open ones stay."""
         if self._listener is not None:
             self._listener.close()
 
     async def close(self) -> None:
-        """Cut whatever is still open."""
+        """Stop listening and cut all open sockets."""
         self.stop_listening()
         sockets: list[PendingConnection | WebSocketConnection] = [*self.pending, *self.connections]
         for socket in sockets:
@@ -98,7 +98,7 @@ class WebSocketServer:
         await self.wait_empty(within_s=ABORT_S)
 
     async def wait_empty(self, within_s: float) -> None:
-        """Return when no socket is open any more, or when the time is over."""
+        """Return when no socket is open any more, or after `within_s`."""
         if not self.sockets:
             return
         self._emptied = asyncio.Event()
@@ -108,57 +108,60 @@ class WebSocketServer:
 
     @property
     def sockets(self) -> int:
-        """How many there are."""
+        """Number of open sockets."""
         return len(self.pending) + len(self.connections)
 
     # What sockets call
 
     def new_handshake(self) -> ServerHandshake:
-        """Return what takes one request to open a WebSocket."""
+        """Return a handshake for one request."""
         return ServerHandshake(self.limits, self._origins, _log)
 
     def admit(self, pending: PendingConnection) -> bool:
-        """Note a new socket, for which the oldest that still say nothing give way; False when all are proven."""
+        """Register a new socket, and evict the oldest unauthenticated one if there are too many.
+
+        Return False when none can be evicted: then the new socket must be cut.
+        """
         if self.sockets >= self._admission.max_connections + MAX_HANDSHAKES:
-            oldest = self._evictions.oldest_handshake() or self._oldest_unproven()
+            oldest = self._evictions.oldest_handshake() or self._oldest_unauthenticated()
             if oldest is None:
                 self.count_cut(CutCause.FULL)
                 return False
-            self._give_up(oldest)
+            self._evict(oldest)
         self.pending.add(pending)
-        self._evictions.arrive(pending)
+        self._evictions.add(pending)
         return True
 
     def mark_authenticated(self, connection: WebSocketConnection) -> None:
-        """The connection's client has proved who it is."""
-        self._evictions.prove(connection)
+        """Protect the connection from eviction: its client is authenticated."""
+        self._evictions.mark_authenticated(connection)
 
     def forget_pending(self, pending: PendingConnection) -> None:
-        """The socket is gone, or a connection has taken it over."""
+        """Forget the socket: it is gone, or a connection has taken it over."""
         self.pending.discard(pending)
         self._forget(pending)
 
     def forget(self, connection: WebSocketConnection) -> None:
-        """The connection is gone."""
+        """Forget the connection: its socket is gone."""
         self.connections.discard(connection)
         self._forget(connection)
         if connection.cause is not None:
             self._metrics.closes[connection.cause.name] += 1
 
     def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
-        self._evictions.leave(socket)
+        self._evictions.remove(socket)
         self.wheel.cancel(socket)
         if self._emptied is not None and not self.sockets:
             self._emptied.set()
 
     def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
-        # First, so that what is no handshake, or comes from a foreign page, takes nothing from the rate.
+        # Checked first, so that an invalid request, or one from a foreign page, does not use up the rate.
         accepted = handshake.accept(request)
         if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return accepted
-        # Sockets that only wait for their refusal take nobody's place: else a storm would keep itself out.
-        taken = self._evictions.connections - (self._oldest_unproven() is not None)
+        # Sockets that only wait for their refusal do not count. Else a storm of clients would keep itself out.
+        taken = self._evictions.connections - (self._oldest_unauthenticated() is not None)
         refusal = self._admission.refuse(self.clock(), connections=taken, draining=self.draining)
         if refusal is None:
             return accepted
@@ -168,20 +171,20 @@ class WebSocketServer:
         return response
 
     def count_refusal(self, response: Response) -> None:
-        """A request was refused."""
+        """Count a refused request."""
         self._metrics.handshakes_refused[str(response.status_code)] += 1
 
     def count_cut(self, cut: CutCause) -> None:
-        """A socket ended without an answer."""
+        """Count a socket that ended without an answer."""
         self._metrics.handshakes_cut[cut] += 1
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
-        """Take a connection whose handshake was accepted, and return what speaks over it."""
+        """Register a connection whose handshake was accepted, and return its handler."""
         handler = self._handler_factory(connection, HandshakeResult.of(request, subprotocol))
         if self._evictions.connections >= self._admission.max_connections:
-            oldest = self._oldest_unproven()
+            oldest = self._oldest_unauthenticated()
             if oldest is not None:
-                self._give_up(oldest)
+                self._evict(oldest)
         self.connections.add(connection)
         self._evictions.open(connection, self.clock())
         return handler
@@ -199,14 +202,15 @@ class WebSocketServer:
             try:
                 socket.check_deadlines(now)
             except Exception:
-                _log.exception("a connection's deadlines cannot be checked")
+                _log.exception("could not check a connection's deadlines, so it is cut")
                 socket.abort()
 
-    def _oldest_unproven(self) -> PendingConnection | WebSocketConnection | None:
-        return self._evictions.oldest_unproven(opened_by=self.clock() - self.limits.min_connect_s)
+    def _oldest_unauthenticated(self) -> PendingConnection | WebSocketConnection | None:
+        return self._evictions.oldest_unauthenticated(opened_by=self.clock() - self.limits.min_connect_s)
 
-    def _give_up(self, socket: PendingConnection | WebSocketConnection) -> None:
-        self._evictions.leave(socket)  # at once: the event loop tells of its end later, and many may come until then
+    def _evict(self, socket: PendingConnection | WebSocketConnection) -> None:
+        # Removed now: the event loop reports the end of the socket later, and many sockets may come until then.
+        self._evictions.remove(socket)
         socket.evict()
 
     def _flush(self) -> None:
@@ -216,6 +220,6 @@ class WebSocketServer:
             connection.flush(now)
 
     def _tick(self) -> None:
-        # Armed first: one connection that fails must not end the deadlines of all others.
+        # Scheduled first, so that an error in one connection cannot stop the deadlines of all others.
         self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
         self.check_deadlines()

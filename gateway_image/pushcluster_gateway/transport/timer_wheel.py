@@ -1,7 +1,7 @@
-"""A timing wheel: one clock for all deadlines of all connections, instead of a timer for each.
+"""A timer wheel: one timer for the deadlines of all connections, instead of one timer for each.
 
-Hashed and hierarchical timing wheels, Varghese and Lauck, 1987: the simple form, with one ring. What is due later than
-one turn is looked at once a turn.
+It is the simple form with one ring of "Hashed and hierarchical timing wheels" (Varghese and Lauck, 1987). An item that
+is due later than one turn is returned once in each turn.
 """
 
 from typing import Final, Generic, Protocol, TypeVar
@@ -10,10 +10,10 @@ NOT_SCHEDULED: Final = -1
 
 
 class Timed(Protocol):
-    """What a wheel can hold: it keeps its own place, so that it can be taken out without a search."""
+    """An item of a wheel. It holds its own slot, so that the wheel can remove it without a search."""
 
     wheel_slot: int
-    """NOT_SCHEDULED at first; the wheel's own afterwards."""
+    """NOT_SCHEDULED at first. Afterwards only the wheel sets it."""
 
 
 T = TypeVar("T", bound=Timed)
@@ -21,14 +21,14 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Scheduler(Protocol[T_contra]):
-    """The side of a wheel that its items see."""
+    """The part of a wheel that its items use."""
 
     def schedule(self, item: T_contra, due: float) -> None:
-        """Have the item looked at once `due` is reached, instead of any earlier plan for it."""
+        """Schedule the item for `due`. This replaces an earlier schedule."""
 
 
 class TimerWheel(Generic[T]):
-    """`advance` returns what is due. Never early; late by at most one tick."""
+    """Items by when they are due. `advance` returns due items at most one tick late."""
 
     __slots__ = ("_passed_ticks", "_slots", "_tick_s")
 
@@ -38,9 +38,9 @@ class TimerWheel(Generic[T]):
         self._passed_ticks = int(now / tick_s)
 
     def schedule(self, item: T, due: float) -> None:
-        """Have `advance` return the item once `due` is reached, instead of any earlier plan for it.
+        """Have `advance` return the item once `due` is reached. This replaces an earlier schedule.
 
-        An item that is due later than one turn of the wheel is returned early: it schedules itself again.
+        An item that is due later than one turn of the wheel is returned early. Its owner schedules it again.
         """
         self.cancel(item)
         first, last = self._passed_ticks + 1, self._passed_ticks + len(self._slots) - 1
@@ -49,13 +49,13 @@ class TimerWheel(Generic[T]):
         self._slots[item.wheel_slot].add(item)
 
     def cancel(self, item: T) -> None:
-        """Take the item out, if it is in."""
+        """Remove the item, if it is scheduled."""
         if item.wheel_slot != NOT_SCHEDULED:
             self._slots[item.wheel_slot].discard(item)
             item.wheel_slot = NOT_SCHEDULED
 
     def advance(self, now: float) -> list[T]:
-        """Return the items of all ticks that have passed; they are out of the wheel then."""
+        """Return the items of all ticks that have passed, and remove them from the wheel."""
         due: list[T] = []
         target = int(now / self._tick_s)
         first = max(self._passed_ticks + 1, target - len(self._slots) + 1)

@@ -1,4 +1,4 @@
-"""Whether what a client calls text is UTF-8 (RFC 6455, section 8.1), also when it comes in pieces. No I/O."""
+"""Checks that a text message is UTF-8 (RFC 6455, section 8.1), also when it arrives in pieces. No I/O."""
 
 import codecs
 from typing import Final
@@ -7,16 +7,16 @@ _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
 
 class Utf8Validator:
-    """Looks at the pieces of one message after the other."""
+    """Checks one piece of a message after the other."""
 
     __slots__ = ("_decoder",)
 
     def __init__(self) -> None:
         self._decoder: codecs.IncrementalDecoder | None = None
-        """Only while a message is incomplete, or was not ASCII."""
+        """Set from the first piece of a message that is not ASCII until the message ends."""
 
     def accepts(self, data: bytes | bytearray, *, fin: bool) -> bool:
-        """Tell whether a message may have this piece next; `fin`: it is the last one."""
+        """Return whether the message is still UTF-8 with this piece. `fin` marks the last piece."""
         if self._decoder is None:
             if data.isascii():
                 return True

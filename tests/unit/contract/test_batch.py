@@ -64,7 +64,7 @@ COPIES = st.lists(st.builds(Given, TEXT.filter(bool), DESTINATIONS, ENTRIES), ma
 
 
 @given(COPIES)
-def test_what_was_joined_comes_apart_as_it_was(copies: list[Given]) -> None:
+def test_a_batch_is_read_as_it_was_encoded(copies: list[Given]) -> None:
     batch = encode_batch([copy.encode() for copy in copies])
     found = parse_batch(batch)
     assert [address for address, _ in found] == [Address.of(copy.user, copy.destination).data for copy in copies]

@@ -49,7 +49,7 @@ def test_a_long_destination_is_cut_in_the_error() -> None:
     assert len(str(error.value)) < 300
 
 
-def test_of_one_destination_more_than_is_remembered_the_oldest_is_forgotten() -> None:
+def test_one_destination_more_than_the_cache_holds_drops_the_oldest() -> None:
     _parse.cache_clear()
     for n in (*range(CACHED_DESTINATIONS + 1), 0):
         Destination.parse(f"/queue/d{n}")

@@ -15,7 +15,7 @@ SID = "a" * 26
 INCARNATION = Incarnation("uid-1", "0123456789abcdef")
 
 
-def test_keys_stand_as_the_design_writes_them() -> None:
+def test_keys_have_their_documented_form() -> None:
     assert KEYS.sessions("alice") == "pc:shop.demo:{YWxpY2U}:sessions"
     assert KEYS.log("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:log:queue:demo"
     assert KEYS.meta("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:meta:queue:demo"
@@ -40,13 +40,13 @@ def test_a_member_survives_its_text() -> None:
 
 
 @pytest.mark.parametrize("member", ["", "YWxpY2U", f"YWxpY2U {SID} x", f"*** {SID}"])
-def test_what_is_no_member_is_refused(member: str) -> None:
+def test_text_that_is_not_a_member_is_refused(member: str) -> None:
     with pytest.raises(InvalidInput):
         parse_member(member)
 
 
 @pytest.mark.parametrize("member", [b"", b"no incarnation", b"uid-1.0123456789abcdeg", b"\xff.0123456789abcdef"])
-def test_a_member_of_gateways_that_nobody_of_ours_wrote_is_nobodys_lease(member: bytes) -> None:
+def test_a_member_of_gateways_that_no_gateway_wrote_is_not_a_lease(member: bytes) -> None:
     assert parse_lease(member) is None
     assert parse_lease(str(INCARNATION).encode()) == INCARNATION
 

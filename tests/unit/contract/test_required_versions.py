@@ -36,14 +36,16 @@ def test_a_version_that_is_new_enough_is_taken(needed: MinimumVersion, version: 
         (RABBITMQ, "3.13.7", "too old"),
         (KUBERNETES, "1.29+", r"^Kubernetes 1\.29\+ is too old: 1\.30 or newer is needed$"),
         (KUBERNETES, "1.9", "too old"),
-        (RABBITMQ, "", "RabbitMQ calls its version ''"),
+        (RABBITMQ, "", "RabbitMQ reports version ''"),
         (REDIS, "unknown" * 99, r"'unknown.{43}'"),
     ],
 )
-def test_any_other_is_refused_with_what_is_needed(needed: MinimumVersion, version: str, says: str) -> None:
+def test_any_other_version_is_refused_with_the_one_that_is_needed(
+    needed: MinimumVersion, version: str, says: str
+) -> None:
     with pytest.raises(TooOld, match=says):
         needed.require(version)
 
 
-def test_an_upgrade_is_a_matter_of_time() -> None:
+def test_a_version_that_is_too_old_counts_as_unavailable() -> None:
     assert issubclass(TooOld, Unavailable)

@@ -12,7 +12,7 @@ GATEWAY_2 = Incarnation("uid-2", "0" * 16)
 A, B, C = "a" * 26, "b" * 26, "c" * 26
 
 
-def test_the_routing_key_of_scheme_3_is_name_user_session() -> None:
+def test_the_routing_key_in_mode_session_is_name_user_session() -> None:
     assert session_key("demo", A) == f"demo-user{A}"
 
 

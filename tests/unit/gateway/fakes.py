@@ -38,7 +38,7 @@ class FakeSubscription:
         self.address = Address.of(client.user, destination).data
         self.queue = ""
         self.ended = False
-        self.marked = False
+        self.flush_scheduled = False
         self.moves: list[tuple[StreamId, StreamId]] = []
         self.has_unflushed = False
 

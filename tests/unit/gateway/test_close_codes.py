@@ -1,4 +1,4 @@
-"""docs/close-codes.md says what closes.py says."""
+"""docs/close-codes.md agrees with close_codes.py."""
 
 from pathlib import Path
 

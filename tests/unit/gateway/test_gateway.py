@@ -69,7 +69,7 @@ class World:
     """How many REGISTER are refused, because the user has too many sessions."""
     lost: int = 0
     """Sessions of the user at lost gateways."""
-    steady_s: float = 3_600
+    redis_answering_s: float = 3_600
     away: bool = False
     """Whether no lease can be had."""
 
@@ -86,7 +86,7 @@ class World:
     async def close_queue(self, name: str) -> None:
         self.asked.append(f"close {name}")
 
-    def tell(self, *_: object) -> None: ...
+    def send_outcome(self, *_: object) -> None: ...
 
     async def advance_cursors(self, _: object) -> None: ...
 
@@ -137,7 +137,7 @@ def build_client(world: World) -> tuple[Gateway, Client]:
     gateway.attach(
         registry=registry,
         broker=cast(BrokerLink, world),
-        keeper=cast(LeaseKeeper, world),
+        lease_keeper=cast(LeaseKeeper, world),
         cursors=CursorFlusher(registry, metrics),
         quota=QueueQuota(10, lambda: 1, max_per_session=8),
     )
@@ -163,7 +163,7 @@ async def test_a_session_that_left_while_it_subscribed_does_not_come_back(held_a
     if held_at == "queue":
         await eventually(lambda: "leave" in world.asked, within_s=2)
     world.release.set()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked.count("leave") == 1
     assert world.asked[-1] in {"leave", "close the queue"}
     assert "script" not in world.asked[world.asked.index("leave") :]
@@ -177,7 +177,7 @@ async def test_a_destination_that_was_left_while_it_was_subscribed_does_not_stay
     await eventually(lambda: "unsubscribe" in world.asked, within_s=2)
     world.asked.clear()
     world.release.set()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["unsubscribe"], "once more, after the script that wrote the destination"
 
 
@@ -200,7 +200,7 @@ async def test_a_session_ends_when_a_dispatcher_says_so_and_names_its_user(
     gateway.on_gateway_message(Delivery(1, "", "queue", False, properties, b"", "c"))
     assert client.ended is ends
     world.release.set()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
 
 
 async def connect(world: World) -> tuple[Gateway, Client, FakeSocket]:
@@ -209,10 +209,10 @@ async def connect(world: World) -> tuple[Gateway, Client, FakeSocket]:
     return gateway, client, cast(FakeSocket, client.socket)
 
 
-async def test_a_user_without_a_place_gets_one_that_a_lost_gateway_holds() -> None:
+async def test_a_user_at_the_session_limit_gets_the_slot_of_a_lost_gateways_session() -> None:
     world = World("", refuses=1, lost=2)
     gateway, _, socket = await connect(world)
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert socket.closed is None
     assert gateway.metrics.lost_sessions_removed == 2
@@ -220,17 +220,17 @@ async def test_a_user_without_a_place_gets_one_that_a_lost_gateway_holds() -> No
 
 @pytest.mark.parametrize(("short_by_s", "asked"), [(0.0, True), (0.001, False)])
 async def test_from_when_on_gateways_are_taken_for_lost(short_by_s: float, asked: bool) -> None:
-    world = World("", refuses=1, lost=2, steady_s=LIMITS.lost_gateway_s - short_by_s)
+    world = World("", refuses=1, lost=2, redis_answering_s=LIMITS.lost_gateway_s - short_by_s)
     gateway, _, _ = await connect(world)
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert ("remove alice" in world.asked) is asked
 
 
 async def test_while_redis_has_not_answered_for_long_no_gateway_is_taken_for_lost() -> None:
     """After an outage every lease has run out, and each gateway renews its own when its turn comes."""
-    world = World("", refuses=2, lost=2, steady_s=LIMITS.lost_gateway_s - 1)
+    world = World("", refuses=2, lost=2, redis_answering_s=LIMITS.lost_gateway_s - 1)
     gateway, _, socket = await connect(world)
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "register"]
     assert socket.closed is close_codes.TOO_MANY_SESSIONS
 
@@ -239,28 +239,28 @@ async def test_a_page_that_is_loaded_again_waits_for_its_old_session_to_leave() 
     world = World("", refuses=9)
     gateway, client, socket = await connect(world)
     asyncio.get_running_loop().call_later(LIMITS.leaving_session_s / 5, setattr, world, "refuses", 0)
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert (socket.closed, client.ended) == (None, False)
 
 
-async def test_a_place_that_does_not_become_free_is_waited_for_once_and_its_whole_time() -> None:
+async def test_a_connect_at_the_session_limit_waits_once_and_for_the_whole_time() -> None:
     world = World("", refuses=9)
     gateway, _, socket = await connect(world)
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert socket.closed is close_codes.TOO_MANY_SESSIONS
     _, removed_at, last_at = world.asked_at
     assert last_at - removed_at >= LIMITS.leaving_session_s - 0.001, "the loop's clock counts milliseconds"
 
 
-async def test_the_walk_does_not_refuse_a_session_that_waits_for_its_place() -> None:
+async def test_the_walk_does_not_refuse_a_session_that_waits_for_a_free_slot() -> None:
     world = World("", refuses=9)
     gateway, client, socket = await connect(world)
     await eventually(lambda: "remove alice" in world.asked, within_s=2)
     await gateway.refresh(client, resync=True)
     world.refuses = 0
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "remove alice", "register"]
     assert (socket.closed, client.ended) == (None, False)
 
@@ -270,19 +270,19 @@ async def test_the_walk_writes_a_session_only_once_it_was_registered() -> None:
     world = World("lease")
     gateway, client, _ = await connect(world)
     await gateway.refresh(client, resync=False)
-    assert (world.asked, client.written) == ([], False)
+    assert (world.asked, client.entry_written) == ([], False)
     world.release.set()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     await gateway.refresh(client, resync=False)
     assert world.asked == ["register", "walk", "register"]
 
 
-async def test_a_client_that_leaves_while_it_waits_for_a_place_is_not_registered() -> None:
+async def test_a_client_that_leaves_while_it_waits_for_a_free_slot_is_not_registered() -> None:
     world = World("", refuses=1)
     gateway, client, _ = await connect(world)
     await eventually(lambda: "remove alice" in world.asked, within_s=2)
     client.lost()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["register", "remove alice", "leave"]
 
 
@@ -296,5 +296,5 @@ async def test_a_session_that_never_was_in_the_registry_has_nothing_to_leave(awa
         await eventually(lambda: socket.closed is not None, within_s=2)
     client.lost()
     world.release.set()
-    await gateway.settle(within_s=2)
+    await gateway.wait_for_tasks(within_s=2)
     assert world.asked == []

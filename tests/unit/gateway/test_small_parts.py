@@ -9,7 +9,7 @@ from websockets.frames import Opcode
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.limits import LEASE_MS
 from pushcluster_gateway import close_codes
-from pushcluster_gateway.drain import AT_ONCE, plan_drain
+from pushcluster_gateway.drain import UNPACED_CONNECTIONS, plan_drain
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.registry.lease import OwnLease, ResyncCause
 from pushcluster_gateway.session.deadlines import NEVER, SEND_EARLY, Deadlines
@@ -35,24 +35,24 @@ class TestOutbox:
     def test_it_is_full_at_its_bytes(self) -> None:
         outbox = Outbox(self.limits)
         outbox.add_message(b"x" * 99)
-        assert outbox.room_bytes == 1
+        assert outbox.free_bytes == 1
         outbox.add_message(b"x" * 50)
-        assert outbox.room_bytes == 0
+        assert outbox.free_bytes == 0
 
     def test_it_is_full_at_its_messages(self) -> None:
         outbox = Outbox(self.limits)
         for _ in range(3):
-            assert outbox.room_bytes
+            assert outbox.free_bytes
             outbox.add_message(b"x")
-        assert outbox.room_bytes == 0
+        assert outbox.free_bytes == 0
         outbox.take()
-        assert outbox.room_bytes == 100
+        assert outbox.free_bytes == 100
 
-    def test_while_the_transport_is_paused_there_is_no_room_and_nothing_is_taken(self) -> None:
+    def test_while_the_transport_is_paused_the_outbox_is_full_and_nothing_is_taken(self) -> None:
         outbox = Outbox(self.limits)
         outbox.paused = True
         outbox.add(b"x")
-        assert outbox.room_bytes == 0
+        assert outbox.free_bytes == 0
         assert outbox.take() == b""
         outbox.paused = False
         assert outbox.take() == b"x"
@@ -153,25 +153,25 @@ class TestLease:
         lease, _ = OwnLease().renewed(existed=False, run_id="a", sent_s=5)
         renewed, why = lease.renewed(existed=existed, run_id=run_id, sent_s=7)
         assert why is cause
-        assert renewed == OwnLease(7, run_id, steady_since_s=7 if why else 5)
+        assert renewed == OwnLease(7, run_id, redis_answering_since_s=7 if why else 5)
 
-    def test_redis_is_steady_from_when_on_no_lease_could_run_out(self) -> None:
+    def test_redis_has_been_answering_since_no_lease_could_run_out(self) -> None:
         lease = OwnLease()
-        assert lease.steady_for_s(100) == 0
+        assert lease.redis_answering_for_s(100) == 0
         for sent_s in (10, 16, 22):
             lease = lease.failed().renewed(existed=True, run_id="a", sent_s=sent_s)[0]
-        assert lease.steady_for_s(25) == 15
-        assert lease.steady_for_s(30) == 0, "it may have stopped answering everybody"
+        assert lease.redis_answering_for_s(25) == 15
+        assert lease.redis_answering_for_s(30) == 0, "it may have stopped answering everybody"
 
     @pytest.mark.parametrize(
         ("sent_s", "existed", "run_id"),
         [(22 + LEASE_MS / 1_000, True, "a"), (24, False, "a"), (24, True, "b")],
         ids=["it had run out", "it was missing", "another Redis"],
     )
-    def test_what_took_leases_away_begins_a_new_steady_time(self, sent_s: float, existed: bool, run_id: str) -> None:
-        lease = OwnLease(renewed_s=22, run_id="a", steady_since_s=5)
+    def test_a_redis_that_lost_leases_begins_to_answer_anew(self, sent_s: float, existed: bool, run_id: str) -> None:
+        lease = OwnLease(renewed_s=22, run_id="a", redis_answering_since_s=5)
         lease, _ = lease.renewed(existed=existed, run_id=run_id, sent_s=sent_s)
-        assert lease.steady_for_s(sent_s + 1) == 1
+        assert lease.redis_answering_for_s(sent_s + 1) == 1
 
     def test_after_a_renewal_without_an_answer_the_next_one_asks_for_a_resync(self) -> None:
         lease, _ = OwnLease().renewed(existed=False, run_id="a", sent_s=5)
@@ -200,7 +200,7 @@ class TestDeadlines:
 
     def test_a_connect_that_is_not_decided_in_time_is_no_fault_of_the_client(self) -> None:
         deadlines = Deadlines(self.limits, 0)
-        deadlines.connect_came()
+        deadlines.connect_received()
         assert deadlines.check(9.9, written_at=0).look_again_at == 10
         assert deadlines.check(10, written_at=0).close is close_codes.UNAVAILABLE
 
@@ -257,7 +257,7 @@ class TestProgress:
         assert progress.taken.seq > 40
         assert progress.taken.seq < 49
 
-    def test_the_same_entry_is_no_news(self) -> None:
+    def test_the_same_entry_is_noted_once(self) -> None:
         progress = Progress()
         assert progress.wrote(StreamId(1, 1), 100)
         assert not progress.wrote(StreamId(1, 1), 200)
@@ -288,7 +288,9 @@ class TestCloses:
 
 class TestDrainPlan:
     def test_few_connections_are_closed_at_once(self) -> None:
-        assert [(batch.count, batch.then_wait_s) for batch in plan_drain(AT_ONCE, 60, lambda: 0.5)] == [(AT_ONCE, 0.0)]
+        assert [(batch.count, batch.then_wait_s) for batch in plan_drain(UNPACED_CONNECTIONS, 60, lambda: 0.5)] == [
+            (UNPACED_CONNECTIONS, 0.0)
+        ]
         assert plan_drain(0, 60, lambda: 0.5) == []
 
     @given(st.integers(1, 30_000), st.integers(0, 120), st.randoms(use_true_random=False))

@@ -105,7 +105,7 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(wrong: str) -> None:
 
 
 def test_the_same_key_on_two_lines_is_refused_since_nobody_knows_which_line_bounds_it() -> None:
-    with pytest.raises(InvalidInput, match="line 4 of API_KEY has the key of line 1 again") as error:
+    with pytest.raises(InvalidInput, match="line 4 of API_KEY repeats the key of line 1") as error:
         parse("12345678 publish\nabcdefgh\n\n12345678 manage\n")
     assert "12345678" not in str(error.value)
 

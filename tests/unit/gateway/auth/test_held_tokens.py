@@ -33,7 +33,7 @@ class Held:
 
     gateway: Gateway
     client: Client
-    keeper: KeyRefresher
+    refresher: KeyRefresher
     source: ScriptedSource
 
     @property
@@ -47,27 +47,27 @@ async def held() -> AsyncIterator[Held]:
     async with keeping(cast(Any, source), refresh_s=3_600) as kept:
         gateway, client = build_client(World(held_at=""))
         rules = ClaimRules("sub", require_expiry=False)
-        gateway._authenticator = JwtAuthenticator(Algorithm.HS256, rules, kept.keeper, time.time)
+        gateway._authenticator = JwtAuthenticator(Algorithm.HS256, rules, kept.refresher, time.time)
         client.received(CONNECT)
-        await eventually(lambda: kept.keeper.asking == 1, within_s=2)
-        yield Held(gateway, client, kept.keeper, source)
-        await gateway.settle(within_s=0)
+        await eventually(lambda: kept.refresher.waiting_tokens == 1, within_s=2)
+        yield Held(gateway, client, kept.refresher, source)
+        await gateway.wait_for_tasks(within_s=0)
 
 
-async def test_a_client_that_leaves_gives_up_its_place_among_those_who_wait(held: Held) -> None:
+async def test_a_client_that_leaves_does_not_wait_for_keys_any_more(held: Held) -> None:
     held.client.lost()
-    await eventually(lambda: held.keeper.asking == 0, within_s=1)
-    assert held.keeper.keyring is None, "it did not wait for the keys"
+    await eventually(lambda: held.refresher.waiting_tokens == 0, within_s=1)
+    assert held.refresher.keyring is None, "it did not wait for the keys"
 
 
 async def test_a_client_that_stays_is_let_in_once_the_keys_are_here(held: Held) -> None:
     held.source.answers.put_nowait(KEYRING)
     await eventually(lambda: held.client.user == "alice", within_s=2)
-    assert held.keeper.asking == 0
+    assert held.refresher.waiting_tokens == 0
     held.client.lost()
 
 
-async def test_a_token_that_cannot_be_judged_now_is_no_failed_call(held: Held) -> None:
+async def test_a_token_that_cannot_be_verified_now_is_not_a_failed_call(held: Held) -> None:
     """Any stranger can send one: an alarm about failed calls must not be theirs to ring."""
     held.source.answers.put_nowait(Unavailable("down"))
     await eventually(lambda: held.closed, within_s=2)

@@ -13,9 +13,9 @@ from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway.auth import key_schedule
 from pushcluster_gateway.auth.key_refresher import (
-    MAX_ASK_WAIT_S,
-    MAX_ASKING,
+    MAX_REFRESH_WAIT_S,
     MAX_UNREADABLE_S,
+    MAX_WAITING_TOKENS,
     KeyRefresher,
 )
 from pushcluster_gateway.auth.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 
 class TestSchedule:
     def schedule(self, random: float = 0.5, refresh_s: float = 300) -> KeySchedule:
-        return KeySchedule(refresh_s=refresh_s, ask_interval_s=30, random=lambda: random)
+        return KeySchedule(refresh_s=refresh_s, min_interval_s=30, random=lambda: random)
 
     def test_reads_are_regular_and_pods_spread(self) -> None:
         assert [self.schedule(random).succeed() for random in (0.0, 0.5, 1.0)] == pytest.approx([270, 300, 330])
@@ -48,18 +48,18 @@ class TestSchedule:
 
     def test_an_unknown_key_is_a_reason_once_in_the_interval(self) -> None:
         schedule = self.schedule()
-        assert schedule.may_ask_in_s(0.0) == 0
+        assert schedule.refresh_allowed_in_s(0.0) == 0
         schedule.begin(100.0)
-        assert schedule.may_ask_in_s(100.0) == 30
-        assert schedule.may_ask_in_s(129.5) == 0.5
-        assert schedule.may_ask_in_s(130.0) == 0
-        assert schedule.may_ask_in_s(1_000.0) == 0
+        assert schedule.refresh_allowed_in_s(100.0) == 30
+        assert schedule.refresh_allowed_in_s(129.5) == 0.5
+        assert schedule.refresh_allowed_in_s(130.0) == 0
+        assert schedule.refresh_allowed_in_s(1_000.0) == 0
 
 
 class ScriptedSource:
     """Answers with what the test puts in."""
 
-    place = "a test"
+    location = "a test"
 
     def __init__(self) -> None:
         self.answers: asyncio.Queue[Keyring | Exception] = asyncio.Queue()
@@ -75,7 +75,7 @@ class ScriptedSource:
 
 @dataclass
 class Kept:
-    keeper: KeyRefresher
+    refresher: KeyRefresher
     source: ScriptedSource
     metrics: Metrics
     now: list[float]
@@ -94,17 +94,17 @@ async def kept() -> AsyncIterator[Kept]:
 class keeping:  # noqa: N801 - a context manager
     source: Any
     refresh_s: float
-    ask_interval_s: float = 30
+    min_interval_s: float = 30
     time_passes: bool = False
     """False: only what a test adds to `now`."""
 
     async def __aenter__(self) -> Kept:
         now, metrics, loop = [1_000.0], Metrics(), asyncio.get_running_loop()
         clock = loop.time if self.time_passes else lambda: now[0]
-        schedule = KeySchedule(refresh_s=self.refresh_s, ask_interval_s=self.ask_interval_s, random=lambda: 0.0)
-        keeper = KeyRefresher(self.source, schedule, metrics, Environment(clock, lambda: 0.0, bytes, lambda: 0.5))
-        self.task = asyncio.create_task(keeper.run())
-        return Kept(keeper, self.source, metrics, now)
+        schedule = KeySchedule(refresh_s=self.refresh_s, min_interval_s=self.min_interval_s, random=lambda: 0.0)
+        refresher = KeyRefresher(self.source, schedule, metrics, Environment(clock, lambda: 0.0, bytes, lambda: 0.5))
+        self.task = asyncio.create_task(refresher.run())
+        return Kept(refresher, self.source, metrics, now)
 
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
@@ -115,25 +115,25 @@ class keeping:  # noqa: N801 - a context manager
 async def first_keys(kept: Kept) -> None:
     """Let the first read end."""
     kept.source.answers.put_nowait(FIRST)
-    await eventually(lambda: kept.keeper.keyring is FIRST, within_s=5)
+    await eventually(lambda: kept.refresher.keyring is FIRST, within_s=5)
 
 
 def failed_reads(kept: Kept, number: int) -> bool:
     return kept.metrics.key_reads["failed"] == number
 
 
-class TestKeeper:
+class TestKeyRefresher:
     async def test_before_the_first_keys_it_says_why_there_are_none(
         self, kept: Kept, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(key_schedule, "FIRST_RETRY_S", 0.01)
-        assert kept.keeper.keyring is None
-        assert "for the first time" in kept.keeper.trouble
+        assert kept.refresher.keyring is None
+        assert "for the first time" in kept.refresher.last_error
         kept.source.answers.put_nowait(Unavailable("nobody there"))
-        await eventually(lambda: kept.keeper.trouble == "a test: nobody there", within_s=2)
+        await eventually(lambda: kept.refresher.last_error == "a test: nobody there", within_s=2)
         kept.source.answers.put_nowait(FIRST)
-        await eventually(lambda: kept.keeper.keyring is FIRST, within_s=5)
-        assert kept.keeper.trouble == ""
+        await eventually(lambda: kept.refresher.keyring is FIRST, within_s=5)
+        assert kept.refresher.last_error == ""
         assert kept.metrics.key_reads == {"failed": 1, "ok": 1}
 
     async def test_the_last_keys_stay_while_others_cannot_be_read(self) -> None:
@@ -143,73 +143,75 @@ class TestKeeper:
                 kept.source.answers.put_nowait(error)
                 await eventually(kept.source.answers.empty, within_s=5)
                 await eventually(lambda: kept.metrics.key_reads["failed"] >= 1, within_s=5)
-                assert kept.keeper.keyring is FIRST
+                assert kept.refresher.keyring is FIRST
             kept.now[0] += 100
-            assert kept.keeper.age_s == 100
+            assert kept.refresher.age_s == 100
             kept.source.answers.put_nowait(SECOND)
-            await eventually(lambda: kept.keeper.keyring is SECOND, within_s=5)
-            assert kept.keeper.age_s == 0
+            await eventually(lambda: kept.refresher.keyring is SECOND, within_s=5)
+            assert kept.refresher.age_s == 0
 
     async def test_keys_that_were_withdrawn_do_not_stay(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
             kept.source.answers.put_nowait(FIRST)
-            await eventually(lambda: kept.keeper.has_keys, within_s=5)
+            await eventually(lambda: kept.refresher.has_keys, within_s=5)
             kept.source.answers.put_nowait(Keyring((), ("it has no key for RS256",)))
-            await eventually(lambda: not kept.keeper.has_keys, within_s=5)
-            assert kept.keeper.trouble == "a test: it has no key for RS256"
+            await eventually(lambda: not kept.refresher.has_keys, within_s=5)
+            assert kept.refresher.last_error == "a test: it has no key for RS256"
 
     async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
             kept.source.answers.put_nowait(FIRST)
-            await eventually(lambda: kept.keeper.keyring, within_s=5)
+            await eventually(lambda: kept.refresher.keyring, within_s=5)
             for failures, (waited_s, stays) in enumerate(((0, True), (MAX_UNREADABLE_S - 1, True), (1, False)), 1):
                 kept.now[0] += waited_s
                 kept.source.answers.put_nowait(Unavailable("down"))
                 await eventually(partial(failed_reads, kept, failures), within_s=5)
-                assert (kept.keeper.keyring is FIRST) is stays
+                assert (kept.refresher.keyring is FIRST) is stays
 
     async def test_all_who_meet_an_unknown_key_share_one_question(self, kept: Kept) -> None:
         await first_keys(kept)
         kept.now[0] += 30
-        asking = [asyncio.create_task(kept.keeper.ask()) for _ in range(1_000)]
+        asking = [asyncio.create_task(kept.refresher.refresh()) for _ in range(1_000)]
         await eventually(lambda: kept.source.reads == 2, within_s=2)
         assert not any(task.done() for task in asking)
         kept.source.answers.put_nowait(SECOND)
         assert all(await asyncio.gather(*asking)), "it began after they asked: the issuer has spoken"
-        assert kept.keeper.keyring is SECOND
+        assert kept.refresher.keyring is SECOND
         assert kept.source.reads == 2
 
     async def test_strangers_cannot_make_it_ask_more_often(self, kept: Kept) -> None:
         await first_keys(kept)
         for second in range(25):
             with pytest.raises(Unavailable, match=f"read again in {30 - second} s"):
-                await kept.keeper.ask()
+                await kept.refresher.refresh()
             kept.now[0] += 1
-        waits = [asyncio.create_task(kept.keeper.ask()) for _ in range(5)]
+        waits = [asyncio.create_task(kept.refresher.refresh()) for _ in range(5)]
         await asyncio.sleep(0.05)
         assert kept.source.reads == 1
         for task in waits:
             task.cancel()
 
-    async def test_who_comes_when_it_was_told_to_is_told_no_second_time(self, kept: Kept) -> None:
+    async def test_a_client_that_returns_when_it_was_told_to_is_not_refused_again(self, kept: Kept) -> None:
         await first_keys(kept)
         kept.now[0] += 10
         with pytest.raises(Unavailable) as caught:
-            await kept.keeper.ask()
-        assert caught.value.retry_after_ms == 20_000 - MAX_ASK_WAIT_S * 500, "spread over the time that one may wait"
+            await kept.refresher.refresh()
+        assert caught.value.retry_after_ms == 20_000 - MAX_REFRESH_WAIT_S * 500, (
+            "spread over the time that one may wait"
+        )
         kept.now[0] += caught.value.retry_after_ms / 1_000
-        waits = asyncio.create_task(kept.keeper.ask())
+        waits = asyncio.create_task(kept.refresher.refresh())
         await asyncio.sleep(0.05)
         assert not waits.done()
         waits.cancel()
 
     async def test_a_key_that_was_published_just_after_a_read_is_waited_for(self) -> None:
-        async with keeping(ScriptedSource(), refresh_s=3_600, ask_interval_s=0.3, time_passes=True) as kept:
+        async with keeping(ScriptedSource(), refresh_s=3_600, min_interval_s=0.3, time_passes=True) as kept:
             began = asyncio.get_running_loop().time()
             await first_keys(kept)
             kept.source.answers.put_nowait(SECOND)
-            assert await kept.keeper.ask()
-            assert kept.keeper.keyring is SECOND
+            assert await kept.refresher.refresh()
+            assert kept.refresher.keyring is SECOND
             assert kept.source.reads == 2
             assert asyncio.get_running_loop().time() - began >= 0.29, "no sooner than strangers may cause it"
 
@@ -217,19 +219,19 @@ class TestKeeper:
         async with keeping(ScriptedSource(), refresh_s=0.3, time_passes=True) as kept:
             await first_keys(kept)
             kept.source.answers.put_nowait(SECOND)
-            assert await kept.keeper.ask()
-            assert kept.keeper.keyring is SECOND
+            assert await kept.refresher.refresh()
+            assert kept.refresher.keyring is SECOND
 
-    async def test_a_read_that_was_under_way_may_bring_the_key_but_its_silence_proves_nothing(self, kept: Kept) -> None:
+    async def test_a_running_read_may_return_the_key_but_a_missing_key_in_it_proves_nothing(self, kept: Kept) -> None:
         await eventually(lambda: kept.source.reads == 1, within_s=2)
-        asking = asyncio.create_task(kept.keeper.ask())
+        asking = asyncio.create_task(kept.refresher.refresh())
         await asyncio.sleep(0)
         kept.source.answers.put_nowait(FIRST)
         assert not await asking
         kept.now[0] += 30
-        first = asyncio.create_task(kept.keeper.ask())
+        first = asyncio.create_task(kept.refresher.refresh())
         await eventually(lambda: kept.source.reads == 2, within_s=2)
-        second = asyncio.create_task(kept.keeper.ask())
+        second = asyncio.create_task(kept.refresher.refresh())
         await asyncio.sleep(0)
         kept.source.answers.put_nowait(parse_shared_keys({"hs256.key": b"1" * 32}))
         assert await first
@@ -241,36 +243,36 @@ class TestKeeper:
             await first_keys(kept)
             kept.source.answers.put_nowait(parse_shared_keys({"hs256.key": b"1" * 32}))
             await eventually(lambda: kept.metrics.key_reads["ok"] == 2, within_s=5)
-            assert kept.keeper.keyring is FIRST
+            assert kept.refresher.keyring is FIRST
 
     async def test_one_token_more_than_may_wait_is_told_to_come_again(self, kept: Kept) -> None:
-        asking = [asyncio.create_task(kept.keeper.ask()) for _ in range(MAX_ASKING)]
+        asking = [asyncio.create_task(kept.refresher.refresh()) for _ in range(MAX_WAITING_TOKENS)]
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="too many"):
             async with asyncio.timeout(5):
-                await kept.keeper.ask()
+                await kept.refresher.refresh()
         kept.source.answers.put_nowait(FIRST)
         await asyncio.gather(*asking)
         kept.now[0] += 30
         kept.source.answers.put_nowait(SECOND)
-        assert await kept.keeper.ask()
+        assert await kept.refresher.refresh()
 
-    async def test_who_asks_and_leaves_disturbs_nobody(self, kept: Kept) -> None:
-        leaves, stays = (asyncio.create_task(kept.keeper.ask()) for _ in range(2))
+    async def test_a_client_that_leaves_while_it_waits_disturbs_nobody(self, kept: Kept) -> None:
+        leaves, stays = (asyncio.create_task(kept.refresher.refresh()) for _ in range(2))
         await asyncio.sleep(0)
         leaves.cancel()
         kept.source.answers.put_nowait(FIRST)
         await stays
-        assert kept.keeper.keyring is FIRST
+        assert kept.refresher.keyring is FIRST
 
     async def test_when_keys_cannot_be_read_who_asks_is_told_to_try_again(self, kept: Kept) -> None:
-        asking = asyncio.create_task(kept.keeper.ask())
+        asking = asyncio.create_task(kept.refresher.refresh())
         kept.source.answers.put_nowait(Unavailable("secret-host: nobody there"))
         with pytest.raises(Unavailable, match="cannot be read now") as caught:
             await asking
         assert "secret-host" not in str(caught.value), "strangers need not know where the issuer is"
         with pytest.raises(Unavailable):
-            await kept.keeper.ask()
+            await kept.refresher.refresh()
 
     async def test_a_real_issuer_is_asked_again_and_again(self, issuer: Issuer, authority: Authority) -> None:
         key, next_key = SigningKey.make("one"), SigningKey.make("two")
@@ -279,7 +281,7 @@ class TestKeeper:
         async with keeping(source, refresh_s=0.05) as kept:
 
             def ids() -> list[str | None]:
-                return [] if kept.keeper.keyring is None else [each.id for each in kept.keeper.keyring.keys]
+                return [] if kept.refresher.keyring is None else [each.id for each in kept.refresher.keyring.keys]
 
             await eventually(lambda: ids() == ["one"], within_s=5)
             issuer.serve_keys(key, next_key)
@@ -287,5 +289,5 @@ class TestKeeper:
             issuer.serve_keys(next_key)
             await eventually(lambda: ids() == ["two"], within_s=5)
             issuer.serve(b"lies")
-            await eventually(lambda: "no JSON" in kept.keeper.trouble, within_s=5)
+            await eventually(lambda: "not JSON" in kept.refresher.last_error, within_s=5)
             assert ids() == ["two"]

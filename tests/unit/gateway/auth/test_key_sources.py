@@ -47,7 +47,7 @@ class TestIssuer:
                 await source(issuer, other).read()
         assert issuer.requests == [], "not even the question was sent"
 
-    async def test_a_certificate_for_another_name_is_none(self, authority: Authority) -> None:
+    async def test_a_certificate_for_another_name_is_refused(self, authority: Authority) -> None:
         async with running_issuer(authority.server_context("issuer.example")) as issuer:
             issuer.serve_keys(KEY)
             with pytest.raises(Unavailable, match=r"(?i)certificate"):
@@ -59,7 +59,9 @@ class TestIssuer:
             issuer.serve_keys(KEY)
             assert ids(await source(issuer, None).read()) == ["one"]
 
-    async def test_tls_that_is_none_is_refused(self, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_an_answer_without_tls_is_refused(
+        self, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(key_sources, "JWKS_TIMEOUT_S", 0.5)
         async with running_issuer(None) as issuer:
             issuer.scheme = "https"
@@ -75,7 +77,7 @@ class TestIssuer:
         with pytest.raises(Unavailable, match=r"ca\.crt"):
             await source(issuer, authority).read()
 
-    async def test_without_its_bundle_the_public_authorities_do_not_step_in(
+    async def test_without_its_bundle_the_public_authorities_are_not_trusted_instead(
         self, issuer: Issuer, authority: Authority, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def forbidden(*_: object, **options: object) -> ssl.SSLContext:
@@ -170,7 +172,7 @@ class TestIssuer:
         async with asyncio.timeout(5):
             await closed.wait()
 
-    async def test_nobody_there_is_said(self, authority: Authority) -> None:
+    async def test_an_issuer_that_does_not_answer_is_unavailable(self, authority: Authority) -> None:
         async with running_issuer(None) as gone:
             gone.scheme = "https"
         with pytest.raises(Unavailable, match="onnect"):

@@ -92,9 +92,9 @@ class TestJwks:
     def test_of_one_entry_more_than_are_kept_only_the_number_is(self) -> None:
         keyring = public(RSA, *[{}] * MAX_IGNORED)
         assert len(keyring.ignored) == MAX_IGNORED
-        assert keyring.ignored[-1] == f"keys[{MAX_IGNORED}]: it is no JWK"
+        assert keyring.ignored[-1] == f"keys[{MAX_IGNORED}]: it is not a JWK"
         keyring = public({}, RSA, *[{}] * MAX_IGNORED)
-        assert keyring.ignored[-2:] == (f"keys[{MAX_IGNORED}]: it is no JWK", "and 1 more")
+        assert keyring.ignored[-2:] == (f"keys[{MAX_IGNORED}]: it is not a JWK", "and 1 more")
         assert len(public(*[{}] * 9_000).ignored) == MAX_IGNORED + 2
 
     def test_one_byte_and_one_key_more_than_a_set_may_have_are_refused(self) -> None:

@@ -76,7 +76,7 @@ class TestSignatures:
         assert check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS - 1), RSA)).user == "alice"
 
     def test_a_token_without_a_key_id_must_have_one_where_there_are_more_keys_than_are_tried(self) -> None:
-        with pytest.raises(Unauthenticated, match=r"names no key \(kid\), and the issuer has more than 4"):
+        with pytest.raises(Unauthenticated, match=r"names no key \(kid\), and the issuer has more than the 4 keys"):
             check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS), RSA))
         assert check(RSA.token(), public(*renamed(MAX_TRIED_KEYS), RSA)).user == "alice"
         assert check(NAMELESS.token(), public(*renamed(MAX_TRIED_KEYS), NAMELESS)).user == "alice"
@@ -123,7 +123,7 @@ class NewerKeys:
         self.keyring = first
         self.later = list(later)
 
-    async def ask(self) -> bool:
+    async def refresh(self) -> bool:
         self.keyring = self.later.pop(0)
         return not self.later
 
@@ -139,7 +139,7 @@ class CountedKeyring(Keyring):
 
 
 class TestNewerKeys:
-    async def identify_anew(self, token: str, *keyrings: Keyring | None) -> AuthenticatedUser:
+    async def identify_after_refresh(self, token: str, *keyrings: Keyring | None) -> AuthenticatedUser:
         first, *later = keyrings
         keys = NewerKeys(first, *(keyring for keyring in later if keyring is not None))
         rules = ClaimRules("sub", require_expiry=False)
@@ -147,36 +147,42 @@ class TestNewerKeys:
         connect = Connect(Version.V1_2, HeartBeat(), "", token)
         with pytest.raises(KeyUnknown) as unknown:
             authenticator.identify(connect, "")
-        return await authenticator.identify_anew(connect, "", unknown.value)
+        return await authenticator.identify_after_refresh(connect, "", unknown.value)
 
     async def test_a_key_that_was_read_since_lets_its_tokens_in(self) -> None:
         for before in (public(RSA), None):
-            assert (await self.identify_anew(OTHER_RSA.token(), before, public(RSA, OTHER_RSA))).user == "alice"
-        assert (await self.identify_anew(OTHER_RSA.token(), None, public(RSA), public(OTHER_RSA))).user == "alice"
+            assert (
+                await self.identify_after_refresh(OTHER_RSA.token(), before, public(RSA, OTHER_RSA))
+            ).user == "alice"
+        assert (
+            await self.identify_after_refresh(OTHER_RSA.token(), None, public(RSA), public(OTHER_RSA))
+        ).user == "alice"
 
     async def test_a_key_that_was_exchanged_under_the_same_name_lets_its_tokens_in(self) -> None:
         exchanged = SigningKey("one", Algorithm.RS256, OTHER_RSA.private)
-        assert (await self.identify_anew(exchanged.token(), public(RSA), public(exchanged))).user == "alice"
+        assert (await self.identify_after_refresh(exchanged.token(), public(RSA), public(exchanged))).user == "alice"
 
-    async def test_keys_that_changed_meanwhile_are_tried_without_a_question(self) -> None:
+    async def test_keys_that_changed_meanwhile_are_tried_without_a_refresh(self) -> None:
         keys = NewerKeys(public(RSA))
         authenticator = JwtAuthenticator(Algorithm.RS256, ClaimRules("sub", require_expiry=False), keys, lambda: NOW)
         connect = Connect(Version.V1_2, HeartBeat(), "", OTHER_RSA.token())
         with pytest.raises(KeyUnknown) as unknown:
             authenticator.identify(connect, "")
         keys.keyring = public(RSA, OTHER_RSA)
-        assert (await authenticator.identify_anew(connect, "", unknown.value)).user == "alice"
+        assert (await authenticator.identify_after_refresh(connect, "", unknown.value)).user == "alice"
 
-    async def test_what_the_issuer_said_before_the_token_came_is_not_its_last_word(self) -> None:
+    async def test_keys_that_were_read_before_the_token_came_do_not_refuse_it(self) -> None:
         with pytest.raises(Unauthenticated, match="'two' is not among those of the issuer"):
-            await self.identify_anew(OTHER_RSA.token(), public(), public(RSA), public(EC))
+            await self.identify_after_refresh(OTHER_RSA.token(), public(), public(RSA), public(EC))
 
     @pytest.mark.parametrize("name", [None, "one"])
     async def test_keys_that_did_not_change_are_not_tried_twice(self, name: str | None) -> None:
         keyring = CountedKeyring(public(RSA).keys)
         CountedKeyring.asked.clear()
         with pytest.raises(Unauthenticated, match="signature"):
-            await self.identify_anew(SigningKey(name, Algorithm.RS256, OTHER_RSA.private).token(), keyring, keyring)
+            await self.identify_after_refresh(
+                SigningKey(name, Algorithm.RS256, OTHER_RSA.private).token(), keyring, keyring
+            )
         assert CountedKeyring.asked == [name]
 
 

@@ -49,7 +49,7 @@ def test_each_copy_of_a_batch_reaches_every_subscription_with_its_address_and_no
         copy("alice", b"4", TOPIC),
         copy("alice", b"5"),
     ]
-    bench.reader.for_gateway(encode_batch(batch))
+    bench.reader.read_gateway_batch(encode_batch(batch))
     assert bench.got() == [["1", "5"], ["1", "5"], ["2"]]
     assert bench.metrics.copies_dropped == 2
 
@@ -57,7 +57,7 @@ def test_each_copy_of_a_batch_reaches_every_subscription_with_its_address_and_no
 def test_a_subscriptions_own_queue_gives_only_to_that_subscription() -> None:
     bench = Bench()
     subscription = as_subscription(bench.alice.subscriptions["0"])
-    bench.reader.for_subscription(subscription, encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)]))
+    bench.reader.read_subscription_batch(subscription, encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)]))
     assert bench.got() == [["1"], [], []]
     assert bench.metrics.copies_dropped == 1
 
@@ -72,33 +72,33 @@ def test_a_sessions_queue_gives_also_to_what_the_session_has_without_one_and_not
     other.queue = "another"
     bench.hub.add_subscription(as_subscription(other))
     batch = encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)])
-    bench.reader.for_subscription(as_subscription(with_queue), batch)
+    bench.reader.read_subscription_batch(as_subscription(with_queue), batch)
     assert bench.got() == [["1", "1", "2"], [], []]
 
 
 def test_everything_of_a_copy_arrives() -> None:
     bench = Bench()
     data = encode_copy(Address.of("bob", DEMO), b"5-2", b"body", b"text/plain", b"m", b'{"x-a":"1"}', 9)
-    bench.reader.for_gateway(encode_batch([data]))
+    bench.reader.read_gateway_batch(encode_batch([data]))
     assert bench.bob.got == [LogEntry(StreamId(5, 2), b"body", "text/plain", "m", {"x-a": "1"}, 9)]
 
 
 @pytest.mark.parametrize("batch", [b"", b"\x01", b"\x02\x05", encode_batch([copy("bob", b"x")])[:-1]])
 def test_a_batch_that_cannot_be_read_is_counted_and_raises_nothing(batch: bytes) -> None:
     bench = Bench()
-    bench.reader.for_gateway(batch)
-    bench.reader.for_subscription(as_subscription(bench.bob.subscriptions["0"]), batch)
+    bench.reader.read_gateway_batch(batch)
+    bench.reader.read_subscription_batch(as_subscription(bench.bob.subscriptions["0"]), batch)
     assert bench.metrics.batches_refused == 2
     assert (bench.got(), bench.left_out) == ([[], [], []], 0)
 
 
 def test_a_copy_that_cannot_be_read_is_counted_and_the_others_arrive() -> None:
     bench = Bench()
-    bench.reader.for_gateway(encode_batch([copy("bob", b"1", headers=b"[]"), copy("bob", b"2")]))
+    bench.reader.read_gateway_batch(encode_batch([copy("bob", b"1", headers=b"[]"), copy("bob", b"2")]))
     assert (bench.got()[2], bench.metrics.batches_refused) == (["2"], 1)
 
 
 def test_an_empty_batch_says_that_copies_were_left_out() -> None:
     bench = Bench()
-    bench.reader.for_gateway(encode_batch([]))
+    bench.reader.read_gateway_batch(encode_batch([]))
     assert bench.left_out == 1

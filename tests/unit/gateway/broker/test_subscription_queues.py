@@ -23,7 +23,7 @@ class SlowBroker:
         self.asked = 0
         self.go_on = asyncio.Event()
 
-    def holds(self, queue: str) -> bool:
+    def holds_queue(self, queue: str) -> bool:
         return queue.startswith("new")
 
     async def open_queue(self, *_: Any) -> str:

@@ -36,7 +36,7 @@ class TestBatcher:
         batcher = Batcher(run_many, max_batch=2)
         assert await asyncio.gather(*(batcher.run(n) for n in range(20))) == list(range(20))
 
-    async def test_one_error_is_one_items_and_a_failed_batch_is_everybodys(self) -> None:
+    async def test_an_error_reply_fails_one_item_and_a_failed_batch_fails_all(self) -> None:
         async def run_many(items: Sequence[int]) -> list[Any]:
             if 9 in items:
                 raise Unavailable("away")

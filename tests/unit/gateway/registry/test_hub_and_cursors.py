@@ -49,7 +49,7 @@ class TestCursors:
         registry = FakeRegistry()
         return CursorFlusher(cast(SessionRegistry, registry), Metrics()), registry
 
-    async def test_what_redis_did_not_take_is_kept_and_only_the_furthest_of_it(self) -> None:
+    async def test_a_cursor_that_redis_did_not_accept_is_kept_at_its_furthest_position(self) -> None:
         cursors, registry = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")
         registry.away = True
@@ -73,26 +73,26 @@ class TestCursors:
         await cursors.flush()
         assert registry.round_trips == [MAX_MOVES, 1]
 
-    async def test_nothing_new_is_not_told(self) -> None:
+    async def test_a_cursor_that_has_not_moved_is_not_flushed(self) -> None:
         cursors, registry = self.flusher()
         cursors.collect(as_subscription(FakeClient("alice", "a").subscribe("0")))
         await cursors.flush()
         assert registry.moves == []
 
-    async def test_a_destination_that_is_subscribed_anew_is_told_of_at_once_and_no_other(self) -> None:
+    async def test_a_new_subscription_flushes_the_cursor_of_its_destination_alone(self) -> None:
         cursors, registry = self.flusher()
         alice, bob = FakeClient("alice", "a"), FakeClient("bob", "b")
         left, standing, other = alice.subscribe("0"), alice.subscribe("1"), bob.subscribe("0")
         for n, each in enumerate((left, standing, other), start=1):
             each.moves.append((StreamId(1, n), StreamId(1, n)))
-            cursors.mark(as_subscription(each))
+            cursors.schedule(as_subscription(each))
         cursors.collect(as_subscription(left))
         await cursors.flush_destination("alice", DEMO, [as_subscription(standing)])
         assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 2), StreamId(1, 2))]
         await cursors.flush_destination("alice", Destination("topic", "demo"), [])
         assert len(registry.moves) == 1
 
-    async def test_what_is_on_its_way_already_is_told_first_by_whoever_subscribes(self) -> None:
+    async def test_a_new_subscription_also_flushes_a_cursor_that_is_already_in_flight(self) -> None:
         """The other round trip may be answered after the SUBSCRIBE."""
         cursors, registry = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")
@@ -104,15 +104,15 @@ class TestCursors:
         await flushing
         assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))] * 2
 
-    async def test_what_waits_for_its_socket_goes_on_being_looked_at(self) -> None:
+    async def test_a_cursor_that_waits_for_its_socket_is_collected_again(self) -> None:
         cursors, _ = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")
         alice.has_unflushed = True
-        cursors.mark(as_subscription(alice))
+        cursors.schedule(as_subscription(alice))
         await cursors.flush_destination("alice", DEMO, [as_subscription(alice)])
-        assert alice.marked
+        assert alice.flush_scheduled
 
-    async def test_what_was_on_its_way_when_a_flush_was_given_up_is_told_by_the_next_one(self) -> None:
+    async def test_the_cursors_of_a_cancelled_flush_go_with_the_next_one(self) -> None:
         """A drain cancels the loop that flushes, then flushes for the last time."""
         cursors, registry = self.flusher()
         alice = FakeClient("alice", "a").subscribe("0")

@@ -11,7 +11,7 @@ from pushcluster_contract.limits import LEASE_MS
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry.lease import ResyncCause
-from pushcluster_gateway.registry.lease_keeper import DEAF_AFTER_S, RESYNC_BATCH_SESSIONS, LeaseKeeper
+from pushcluster_gateway.registry.lease_keeper import RESYNC_BATCH_SESSIONS, STUCK_AFTER_S, LeaseKeeper
 from pushcluster_gateway.registry.store import Renewal, SessionRegistry
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.hub import Hub
@@ -19,8 +19,8 @@ from tests.support.waiting import eventually
 from tests.unit.gateway.fakes import FakeClient, FakeRegistry, as_client
 
 
-class TestKeeper:
-    def keeper(
+class TestLeaseKeeper:
+    def lease_keeper(
         self, refresh: Callable[[Client, bool], Any] | None = None, walk_round_s: float = 100
     ) -> tuple[LeaseKeeper, FakeRegistry, Hub, list[float]]:
         now = [1_000.0]
@@ -29,7 +29,7 @@ class TestKeeper:
         async def nothing(client: Client, resync: bool) -> None:
             pass
 
-        keeper = LeaseKeeper(
+        lease_keeper = LeaseKeeper(
             registry=cast(SessionRegistry, registry),
             hub=hub,
             refresh=refresh or nothing,
@@ -37,63 +37,63 @@ class TestKeeper:
             environment=Environment(lambda: now[0], lambda: 0.0, lambda size: b"x" * size, lambda: 0.5),
             walk_round_s=walk_round_s,
         )
-        return keeper, registry, hub, now
+        return lease_keeper, registry, hub, now
 
     async def test_without_a_lease_it_is_renewed_before_a_session_is_registered(self) -> None:
-        keeper, registry, _, now = self.keeper()
-        before = keeper.lease_held
-        await keeper.ensure_lease()
-        after = keeper.lease_held
+        lease_keeper, registry, _, now = self.lease_keeper()
+        before = lease_keeper.lease_held
+        await lease_keeper.ensure_lease()
+        after = lease_keeper.lease_held
         now[0] += LEASE_MS / 1_000
-        assert (before, after, keeper.lease_held) == (False, True, False)
+        assert (before, after, lease_keeper.lease_held) == (False, True, False)
         registry.away = True
         with pytest.raises(Unavailable):
-            await keeper.ensure_lease()
+            await lease_keeper.ensure_lease()
 
     async def test_while_the_lease_is_held_nobody_asks_redis(self) -> None:
-        keeper, registry, _, _ = self.keeper()
-        await keeper.ensure_lease()
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        await lease_keeper.ensure_lease()
         registry.away = True
-        await keeper.ensure_lease()
+        await lease_keeper.ensure_lease()
 
     async def test_many_sessions_without_a_lease_ask_for_one_together(self) -> None:
-        keeper, registry, _, _ = self.keeper()
-        await asyncio.gather(*(keeper.ensure_lease() for _ in range(20)))
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        await asyncio.gather(*(lease_keeper.ensure_lease() for _ in range(20)))
         assert registry.renewed == 1
 
     async def test_many_sessions_are_refused_by_one_renewal_that_fails(self) -> None:
         """In line behind one another they would wait for as many replies that do not come."""
-        keeper, registry, _, _ = self.keeper()
+        lease_keeper, registry, _, _ = self.lease_keeper()
         registry.away = True
-        results = await asyncio.gather(*(keeper.ensure_lease() for _ in range(20)), return_exceptions=True)
+        results = await asyncio.gather(*(lease_keeper.ensure_lease() for _ in range(20)), return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable] * 20
         assert registry.asked == 1
 
     async def test_after_a_renewal_without_an_answer_no_session_is_registered_before_there_is_one(self) -> None:
-        keeper, registry, _, _ = self.keeper()
-        await keeper.ensure_lease()
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        await lease_keeper.ensure_lease()
         registry.away = True
         with pytest.raises(Unavailable):
-            await keeper.renew()
-        assert keeper.lease_held
+            await lease_keeper.renew()
+        assert lease_keeper.lease_held
         with pytest.raises(Unavailable):
-            await keeper.ensure_lease()
+            await lease_keeper.ensure_lease()
         registry.away = False
-        await keeper.ensure_lease()
+        await lease_keeper.ensure_lease()
         registry.away = True
-        await keeper.ensure_lease()
+        await lease_keeper.ensure_lease()
 
     async def test_a_process_that_does_not_even_try_to_renew_is_stuck(self) -> None:
-        keeper, registry, _, now = self.keeper()
+        lease_keeper, registry, _, now = self.lease_keeper()
         registry.away = True
-        now[0] += DEAF_AFTER_S - 1
-        assert keeper.alive
+        now[0] += STUCK_AFTER_S - 1
+        assert lease_keeper.alive
         with pytest.raises(Unavailable):
-            await keeper.renew()
+            await lease_keeper.renew()
         now[0] += 2
-        assert keeper.alive, "it tried, and Redis is away"
-        now[0] += DEAF_AFTER_S
-        assert not keeper.alive
+        assert lease_keeper.alive, "it tried, and Redis is away"
+        now[0] += STUCK_AFTER_S
+        assert not lease_keeper.alive
 
     async def test_a_resync_writes_every_session_back_whatever_one_of_them_does(self) -> None:
         refreshed: list[str] = []
@@ -104,13 +104,13 @@ class TestKeeper:
             refreshed.append(client.sid)
             assert resync
 
-        keeper, registry, hub, _ = self.keeper(refresh)
+        lease_keeper, registry, hub, _ = self.lease_keeper(refresh)
         for sid in ("a", "broken", "b"):
             hub.add(as_client(FakeClient("alice", sid)))
-        await keeper.ensure_lease()
+        await lease_keeper.ensure_lease()
         registry.renewals = [Renewal(existed=False, run_id="r", gateways=2)]
-        walk = asyncio.create_task(keeper.run_walk())
-        await keeper.renew()
+        walk = asyncio.create_task(lease_keeper.run_walk())
+        await lease_keeper.renew()
         await eventually(lambda: refreshed == ["a", "b"], within_s=2)
         walk.cancel()
 
@@ -122,11 +122,11 @@ class TestKeeper:
             begun += 1
             await release.wait()
 
-        keeper, _, hub, _ = self.keeper(refresh)
+        lease_keeper, _, hub, _ = self.lease_keeper(refresh)
         for n in range(RESYNC_BATCH_SESSIONS + 1):
             hub.add(as_client(FakeClient("alice", f"s{n}")))
-        keeper.request_resync(ResyncCause.REDIS_RESTARTED)
-        walk = asyncio.create_task(keeper.run_walk())
+        lease_keeper.request_resync(ResyncCause.REDIS_RESTARTED)
+        walk = asyncio.create_task(lease_keeper.run_walk())
         await eventually(lambda: begun == RESYNC_BATCH_SESSIONS, within_s=2)
         await asyncio.sleep(0)
         assert begun == RESYNC_BATCH_SESSIONS
@@ -142,22 +142,22 @@ class TestKeeper:
             if len(attempts) == 1:
                 raise Unavailable("away")
 
-        keeper, _, hub, _ = self.keeper(refresh)
+        lease_keeper, _, hub, _ = self.lease_keeper(refresh)
         hub.add(as_client(FakeClient("alice", "a")))
-        keeper.request_resync(ResyncCause.REDIS_RESTARTED)
-        walk = asyncio.create_task(keeper.run_walk())
+        lease_keeper.request_resync(ResyncCause.REDIS_RESTARTED)
+        walk = asyncio.create_task(lease_keeper.run_walk())
         await eventually(lambda: len(attempts) == 2, within_s=2)
         walk.cancel()
 
     async def test_the_walk_looks_at_every_session_once_a_round(self) -> None:
-        keeper, _, hub, _ = self.keeper(walk_round_s=10)
+        lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=10)
         for n in range(35):
             hub.add(as_client(FakeClient("alice", f"s{n}")))
-        steps = [keeper.next_step() for _ in range(11)]
+        steps = [lease_keeper.next_walk_step() for _ in range(11)]
         assert {len(step) for step in steps[:10]} <= {3, 4}
         assert sorted(sid for step in steps[:10] for sid in step) == sorted(hub.session_ids())
 
     async def test_one_session_is_not_looked_at_more_often_than_once_a_round(self) -> None:
-        keeper, _, hub, _ = self.keeper(walk_round_s=10)
+        lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=10)
         hub.add(as_client(FakeClient("alice", "s")))
-        assert sum(len(keeper.next_step()) for _ in range(40)) in {3, 4}
+        assert sum(len(lease_keeper.next_walk_step()) for _ in range(40)) in {3, 4}

@@ -30,7 +30,7 @@ def test_a_gateway_is_lost_once_its_lease_ran_out_long_ago_or_is_gone(expires_ms
     assert plan(OTHER, expires_ms) == ((LostSession("s1", OTHER),) if lost else ())
 
 
-def test_nobody_takes_himself_for_lost() -> None:
+def test_a_gateway_never_takes_itself_for_lost() -> None:
     assert plan(OWN, None) == plan(OWN, 0) == ()
 
 

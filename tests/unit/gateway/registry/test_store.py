@@ -13,7 +13,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
 from pushcluster_gateway.registry.store import (
     MAX_BATCH,
-    MAX_LOOKS,
+    MAX_LOST_SESSION_LOOKUPS,
     MAX_PAGES,
     SessionRegistry,
 )
@@ -104,14 +104,14 @@ async def test_one_script_more_than_a_pipeline_takes_goes_in_the_next(
     assert await counts_of(redis, calls) == [MAX_BATCH, 1]
 
 
-async def test_one_session_more_is_noted_in_a_second_round_trip(
+async def test_one_session_more_is_added_in_a_second_round_trip(
     redis: CountingRedis, registry: SessionRegistry
 ) -> None:
     calls = [registry.refresh_member("alice", sid(n)) for n in range(MAX_BATCH + 1)]
     assert await counts_of(redis, calls) == [MAX_BATCH, 1]
 
 
-async def test_one_session_more_is_struck_out_in_a_second_round_trip(
+async def test_one_session_more_is_removed_in_a_second_round_trip(
     redis: CountingRedis, registry: SessionRegistry
 ) -> None:
     # REMOVE_SESSION of the last one may still be under way when the others have been struck out.
@@ -126,8 +126,8 @@ async def test_one_page_more_is_read_after_the_others(redis: CountingRedis, regi
     assert await counts_of(redis, calls) == [MAX_PAGES, 1]
 
 
-async def test_one_user_more_is_looked_through_after_the_others(
+async def test_one_user_more_is_checked_for_lost_sessions_after_the_others(
     redis: CountingRedis, registry: SessionRegistry
 ) -> None:
-    calls = [registry.remove_lost(f"u{n}") for n in range(MAX_LOOKS + 1)]
-    assert await counts_of(redis, calls) == [MAX_LOOKS, 1]
+    calls = [registry.remove_lost(f"u{n}") for n in range(MAX_LOST_SESSION_LOOKUPS + 1)]
+    assert await counts_of(redis, calls) == [MAX_LOST_SESSION_LOOKUPS, 1]

@@ -65,7 +65,7 @@ async def refused(server: RunningServer, *sent: bytes, close: Close, says: str, 
         (b"\xff\xfe\n\n\0", close_codes.BAD_FRAME, "UTF-8"),
         (b"SUBSCRIBE\nid:1\n\n\0", close_codes.BAD_REQUEST, "first frame must be CONNECT"),
         (b"PUT\n\n\0", close_codes.BAD_REQUEST, "first frame must be CONNECT"),
-        (b"x" * 1_003, close_codes.TOO_LARGE, "command with headers has more than 1000 bytes"),
+        (b"x" * 1_003, close_codes.TOO_LARGE, "command with its headers has more than 1000 bytes"),
         (b"CONNECT\n" + b"a:b\n" * 11 + b"\n\0", close_codes.BAD_FRAME, "more than 10 headers"),
         (b"CONNECT\naccept-version:3.0\n\n\0", close_codes.UNSUPPORTED_VERSION, "supported are 1.0,1.1,1.2"),
         (b"CONNECT\naccept-version:1.2\nheart-beat:x\n\n\0", close_codes.BAD_REQUEST, "heart-beat"),
@@ -84,13 +84,13 @@ SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
     [
         ([b"SEND\ndestination:/user/queue/demo\n\nhello\0"], close_codes.SEND_REFUSED, "only pushes"),
         ([b"FOO\n\n\0"], close_codes.BAD_REQUEST, "no such frame"),
-        ([b"CONNECT\n\n\0"], close_codes.BAD_REQUEST, "connected already"),
+        ([b"CONNECT\n\n\0"], close_codes.BAD_REQUEST, "already connected"),
         ([b"ACK\nid:a\\tb\n\n\0"], close_codes.BAD_FRAME, "undefined escape"),
         ([b"SEND\ncontent-length:4001\n\n"], close_codes.TOO_LARGE, "body has more than 4000 bytes"),
         ([b"SEND\n\n" + b"x" * 3_000, b"x" * 1_001], close_codes.TOO_LARGE, "body has more than 4000 bytes"),
         ([b"x" * 4_001], close_codes.TOO_LARGE, "frame too large: a WebSocket message has at most 4000 bytes"),
         ([SUBSCRIBE % 1, SUBSCRIBE % 2, SUBSCRIBE % 3], close_codes.LIMIT_EXCEEDED, "more than 2 subscriptions"),
-        ([SUBSCRIBE % 1, SUBSCRIBE % 1], close_codes.BAD_REQUEST, "has a subscription with it"),
+        ([SUBSCRIBE % 1, SUBSCRIBE % 1], close_codes.BAD_REQUEST, "already has a subscription with this id"),
         ([SUBSCRIBE % 12_345_678_901], close_codes.BAD_REQUEST, "more than 10 characters"),
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/a.b\n\n\0"], close_codes.BAD_DESTINATION, "/user/queue/a.b"),
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/*\n\n\0"], close_codes.BAD_DESTINATION, "/user/queue/*"),
@@ -99,8 +99,8 @@ SUBSCRIBE = b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0"
         ([b"SUBSCRIBE\nid:1\ndestination:/topic/a-userxyz\n\n\0"], close_codes.BAD_DESTINATION, "only a user's own"),
         ([b"SUBSCRIBE\nid:1\ndestination:/user/queue/demo\nack:x\n\n\0"], close_codes.BAD_REQUEST, "ack"),
         ([b"UNSUBSCRIBE\nid:7\n\n\0"], close_codes.BAD_REQUEST, "no such subscription"),
-        ([b"ACK\nid:9/1-1\n\n\0"], close_codes.BAD_REQUEST, "no `ack` header"),
-        ([b"COMMIT\ntransaction:t\n\n\0"], close_codes.BAD_REQUEST, "no such transaction"),
+        ([b"ACK\nid:9/1-1\n\n\0"], close_codes.BAD_REQUEST, "not the `ack` header"),
+        ([b"COMMIT\ntransaction:t\n\n\0"], close_codes.BAD_REQUEST, "no transaction with this name"),
         (
             [b"BEGIN\ntransaction:t\n\n\0", b"BEGIN\ntransaction:u\n\n\0"],
             close_codes.LIMIT_EXCEEDED,
@@ -165,7 +165,7 @@ async def test_a_token_that_expires_ends_the_connection_with_a_reason(server: Ru
         await server.pass_time(580)
         await client.has_been_read()
         await server.pass_time(20 + WHEEL_TICK_S)
-        assert "token expired: connect again with a new one" in (await client.expect_error()).text
+        assert "token expired: connect again with a new token" in (await client.expect_error()).text
         assert client.close_code == close_codes.TOKEN_EXPIRED.code
 
 

@@ -41,7 +41,7 @@ async def test_connected_tells_what_the_gateway_can_do(server: RunningServer) ->
 
 
 @pytest.mark.parametrize("mode", ["client", "client-individual"])
-async def test_so_many_messages_wait_for_their_ack_and_one_more_for_room(mode: str) -> None:
+async def test_so_many_messages_wait_for_their_ack_and_one_more_waits_for_space_in_the_window(mode: str) -> None:
     async with (
         running_server(Limits(max_unacked_messages=3)) as server,
         connected(server.url, token=token("alice")) as client,

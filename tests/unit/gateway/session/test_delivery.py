@@ -63,7 +63,7 @@ def live(newest: int = 0, mode: AckMode = AckMode.AUTO, max_unacked: int = 100) 
     """Return one that has caught up with a log whose cursor is at its newest entry."""
     sub = subscription(mode, max_unacked=max_unacked)
     outputs = sub.registered(log(newest, cursor=newest))
-    sub.page(asked(outputs), [], ROOM, NOW_MS)
+    sub.receive_page(asked(outputs), [], ROOM, NOW_MS)
     assert is_live(sub)
     return sub
 
@@ -76,34 +76,34 @@ class TestCatchup:
         sub = subscription()
         page = asked(sub.registered(log(4)))
         assert page.limit == PAGE
-        first = sub.page(page, entries(1, 3), ROOM, NOW_MS)
+        first = sub.receive_page(page, entries(1, 3), ROOM, NOW_MS)
         assert first[0] == Ready(None)
         assert written(first) == [1, 2, 3]
         assert not is_live(sub)
-        second = sub.page(asked(first), entries(4, 4), ROOM, NOW_MS)
+        second = sub.receive_page(asked(first), entries(4, 4), ROOM, NOW_MS)
         assert written(second) == [4]
         assert is_live(sub)
 
     def test_a_copy_that_comes_meanwhile_is_not_written_but_read(self) -> None:
         sub = subscription()
         page = asked(sub.registered(log(1)))
-        assert sub.copy(entry(2), ROOM, NOW_MS) == []
-        outputs = sub.page(page, entries(1, 1), ROOM, NOW_MS)
+        assert sub.receive_copy(entry(2), ROOM, NOW_MS) == []
+        outputs = sub.receive_page(page, entries(1, 1), ROOM, NOW_MS)
         assert written(outputs) == [1]
         assert not is_live(sub), "2 was seen, and the page did not have it"
-        assert written(sub.page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
+        assert written(sub.receive_page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
         assert is_live(sub)
 
     def test_a_copy_before_the_registration_counts_as_seen(self) -> None:
         sub = subscription()
-        assert sub.copy(entry(2), ROOM, NOW_MS) == []
-        outputs = sub.page(asked(sub.registered(log(1))), entries(1, 1), ROOM, NOW_MS)
+        assert sub.receive_copy(entry(2), ROOM, NOW_MS) == []
+        outputs = sub.receive_page(asked(sub.registered(log(1))), entries(1, 1), ROOM, NOW_MS)
         assert not is_live(sub)
-        assert written(sub.page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
+        assert written(sub.receive_page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
 
-    def test_without_room_it_waits_and_goes_on_where_it_stopped(self) -> None:
+    def test_with_a_full_outbox_it_waits_and_continues_where_it_stopped(self) -> None:
         sub = subscription()
-        outputs = sub.page(asked(sub.registered(log(3))), entries(1, 3), 15, NOW_MS)
+        outputs = sub.receive_page(asked(sub.registered(log(3))), entries(1, 3), 15, NOW_MS)
         assert written(outputs) == [1, 2], "the second one is larger than the room that was left"
         assert sub.waits
         assert sub.proceed(0) == []
@@ -113,7 +113,7 @@ class TestCatchup:
 
     def test_it_asks_for_as_many_entries_as_will_fit(self) -> None:
         sub = subscription(page_entries=100)
-        outputs = sub.page(
+        outputs = sub.receive_page(
             asked(sub.registered(log(200))), [entry(n, size=1_000) for n in range(1, 101)], 5_500, NOW_MS
         )
         assert len(written(outputs)) == 6
@@ -123,78 +123,78 @@ class TestCatchup:
     def test_a_page_that_was_not_asked_for_is_ignored(self) -> None:
         sub = subscription()
         page = asked(sub.registered(log(3)))
-        outputs = sub.page(page, entries(1, 3), ROOM, NOW_MS)
-        assert sub.page(page, entries(1, 3), ROOM, NOW_MS) == []
+        outputs = sub.receive_page(page, entries(1, 3), ROOM, NOW_MS)
+        assert sub.receive_page(page, entries(1, 3), ROOM, NOW_MS) == []
         assert asked(outputs).ticket != page.ticket
 
     def test_expired_entries_are_passed_over_but_count_as_seen(self) -> None:
         sub = subscription()
         page = [entry(1), entry(2, expires_ms=NOW_MS - 1), entry(3, expires_ms=NOW_MS)]
-        outputs = sub.page(asked(sub.registered(log(3))), page, ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(sub.registered(log(3))), page, ROOM, NOW_MS)
         assert written(outputs) == [1, 3]
         assert not [output for output in outputs if isinstance(output, Gap)]
         assert sub.position == sub.sent == at(3)
 
     def test_an_expired_newest_entry_moves_the_position_but_was_not_sent(self) -> None:
         sub = live(1)
-        assert sub.copy(entry(2, expires_ms=1), ROOM, NOW_MS) == []
+        assert sub.receive_copy(entry(2, expires_ms=1), ROOM, NOW_MS) == []
         assert (sub.position, sub.sent) == (at(2), ZERO_ID)
 
     def test_what_was_sent_before_is_marked_as_redelivered(self) -> None:
         sub = subscription()
-        outputs = sub.page(asked(sub.registered(log(3, sent=2))), entries(1, 3), ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(sub.registered(log(3, sent=2))), entries(1, 3), ROOM, NOW_MS)
         assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, False]
 
 
 class TestLive:
     def test_the_next_copy_is_written(self) -> None:
-        assert written(live(4).copy(entry(5), ROOM, NOW_MS)) == [5]
+        assert written(live(4).receive_copy(entry(5), ROOM, NOW_MS)) == [5]
 
     def test_an_old_copy_is_dropped(self) -> None:
         sub = live(4)
-        sub.copy(entry(5), ROOM, NOW_MS)
-        assert sub.copy(entry(5), ROOM, NOW_MS) == []
-        assert sub.copy(entry(3), ROOM, NOW_MS) == []
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        assert sub.receive_copy(entry(5), ROOM, NOW_MS) == []
+        assert sub.receive_copy(entry(3), ROOM, NOW_MS) == []
         assert is_live(sub)
 
     def test_a_hole_is_filled_from_the_log_in_order(self) -> None:
         sub = live(4)
-        outputs = sub.copy(entry(6), ROOM, NOW_MS)
+        outputs = sub.receive_copy(entry(6), ROOM, NOW_MS)
         assert asked(outputs).after == at(4)
-        outputs = sub.page(asked(outputs), entries(5, 6), ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(outputs), entries(5, 6), ROOM, NOW_MS)
         assert written(outputs) == [5, 6]
         assert not [output for output in outputs if isinstance(output, Gap | Ready)]
         assert is_live(sub)
 
     def test_a_full_outbox_pauses_it_and_the_copy_is_read_later(self) -> None:
         sub = live(4)
-        assert sub.copy(entry(5), 0, NOW_MS) == []
+        assert sub.receive_copy(entry(5), 0, NOW_MS) == []
         assert sub.waits
-        outputs = sub.page(asked(sub.proceed(ROOM)), entries(5, 5), ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(sub.proceed(ROOM)), entries(5, 5), ROOM, NOW_MS)
         assert written(outputs) == [5]
         assert is_live(sub)
 
     def test_a_newer_log_seen_by_the_walk_is_read(self) -> None:
         sub = live(4)
-        outputs = sub.refreshed(log(5), sub.position, resync=False, room_bytes=ROOM)
+        outputs = sub.refreshed(log(5), sub.position, resync=False, free_bytes=ROOM)
         assert asked(outputs).after == at(4)
 
     def test_a_walk_that_sees_nothing_new_changes_nothing(self) -> None:
         sub = live(4)
-        assert sub.refreshed(log(4), sub.position, resync=False, room_bytes=ROOM) == []
+        assert sub.refreshed(log(4), sub.position, resync=False, free_bytes=ROOM) == []
         assert is_live(sub)
 
     def test_a_resync_reads_the_log_in_any_case(self) -> None:
         sub = live(4)
-        assert asked(sub.refreshed(log(4), sub.position, resync=True, room_bytes=ROOM)).after == at(4)
+        assert asked(sub.refreshed(log(4), sub.position, resync=True, free_bytes=ROOM)).after == at(4)
 
     def test_a_page_from_before_a_resync_proves_nothing(self) -> None:
         sub = subscription()
         before = asked(sub.registered(log(0)))
-        after = asked(sub.refreshed(log(0), sub.position, resync=True, room_bytes=ROOM))
-        assert sub.page(before, [], ROOM, NOW_MS) == []
+        after = asked(sub.refreshed(log(0), sub.position, resync=True, free_bytes=ROOM))
+        assert sub.receive_page(before, [], ROOM, NOW_MS) == []
         assert not is_live(sub)
-        sub.page(after, [], ROOM, NOW_MS)
+        sub.receive_page(after, [], ROOM, NOW_MS)
         assert is_live(sub)
 
 
@@ -203,7 +203,7 @@ class TestResume:
         self, last: StreamId, state: LogState, page: Sequence[LogEntry]
     ) -> tuple[DeliveryMachine, list[Output]]:
         sub = subscription(last=last)
-        return sub, sub.page(asked(sub.registered(state)), page, ROOM, NOW_MS)
+        return sub, sub.receive_page(asked(sub.registered(state)), page, ROOM, NOW_MS)
 
     def test_what_was_missed_is_replayed_and_recovered_is_true(self) -> None:
         _, outputs = self.resumed(at(2), log(4, cursor=4), entries(3, 4))
@@ -214,7 +214,7 @@ class TestResume:
     def test_when_nothing_was_missed_the_first_message_still_says_recovered(self) -> None:
         sub, outputs = self.resumed(at(4), log(4, cursor=4, oldest=5), [])
         assert outputs == [Ready(recovered=True)]
-        (write,) = sub.copy(entry(5), ROOM, NOW_MS)
+        (write,) = sub.receive_copy(entry(5), ROOM, NOW_MS)
         assert isinstance(write, Write)
         assert write.recovered is True
 
@@ -251,82 +251,82 @@ class TestResume:
 
     def test_a_first_page_that_cannot_be_written_yet_is_still_judged(self) -> None:
         sub = subscription(last=at(2))
-        outputs = sub.page(asked(sub.registered(log(5))), entries(4, 5), 0, NOW_MS)
+        outputs = sub.receive_page(asked(sub.registered(log(5))), entries(4, 5), 0, NOW_MS)
         assert outputs == [Ready(recovered=False)]
 
 
 class TestGaps:
     def test_a_subscription_without_resume_says_recovered_only_when_something_was_dropped(self) -> None:
         sub = subscription()
-        outputs = sub.page(asked(sub.registered(log(9, cursor=2, oldest=5))), entries(5, 7), ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(sub.registered(log(9, cursor=2, oldest=5))), entries(5, 7), ROOM, NOW_MS)
         assert outputs[0] == Ready(recovered=False)
         assert [o.recovered for o in outputs if isinstance(o, Write)] == [False, None, None]
 
     def test_entries_that_are_gone_are_told_and_do_not_stop_it(self) -> None:
         sub = live(4)
-        outputs = sub.page(asked(sub.copy(entry(6), ROOM, NOW_MS)), [], ROOM, NOW_MS)
+        outputs = sub.receive_page(asked(sub.receive_copy(entry(6), ROOM, NOW_MS)), [], ROOM, NOW_MS)
         assert Gap(4, 7) in outputs
         assert is_live(sub)
-        (write,) = sub.copy(entry(7), ROOM, NOW_MS)
+        (write,) = sub.receive_copy(entry(7), ROOM, NOW_MS)
         assert isinstance(write, Write)
         assert write.recovered is False
 
     def test_an_empty_page_that_was_read_before_the_copy_came_is_no_gap(self) -> None:
         sub = live(4)
-        page = asked(sub.refreshed(log(4), sub.position, resync=True, room_bytes=ROOM))
-        sub.copy(entry(5), ROOM, NOW_MS)
-        outputs = sub.page(page, [], ROOM, NOW_MS)
+        page = asked(sub.refreshed(log(4), sub.position, resync=True, free_bytes=ROOM))
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        outputs = sub.receive_page(page, [], ROOM, NOW_MS)
         assert not [output for output in outputs if isinstance(output, Gap)]
         assert asked(outputs).after == at(4)
 
     def test_a_lost_log_is_read_from_its_new_beginning(self) -> None:
         sub = live(4)
         outputs = sub.refreshed(
-            LogState(9_000, ZERO_ID, ZERO_ID, ZERO_ID, 1), sub.position, resync=True, room_bytes=ROOM
+            LogState(9_000, ZERO_ID, ZERO_ID, ZERO_ID, 1), sub.position, resync=True, free_bytes=ROOM
         )
         assert asked(outputs).after == ZERO_ID
-        (write, *_) = sub.page(asked(outputs), [entry(1, base_ms=9_000)], ROOM, NOW_MS)
+        (write, *_) = sub.receive_page(asked(outputs), [entry(1, base_ms=9_000)], ROOM, NOW_MS)
         assert isinstance(write, Write)
         assert write.recovered is False
 
     def test_a_stale_answer_of_the_walk_is_not_taken_for_a_lost_log(self) -> None:
         sub = live(4)
         asked_at = sub.position
-        sub.copy(entry(5), ROOM, NOW_MS)
-        assert sub.refreshed(log(4), asked_at, resync=False, room_bytes=ROOM) == []
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        assert sub.refreshed(log(4), asked_at, resync=False, free_bytes=ROOM) == []
         assert sub.position == at(5)
 
     def test_an_answer_older_than_what_was_written_since_is_not_taken_for_a_lost_log(self) -> None:
         sub = live(4)
         asked_at = sub.position
-        page = asked(sub.copy(entry(6, base_ms=9_000), ROOM, NOW_MS))
-        sub.page(page, [entry(seq, base_ms=9_000) for seq in (3, 4, 5, 6)], ROOM, NOW_MS)
-        sub.refreshed(log(2), asked_at, resync=True, room_bytes=ROOM)
+        page = asked(sub.receive_copy(entry(6, base_ms=9_000), ROOM, NOW_MS))
+        sub.receive_page(page, [entry(seq, base_ms=9_000) for seq in (3, 4, 5, 6)], ROOM, NOW_MS)
+        sub.refreshed(log(2), asked_at, resync=True, free_bytes=ROOM)
         assert sub.position == at(6, 9_000), "it has got past what Redis had lost"
 
     def test_a_late_copy_of_a_lost_log_is_not_written(self) -> None:
         sub = live(4)
-        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM))
-        sub.page(page, [], ROOM, NOW_MS)
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, free_bytes=ROOM))
+        sub.receive_page(page, [], ROOM, NOW_MS)
         assert is_live(sub)
-        outputs = sub.copy(entry(1), ROOM, NOW_MS)
+        outputs = sub.receive_copy(entry(1), ROOM, NOW_MS)
         assert written(outputs) == []
         assert asked(outputs).after == ZERO_ID, "the log says what there is"
 
     def test_a_log_that_began_anew_and_has_grown_past_the_position_is_read_from_its_beginning(self) -> None:
         sub = live(4)
         new = LogState(9_000, at(7, 9_000), ZERO_ID, ZERO_ID, 1)
-        outputs = sub.refreshed(new, sub.position, resync=True, room_bytes=ROOM)
+        outputs = sub.refreshed(new, sub.position, resync=True, free_bytes=ROOM)
         assert asked(outputs).after == ZERO_ID
-        (write, *_) = sub.page(asked(outputs), [entry(1, base_ms=9_000)], ROOM, NOW_MS)
+        (write, *_) = sub.receive_page(asked(outputs), [entry(1, base_ms=9_000)], ROOM, NOW_MS)
         assert isinstance(write, Write)
         assert write.recovered is False
 
     def test_a_log_that_began_anew_unnoticed_is_told_with_the_next_message(self) -> None:
         sub = live(4)
-        sub.copy(entry(5, base_ms=9_000), ROOM, NOW_MS)  # it looks like the next one
-        sub.refreshed(LogState(9_000, at(5, 9_000), ZERO_ID, ZERO_ID, 1), sub.position, resync=False, room_bytes=ROOM)
-        (write,) = sub.copy(entry(6, base_ms=9_000), ROOM, NOW_MS)
+        sub.receive_copy(entry(5, base_ms=9_000), ROOM, NOW_MS)  # it looks like the next one
+        sub.refreshed(LogState(9_000, at(5, 9_000), ZERO_ID, ZERO_ID, 1), sub.position, resync=False, free_bytes=ROOM)
+        (write,) = sub.receive_copy(entry(6, base_ms=9_000), ROOM, NOW_MS)
         assert isinstance(write, Write)
         assert write.recovered is False
 
@@ -335,18 +335,18 @@ class TestAcks:
     @pytest.mark.parametrize("mode", [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL])
     def test_it_pauses_at_the_limit_of_unacknowledged_messages(self, mode: AckMode) -> None:
         sub = live(0, mode, max_unacked=2)
-        assert written(sub.copy(entry(1), ROOM, NOW_MS)) == [1]
-        assert written(sub.copy(entry(2), ROOM, NOW_MS)) == [2]
-        assert sub.copy(entry(3), ROOM, NOW_MS) == [], "one more than the limit"
+        assert written(sub.receive_copy(entry(1), ROOM, NOW_MS)) == [1]
+        assert written(sub.receive_copy(entry(2), ROOM, NOW_MS)) == [2]
+        assert sub.receive_copy(entry(3), ROOM, NOW_MS) == [], "one more than the limit"
         assert sub.waits
         outputs = sub.settle(sub.covered(at(1)), ROOM)
         assert asked(outputs).after == at(2)
-        assert written(sub.page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
+        assert written(sub.receive_page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
 
     def test_the_cursor_waits_for_the_client(self) -> None:
         sub = live(4, AckMode.CLIENT_INDIVIDUAL)
         for seq in (5, 6):
-            sub.copy(entry(seq), ROOM, NOW_MS)
+            sub.receive_copy(entry(seq), ROOM, NOW_MS)
         assert sub.window is not None
         sub.settle(sub.covered(at(6)), ROOM)
         assert sub.window.cursor == at(4)
@@ -355,16 +355,16 @@ class TestAcks:
 
     def test_a_lost_log_forgets_what_was_unacknowledged(self) -> None:
         sub = live(4, AckMode.CLIENT)
-        sub.copy(entry(5), ROOM, NOW_MS)
-        sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        sub.refreshed(NO_LOG, sub.position, resync=True, free_bytes=ROOM)
         assert sub.covered(at(5)) == []
 
     def test_a_log_that_lost_its_end_forgets_nothing_that_is_there_and_was_not_acknowledged(self) -> None:
         """Its cursor would pass what nobody has, and nobody would get it again."""
         sub = live(4, AckMode.CLIENT_INDIVIDUAL)
         for seq in (5, 6, 7):
-            sub.copy(entry(seq), ROOM, NOW_MS)
-        sub.refreshed(log(6), sub.position, resync=True, room_bytes=ROOM)
+            sub.receive_copy(entry(seq), ROOM, NOW_MS)
+        sub.refreshed(log(6), sub.position, resync=True, free_bytes=ROOM)
         assert sub.window is not None
         assert sub.window.cursor == at(4)
         sub.settle(sub.covered(at(6)), ROOM)
@@ -374,5 +374,5 @@ class TestAcks:
 
     def test_in_mode_auto_there_is_nothing_to_acknowledge(self) -> None:
         sub = live(4)
-        sub.copy(entry(5), ROOM, NOW_MS)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
         assert sub.covered(at(5)) == []

@@ -37,7 +37,7 @@ def registered(mode: AckMode, *, sent: int = 0, last: StreamId | None = None) ->
 
 def live(mode: AckMode, *, sent: int = 0, last: StreamId | None = None) -> DeliveryMachine:
     sub = registered(mode, sent=sent, last=last)
-    sub.page(ReadPage(at(5), 3, 1), [], ROOM, 0)
+    sub.receive_page(ReadPage(at(5), 3, 1), [], ROOM, 0)
     assert sub.phase is Phase.LIVE
     return sub
 
@@ -45,7 +45,7 @@ def live(mode: AckMode, *, sent: int = 0, last: StreamId | None = None) -> Deliv
 def full(mode: AckMode) -> DeliveryMachine:
     sub = live(mode)
     for seq in range(6, 6 + MAX_UNACKED):
-        sub.copy(LogEntry(at(seq), b"x"), ROOM, 0)
+        sub.receive_copy(LogEntry(at(seq), b"x"), ROOM, 0)
     return sub
 
 
@@ -77,18 +77,20 @@ def facts(sub: DeliveryMachine) -> list[object]:
 
 
 @pytest.mark.parametrize(("mode", "state", "entry", "room"), [*product(AckMode, STATES, ENTRIES, (0, 1, ROOM))])
-def test_it_says_what_copy_says_or_leaves_it_to_copy(mode: AckMode, state: str, entry: str, room: int) -> None:
+def test_it_does_what_receive_copy_does_or_leaves_the_copy_to_it(
+    mode: AckMode, state: str, entry: str, room: int
+) -> None:
     sub = STATES[state](mode)
     hurried = deepcopy(sub)
     copy = ENTRIES[entry]
-    outputs = sub.copy(copy, room, 10)
+    outputs = sub.receive_copy(copy, room, 10)
     plain = outputs == [Write(copy, redelivered=False, recovered=None)] and not copy.expires_ms
     before = facts(hurried)
-    assert hurried.follow(copy, room) == plain
+    assert hurried.accept_next(copy, room) == plain
     assert facts(hurried) == (facts(sub) if plain else before)
 
 
 def test_the_usual_case_is_taken() -> None:
     sub = live(AckMode.AUTO)
-    assert sub.follow(LogEntry(at(6), b"x"), ROOM)
+    assert sub.accept_next(LogEntry(at(6), b"x"), ROOM)
     assert sub.position == sub.sent == at(6)

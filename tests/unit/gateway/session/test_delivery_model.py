@@ -64,11 +64,11 @@ class World:
                 self.append(copied=choice % 3)
             case "push":
                 self.append(copied=0)
-                self.do(sub.copy(self.log[-1], self.room, 0))
+                self.do(sub.receive_copy(self.log[-1], self.room, 0))
             case "copy" if self.copies:
-                self.do(sub.copy(self.copies.pop(choice % len(self.copies)), self.room, 0))
+                self.do(sub.receive_copy(self.copies.pop(choice % len(self.copies)), self.room, 0))
             case "page" if self.reads:
-                self.do(sub.page(*self.reads.pop(choice % len(self.reads)), self.room, 0))
+                self.do(sub.receive_page(*self.reads.pop(choice % len(self.reads)), self.room, 0))
             case "room":
                 self.room = 1_000 if choice % 2 else 0
                 self.do(sub.proceed(self.room))
@@ -77,7 +77,7 @@ class World:
                 self.unacked = [each for each in self.unacked if each not in covered]
                 self.do(sub.settle(covered, self.room))
             case "refresh":
-                self.do(sub.refreshed(self.state(), sub.position, resync=bool(choice % 2), room_bytes=self.room))
+                self.do(sub.refreshed(self.state(), sub.position, resync=bool(choice % 2), free_bytes=self.room))
             case "register" if sub.phase is Phase.REGISTERING:
                 self.do(sub.registered(self.state()))
 

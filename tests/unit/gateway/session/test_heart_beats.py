@@ -141,7 +141,7 @@ async def test_a_connection_whose_deadlines_cannot_be_checked_is_cut_and_the_oth
         monkeypatch.setattr(WebSocketConnection, "check_deadlines", fail_for_alice)
         await server.pass_time(LIMITS.ping_interval_s + WHEEL_TICK_S)
         await eventually(lambda: alice.closed, within_s=5)
-        assert "a connection's deadlines cannot be checked" in caplog.text
+        assert "could not check a connection's deadlines" in caplog.text
         beats = bob.heart_beats
         await server.pass_time(30)
         await eventually(lambda: bob.heart_beats >= beats + 3, within_s=5)

@@ -86,7 +86,7 @@ async def test_what_the_socket_has_not_taken_is_not_said_to_be_written(
     await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
 
 
-async def test_each_look_asks_a_socket_once_however_many_messages_it_has_not_taken(
+async def test_each_check_asks_a_socket_once_however_many_messages_it_has_not_taken(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await alice.subscribe("/user/queue/demo")
@@ -101,21 +101,21 @@ async def test_each_look_asks_a_socket_once_however_many_messages_it_has_not_tak
     monkeypatch.setattr(type(socket), "sample_accepted", lambda _: sample())
     ids = [push(server, alice.session) for _ in range(50)]
     samples.clear()
-    outcomes._look()
+    outcomes._check_writes()
     assert len(samples) == 1
-    (waiting,) = outcomes._untaken.values()
+    (waiting,) = outcomes._pending_writes.values()
     assert [each.entry.body for each in waiting] == [b""] * 50, "the messages themselves are not kept"
     monkeypatch.undo()
     await alice.next_messages(50)
     await eventually(lambda: len(told(server)) == 50, within_s=5)
     assert [report.message_id for _, report in server.services.reports] == list(map(str, ids))
-    assert not outcomes._untaken
+    assert not outcomes._pending_writes
 
 
 async def test_what_waited_for_a_socket_that_is_gone_is_forgotten(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes_module, "MAX_UNTAKEN", 2)
+    monkeypatch.setattr(outcomes_module, "MAX_PENDING_WRITES", 2)
     async with connected(server.url, token=TOKEN) as other:
         await other.subscribe("/user/queue/demo")
         socket = server.services.clients[1].socket
@@ -124,7 +124,7 @@ async def test_what_waited_for_a_socket_that_is_gone_is_forgotten(
             push(server, other.session)
             push(server, other.session)
             await other.abort_socket()
-            await eventually(lambda: server.services.left and not server.services.outcomes._untaken, within_s=5)
+            await eventually(lambda: server.services.left and not server.services.outcomes._pending_writes, within_s=5)
     await alice.subscribe("/user/queue/other")
     push(server, alice.session, destination=Destination("queue", "other"))
     await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
@@ -143,7 +143,7 @@ async def test_with_acknowledgements_it_is_acked_only_when_the_client_says_so(
     assert told(server) == [MessageOutcome.ACKED] * (2 if mode == "client" else 1)
     await alice.ack(first, receipt=True)
     assert told(server) == [MessageOutcome.ACKED] * 2, "each entry is told of once"
-    assert not server.services.subscriptions[0].asked
+    assert not server.services.subscriptions[0].outcome_requests
 
 
 async def test_what_the_client_refuses_is_rejected(server: RunningServer, alice: StompClient) -> None:
@@ -183,7 +183,7 @@ async def test_what_nobody_asks_about_is_not_kept(server: RunningServer, alice: 
     await alice.subscribe("/user/queue/demo", ack="client")
     server.services.push("alice", b"hi")
     await alice.next_message()
-    assert server.services.subscriptions[0].asked is None
+    assert server.services.subscriptions[0].outcome_requests is None
 
 
 async def test_a_message_that_is_published_again_tells_its_new_asker(server: RunningServer, alice: StompClient) -> None:
@@ -197,7 +197,7 @@ async def test_a_message_that_is_published_again_tells_its_new_asker(server: Run
     assert [address for address, _ in server.services.reports] == [again]
     server.services.subscriptions[0].copy_arrived(copy)
     assert told(server) == [MessageOutcome.ACKED], "of what is settled nobody knows any more how"
-    assert not server.services.subscriptions[0].asked
+    assert not server.services.subscriptions[0].outcome_requests
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ async def test_an_address_that_cannot_be_read_harms_nothing(server: RunningServe
     assert told(server) == []
 
 
-async def test_so_many_untaken_messages_are_noted_and_not_one_more(
+async def test_so_many_messages_that_wait_for_their_socket_are_noted_and_not_one_more(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes_module, "MAX_UNTAKEN", 2)
+    monkeypatch.setattr(outcomes_module, "MAX_PENDING_WRITES", 2)
     await alice.subscribe("/user/queue/demo")
     for _ in range(3):
         push(server, alice.session)
@@ -287,8 +287,8 @@ async def test_so_many_unacknowledged_messages_are_noted_and_not_one_more(
     subscription.machine.window.reset(StreamId(1_000, 3))  # the log was lost
     push(server, alice.session)
     messages += await alice.next_messages(1)
-    assert subscription.asked is not None
-    assert len(subscription.asked) == 3
+    assert subscription.outcome_requests is not None
+    assert len(subscription.outcome_requests) == 3
     await alice.ack(messages[3], receipt=True)
     assert [report.message_id for _, report in server.services.reports] == [messages[3]["message-id"]]
     assert server.services.metrics.outcomes_dropped == 1

@@ -141,7 +141,13 @@ def requests(pieces: list[bytes]) -> list[Request]:
 
 def test_every_way_to_cut_a_conversation_in_three_gives_the_same_requests() -> None:
     expected = requests([CONVERSATION])
-    assert [type(request).__name__ for request in expected] == ["Connect", "Subscribe", "Done", "Commit", "Disconnect"]
+    assert [type(request).__name__ for request in expected] == [
+        "Connect",
+        "Subscribe",
+        "ReceiptDue",
+        "Commit",
+        "Disconnect",
+    ]
     size = len(CONVERSATION)
     for first in range(size + 1):
         for second in range(first, size + 1, 7):

@@ -131,7 +131,7 @@ def test_sessions_of_a_user_share_the_tail_and_no_other_entry_or_version_gets_it
     assert tails.encode(entry, Version.V1_2) == first
 
 
-def test_of_one_prefix_more_than_is_remembered_the_oldest_is_forgotten() -> None:
+def test_one_prefix_more_than_the_cache_holds_drops_the_oldest() -> None:
     _encode_prefix.cache_clear()
     for n in (*range(CACHED_PREFIXES + 1), 0):
         encoder(subscription_id=f"s{n}")

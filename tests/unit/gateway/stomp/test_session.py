@@ -23,7 +23,7 @@ from pushcluster_gateway.stomp.requests import (
     Commit,
     Connect,
     Disconnect,
-    Done,
+    ReceiptDue,
     Request,
     Subscribe,
     Unsubscribe,
@@ -153,7 +153,7 @@ def test_nothing_may_come_before_connect_and_nothing_is_read_while_it_is_decided
 
 
 def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
-    with pytest.raises(UnexpectedFrame, match="connected already"):
+    with pytest.raises(UnexpectedFrame, match="already connected"):
         only(connected(), frame("CONNECT"))
     with pytest.raises(UnexpectedFrame, match="no such frame"):
         only(connected(), frame("PUBLISH"))
@@ -260,9 +260,9 @@ def test_1_0_has_no_nack() -> None:
 
 def test_a_transaction_holds_acks_back_until_commit() -> None:
     session = connected()
-    assert only(session, frame("BEGIN", {"transaction": "t", "receipt": "b"})) == Done("b")
+    assert only(session, frame("BEGIN", {"transaction": "t", "receipt": "b"})) == ReceiptDue("b")
     in_transaction = {"transaction": "t", "receipt": "a"}
-    assert requests(session, frame("ACK", {"id": "1/5-1", **in_transaction})) == [Done("a")]
+    assert requests(session, frame("ACK", {"id": "1/5-1", **in_transaction})) == [ReceiptDue("a")]
     assert requests(session, frame("NACK", {"id": "1/5-2", "transaction": "t"})) == []
     assert only(session, frame("COMMIT", {"transaction": "t", "receipt": "c"})) == Commit(
         (
@@ -280,15 +280,15 @@ def test_transactions_are_kept_apart_and_each_ends_once() -> None:
     requests(session, frame("ACK", {"id": "1/5-1", "transaction": "t2"}))
     assert only(session, frame("COMMIT", {"transaction": "t1"})) == Commit((), None)
     requests(session, frame("BEGIN", {"transaction": "t1"}) + frame("ABORT", {"transaction": "t2"}))
-    with pytest.raises(InvalidHeader, match="no such transaction"):
+    with pytest.raises(InvalidHeader, match="no transaction with this name"):
         requests(session, frame("COMMIT", {"transaction": "t2"}))
 
 
 def test_abort_forgets_the_transaction() -> None:
     session = connected()
     requests(session, frame("BEGIN", {"transaction": "t"}) + frame("ACK", {"id": "1/5-1", "transaction": "t"}))
-    assert requests(session, frame("ABORT", {"transaction": "t", "receipt": "r"})) == [Done("r")]
-    with pytest.raises(InvalidHeader, match="no such transaction"):
+    assert requests(session, frame("ABORT", {"transaction": "t", "receipt": "r"})) == [ReceiptDue("r")]
+    with pytest.raises(InvalidHeader, match="no transaction with this name"):
         requests(session, frame("COMMIT", {"transaction": "t"}))
 
 

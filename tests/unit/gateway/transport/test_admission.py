@@ -44,7 +44,7 @@ def admission(max_connections: int = 10, handshakes_per_s: float = 0, random: fl
     return Admission(max_connections=max_connections, handshakes_per_s=handshakes_per_s, now=0.0, random=lambda: random)
 
 
-def test_a_request_that_is_no_handshake_takes_nothing_from_the_rate() -> None:
+def test_a_request_that_is_not_a_handshake_does_not_use_up_the_rate() -> None:
     server = WebSocketServer(
         limits=Limits(),
         admission=admission(handshakes_per_s=1),
@@ -134,9 +134,7 @@ class TestAdmission:
     def test_a_full_pod_spreads_those_whom_it_refuses(self) -> None:
         for random, seconds in ((0.0, FULL_RETRY_AFTER_S[0]), (0.999, FULL_RETRY_AFTER_S[1])):
             refusal = admission(random=random).refuse(0.0, connections=10, draining=False)
-            assert refusal == Refusal(
-                RefusalCause.FULL, "this gateway has all the connections that it may have", seconds
-            )
+            assert refusal == Refusal(RefusalCause.FULL, "this gateway has its maximum number of connections", seconds)
 
     def test_a_pod_that_stops_takes_nobody_and_sends_them_elsewhere_soon(self) -> None:
         refusal = admission(random=0.999).refuse(0.0, connections=0, draining=True)
@@ -177,7 +175,7 @@ async def test_one_handshake_more_than_the_rate_gets_503_and_a_time_to_come_agai
             writer.close()
 
 
-async def test_a_storm_of_more_sockets_than_connections_fills_every_place_and_not_one_more() -> None:
+async def test_a_storm_of_more_sockets_than_connections_fills_every_slot_and_not_one_more() -> None:
     """All sockets are there before the first handshake: those that will be refused take nobody's place."""
     async with running_server(PATIENT, max_connections=20) as server:
         pairs = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(60)]

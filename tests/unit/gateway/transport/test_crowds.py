@@ -94,7 +94,7 @@ async def crowd(server: RunningServer) -> AsyncIterator[Crowd]:
         yield Crowd(server, stack)
 
 
-async def test_one_socket_too_many_takes_the_place_of_the_oldest_that_has_sent_no_whole_request() -> None:
+async def test_one_socket_too_many_evicts_the_oldest_with_an_incomplete_request() -> None:
     async with crowded() as server, crowd(server) as sockets:
         await sockets.open(SOCKETS, b"GET /ws HTTP/1.1\r\n")
         assert sockets.given_up == []
@@ -124,7 +124,7 @@ async def drip(sockets: Crowd) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_client_in_its_handshake_outlives_as_many_newcomers_as_there_are_places_for_handshakes() -> None:
+async def test_a_client_in_its_handshake_outlives_as_many_newcomers_as_there_are_slots_for_handshakes() -> None:
     async with crowded() as server, crowd(server) as sockets:
         await sockets.open(SOCKETS)
         await sockets.open(1, REQUEST[:100])
@@ -134,7 +134,7 @@ async def test_a_client_in_its_handshake_outlives_as_many_newcomers_as_there_are
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
 
 
-async def test_a_websocket_without_connect_gives_way_when_the_pod_is_full() -> None:
+async def test_a_websocket_without_connect_is_evicted_when_the_pod_is_full() -> None:
     async with crowded() as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)
         async with connected(server.url, token=token("alice")):
@@ -206,7 +206,7 @@ async def test_a_pod_of_connected_sessions_and_refused_sockets_cuts_one_socket_m
         assert server.services.metrics.handshakes_cut == {"full": 1}
 
 
-async def test_a_silent_websocket_gives_way_to_a_socket_when_no_handshake_is_left(
+async def test_a_silent_websocket_is_evicted_for_a_socket_when_no_handshake_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pushcluster_gateway.transport.server.MAX_HANDSHAKES", 0)
@@ -216,7 +216,7 @@ async def test_a_silent_websocket_gives_way_to_a_socket_when_no_handshake_is_lef
             assert silent.given_up == [0]
 
 
-async def test_who_is_refused_for_the_rate_drives_nobody_out() -> None:
+async def test_a_client_refused_for_the_rate_evicts_nobody() -> None:
     async with crowded(handshakes_per_s=MAX_CONNECTIONS) as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)
         with pytest.raises(InvalidStatus):
@@ -225,7 +225,7 @@ async def test_who_is_refused_for_the_rate_drives_nobody_out() -> None:
         assert silent.given_up == []
 
 
-async def test_one_that_was_refused_and_does_not_answer_its_close_gives_way_too() -> None:
+async def test_a_refused_client_that_does_not_answer_its_close_is_evicted_too() -> None:
     async with crowded() as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)
         for _, writer in silent.sockets:
@@ -236,7 +236,7 @@ async def test_one_that_was_refused_and_does_not_answer_its_close_gives_way_too(
             assert b"malformed" in await silent.sockets[0][0].read()
 
 
-async def test_a_client_that_takes_nothing_gives_way_at_once_too() -> None:
+async def test_a_client_that_takes_nothing_is_evicted_at_once_too() -> None:
     ping = (b"\x89\xfd" + bytes(4) + b"x" * 125) * 1_000
     async with crowded() as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)

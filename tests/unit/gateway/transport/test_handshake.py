@@ -65,7 +65,7 @@ REFUSED: Final = {
     "another_websocket": (build_request(Sec_WebSocket_Version="8"), 400, "Sec-WebSocket-Version"),
     "another_subprotocol": (build_request(Sec_WebSocket_Protocol="mqtt"), 400, "v12.stomp"),
     "a_foreign_page": (build_request(Origin="https://evil.example.com"), 403, "Origin"),
-    "another_path": (build_request("/"), 404, "nothing but /ws"),
+    "another_path": (build_request("/"), 404, "the only path is /ws"),
     "another_method": (build_request(method="POST"), 405, "POST"),
     "too_slow": (REQUEST[:-2], 408, "within 10 s"),
     "a_long_first_line": (build_request("/ws?access_token=" + "x" * MAX_LINE_BYTES), 414, "first line"),
@@ -140,7 +140,7 @@ async def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(server
     assert metrics.handshakes_refused == metrics.handshakes_cut == Counter()
 
 
-async def test_a_connection_that_cannot_be_served_gets_500_and_takes_nobodys_place(
+async def test_a_connection_that_cannot_be_served_gets_500_and_holds_no_slot(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: WebSocketConnection, __: HandshakeResult) -> SocketHandler:

@@ -180,7 +180,7 @@ async def test_nothing_counts_as_written_once_the_client_has_begun_to_close(serv
         assert not server.services.left
         before = subscription.machine.position
         server.services.push("alice", b"late")
-        hosted(server).room_freed()
+        hosted(server).outbox_drained()
         assert subscription.machine.position == before
         await client.abort_socket()
 
