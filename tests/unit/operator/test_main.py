@@ -8,7 +8,7 @@ from typing import Any
 import kopf
 import pytest
 
-from pushcluster_operator.controller.canary import DEAF_AFTER_S
+from pushcluster_operator.controller.canary import WATCHES_DEAD_AFTER_S
 from pushcluster_operator.errors import LeadershipLost, Unavailable
 from pushcluster_operator.kube.leader import NAME as LEASE
 from pushcluster_operator.kube.leader import Leader
@@ -116,7 +116,7 @@ async def test_a_leader_whose_work_stands_still_is_not_healthy(operator: Operato
 
 async def test_a_leader_that_does_not_hear_its_canary_is_not_healthy(operator: Operator) -> None:
     operator.leads = True
-    operator._canary._unheard_since = time.monotonic() - DEAF_AFTER_S
+    operator._canary._unanswered_since = time.monotonic() - WATCHES_DEAD_AFTER_S
     assert not operator.is_healthy()
 
 

@@ -18,7 +18,7 @@ from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
 from pushcluster_runtime.amqp.frames import decode_properties
 from tests.support.waiting import eventually
 
@@ -35,13 +35,13 @@ ALL_CONFIRMED = {
 
 
 @dataclass
-class PlayedOutlet:
+class PlayedConnection:
     """Answers at once with the outcome that `outcomes` has for a routing key, or leaves it open."""
 
     outcomes: dict[str, ConfirmOutcome] = field(default_factory=dict)
     published: list[tuple[str, str, list[str]]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
-    properties: list[Template] = field(default_factory=list)
+    properties: list[PropertiesTemplate] = field(default_factory=list)
     open: list[asyncio.Future[ConfirmOutcome]] = field(default_factory=list)
     takes: bool = True
     gone: bool = False
@@ -49,7 +49,7 @@ class PlayedOutlet:
     lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
-    def channel(self) -> "PlayedOutlet | None":
+    def channel(self) -> "PlayedConnection | None":
         return self if self.takes else None
 
     @property
@@ -57,10 +57,16 @@ class PlayedOutlet:
         return not self.takes
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | PropertiesTemplate,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
         assert mandatory
-        assert isinstance(properties, Template)
+        assert isinstance(properties, PropertiesTemplate)
         if self.gone:
             raise Unavailable("gone")
         if routing_key == self.unencodable:
@@ -79,7 +85,7 @@ class PlayedOutlet:
 
 @dataclass
 class Bench:
-    publisher: PlayedOutlet
+    publisher: PlayedConnection
     mode: RoutingMode = RoutingMode.SESSION
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -97,7 +103,7 @@ class Bench:
 
 
 def bench(outcomes: dict[str, ConfirmOutcome] | None = None, mode: RoutingMode = RoutingMode.SESSION) -> Bench:
-    return Bench(PlayedOutlet(ALL_CONFIRMED if outcomes is None else outcomes), mode)
+    return Bench(PlayedConnection(ALL_CONFIRMED if outcomes is None else outcomes), mode)
 
 
 def entry(*sids: str, stream_id: bytes = b"1-1", expires_ms: int = 0, gateway: Incarnation = INCARNATION) -> Appended:
@@ -361,7 +367,7 @@ async def test_what_no_queue_took_goes_to_the_gateway_at_once_the_next_time_and_
 
 
 async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "UNTAKEN_S", 0.0)
+    monkeypatch.setattr(copies_module, "UNROUTABLE_S", 0.0)
     played = bench({**ALL_CONFIRMED, KEY_1: ConfirmOutcome.RETURNED})
     await played.send((message("1"), entry(SID_1)))
     played.publisher.outcomes[KEY_1] = ConfirmOutcome.CONFIRMED
@@ -371,7 +377,7 @@ async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch
 
 
 async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "MAX_UNTAKEN_KEYS", 1)
+    monkeypatch.setattr(copies_module, "MAX_UNROUTABLE_KEYS", 1)
     played = bench(RETURNED_1_AND_2)
     await played.send((message("1"), entry(SID_1)))
     await played.send((message("2"), entry(SID_2)))

@@ -100,7 +100,7 @@ async def test_a_kind_that_the_api_server_refuses_does_not_keep_the_others_from_
     await world.look()
     assert "Deployment demo-dispatcher" in {str(key) for key in world.kube.objects}
     assert world.condition("Degraded")["reason"] == "ChildRefused"
-    assert "PodDisruptionBudget demo-gateway is refused" in world.condition("Ready")["message"]
+    assert "the API server refuses PodDisruptionBudget demo-gateway" in world.condition("Ready")["message"]
 
 
 async def test_nothing_is_concluded_from_an_api_server_that_does_not_answer(world: World) -> None:

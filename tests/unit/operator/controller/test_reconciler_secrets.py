@@ -94,7 +94,7 @@ async def test_refused_secrets_change_nothing_that_depends_on_them(world: World)
     await world.look()
     assert world.kube.writes == []
     assert world.condition("Degraded")["reason"] == "ChildRefused"
-    assert "what depends on it waits" in world.condition("Degraded")["message"]
+    assert "Children that depend on it wait" in world.condition("Degraded")["message"]
     world.kube.refuses.clear()
     await world.settle()
     await world.look()

@@ -138,7 +138,7 @@ async def test_an_answer_that_is_no_list_is_no_empty_list(kube: KubeClient, serv
 
 async def test_a_page_of_a_proxy_is_no_object(kube: KubeClient, server: Server) -> None:
     server.answers = [(200, "<html>maintenance</html>")]
-    with pytest.raises(Unavailable, match="no JSON object"):
+    with pytest.raises(Unavailable, match="not a JSON object"):
         await kube.get("Secret", "team", "x")
 
 

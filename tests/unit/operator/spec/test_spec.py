@@ -70,7 +70,7 @@ from tests.unit.operator.objects import body
                     }
                 }
             },
-            "caSecretRef has a meaning for a url with https:// alone",
+            "caSecretRef applies only to a url with https://",
         ),
         (
             {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"secretRef": {"name": "x"}}}}},

@@ -35,9 +35,9 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
         (
             waiting("CreateContainerConfigError", 'secret "x" not found'),
             "CreateContainerConfigError",
-            'pod p cannot start: secret "x" not found; create what it names',
+            'pod p cannot start: secret "x" not found; create the object that this names',
         ),
-        (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "ends with exit code 1 again and again"),
+        (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "repeatedly ends with exit code 1"),
         ({"state": {"running": {}}} | ended(1) | LOOPING, "CrashLoopBackOff", "`kubectl logs p --previous` says why"),
         (waiting("CrashLoopBackOff") | ended(2) | LOOPING, "BadSettings", "refuses its settings"),
         ({"state": {"running": {}}} | ended(137, "OOMKilled"), "OOMKilled", "raise its memory limit"),
@@ -84,7 +84,7 @@ def test_a_pod_that_is_leaving_is_nobodys_trouble() -> None:
 def test_pods_with_the_same_trouble_are_counted_and_one_speaks() -> None:
     (trouble,) = find_troubles([pod(waiting("ErrImagePull"), name) for name in ("p", "q", "r")])
     assert "pod p " in trouble.message
-    assert trouble.message.endswith("(the same with 2 more)")
+    assert trouble.message.endswith("(2 more with the same problem)")
 
 
 def test_a_volume_that_is_not_there_yet_is_named() -> None:

@@ -17,7 +17,7 @@ from pushcluster_runtime.amqp.frames import (
     MAX_WHOLE_BYTES,
     UNREADABLE_HEADER,
     Delivery,
-    Template,
+    PropertiesTemplate,
     decode_properties,
     encode_properties,
     encode_publish,
@@ -163,7 +163,7 @@ def test_frames_that_do_not_end_where_they_say_are_an_error() -> None:
 
 def test_a_template_differs_from_pika_in_nothing() -> None:
     properties = BasicProperties(type="t", delivery_mode=1, headers={"x": "y"})
-    template = Template(properties)
+    template = PropertiesTemplate(properties)
     for number in (1, 2**31, 2**62):
         expected = BasicProperties(type="t", delivery_mode=1, headers={"x": "y", "pc-seq": number})
         assert vars(decode_properties(template.encode(number))) == vars(expected)
