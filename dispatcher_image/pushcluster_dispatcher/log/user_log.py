@@ -163,7 +163,7 @@ class UserLog:
         if not self._waiting:
             self._waiting = True
             _log.warning(
-                "Redis takes no messages; the dispatcher repeats the append until it does",
+                "Redis does not take messages; the dispatcher repeats the append until it does",
                 extra={"reason": str(trouble)},
             )
         await self._sleep(self._backoff.next_delay_s())
