@@ -74,7 +74,7 @@ def test_a_body_of_the_largest_size_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("more", "kind"), [(0, Message), (1, Rejection)])
-def test_a_body_of_one_byte_more_is_refused_of_a_plain_message_too(more: int, kind: type) -> None:
+def test_a_body_one_byte_too_large_is_refused_also_in_a_plain_message(more: int, kind: type) -> None:
     encoded = encode_properties(BasicProperties(headers=with_headers()))
     body = b"x" * (MAX_BODY_BYTES + more)
     assert isinstance(parse_delivery(Delivery(1, "push", "alice", False, encoded, body, "c")), kind)

@@ -29,7 +29,7 @@ def test_without_an_api_readiness_follows_the_way_of_messages() -> None:
     assert readiness.judge(dispatch="Redis: refused", api=None, refusal="", stopping=False) == (False, "Redis: refused")
 
 
-def test_one_that_stops_is_not_ready() -> None:
+def test_a_stopping_dispatcher_is_not_ready() -> None:
     assert Readiness().judge(dispatch="", refusal="", api="", stopping=True) == (False, "stopping")
 
 

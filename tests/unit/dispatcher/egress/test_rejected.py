@@ -136,7 +136,7 @@ async def test_a_message_is_put_aside_again_when_the_connection_is_lost_before_t
 
 
 @pytest.mark.parametrize("outcome", [ConfirmOutcome.NACKED, ConfirmOutcome.RETURNED])
-async def test_a_message_that_push_rejected_does_not_take_is_no_success(outcome: ConfirmOutcome) -> None:
+async def test_a_message_that_push_rejected_does_not_take_raises_an_error(outcome: ConfirmOutcome) -> None:
     with pytest.raises(Unavailable, match="does not take"):
         await RejectPublisher(PlayedConnection([PlayedChannel(outcome)])).put(delivery(), NO_DESTINATION)
 

@@ -37,7 +37,7 @@ class PlayedLink:
             await asyncio.Event().wait()
         return object()
 
-    connection = wire
+    wait_connected = wire
 
 
 class EndlessSession:
@@ -52,7 +52,7 @@ class EndlessSession:
         await asyncio.Event().wait()
 
 
-async def test_what_has_begun_has_its_whole_time_to_end_and_not_a_moment_more() -> None:
+async def test_a_session_may_finish_until_the_drain_timeout_and_not_longer() -> None:
     session, stop = EndlessSession(), asyncio.Event()
     stop.set()
     with moved_clock() as clock:
@@ -78,7 +78,7 @@ async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(mon
         settings=SimpleNamespace(amqp_url="", pod_name="pod"),
         link=link,
         publisher=PlayedLink(),
-        steps=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
+        partition=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
         new_backoff=lambda: Backoff(lambda: 0.0),
     )
     ingress = IngressConsumer(services)

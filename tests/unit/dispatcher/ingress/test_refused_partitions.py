@@ -26,7 +26,7 @@ def test_a_partition_that_is_consumed_or_waits_for_something_else_is_not_refused
     assert refusals.describe(GRACE_S + 1) == "", "it counts from anew"
 
 
-def test_with_the_connection_all_refusals_are_over() -> None:
+def test_a_lost_connection_forgets_all_refusals() -> None:
     refusals = RefusedPartitions()
     refusals.refused(3, "404", 0.0)
     refusals.forget()

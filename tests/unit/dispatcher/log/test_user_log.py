@@ -317,7 +317,7 @@ async def test_a_lost_connection_ends_the_append() -> None:
     users=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
     refusals=st.lists(st.booleans(), max_size=60),
 )
-async def test_no_message_passes_another_of_its_user_however_redis_flickers(
+async def test_no_message_overtakes_another_of_its_user_however_often_redis_fails(
     users: list[str], refusals: list[bool]
 ) -> None:
     redis = PlayedRedis(in_turn(*(Unavailable("OOM") if refuse else None for refuse in refusals)))

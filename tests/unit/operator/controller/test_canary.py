@@ -24,7 +24,7 @@ class Clock:
         return self.seconds
 
 
-async def test_beats_that_are_heard_keep_the_process_alive() -> None:
+async def test_a_canary_whose_events_arrive_keeps_the_process_healthy() -> None:
     clock = Clock()
     canary = Canary(FakeKube(), "ns", clock)
     for _ in range(10):
@@ -34,7 +34,7 @@ async def test_beats_that_are_heard_keep_the_process_alive() -> None:
         assert canary.watches_work()
 
 
-async def test_beats_that_nobody_hears_end_it() -> None:
+async def test_a_canary_without_events_makes_the_process_unhealthy() -> None:
     clock = Clock()
     canary = Canary(FakeKube(), "ns", clock)
     await canary.beat()

@@ -35,7 +35,7 @@ async def test_a_name_that_is_taken_is_left_alone_and_named(world: World) -> Non
     assert "Service demo-gateway exists and does not belong" in world.condition("Degraded")["message"]
 
 
-async def test_an_operator_that_is_older_than_the_definition_goes_on_and_names_what_it_does_not_know(
+async def test_an_operator_older_than_the_definition_goes_on_and_names_unknown_fields(
     world: World,
 ) -> None:
     world.spec({"gateway": {"replicas": 3, "newer": True}}, generation=2)
@@ -109,7 +109,7 @@ async def test_trusted_clients_are_warned_of(world: World) -> None:
     assert world.condition("AuthTrusted") == {}
 
 
-async def test_an_issuer_whose_tokens_need_not_be_for_this_service_is_warned_of(world: World) -> None:
+async def test_the_author_is_warned_if_tokens_for_other_services_are_accepted(world: World) -> None:
     auth = {"algorithm": "RS256", "jwks": {"url": "https://issuer.example/jwks.json"}}
     world.spec({"gateway": {"auth": auth}})
     await world.look()
@@ -193,7 +193,7 @@ async def test_a_redis_without_a_file_is_warned_of_and_stays_ready(world: World)
     assert world.condition("DurabilityReduced") == {}
 
 
-async def test_a_full_redis_is_degraded_and_ready_as_a_part_and_the_status_says_what_waits(world: World) -> None:
+async def test_a_full_redis_makes_the_cluster_degraded_while_its_own_condition_stays_ready(world: World) -> None:
     await world.settle()
     watched = world.sweeper.get(KEY)
     assert watched is not None
