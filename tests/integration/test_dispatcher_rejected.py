@@ -1,4 +1,4 @@
-"""What a dispatcher puts aside, with real RabbitMQ and Redis (step D1)."""
+"""What a dispatcher sends to push.rejected, with real RabbitMQ and Redis."""
 
 import struct
 from dataclasses import dataclass
