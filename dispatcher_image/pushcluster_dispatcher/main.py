@@ -1,4 +1,4 @@
-"""Puts the dispatcher together and takes it down in order."""
+"""Starts the parts of a dispatcher, and stops them in order."""
 
 import asyncio
 import logging
@@ -58,12 +58,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     copies = CopyPublisher(publisher, settings.mode, metrics)
     publisher.on_open, publisher.on_closed = copies.opened, copies.closed
     reports = OutcomePublisher(publisher, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
-    steps = PartitionServices(copies, RejectPublisher(publisher), reports, metrics, lambda: time.time_ns() // 1_000_000)
-    ingress = IngressConsumer(IngressServices(settings, keys, link, barrier, publisher, steps, new_backoff))
+    partition_services = PartitionServices(
+        copies, RejectPublisher(publisher), reports, metrics, lambda: time.time_ns() // 1_000_000
+    )
+    ingress = IngressConsumer(
+        IngressServices(settings, keys, link, barrier, publisher, partition_services, new_backoff)
+    )
     metrics.partitions_refused.set_function(ingress.count_refused)
 
     replies = Replies(new_id)
-    broker = IngressPublisher(
+    api_publisher = IngressPublisher(
         settings.amqp_url,
         name=f"dispatcher {settings.pod_name} API",
         new_unique=new_id,
@@ -75,9 +79,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
     def readiness() -> tuple[bool, str]:
         ready, reason = judging.judge(
-            path=link.trouble or barrier_link.trouble or ingress.trouble(),
+            dispatch=link.trouble or barrier_link.trouble or ingress.trouble(),
             refusal=ingress.refusal(),
-            api=None if settings.api is None else broker.trouble,
+            api=None if settings.api is None else api_publisher.trouble,
             stopping=stop.is_set(),
         )
         if reason == "ready" and barrier.durability_reduced:
@@ -85,12 +89,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         return ready, reason
 
     admin = AdminServer(settings.listen_host, settings.admin_port, readiness, metrics.registry)
-    _log.info("admin server", extra={"port": await admin.start(), "pod": settings.pod_name, "mode": settings.mode})
+    _log.info(
+        "the admin server listens", extra={"port": await admin.start(), "pod": settings.pod_name, "mode": settings.mode}
+    )
     try:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(each.run()) for each in (link, barrier_link, barrier, publisher)]
             if settings.api is not None:
-                group.create_task(_serve_api(settings, settings.api, broker, replies, metrics, stop))
+                group.create_task(_serve_api(settings, settings.api, api_publisher, replies, metrics, stop))
             await ingress.run(stop)
             for task in background:
                 task.cancel()
@@ -103,25 +109,25 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 async def _serve_api(
     settings: Settings,
     api: ApiSettings,
-    broker: IngressPublisher,
+    api_publisher: IngressPublisher,
     replies: Replies,
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> None:
-    """Serve the API until `stop` and a little longer: producers come until load balancers have seen it.
+    """Serve the API until `stop`, and ENDPOINTS_S longer: until then, load balancers still send producers here.
 
     Requests that have begun are answered.
     """
     redis = connect(settings.redis_url, name=f"dispatcher:{settings.pod_name}:api")
-    services = ApiServices(broker, UserDirectory(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
-    publishing = asyncio.create_task(broker.run())
+    services = ApiServices(api_publisher, UserDirectory(redis, Keys(settings.cluster)), replies, settings.mode, new_id)
+    publishing = asyncio.create_task(api_publisher.run())
     server = build_server(services, api.keys, metrics, shutdown_timeout_s=CONFIRM_TIMEOUT_S)
     try:
-        _log.info("API server", extra={"port": await server.start(settings.listen_host, api.port)})
+        _log.info("the API server listens", extra={"port": await server.start(settings.listen_host, api.port)})
         await stop.wait()
         await asyncio.sleep(ENDPOINTS_UPDATE_S)
     finally:
-        replies.lost()  # whoever waits for outcomes is answered now: they are pending
+        replies.lost()  # answers whoever waits for outcomes now: these are pending
         await server.close()
         await cancel(publishing)
         await redis.aclose()

@@ -1,4 +1,4 @@
-"""From a delivery to a message, or to the reason why it is none (step D1). Pure."""
+"""Parse a delivery: return a message, or the reason why it is rejected. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER, Delivery
 from pushcluster_runtime.amqp.frames import decode_properties
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000
-"""Longer is the same as the log's own limit; a number that Lua counts exactly."""
+"""A longer time is cut to this. The log's own limit is shorter, and Lua counts this number exactly."""
 MAX_EXPIRATION_DIGITS: Final = 16
-"""Of what is read at all; a longer time than MAX_EXPIRATION_MS is cut to that."""
+"""An `expiration` with more digits is refused."""
 
 CACHED_TABLES: Final = 4_096
 CACHED_TABLE_BYTES: Final = 512
-"""Encoded headers up to this size are remembered parsed: most producers send the same ones again and again."""
+"""Encoded headers up to this size are cached when parsed, because most producers send the same ones repeatedly."""
 
 _SURELY_SHORT_USER: Final = MAX_USER_BYTES // 4
-"""Characters; none has more than four bytes."""
+"""In characters, of which none has more than four bytes in UTF-8."""
 _PLAIN_FLAGS: Final = (
     BasicProperties.FLAG_CONTENT_TYPE
     | BasicProperties.FLAG_HEADERS
@@ -38,7 +38,7 @@ _HEADERS_ALONE: Final = BasicProperties.FLAG_HEADERS.to_bytes(2)
 
 
 class RejectClass(StrEnum):
-    """What was wrong, as a metric counts it; the text for people stands in the message's header."""
+    """What was wrong, as a label of the metric. The message's header has the text for people."""
 
     PROPERTIES = "properties"
     USER = "user"
@@ -51,7 +51,7 @@ class RejectClass(StrEnum):
     PRIORITY = "priority"
     REPLY_TO = "reply_to"
     SCRIPT = "script"
-    """Redis refused this one message for good."""
+    """Redis refused this message for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +70,20 @@ class Message(NamedTuple):
     body: bytes
     content_type: str = ""
     message_id: str = ""
-    """The producer's idempotency key, or nothing."""
+    """The producer's idempotency key. Empty: it gave none."""
     headers: Mapping[str, str] | None = None
-    """What reaches the client besides the body."""
+    """The headers that reach the client."""
     ttl_ms: int = 0
-    """How long it may wait, 0: as long as the log keeps it."""
+    """How long the message may wait. 0: as long as the log keeps it."""
     reply: ReplyAddress | None = None
-    """Where its producer wants outcomes."""
+    """Where to send outcomes. None: the producer wants none."""
 
 
 def parse_delivery(delivery: Delivery) -> Message | Rejection:
-    """Read a published message: user = routing key, destination = header, the rest from its properties."""
+    """Return the message that was published, or why it is rejected.
+
+    The routing key is the user, a header the destination. The rest comes from the properties.
+    """
     return _parse_plain(delivery) or _parse_any(delivery)
 
 
@@ -114,9 +117,9 @@ def _parse_any(delivery: Delivery) -> Message | Rejection:
 
 
 def _parse_plain(delivery: Delivery) -> Message | None:
-    """Read a message that has the usual properties alone, all of them in order, from its encoded properties.
+    """Parse a message from its encoded properties. Return None if they are unusual or wrong.
 
-    The same as `_parse_any` at a tenth of the price; None for what has to be looked at more closely.
+    The result is the same as that of `_parse_any`, at a tenth of the cost.
     """
     raw, user, body = delivery.raw_properties, delivery.routing_key, delivery.body
     if raw is None or len(body) > MAX_BODY_BYTES or not 0 < len(user) <= _SURELY_SHORT_USER or not user.isprintable():
@@ -152,7 +155,7 @@ def _read_short_string(data: bytes, position: int) -> tuple[str, int]:
 
 
 def _read_table(table: bytes) -> tuple[Destination, Mapping[str, str] | None] | None:
-    """Return destination and forwarded headers of an encoded table, or None when something is wrong with them."""
+    """Return destination and forwarded headers of an encoded table, or None if anything is wrong with them."""
     headers = decode_properties(_HEADERS_ALONE + table).headers or {}
     try:
         _check_readable(headers)
@@ -165,7 +168,10 @@ _cached_table = lru_cache(maxsize=CACHED_TABLES)(_read_table)
 
 
 def parse_expiration(text: object) -> int:
-    """Return AMQP's `expiration`, at least 1 ms: 0 means "at once or never", and stands for no limit further on."""
+    """Return AMQP's `expiration`, at least 1 ms. Raise InvalidInput.
+
+    In AMQP, 0 means "at once or never". Behind this function, 0 means no limit.
+    """
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > MAX_EXPIRATION_DIGITS:
         at_most = "9" * MAX_EXPIRATION_DIGITS
         raise InvalidInput(f"expiration {str(text)[:50]!r} is not a whole number of milliseconds, at most {at_most}")
@@ -173,7 +179,7 @@ def parse_expiration(text: object) -> int:
 
 
 def parse_reply_address(properties: BasicProperties) -> ReplyAddress:
-    """Return where the producer wants outcomes; raises InvalidInput."""
+    """Return where the producer wants outcomes. Raise InvalidInput."""
     queue = check_reply_queue(_text(properties.reply_to, "reply_to"))
     return ReplyAddress(queue, _text(properties.correlation_id or "", "correlation_id"))
 
@@ -200,16 +206,16 @@ def _select_forwarded(headers: Mapping[str, object]) -> Mapping[str, str] | None
         _text(name, "a header's name")
     if FURTHER_ROUTING_KEYS in headers:
         raise InvalidInput(
-            f"header {FURTHER_ROUTING_KEYS!r} sends one message to several users, whose order it would break; "
-            "publish one message a user"
+            f"header {FURTHER_ROUTING_KEYS!r} sends one message to several users and would break their order; "
+            "publish one message for each user"
         )
     return select_forwarded(headers) or None
 
 
 def _check_priority(priority: int | None) -> None:
-    """Raise InvalidInput for any but 0, which Java clients send with every message: those keep their order."""
+    """Raise InvalidInput unless the priority is unset or 0, which Java clients send with every message."""
     if priority:
-        raise InvalidInput(f"priority {priority} would let messages of a user pass one another; leave it unset")
+        raise InvalidInput(f"priority {priority} would let messages of a user overtake each other; leave it unset")
 
 
 def _parse_message_id(properties: BasicProperties) -> str:
@@ -226,7 +232,7 @@ def _parse_content_type(properties: BasicProperties) -> str:
 
 
 def _text(value: object, what: str) -> str:
-    """Return a short or long string; pika gives bytes for one that is not UTF-8."""
+    """Return a string. Raise InvalidInput for bytes, which pika returns for a string that is not UTF-8."""
     if not isinstance(value, str):
-        raise InvalidInput(f"{what} is no UTF-8 text")
+        raise InvalidInput(f"{what} is not UTF-8 text")
     return value

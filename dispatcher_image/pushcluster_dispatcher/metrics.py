@@ -1,4 +1,4 @@
-"""What the dispatcher counts."""
+"""The metrics of a dispatcher."""
 
 from typing import Final
 
@@ -9,38 +9,45 @@ _SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 
 
 class Metrics:
-    """The counters of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         prefix = "pushcluster_dispatcher"
         self.received = Counter(f"{prefix}_received", "Messages taken from ingress", registry=registry)
         self.rejected = Counter(
-            f"{prefix}_rejected", "Messages put into push.rejected, by what was wrong", ["reason"], registry=registry
+            f"{prefix}_rejected",
+            "Messages sent to push.rejected, by what was wrong with them",
+            ["reason"],
+            registry=registry,
         )
         self.appended = Counter(f"{prefix}_appended", "Messages written to users' logs", registry=registry)
         self.duplicates = Counter(
-            f"{prefix}_duplicates", "Messages whose message id had been appended before", registry=registry
+            f"{prefix}_duplicates",
+            "Messages that were not appended again, because their message id was known",
+            registry=registry,
         )
         self.dropped = Counter(
             f"{prefix}_dropped_undelivered",
-            "Log entries that nobody had got when the limits of delivery.offline pushed them out",
+            "Log entries that no session had received when the limits of delivery.offline removed them",
             registry=registry,
         )
         self.acknowledged = Counter(f"{prefix}_acknowledged", "Messages acknowledged to ingress", registry=registry)
         self.copies_sent = Counter(f"{prefix}_copies_sent", "Copies published to gateways", registry=registry)
         self.copies_returned = Counter(
-            f"{prefix}_copies_returned", "Copies that no queue took at first", registry=registry
+            f"{prefix}_copies_returned", "Copies that RabbitMQ returned because no queue took them", registry=registry
         )
         self.copies_fallback = Counter(
-            f"{prefix}_copies_fallback", "Returned copies that the gateway's own queue took", registry=registry
+            f"{prefix}_copies_fallback", "Returned copies that then went to the gateway's own queue", registry=registry
         )
         self.copies_lost = Counter(
-            f"{prefix}_copies_lost", "Copies that nobody took; clients get them from the log", registry=registry
+            f"{prefix}_copies_lost",
+            "Copies that no queue took; gateways read these messages from the log",
+            registry=registry,
         )
         self.copies_left_out = Counter(
             f"{prefix}_copies_left_out",
-            "Copies that were not sent, or not answered, because RabbitMQ took nothing; gateways look at the logs then",
+            "Copies that were not sent or not confirmed while RabbitMQ blocked publishers; gateways then read the logs",
             registry=registry,
         )
         self.batches_sent = Counter(
@@ -50,10 +57,12 @@ class Metrics:
             f"{prefix}_outcomes_sent", "Outcomes sent to producers who asked", registry=registry
         )
         self.outcomes_dropped = Counter(
-            f"{prefix}_outcomes_dropped", "Outcomes that could not be sent", registry=registry
+            f"{prefix}_outcomes_dropped", "Outcomes that could not be sent and were dropped", registry=registry
         )
         self.resets = Counter(
-            f"{prefix}_partition_resets", "Channels closed so that messages come back in order", registry=registry
+            f"{prefix}_partition_resets",
+            "Channels closed after a failure, so that messages come back in order",
+            registry=registry,
         )
         self.restarts = Counter(
             f"{prefix}_partition_restarts",
@@ -64,15 +73,23 @@ class Metrics:
             f"{prefix}_batch_messages", "Messages in one batch", buckets=_BATCH_BUCKETS, registry=registry
         )
         self.append_seconds = Histogram(
-            f"{prefix}_append_seconds", "One batch of APPEND", buckets=_SECONDS_BUCKETS, registry=registry
+            f"{prefix}_append_seconds",
+            "Seconds to append one batch to the users' logs",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
         self.barrier_seconds = Histogram(
-            f"{prefix}_barrier_seconds", "One durability barrier", buckets=_SECONDS_BUCKETS, registry=registry
+            f"{prefix}_barrier_seconds",
+            "Seconds until one durability barrier was passed",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
-        self.partitions = Gauge(f"{prefix}_partitions_consuming", "Partitions with a consumer here", registry=registry)
+        self.partitions = Gauge(
+            f"{prefix}_partitions_consuming", "Partitions with a consumer in this dispatcher", registry=registry
+        )
         self.partitions_refused = Gauge(
             f"{prefix}_partitions_refused",
-            "Partitions that RabbitMQ has refused it for 10 s",
+            "Partitions that RabbitMQ has not let this dispatcher consume for 10 s",
             registry=registry,
         )
         self.durability_reduced = Gauge(
@@ -83,7 +100,7 @@ class Metrics:
         )
         self.api_connections_cut = Counter(
             f"{prefix}_api_connections_cut",
-            "Connections of the HTTP API that ended because there were too many: they gave way, or found all at work",
+            "Connections of the HTTP API that were closed because there were too many, by cause",
             ["cause"],
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""What the dispatcher reads from its environment."""
+"""The dispatcher's settings, from its environment."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -11,7 +11,7 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_runtime.settings import EnvironmentVariables
 
 DRAIN_TIMEOUT_S: Final = 10.0
-"""How long a stopping dispatcher finishes what it has begun; the rest comes again to the next one."""
+"""How long a stopping dispatcher may finish what it has begun. The rest comes again to the next dispatcher."""
 
 _MAX_TTL_S: Final = 90 * 86_400
 _MAX_RESUME_S: Final = 86_400
@@ -27,7 +27,7 @@ class Retention:
     max_entries: int
     resume_window_ms: int
     idempotency_window_ms: int
-    """How long a producer's message id is known after its last use."""
+    """How long a producer's message id stays known after its last use."""
 
     @property
     def kept_delivered_ms(self) -> int:
@@ -50,7 +50,7 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that one dispatcher needs to know."""
+    """All settings of one dispatcher."""
 
     cluster: str
     pod_name: str
@@ -64,7 +64,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: EnvironmentVariables) -> Self:
-        """Read the variables of `contract.env`; raises InvalidInput that names the first one that does not fit."""
+        """Return the settings. Raise InvalidInput, which names the first variable that is wrong."""
         api = None
         if environment.boolean(env.API_ENABLED, default=True):
             keys = ApiKeys.parse(environment.secret(env.API_KEY), name=env.API_KEY)

@@ -1,4 +1,4 @@
-"""The services behind all clients: implements `ClientServices` with the registry, broker, lease lease_keeper and cursors.
+"""The services behind all clients: implements `ClientServices` with the registry, broker, lease keeper and cursors.
 
 Each request of a client becomes a task (`session.tasks`). The writes to its entry in the registry are in
 `registration`.
@@ -206,7 +206,7 @@ class Gateway:
             self.lease_keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
 
-    # What the lease lease_keeper calls
+    # What the lease keeper calls
 
     async def refresh(self, client: Client, resync: bool) -> None:  # noqa: FBT001 - the shape of lease_keeper.Refresh
         """Write a session to the registry again. With `resync`, reread its logs too."""

@@ -1,5 +1,5 @@
 """The operator: turns each PushCluster into RabbitMQ, Redis, gateways and dispatchers, and removes stale sessions.
 
-Pure modules decide (`spec`, `children`, `plan`, `drift`, `conditions`, `status`, `sessions`); thin shells act
-(`kube`, `registry`, `reconciler`, `sweeper`, `leader`, `main`).
+`spec` is what an author asks for, `children` what is made of it, `kube` the way to the API server. `controller`
+reconciles, `sweep` removes stale sessions, `status` says how a PushCluster is doing, and `main` runs them all.
 """

@@ -1,18 +1,18 @@
-"""What can go wrong, by who can mend it; see `pushcluster_contract.errors` for the tree above."""
+"""The operator's errors, by who can fix them. `pushcluster_contract.errors` has their base classes."""
 
 from pushcluster_contract.errors import InvalidInput, PushClusterError, Unavailable
 
 
 class InvalidSpec(InvalidInput):
-    """The PushCluster asks for something that cannot be; the message is a sentence for its author."""
+    """The PushCluster asks for something impossible. The message is a sentence for its author."""
 
 
 class Conflict(PushClusterError):
-    """The object changed or vanished between the look at it and the write; look again."""
+    """The object changed or vanished between the read and the write. Read it again."""
 
 
 class Refused(PushClusterError):
-    """The API server will not accept this request as it is (forbidden, invalid); the message says why."""
+    """The API server refuses this request as it is (forbidden, invalid). The message says why."""
 
 
 class LeadershipLost(PushClusterError):

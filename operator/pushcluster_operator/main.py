@@ -1,4 +1,4 @@
-"""The operator's life: the Lease first, then watches, queues and sweeps; whichever of them ends, the process ends."""
+"""The operator's life: it takes the Lease, then watches, reconciles and sweeps. When one of these ends, it ends."""
 
 import asyncio
 import logging
@@ -30,11 +30,11 @@ from pushcluster_runtime.process import run
 
 RECONCILE_WORKERS: Final = 4
 SWEEP_WORKERS: Final = 8
-"""A sweep mostly waits, for a Redis that may be slow to answer."""
+"""More than RECONCILE_WORKERS, because a sweep mostly waits for a Redis that may answer slowly."""
 DISCOVER_EVERY_S: Final = 60.0
-"""PushClusters are also found by LIST, so that a lost event delays one by this and no more."""
+"""How often PushClusters are also found by LIST. A lost event delays one by no more than this."""
 STUCK_AFTER_S: Final = 180.0
-"""A queue none of whose workers finished anything for so long is stuck."""
+"""A queue is stuck if none of its workers has finished anything for this long."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,19 +61,19 @@ class Operator:
         self._reconciles: WorkQueue[Key] = WorkQueue(reconciler.reconcile, metrics=self.metrics.reconciles, **queue)
 
     def is_healthy(self) -> bool:
-        """Return whether events arrive and work gets done; a process that stands by has nothing to show."""
+        """Return whether events arrive and work gets done. A process that stands by is always healthy."""
         if not self.leads:
             return True
         now = time.monotonic()
         stuck = any(now - queue.last_progress_s > STUCK_AFTER_S for queue in (self._reconciles, self._sweeps))
-        return self._canary.is_heard() and not stuck
+        return self._canary.watches_work() and not stuck
 
     def readiness(self) -> tuple[bool, str]:
-        """Return that the process can take over: a roll would never end if only the leader were ready."""
+        """Return ready, also for a process that stands by: a roll-out would never end if only the leader were ready."""
         return True, "leading" if self.leads else "standing by"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Lead until `stop` is set; raises when any part fails."""
+        """Lead until `stop` is set. Raise what any part raises."""
         if not await _until(stop, self.leader.acquire()):
             return
         self.leads = True
@@ -88,7 +88,7 @@ class Operator:
             await self.leader.release()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        # Tasks made before kopf starts are ours: kopf, when it ends, cancels every task that was made after it.
+        # Start these before kopf: when kopf ends, it cancels every task that was started after it.
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leader.keep())
             group.create_task(self._reconciles.run(RECONCILE_WORKERS))
@@ -102,14 +102,16 @@ class Operator:
         started = asyncio.Event()
         signals = asyncio.create_task(_keep_signals(started, stop))
         namespaces = self._settings.watch_namespaces
-        # The canary lives in the operator's own namespace and must be heard.
+        # The operator's own namespace is watched too, because its canary lives there.
         watched = {*namespaces, self._settings.namespace} if namespaces else ()
         await kopf.operator(
             registry=build_registry(
                 reconcile=self._add_to(self._reconciles), sweep=self._add_to(self._sweeps), canary=self._canary
             ),
             settings=build_settings(),
-            identity=cast(Any, self._identity),  # by default kopf asks for a user name, and our numeric user has none
+            identity=cast(
+                Any, self._identity
+            ),  # kopf's default is the user's name, and the pod's numeric user has none
             standalone=True,
             clusterwide=not namespaces,
             namespaces=tuple(watched),
@@ -119,7 +121,7 @@ class Operator:
         raise Unavailable("kopf has stopped watching")
 
     def _add_to(self, queue: WorkQueue[Key]) -> Callable[[Key], Awaitable[None]]:
-        """Return what adds to the queue the PushClusters of the namespaces that are operated."""
+        """Return a function that adds a PushCluster to the queue if the operator is responsible for its namespace."""
 
         async def add(key: Key) -> None:
             if not self._settings.watch_namespaces or key[0] in self._settings.watch_namespaces:
@@ -134,19 +136,21 @@ class Operator:
                     for item in await self._kube.list_objects(KIND, namespace):
                         await self._reconciles.add((item["metadata"]["namespace"], item["metadata"]["name"]))
             except (Conflict, Refused, Unavailable) as error:
-                _log.warning("PushClusters cannot be listed", extra={"error": str(error)})
+                _log.warning(
+                    "PushClusters cannot be listed; the operator tries again in a minute", extra={"error": str(error)}
+                )
             await asyncio.sleep(DISCOVER_EVERY_S)
 
 
 async def _keep_signals(kopf_started: asyncio.Event, stop: asyncio.Event) -> None:
-    """Take SIGTERM and SIGINT back from kopf, which would stop alone and leave the rest running."""
+    """Take SIGTERM and SIGINT back from kopf, which would stop itself and leave the other tasks running."""
     await kopf_started.wait()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
 
 
 async def _until(stop: asyncio.Event, work: Any) -> bool:
-    """Run `work` until it ends or `stop` is set; returns whether it ended, raises what it raised."""
+    """Run `work` until it ends or `stop` is set. Return whether it ended; raise what it raised."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,5 +180,5 @@ async def operate(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def main() -> int:
-    """Run the operator; returns its exit code."""
+    """Run the operator, and return its exit code."""
     return run("operator", Settings.parse, operate)

@@ -29,10 +29,10 @@ class QueueMetrics:
         """Register the metrics `pushcluster_operator_<queue>…`."""
         prefix = f"pushcluster_operator_{queue}"
         return cls(
-            Counter(prefix, f"{what} that ended, well or not.", registry=registry),
-            Counter(f"{prefix}_errors", f"{what} that failed and will be repeated.", registry=registry),
+            Counter(prefix, f"{what} that ended, whether they succeeded or failed.", registry=registry),
+            Counter(f"{prefix}_errors", f"{what} that failed and are tried again.", registry=registry),
             Histogram(f"{prefix}_seconds", f"Seconds that {what.lower()} took.", registry=registry),
-            Gauge(f"{prefix}_queue_depth", f"{what} that wait, those for a later time included.", registry=registry),
+            Gauge(f"{prefix}_queue_depth", f"{what} that wait, including those that are due later.", registry=registry),
         )
 
     @contextmanager
@@ -63,12 +63,12 @@ class Metrics:
         )
         self.sweep_errors = Counter(
             "pushcluster_operator_failed_sweeps",
-            "Sweeps that Redis or the API server did not let end; they removed nothing on a guess.",
+            "Sweeps that failed because Redis or the API server did not answer. They removed nothing on a guess.",
             registry=registry,
         )
         self.child_writes = Counter(
             "pushcluster_operator_child_writes",
-            "Writes to children; at rest there are none.",
+            "Writes to children. When nothing changes, there are none.",
             ["kind", "action"],
             registry=registry,
         )

@@ -12,20 +12,20 @@ DEFAULT_ADMIN_PORT: Final = 9_090
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the Deployment says."""
+    """The settings of one operator process."""
 
     namespace: str
-    """Where the operator itself runs, with its Lease and canary."""
+    """Where the operator itself runs. Its Lease and its canary are here too."""
     pod_name: str
     watch_namespaces: tuple[str, ...]
-    """Empty: all."""
+    """Empty: all namespaces."""
     listen_host: str
     admin_port: int
     images: Images
 
     @classmethod
     def parse(cls, environment: EnvironmentVariables) -> Self:
-        """Read the variables; raises InvalidInput, which names the one that is wrong."""
+        """Return the settings. Raise InvalidInput, which names the variable that is wrong."""
         return cls(
             namespace=environment.text(env.OPERATOR_NAMESPACE),
             pod_name=environment.text(env.POD_NAME),

@@ -1,4 +1,4 @@
-"""Shells that the programs share: AMQP, Redis, settings, logs, the admin server and the process's life.
+"""What the programs share: AMQP, Redis, settings, logs, the admin server, and start and end of the process.
 
-The only place besides the operator that touches pika, redis, aiohttp's server and prometheus_client. Knows no program.
+It knows none of the programs.
 """

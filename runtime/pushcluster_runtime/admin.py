@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
-"""How long requests that have begun are waited for."""
+"""How long the server waits for requests that have begun, when it closes."""
 
 Readiness = Callable[[], tuple[bool, str]]
 """Returns whether the program is ready, and the reason in words."""
@@ -17,19 +17,19 @@ Readiness = Callable[[], tuple[bool, str]]
 
 @dataclass(slots=True)
 class AdminServer:
-    """A server that runs once, from `start` to `close`. `/metrics` has the registry and what `process_…` uses."""
+    """A server that runs once, from `start` to `close`. `/metrics` has the registry's metrics and `process_…`."""
 
     host: str
     port: int
-    """0: the system chooses; `start` returns which."""
+    """0: the system chooses one, and `start` returns it."""
     readiness: Readiness
     registry: CollectorRegistry
     healthy: Callable[[], bool] = lambda: True
-    """Whether the process should live on; false makes Kubernetes restart it."""
+    """Whether the process works. False makes Kubernetes restart it."""
     _runner: web.AppRunner | None = None
 
     async def start(self) -> int:
-        """Listen, and return the port. Raises OSError when it is taken."""
+        """Listen, and return the port. Raise OSError if it is taken."""
         ProcessCollector(registry=self.registry)
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
@@ -56,7 +56,7 @@ class AdminServer:
 
 
 async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Serve an application until its runner's `cleanup`; returns the runner and the port that it listens on."""
+    """Serve an application until its runner's `cleanup`. Return the runner and the port that it listens on."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, with the fields that `extra` gives."""
+"""Logs as one JSON object a line, with the fields that `extra` has."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ class LogLevel(StrEnum):
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "logger", "message", …fields, "error"}`; the error with its traceback."""
+    """Formats a record as `{"time", "level", "logger", "message", …fields, "error"}`. The error has its traceback."""
 
     def __init__(self, constant: Mapping[str, str]) -> None:
         super().__init__()
@@ -43,10 +43,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: LogLevel, *, stream: TextIO | None = None, **constant: str) -> None:
-    """Send every log record of this process to `stream` (standard error), with `constant` fields on each line."""
+    """Send every log record of this process to `stream`, with the `constant` fields on each line.
+
+    Without `stream`, records go to standard error.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(constant))
     logging.basicConfig(level=level.value.upper(), handlers=[handler], force=True)
-    # pika logs every lost connection as several errors with tracebacks; our supervisors say it once, with the reason.
+    # pika logs each lost connection as several errors with tracebacks. The programs log it once, with the reason.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The life of a program: settings, logs, uvloop, signals, and the exit codes that an operator of it can rely on."""
+"""How a program starts and ends: settings, logs, uvloop, signals and exit codes."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ from pushcluster_runtime.settings import EnvironmentVariables
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-"""Something broke that a restart may mend."""
+"""Something failed that a restart may fix."""
 EXIT_SETTINGS: Final = 2
-"""A setting is wrong; a restart mends nothing. One log line names the variable."""
+"""A setting is wrong, and a restart will not help. One log line names the variable."""
 
 S = TypeVar("S")
 
@@ -33,8 +33,8 @@ def run(
 ) -> int:
     """Run a program until it ends, and return its exit code.
 
-    `main` gets the settings and an event that SIGTERM or SIGINT sets: it then finishes what it has begun and returns.
-    A second signal ends the process at once.
+    `main` gets the settings and an event, which SIGTERM or SIGINT sets. It then finishes what it has begun and
+    returns. A second signal ends the process at once.
     """
     environment = EnvironmentVariables(os.environ)
     try:
@@ -42,15 +42,15 @@ def run(
         settings = parse_settings(environment)
     except InvalidInput as error:
         configure(LogLevel.INFO, program=program)
-        _log.error("cannot start: %s", error)
+        _log.error("the program cannot start: %s", error)
         return EXIT_SETTINGS
     try:
         uvloop.run(_until_signal(settings, main))
     except InvalidInput as error:
-        _log.error("cannot go on: %s", error)
+        _log.error("the program cannot go on: %s", error)
         return EXIT_SETTINGS
     except Exception:
-        _log.exception("the program failed")
+        _log.exception("the program failed; a restart may help")
         return EXIT_FAILED
     return EXIT_OK
 
@@ -61,10 +61,10 @@ async def _until_signal(settings: S, main: Callable[[S, asyncio.Event], Awaitabl
 
     def on_signal(name: str) -> None:
         if stop.is_set():
-            _log.warning("ending at once", extra={"signal": name})
+            _log.warning("a second signal came; the program ends at once", extra={"signal": name})
             sys.stderr.flush()
             os._exit(EXIT_FAILED)
-        _log.info("stopping", extra={"signal": name})
+        _log.info("a signal came; the program finishes what it has begun and ends", extra={"signal": name})
         stop.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,6 @@
-"""Readers for environment variables: each names the variable and what it may be when it does not fit.
+"""Read environment variables. Each error names the variable and what it may be.
 
-Programs keep their settings in a frozen dataclass and fill it from these; secrets stand in fields with `repr=False`.
+Programs read their settings once into a frozen dataclass. Secrets are in fields with `repr=False`.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ _E = TypeVar("_E", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentVariables:
-    """The process's environment; every method raises InvalidInput. An empty variable counts as missing."""
+    """The environment of the process. Every method may raise InvalidInput. An empty variable counts as missing."""
 
     variables: Mapping[str, str]
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a text; required unless it has a default."""
+        """Return a text. It is required unless it has a default."""
         value = self.variables.get(name, "").strip() or default
         if value is None:
             raise InvalidInput(f"{name} is not set")
         return value
 
     def secret(self, name: str) -> str:
-        """Return a required secret; no error ever quotes its value."""
+        """Return a required secret. No error quotes its value."""
         return self.text(name)
 
     def integer(self, name: str, default: int | None = None, *, low: int, high: int) -> int:
@@ -43,7 +43,7 @@ class EnvironmentVariables:
         return value
 
     def port(self, name: str, default: int) -> int:
-        """Return a TCP port; 0 lets the system choose one."""
+        """Return a TCP port. 0 lets the system choose one."""
         return self.integer(name, default, low=0, high=65_535)
 
     def boolean(self, name: str, *, default: bool) -> bool:

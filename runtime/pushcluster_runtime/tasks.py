@@ -1,4 +1,4 @@
-"""Small things that every supervisor does with tasks."""
+"""Cancel tasks, run them until a stop, and unwrap their errors."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end; an error of it is of no interest any more."""
+    """Cancel a task and wait for its end. Its error is ignored."""
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():
@@ -16,7 +16,7 @@ async def cancel(task: asyncio.Future[Any]) -> None:
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` returns, or None once `stop` is set: then `work` is cancelled."""
+    """Return what `work` returns. Once `stop` is set, cancel `work` and return None."""
     working = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -28,7 +28,7 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """Return the first error inside groups of groups, or the error itself when it is no group."""
+    """Return the first error inside nested groups, or the error itself if it is not a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

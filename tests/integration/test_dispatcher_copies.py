@@ -1,4 +1,4 @@
-"""Where a dispatcher sends copies, with real RabbitMQ and Redis (step D4)."""
+"""Where a dispatcher sends copies, with real RabbitMQ and Redis."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -41,7 +41,7 @@ async def gateway(plane: Plane) -> AsyncIterator[AmqpChannel]:
 
 
 async def consume_session(gateway: AmqpChannel, destination: Destination = DEMO, sid: str = SID) -> list[Delivery]:
-    """Do what a gateway does at a SUBSCRIBE, and return where copies will appear (step G3)."""
+    """Do what a gateway does at a SUBSCRIBE. Return where copies will appear."""
     received: list[Delivery] = []
     await gateway.declare_queue(build_subscription_queue(sid))
     await gateway.bind(Binding(TOPIC_EXCHANGE, subscription_queue(sid), session_key(destination.name, sid)))

@@ -1,4 +1,4 @@
-"""The way of a message through a dispatcher process, with real RabbitMQ and Redis (steps D0 to D3)."""
+"""A message from ingress to the user's log, through a dispatcher process with real RabbitMQ and Redis."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a dispatcher puts aside, with real RabbitMQ and Redis (step D1)."""
+"""What a dispatcher sends to push.rejected, with real RabbitMQ and Redis."""
 
 import struct
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ MALFORMED: Final = {
     "no destination": Malformed("header 'destination' is missing", BasicProperties()),
     "a dot in the name": Malformed("/queue/<name>", BasicProperties(headers={"destination": "/queue/a.b"})),
     "a hash in the name": Malformed("/queue/<name>", BasicProperties(headers={"destination": "/queue/#"})),
-    "a number as destination": Malformed("no UTF-8 text", BasicProperties(headers={"destination": 5})),
+    "a number as destination": Malformed("not UTF-8 text", BasicProperties(headers={"destination": 5})),
     "no user": Malformed("0 bytes", BasicProperties(headers=GOOD), user=""),
     "a tab in the user": Malformed("control", BasicProperties(headers=GOOD), user="a\tb"),
     "too large": Malformed("65537 bytes", BasicProperties(headers=GOOD), body=b"x" * (MAX_BODY_BYTES + 1)),
@@ -66,7 +66,7 @@ MALFORMED: Final = {
     "a table": Malformed("neither text", BasicProperties(headers={**GOOD, "x-t": {"a": 1}})),
     "a priority": Malformed("leave it unset", BasicProperties(headers=GOOD, priority=9)),
     "further users, or this one again": Malformed(
-        "one message a user", BasicProperties(headers={**GOOD, "CC": ["alice"]})
+        "one message for each user", BasicProperties(headers={**GOOD, "CC": ["alice"]})
     ),
     "large headers": Malformed("forwarded headers", BasicProperties(headers={**GOOD, "x-t": "y" * 9_999})),
     "headers as large as a frame": Malformed(

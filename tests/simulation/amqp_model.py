@@ -9,7 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Binding, Queue, Topology
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
 from tests.simulation.ingress_model import OnMessage
 
 if TYPE_CHECKING:
@@ -149,9 +149,15 @@ class Channel:
         return queue
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | PropertiesTemplate,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
-        sent = properties.encode(1) if isinstance(properties, Template) else properties
+        sent = properties.encode(1) if isinstance(properties, PropertiesTemplate) else properties
         if self.lost.done() and not self.connection.owner.dead:
             raise Unavailable("RabbitMQ: channel closed")
         return self.call(partial(self._route, exchange, routing_key, sent, body))

@@ -81,17 +81,17 @@ def _work_without_a_connection_for_copies() -> Iterator[None]:
         await asyncio.sleep(1.0)
         await original(self)
 
-    async def connection(self: PublisherConnection) -> Any:
+    async def wait_connected(self: PublisherConnection) -> Any:
         return SimpleNamespace(lost=asyncio.get_running_loop().create_future())
 
-    def end(self: CopyPublisher, parcel: Any, *, sent: bool = False) -> None:
+    def end(self: CopyPublisher, batch: Any, *, sent: bool = False) -> None:
         self._left_out = self._left_out or not sent
-        if not parcel.settled.done():
-            parcel.settled.set_result(None)
+        if not batch.settled.done():
+            batch.settled.set_result(None)
 
     with (
         patch.object(PublisherConnection, "_hold_connection", hold_connection),
-        patch.object(PublisherConnection, "connection", connection),
+        patch.object(PublisherConnection, "wait_connected", wait_connected),
         patch.object(CopyPublisher, "_end", end),
     ):
         yield

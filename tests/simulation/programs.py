@@ -116,7 +116,7 @@ def installed() -> Iterator[None]:
             (dispatcher_main, "random", _Random),
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
-            (dispatcher_copies, "UNTAKEN_S", 0.5),
+            (dispatcher_copies, "UNROUTABLE_S", 0.5),
             (dispatcher_consumer, "AmqpConnection", amqp_model.Connection),
             (dispatcher_consumer, "INGRESS_PARTITIONS", PARTITIONS),
             (publisher_connection, "AmqpConnection", amqp_model.Connection),

@@ -13,7 +13,7 @@ from pushcluster_dispatcher.api.eviction import EvictionQueue
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
-"""How many connections one dispatcher's API has open. For a further one, another is closed (`places.py`).
+"""How many connections one dispatcher's API has open. For a further one, another is closed (`eviction.py`).
 
 If all of them work for clients with a key, the new one is answered 503 and closed.
 """
@@ -61,11 +61,11 @@ class BoundedConnection(web.RequestHandler):
     `check_head`.
     """
 
-    __slots__ = ("_gave_way", "_head", "_later_head_bytes", "_latest_body", "_places")
+    __slots__ = ("_eviction_queue", "_gave_way", "_head", "_later_head_bytes", "_latest_body")
 
-    def __init__(self, manager: web.Server, places: EvictionQueue["BoundedConnection"], **limits: Any) -> None:
+    def __init__(self, manager: web.Server, eviction_queue: EvictionQueue["BoundedConnection"], **limits: Any) -> None:
         super().__init__(manager, **limits)
-        self._places = places
+        self._eviction_queue = eviction_queue
         self._gave_way = False
         self._head: bytearray | None = bytearray()
         self._later_head_bytes = 0
@@ -91,7 +91,7 @@ class BoundedConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Part of asyncio.Protocol."""
-        self._places.leave(self)
+        self._eviction_queue.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -153,7 +153,7 @@ def check_head(request: web.Request) -> None:
 def trust(request: web.BaseRequest) -> None:
     """Note that a request showed a valid key. Its connection is then kept longer than others."""
     connection = cast(BoundedConnection, request.protocol)
-    connection._places.trust(connection)
+    connection._eviction_queue.trust(connection)
 
 
 class _Refusal(asyncio.Protocol):
@@ -181,7 +181,7 @@ class ApiServer:
         """`on_cut` is called for each connection that is closed because there are too many."""
         self.app = app
         self._on_cut = on_cut
-        self._places: EvictionQueue[BoundedConnection] = EvictionQueue()
+        self._eviction_queue: EvictionQueue[BoundedConnection] = EvictionQueue()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
         self._screen = screen
         self._listener: asyncio.Server | None = None
@@ -208,7 +208,7 @@ class ApiServer:
             return _Refusal()
         connection = BoundedConnection(
             server,
-            self._places,
+            self._eviction_queue,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=IDLE_TIMEOUT_S,
@@ -218,18 +218,20 @@ class ApiServer:
             max_headers=MAX_HEADERS,
             auto_decompress=False,
         )
-        self._places.arrive(connection)
+        self._eviction_queue.arrive(connection)
         return connection
 
     def _make_room(self) -> bool:
         """Return whether one more connection is possible. Close another one for it if necessary."""
-        if len(self._places) < MAX_CONNECTIONS:
+        if len(self._eviction_queue) < MAX_CONNECTIONS:
             return True
-        other = self._places.find_one_to_give_way(strangers=STRANGERS)
+        other = self._eviction_queue.find_one_to_give_way(strangers=STRANGERS)
         if other is None:
             self._on_cut(CutCause.FULL)
             return False
         self._on_cut(CutCause.CROWDED)
-        self._places.leave(other)  # at once, because the event loop reports its end later, and many may come until then
+        self._eviction_queue.leave(
+            other
+        )  # now, because the event loop reports its end later, and many may come until then
         other.evict()
         return True

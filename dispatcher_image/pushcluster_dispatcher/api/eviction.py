@@ -1,7 +1,8 @@
 """Which connection of the API gives way to a new one when there are too many. No I/O, no clock.
 
-A socket costs its maker nothing, so enough that say nothing would keep every back end out. Whoever has shown a key is
-trusted not to do that: its connection stays while it has a use for it, and while there are enough others to go.
+Idle unauthenticated sockets are cheap for an attacker, and enough of them would keep every back end out, so they are
+evicted first. Clients that have shown a key are trusted: their connections stay while they work, and while there are
+enough others to evict.
 """
 
 from collections import OrderedDict
@@ -9,18 +10,18 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Evictable(Protocol):
-    """What can have a place."""
+    """A connection that can be evicted."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being read, worked on or answered."""
+        """Whether none of its requests is being read, worked on or answered."""
 
 
 C = TypeVar("C", bound=Evictable)
 
 
 class EvictionQueue(Generic[C]):
-    """All connections: those without a key by age, the others by their latest request."""
+    """All connections: those without a key by age, those with a key by their latest request."""
 
     __slots__ = ("_strangers", "_trusted")
 
@@ -32,11 +33,11 @@ class EvictionQueue(Generic[C]):
         return len(self._strangers) + len(self._trusted)
 
     def arrive(self, connection: C) -> None:
-        """Note a new one."""
+        """Add a new connection."""
         self._strangers[connection] = None
 
     def trust(self, connection: C) -> None:
-        """A request of it showed a key that counts; without effect on one that has left."""
+        """Note that a request of the connection showed a valid key. A connection that has left stays out."""
         if connection in self._strangers:
             del self._strangers[connection]
             self._trusted[connection] = None
@@ -44,15 +45,16 @@ class EvictionQueue(Generic[C]):
             self._trusted.move_to_end(connection)
 
     def leave(self, connection: C) -> None:
-        """It is gone, or given up; twice is allowed."""
+        """Remove a connection that has ended or is evicted. To remove it twice is allowed."""
         self._strangers.pop(connection, None)
         self._trusted.pop(connection, None)
 
     def find_one_to_give_way(self, *, strangers: int) -> C | None:
-        """Return the oldest that has shown no key, if there are more than `strangers`; else the one idle longest.
+        """Return the oldest connection without a key if there are more than `strangers` of them.
 
-        Nobody can show a key at once, so those who come need some places however many idle ones with a key there are.
-        None when all work for somebody with a key.
+        Otherwise return the one with a key that is idle longest, or else the oldest without a key. None if all work for
+        clients with a key. No client can show a key at once, so newcomers are kept a while even if many idle
+        connections have one.
         """
         oldest = next(iter(self._strangers), None)
         if len(self._strangers) > strangers:

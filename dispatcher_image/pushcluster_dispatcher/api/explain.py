@@ -1,4 +1,4 @@
-"""Explains where a message would go now, and why: in data and in words. Pure."""
+"""Explain where a message would go now, and why: in data and in words. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""The HTTP API's own connection to RabbitMQ: into ingress, to gateways' queues, and back from a queue of replies.
+"""The HTTP API's own connection to RabbitMQ. It publishes to ingress and to gateways' queues, and consumes replies.
 
-When the broker blocks publishers it stops reading their whole connection; the consumers of ingress must not share it.
+When the broker blocks publishers, it stops reading from their whole connection. So the consumers of ingress do not
+share it.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, Con
 from pushcluster_runtime.backoff import Backoff
 
 MAX_IN_FLIGHT: Final = 1_000
-"""Publishes whose confirm has not come; one more is refused."""
+"""How many publishes may wait for their confirm. One more is refused."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class IngressPublisher:
     def __init__(
         self, url: str, *, name: str, new_unique: Callable[[], str], replies: Replies, backoff: Backoff
     ) -> None:
-        """`name` is what the broker's tools show; each connection's reply queue has a new name."""
+        """The broker's tools show `name`. Each connection's reply queue gets a new name from `new_unique`."""
         self._url = url
         self._name = name
         self._new_unique = new_unique
@@ -42,7 +43,7 @@ class IngressPublisher:
         self._amqp: AmqpConnection | None = None
         self._channel: AmqpChannel | None = None
         self.trouble = "the API is not connected to RabbitMQ yet"
-        """Why nothing can be published now, in words; nothing while it can."""
+        """Why nothing can be published now, in words. Empty while it can."""
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -51,20 +52,20 @@ class IngressPublisher:
                 await self._hold_connection()
             except Unavailable as error:
                 self.trouble = str(error)
-                _log.warning("the API cannot publish", extra={"reason": str(error)})
+                _log.warning("the API cannot publish; its connection is tried again", extra={"reason": str(error)})
             await asyncio.sleep(self._backoff.next_delay_s())
 
     async def publish(self, user: str, body: bytes, properties: BasicProperties) -> None:
-        """Publish, and return once a majority of the ingress queue has it on disk. Raises Unavailable.
+        """Publish, and return once a majority of the ingress queue has the message on disk. Raise Unavailable.
 
-        After a time-out or a lost connection the message may have been stored all the same.
+        After a time-out or a lost connection, the message may have been stored nevertheless.
         """
         outcome = await self._send(PUSH_EXCHANGE, user, body, properties, mandatory=False)
         if outcome is not ConfirmOutcome.CONFIRMED:
             raise Unavailable("the ingress queue is full")
 
     async def disconnect(self, user: str, sid: str, incarnation: Incarnation) -> bool:
-        """Tell a gateway to end a session; False when the gateway has no queue now. Raises Unavailable."""
+        """Tell a gateway to end a session. Return False if the gateway has no queue now. Raise Unavailable."""
         properties = BasicProperties(type=CONTROL_TYPE, headers=dict(Disconnect(user, sid).headers()))
         queue = gateway_queue(incarnation)
         return await self._send(DEFAULT_EXCHANGE, queue, b"", properties, mandatory=True) is ConfirmOutcome.CONFIRMED
@@ -89,10 +90,12 @@ class IngressPublisher:
         amqp = await AmqpConnection.connect(self._url, name=self._name)
         try:
             channel = await amqp.channel(confirm=True)
-            # A message for an exchange that is not there would close the channel under all the others.
+            # A publish to a missing exchange would close the channel for all other publishes.
             await channel.declare(build_publish_targets())
             for reason in await amqp.declare(build_partition(n) for n in range(INGRESS_PARTITIONS)):
-                _log.warning("a partition cannot be declared", extra={"reason": reason})
+                _log.warning(
+                    "RabbitMQ refuses to declare a partition; the API uses the others", extra={"reason": reason}
+                )
             queue = build_reply_queue(self._new_unique())
             await channel.declare_queue(queue)
             await channel.consume(queue.name, self._replies.receive, no_ack=True)

@@ -1,4 +1,4 @@
-"""Requests that wait for the outcomes of what they published."""
+"""Requests that wait for the outcomes of their messages."""
 
 import asyncio
 import logging
@@ -12,27 +12,27 @@ from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_runtime.amqp.connection import Delivery
 
 MAX_WAITING: Final = 1_000
-"""Messages whose outcomes are waited for at once in one dispatcher."""
+"""How many messages' outcomes one dispatcher may wait for at the same time."""
 
 _log = logging.getLogger(__name__)
 
 
 class TooManyWaiting(Exception):
-    """MAX_WAITING messages are waited for already."""
+    """The dispatcher already waits for the outcomes of MAX_WAITING messages."""
 
 
 @dataclass(slots=True)
 class Collected:
-    """What has been heard about one message. Pure."""
+    """The outcomes of one message that have arrived. Pure."""
 
     sessions: tuple[str, ...] = ()
-    """Who is to report; empty until the first one has."""
+    """The sessions that are to report. Empty until the first one has reported."""
     by_session: dict[str, OutcomeReport] = field(default_factory=dict)
     whole: OutcomeReport | None = None
-    """What holds for the message as a whole: stored, rejected, expired."""
+    """An outcome of the message as a whole: stored, rejected, expired."""
 
     def take(self, report: OutcomeReport) -> None:
-        """Note a report; a second one of the same session changes nothing."""
+        """Note a report. A second one of the same session changes nothing."""
         if report.session:
             self.sessions = report.sessions or self.sessions
             self.by_session.setdefault(report.session, report)
@@ -41,12 +41,12 @@ class Collected:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether all outcomes have arrived."""
         return self.whole is not None or (bool(self.sessions) and self.by_session.keys() >= set(self.sessions))
 
 
 class Waiter:
-    """One message's outcomes as they come in."""
+    """Collects one message's outcomes as they arrive."""
 
     def __init__(self, address: ReplyAddress) -> None:
         self.address = address
@@ -54,7 +54,7 @@ class Waiter:
         self._done = asyncio.Event()
 
     async def wait_until(self, deadline: float) -> Collected:
-        """Return everything once it is complete, or what there is at `deadline` (seconds of the event loop)."""
+        """Return all outcomes, or those that have arrived by `deadline` (seconds of the event loop)."""
         try:
             async with asyncio.timeout_at(deadline):
                 await self._done.wait()
@@ -69,12 +69,12 @@ class Waiter:
             self._done.set()
 
     def give_up(self) -> None:
-        """Nothing more will come."""
+        """End the wait: no more outcomes will come."""
         self._done.set()
 
 
 class Replies:
-    """All waiters, by the correlation id that their message carries."""
+    """All waiters, by their message's correlation id."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
@@ -82,18 +82,18 @@ class Replies:
         self._queue = ""
 
     def opened(self, queue: str) -> None:
-        """Reports arrive in this queue from now on."""
+        """Note the queue that reports arrive in from now on."""
         self._queue = queue
 
     def lost(self) -> None:
-        """The queue is gone, with all that was in it."""
+        """Note that the queue is gone, with all reports in it. End all waits."""
         self._queue = ""
         for waiter in self._waiters.values():
             waiter.give_up()
 
     @contextmanager
     def waiting(self) -> Iterator[Waiter]:
-        """Wait inside the block. Raises Unavailable without a queue, and TooManyWaiting."""
+        """Return a waiter for use inside the block. Raise Unavailable without a queue, or TooManyWaiting."""
         if not self._queue:
             raise Unavailable("RabbitMQ cannot be reached")
         if len(self._waiters) >= MAX_WAITING:
@@ -106,11 +106,11 @@ class Replies:
             del self._waiters[address.correlation_id]
 
     def receive(self, delivery: Delivery) -> None:
-        """Take what came to the queue; what is for nobody came too late."""
+        """Take a report from the queue. Without a waiter it came too late, and is dropped."""
         waiter = self._waiters.get(str(delivery.properties.correlation_id))
         if waiter is None:
             return
         try:
             waiter.take(OutcomeReport.parse(delivery.body))
         except InvalidInput as error:
-            _log.warning("an outcome cannot be read", extra={"reason": str(error)})
+            _log.warning("an outcome cannot be read and is dropped", extra={"reason": str(error)})

@@ -50,7 +50,7 @@ Answer = dict[str, Any]
 
 
 class Broker(Protocol):
-    """What the API needs from RabbitMQ (`publisher.ApiBroker`)."""
+    """What the API needs from RabbitMQ (`IngressPublisher`)."""
 
     async def publish(self, user: str, body: bytes, properties: BasicProperties) -> None:
         """Return once the message is safe. Raises Unavailable."""
@@ -60,7 +60,7 @@ class Broker(Protocol):
 
 
 class UserStore(Protocol):
-    """What the API needs from Redis (`users.Users`)."""
+    """What the API needs from Redis (`UserDirectory`)."""
 
     async def sessions(self, user: str) -> dict[str, SessionEntry]:
         """Return the user's sessions by id."""
@@ -120,7 +120,7 @@ class Routes:
 
     async def _get_openapi(self, _: web.Request) -> web.Response:
         response = web.json_response(self._document)
-        response.force_close()  # nobody vouches for what else would come over this connection
+        response.force_close()  # the client has shown no key, so it gets one answer and no more
         return response
 
     async def _post_message(self, request: web.Request) -> web.Response:

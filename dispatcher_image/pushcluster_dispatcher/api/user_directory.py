@@ -1,4 +1,4 @@
-"""What Redis knows of one user, for the HTTP API, and how it forgets. Every method raises Unavailable."""
+"""Read what Redis knows about one user, and delete it, for the HTTP API. Every method may raise Unavailable."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from pushcluster_dispatcher.api.explain import LogFacts
 from pushcluster_runtime.redis.client import Call, ScriptRunner, translated
 
 FORGET_BATCH: Final = 100
-"""Destinations that one round trip forgets."""
+"""How many destinations one round trip forgets."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class UserDirectory:
         return {sid: entry for sid, entry in parsed.items() if entry is not None}
 
     async def log_facts(self, user: str, destination: Destination) -> LogFacts:
-        """Return how the log stands; one that does not exist has no entry."""
+        """Return the state of the log. A log that does not exist has no entries."""
         async with self._client.pipeline(transaction=True) as pipeline:
             pipeline.hmget(self._keys.meta(user, destination), "ms", "seq", "cursor")
             pipeline.xlen(self._keys.log(user, destination))
@@ -70,7 +70,7 @@ class UserDirectory:
             with translated():
                 page: Any = await self._client.sscan(key, cursor=cursor, count=FORGET_BATCH)
             cursor, members = page
-            # A small set comes in one answer, of up to 128 members or more, whatever `count` says.
+            # Redis returns a small set in one answer, of up to 128 members or more, whatever `count` says.
             for start in range(0, len(members), FORGET_BATCH):
                 forgotten += await self._forget_batch(user, members[start : start + FORGET_BATCH])
             if cursor == 0:
@@ -91,9 +91,9 @@ class UserDirectory:
 
 
 def _parse_entry(text: bytes) -> SessionEntry | None:
-    """Return an entry, or nothing for one that this version cannot read."""
+    """Return an entry, or None if this version cannot read it."""
     try:
         return SessionEntry.parse(text.decode())
     except (InvalidInput, UnicodeDecodeError):
-        _log.warning("unreadable session entry", extra={"entry": repr(text[:200])})
+        _log.warning("a session entry cannot be read and is left out", extra={"entry": repr(text[:200])})
         return None

@@ -1,15 +1,16 @@
-"""Copies of appended messages for the gateways (step D4). The log has every message; a copy only makes it fast.
+"""Send copies of appended messages to the gateways. The log has every message; a copy only makes delivery fast.
 
-What all partitions have for one routing key in one tick of the event loop is joined into one AMQP message. No step
-waits for a broker that takes nothing (memory or disk alarm): then copies are left out, so that ingress is drained all
-the same, and once the broker takes messages again every gateway is told to look at its users' logs. A dispatcher that
-ends before it has told them leaves that to the gateways' walk. Without a connection for copies nothing is left out:
-the partition that has some begins again, and its messages come back.
+Copies that all partitions have for one routing key in one tick of the event loop are joined into one AMQP message.
 
-Mode Session: a subscription may have no queue, because the broker has room for so many alone (the gateway's
-`room.py`). Its copies come back and go to its gateway's queue, and for a while what follows goes there at once, so that
-it costs what mode Gateway costs. That is right whatever the subscription has meanwhile: a gateway's queue reaches all
-of its own.
+While the broker blocks publishers (memory or disk alarm), nobody waits for it. Copies are left out, so that ingress is
+still drained. When the broker takes messages again, every gateway is told to read its users' logs. If the dispatcher
+ends before it has told them, the gateways' walk finds the messages. Without a connection for copies, nothing is left
+out: the partition starts again, and its messages come back.
+
+In mode Session, a subscription may have no queue, because the broker has memory for a limited number of queues (the
+gateway's `broker/queue_quota.py`). The broker returns its copies, and they go to its gateway's queue. For UNROUTABLE_S,
+further copies go there at once, which costs what mode Gateway costs. That is right even if the subscription has got a
+queue meanwhile: a gateway's queue reaches all of its subscriptions.
 """
 
 import asyncio
@@ -31,58 +32,58 @@ from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.log.entries import Appended, parse_sessions
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
 
 MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
-"""Copies of the whole process that the broker has not confirmed; past it partitions wait for room."""
+"""Bytes of copies that the broker has not confirmed, of the whole process. Beyond it, partitions wait."""
 CACHED_ROUTES: Final = 4_096
-"""Users' addresses and plans that are remembered: at most about four kilobytes both."""
+"""How many users' addresses and plans are cached. Both together take at most about four kilobytes."""
 CACHED_SESSIONS_BYTES: Final = 512
-"""Lists of sessions that are longer are planned anew each time, so that the memory above stays bounded."""
-MAX_UNTAKEN_KEYS: Final = 32_768
-"""Routing keys that are remembered because no queue took a copy: at most about 300 bytes each. The oldest go first."""
-UNTAKEN_S: Final = 60.0
-"""So long."""
+"""Longer session lists are planned anew each time, so that the memory of the cache stays bounded."""
+MAX_UNROUTABLE_KEYS: Final = 32_768
+"""How many routing keys that no queue took are remembered, at most about 300 bytes each. The oldest go first."""
+UNROUTABLE_S: Final = 60.0
+"""How long such a routing key is not tried again."""
 TRANSIENT: Final = 1
-"""AMQP's delivery mode: a copy that a broker loses is found by the gateway's next look at the log."""
+"""AMQP's delivery mode. A copy that the broker loses is repaired when the gateway next reads the log."""
 
-_PROPERTIES: Final = Template(BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT))
+_PROPERTIES: Final = PropertiesTemplate(BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT))
 _TO_ALL_GATEWAYS: Final = Copy(BROADCAST_EXCHANGE, "")
 
 _log = logging.getLogger(__name__)
 
 
 class CopyConnection(Protocol):
-    """Where copies go (`runtime.amqp_outlet.Outlet`)."""
+    """The connection that copies are published on (`PublisherConnection`)."""
 
     @property
     def channel(self) -> Publisher | None:
-        """The channel to publish on; None while the broker takes nothing."""
+        """The channel to publish on. None while the broker takes no messages."""
 
     @property
     def blocked(self) -> bool:
-        """Whether there is a connection, and the broker does not read from it."""
+        """Whether there is a connection that the broker does not read from."""
 
 
 class _CopyBatch:
-    """Copies that travel together."""
+    """Copies that are sent in one AMQP message."""
 
     __slots__ = ("body", "copies", "count", "fell_back", "settled", "size", "to")
 
     def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
         self.to = to
         self.copies: list[bytes] = []
-        """Until they are joined into `body`."""
+        """Empty once they are joined into `body`."""
         self.count = 0
         self.size = 0
         self.body = b""
         self.settled = settled
-        """Resolves once nothing more has to be waited for, whatever became of it; fails when it has to come again."""
+        """Resolves when there is nothing more to wait for, sent or not. Fails when the messages have to come again."""
         self.fell_back = False
 
 
 class CopyPublisher:
-    """All copies of one dispatcher. Its owner connects `opened` and `closed` to the outlet."""
+    """Publishes all copies of one dispatcher. Its owner has `opened` and `closed` called by the connection."""
 
     def __init__(self, publisher: CopyConnection, mode: RoutingMode, metrics: Metrics) -> None:
         self._publisher = publisher
@@ -92,17 +93,17 @@ class CopyPublisher:
         self._filling: dict[Copy, _CopyBatch] = {}
         self._in_flight: set[_CopyBatch] = set()
         self._held_bytes = 0
-        self._room = asyncio.Event()
+        self._capacity = asyncio.Event()
         self._left_out = False
-        self._untaken: dict[str, float] = {}
-        """Routing keys that no queue took, and until when they are not tried again."""
+        self._unroutable: dict[str, float] = {}
+        """Routing keys that no queue took → until when they are not tried again."""
         self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
 
     async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
-        """Hand over the copies of a batch in the order of the log; waits only for room.
+        """Publish the copies of a batch in the order of the log. Wait only while MAX_COPY_BYTES_IN_FLIGHT is reached.
 
-        Returns futures that resolve when the broker has answered for them, or takes nothing any more; they fail with
-        Unavailable when the connection is lost, and then all of it has to be sent again.
+        Return futures that resolve when the broker has answered for the copies, or blocks publishers. They fail with
+        Unavailable when the connection is lost. Then all of the copies have to be sent again.
         """
         settled: dict[asyncio.Future[None], None] = {}
         for message, entry in appended:
@@ -111,10 +112,10 @@ class CopyPublisher:
             plan = self.plan(message.destination, entry.sessions)
             if plan:
                 data = _encode(message, entry)
-                for to in self._reroute(plan) if self._untaken else plan:
+                for to in self._reroute(plan) if self._unroutable else plan:
                     while self._held_bytes >= MAX_COPY_BYTES_IN_FLIGHT and self._publisher.channel is not None:
-                        self._room.clear()
-                        await self._room.wait()
+                        self._capacity.clear()
+                        await self._capacity.wait()
                     settled[self._add(to, data)] = None
         return list(settled)
 
@@ -129,29 +130,30 @@ class CopyPublisher:
         return self._make_plan(destination, sessions)
 
     def opened(self) -> None:
-        """The outlet takes messages, for the first time or again: what was left out meanwhile has to be looked for."""
+        """Note that the broker takes messages. If copies were left out, tell all gateways to read their logs."""
         if self._left_out:
             self._left_out = False
             self._publish(_CopyBatch(_TO_ALL_GATEWAYS, self._loop.create_future()))
 
     def closed(self) -> None:
-        """The outlet takes nothing any more: what is under way may arrive late or never, and nobody waits for it."""
+        """Note that the broker takes no messages. Copies under way may come late or never, so stop waiting."""
         for batch in self._in_flight:
             self._end(batch)
-        self._room.set()
+        self._capacity.set()
 
     def _reroute(self, plan: tuple[Copy, ...]) -> Iterable[Copy]:
-        """Put gateways' queues into the place of routing keys that no queue takes, each once."""
+        """Return the plan with gateways' queues instead of unroutable routing keys, each queue once."""
         now_s = self._loop.time()
         return dict.fromkeys(
-            to if to.fallback is None or self._untaken.get(to.routing_key, 0.0) <= now_s else to.fallback for to in plan
+            to if to.fallback is None or self._unroutable.get(to.routing_key, 0.0) <= now_s else to.fallback
+            for to in plan
         )
 
-    def _note_untaken(self, routing_key: str) -> None:
-        self._untaken.pop(routing_key, None)
-        self._untaken[routing_key] = self._loop.time() + UNTAKEN_S
-        if len(self._untaken) > MAX_UNTAKEN_KEYS:
-            del self._untaken[next(iter(self._untaken))]
+    def _note_unroutable(self, routing_key: str) -> None:
+        self._unroutable.pop(routing_key, None)
+        self._unroutable[routing_key] = self._loop.time() + UNROUTABLE_S
+        if len(self._unroutable) > MAX_UNROUTABLE_KEYS:
+            del self._unroutable[next(iter(self._unroutable))]
 
     def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         return plan_copies(self._mode, destination, parse_sessions(sessions))
@@ -183,7 +185,10 @@ class CopyPublisher:
         try:
             outcome = self._hand_over(batch)
         except InvalidInput:
-            _log.exception("a copy that AMQP cannot carry", extra={"routing_key": batch.to.routing_key})
+            _log.exception(
+                "AMQP cannot carry a copy; its client gets the message from the log",
+                extra={"routing_key": batch.to.routing_key},
+            )
             self._lose(batch)
             return
         if outcome is None:
@@ -218,7 +223,7 @@ class CopyPublisher:
         if first:
             self._metrics.copies_returned.inc(batch.count)
         if batch.to.fallback is not None:
-            self._note_untaken(batch.to.routing_key)
+            self._note_unroutable(batch.to.routing_key)
             batch.to, batch.fell_back = batch.to.fallback, True
             self._publish(batch)
             return
@@ -237,22 +242,22 @@ class CopyPublisher:
     def _release(self, batch: _CopyBatch, *, sent: bool = True) -> None:
         self._held_bytes -= batch.size
         if self._held_bytes < MAX_COPY_BYTES_IN_FLIGHT:
-            self._room.set()
+            self._capacity.set()
         self._end(batch, sent=sent)
 
     def _end(self, batch: _CopyBatch, *, sent: bool = False) -> None:
-        """Let nobody wait for it any more; what was not sent has to come again, unless the broker takes nothing."""
+        """End every wait for this batch. What was not sent has to come again, unless the broker blocks publishers."""
         if batch.settled.done():
             return
         if sent or self._publisher.blocked:
             batch.settled.set_result(None)
         else:
             batch.settled.set_exception(Unavailable("RabbitMQ: the connection for copies is lost"))
-            batch.settled.exception()  # several batches may share it, or none may have come to wait for it
+            batch.settled.exception()  # marks it as seen: nobody may be waiting for it
 
 
 def _encode(message: Message, entry: Appended) -> bytes:
-    """Return a copy that says what the log says: a message that came again may have come with other headers."""
+    """Return a copy with what the log has. A message that came again may have come with other headers."""
     content_type, headers = entry.held or (
         message.content_type.encode(),
         encode_headers(message.headers).encode() if message.headers else b"",

@@ -1,15 +1,15 @@
-"""What sends copies and rejected messages."""
+"""What egress needs from an AMQP channel."""
 
 import asyncio
 from typing import Protocol
 
 from pika.spec import BasicProperties
 
-from pushcluster_runtime.amqp import ConfirmOutcome, Template
+from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 
 
 class Publisher(Protocol):
-    """What sends copies and rejected messages (`AmqpChannel`)."""
+    """The channel for copies and rejected messages (`AmqpChannel`)."""
 
     lost: asyncio.Future[str]
 
@@ -18,8 +18,8 @@ class Publisher(Protocol):
         exchange: str,
         routing_key: str,
         body: bytes,
-        properties: BasicProperties | Template,
+        properties: BasicProperties | PropertiesTemplate,
         *,
         mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
-        """Publish, and tell the outcome later."""
+        """Publish. The future tells the outcome later."""

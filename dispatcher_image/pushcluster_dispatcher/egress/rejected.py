@@ -1,4 +1,4 @@
-"""Malformed messages: what they look like in `push.rejected`, and how they get there (step D1)."""
+"""Send malformed messages to `push.rejected`."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,36 +15,36 @@ from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
 from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery
 
 MAX_HEADER_BYTES: Final = 65_536
-"""The producer's own headers; properties and all must fit into one frame (131,072 bytes)."""
+"""Limit for the producer's own headers. All properties together must fit into one frame (131,072 bytes)."""
 MAX_REASON_CHARS: Final = 500
 PERSISTENT: Final = 2
 ROUTING_KEY: Final = ""
-"""A fan-out exchange reads no routing key; the user's id stands in a header, where it may be anything."""
+"""A fan-out exchange ignores the routing key. The user's id is in a header, which may hold any value."""
 
 _ROUTING_HEADERS: Final = frozenset({"CC", "BCC", SEQUENCE_HEADER})
-"""The broker would act on the first two once more; the third is ours."""
+"""The broker would act on the first two again. The third is the dispatcher's own."""
 
 
 class RejectConnection(Protocol):
-    """Where they go (`runtime.amqp_outlet.Outlet`)."""
+    """The connection for rejected messages (`PublisherConnection`)."""
 
-    async def open_channel(self) -> Publisher:
-        """Return a channel, waiting for one if need be."""
+    async def wait_writable(self) -> Publisher:
+        """Return a channel. Wait until the broker takes messages."""
 
 
 class RejectPublisher:
-    """Puts messages aside. Nothing bounds them here: what is not put aside is not acknowledged either."""
+    """Sends messages to `push.rejected`. No limit is needed: a message is acknowledged only after that."""
 
     def __init__(self, publisher: RejectConnection) -> None:
         self._publisher = publisher
 
     async def put(self, delivery: Delivery, rejection: Rejection) -> None:
-        """Return once the message stands in `push.rejected`, however often the connection is lost meanwhile.
+        """Return once the message is in `push.rejected`. Publish again whenever the connection is lost.
 
-        Raises Unavailable when the broker answers that it does not take it there.
+        Raise Unavailable if the broker answers that it does not take the message.
         """
         while True:
-            channel = await self._publisher.open_channel()
+            channel = await self._publisher.wait_writable()
             try:
                 outcome = await _publish(channel, delivery, rejection)
             except Unavailable:
@@ -69,8 +69,9 @@ def _publish(channel: Publisher, delivery: Delivery, rejection: Rejection) -> as
 def build_rejected(delivery: Delivery, rejection: Rejection, *, bare: bool = False) -> BasicProperties:
     """Return the producer's properties with the reason added.
 
-    Left out are `expiration` (it must not vanish here), `user_id` (the broker compares it with who publishes),
-    `reply_to` (the dispatcher has answered) and, past MAX_HEADER_BYTES or when `bare`, the producer's headers.
+    These are left out: `expiration`, because the message must not expire here; `user_id`, because the broker compares
+    it with the publisher; `reply_to`, because the dispatcher has answered. The producer's headers are left out when
+    they take more than MAX_HEADER_BYTES, or when `bare`.
     """
     old = delivery.properties
     headers: dict[str, Any] = {}
@@ -100,7 +101,7 @@ def _writable(value: object) -> object:
 
 
 def _size(headers: Mapping[str, Any]) -> int:
-    """Return about how many bytes the headers take; the representation is never much shorter than the encoding."""
+    """Return about how many bytes the headers take. Their `repr` is never much shorter than the encoding."""
     return sum(len(repr(name)) + len(repr(value)) + 16 for name, value in headers.items())
 
 

@@ -1,4 +1,4 @@
-"""The ingress queues: consuming a partition, and acknowledging it once its messages are safe.
+"""The ingress queues: consume each partition, and acknowledge its messages once they are safe.
 
 Use `IngressConsumer`; it runs a `PartitionSession` for each partition.
 """

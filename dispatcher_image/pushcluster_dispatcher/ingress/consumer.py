@@ -1,4 +1,4 @@
-"""The connection to ingress: runs all partitions, and comes back after every loss (step D0)."""
+"""Consume from ingress: run all partitions over one connection, and connect again after every loss."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from pushcluster_runtime.redis.wire import RedisWire
 from pushcluster_runtime.tasks import cancel, first_error, unless
 
 STABLE_AFTER_S: Final = 10.0
-"""A session that lasted this long was no failure to start: the next one begins without delay again."""
+"""A session that lasted this long has started well, so its back-off begins anew."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class IngressServices:
     link: RedisLink
     barrier: Barrier
     publisher: PublisherConnection
-    steps: PartitionServices
+    partition: PartitionServices
     new_backoff: Callable[[], Backoff]
 
 
@@ -53,14 +53,14 @@ class IngressConsumer:
         self._trouble = "not connected to RabbitMQ yet"
 
     def trouble(self) -> str:
-        """Return why not every partition is consumed (or stood by for) now, or nothing."""
+        """Return why some partition has no consumer here now, or "". A consumer may also stand by."""
         missing = INGRESS_PARTITIONS - len(self._consuming)
         if not self._trouble and missing:
             return f"{missing} of {INGRESS_PARTITIONS} partitions have no consumer here yet"
         return self._trouble
 
     def refusal(self) -> str:
-        """Return what RabbitMQ has not let this dispatcher consume for long, or nothing."""
+        """Return which partitions RabbitMQ has not let this dispatcher consume for long, or ""."""
         return self._refusals.describe(asyncio.get_running_loop().time())
 
     def count_refused(self) -> int:
@@ -68,14 +68,14 @@ class IngressConsumer:
         return self._refusals.count(asyncio.get_running_loop().time())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Connect, and connect again, until `stop`; then finish what has begun, at most DRAIN_TIMEOUT_S."""
+        """Connect, and connect again, until `stop`. Then finish what has begun, for at most DRAIN_TIMEOUT_S."""
         backoff = self._services.new_backoff()
         while not stop.is_set():
             try:
                 await self._hold_connection(stop, backoff)
             except Unavailable as error:
                 self._trouble = str(error)
-                _log.warning("no connection to RabbitMQ", extra={"reason": str(error)})
+                _log.warning("no connection to RabbitMQ; the dispatcher tries again", extra={"reason": str(error)})
                 await unless(stop, asyncio.sleep(backoff.next_delay_s()))
 
     async def _hold_connection(self, stop: asyncio.Event, backoff: Backoff) -> None:
@@ -93,7 +93,7 @@ class IngressConsumer:
             await amqp.close()
 
     async def _run_partitions(self, amqp: AmqpConnection, stop: asyncio.Event) -> None:
-        """Return when all partitions have stopped; raises Unavailable when the connection is lost."""
+        """Return when all partitions have stopped. Raise Unavailable when the connection is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(_raise_when_lost(amqp))
@@ -115,18 +115,18 @@ class IngressConsumer:
             except Unavailable as error:
                 if loop.time() - started > STABLE_AFTER_S:
                     backoff.reset()
-                self._services.steps.metrics.resets.inc()
+                self._services.partition.metrics.resets.inc()
                 self._report_reset(number, str(error))
                 await unless(stop, asyncio.sleep(backoff.next_delay_s()))
 
     async def _run_session(self, amqp: AmqpConnection, number: int, prefetch: int, stop: asyncio.Event) -> int:
         """Run one session to its end, and return the prefetch of the next one."""
         services = self._services
-        # Without Redis, or without a connection for copies, there is no consumer here: a dispatcher that has both takes
-        # the partition meanwhile.
+        # Without Redis, or without a connection for copies, this dispatcher does not consume. One that has both
+        # takes the partition meanwhile.
         if not (services.publisher.is_connected and services.link.is_connected):
-            self._refusals.drop(number)  # what it waits for from here on is not RabbitMQ's refusal
-        publisher = await unless(stop, services.publisher.connection())
+            self._refusals.drop(number)  # from here on, it does not wait for RabbitMQ
+        publisher = await unless(stop, services.publisher.wait_connected())
         wire = await unless(stop, services.link.wire())
         if wire is None or publisher is None:
             return prefetch
@@ -135,7 +135,7 @@ class IngressConsumer:
         try:
             session = self._new_session(channel, wire, prefetch)
             with self._noting_refusals(number):
-                # Here, so that a queue that cannot be declared keeps no other partition, and a deleted one comes back.
+                # Declared here, so that a refused queue stops no other partition, and a deleted one is made again.
                 await channel.declare(build_partition(number))
                 await channel.consume(
                     ingress_queue(number),
@@ -148,7 +148,7 @@ class IngressConsumer:
             await _run_until_broken(session, lost, stop)
             if session.wanted_prefetch is None:
                 return prefetch
-            services.steps.metrics.restarts.inc()
+            services.partition.metrics.restarts.inc()
             return session.wanted_prefetch
         finally:
             self._set_consuming(number, consuming=False)
@@ -169,17 +169,19 @@ class IngressConsumer:
         return PartitionSession(
             channel,
             log,
-            services.steps,
+            services.partition,
             request_barrier=lambda: services.barrier.request(wire.run_id),
             ids_window_s=retention.idempotency_window_ms / 1_000,
             prefetch=prefetch,
         )
 
     def _report_reset(self, number: int, reason: str) -> None:
-        """Log a reason once for all partitions that it hits, until all of them work again."""
+        """Log each reason once, for whichever partition has it first, until all partitions work again."""
         if reason not in self._reported:
             self._reported.add(reason)
-            _log.warning("partitions start again", extra={"first": number, "reason": reason})
+            _log.warning(
+                "partitions start again, and their messages come back", extra={"first": number, "reason": reason}
+            )
 
     def _set_consuming(self, number: int, *, consuming: bool) -> None:
         if consuming:
@@ -189,7 +191,7 @@ class IngressConsumer:
             self._consuming.discard(number)
         if len(self._consuming) == INGRESS_PARTITIONS:
             self._reported.clear()
-        self._services.steps.metrics.partitions.set(len(self._consuming))
+        self._services.partition.metrics.partitions.set(len(self._consuming))
 
 
 async def _raise_when_lost(amqp: AmqpConnection) -> None:
@@ -199,10 +201,10 @@ async def _raise_when_lost(amqp: AmqpConnection) -> None:
 async def _run_until_broken(
     session: PartitionSession, lost: Mapping[str, asyncio.Future[str]], stop: asyncio.Event
 ) -> None:
-    """Run a session to its end after `stop`; raises Unavailable when it breaks, or a connection that it stands on.
+    """Run a session; after `stop`, let it finish. Raise Unavailable when it breaks, or when a connection is lost.
 
-    What a life of Redis has answered and no barrier has covered may be gone with it; what a connection for copies has
-    not confirmed may not have arrived.
+    If Redis is lost, appends that no barrier has covered may be gone. If the connection for copies is lost, copies that
+    were not confirmed may not have arrived.
     """
     running = asyncio.create_task(session.run())
     stopping = asyncio.create_task(stop.wait())

@@ -1,4 +1,4 @@
-"""What a partition needs of Redis and AMQP: all that a test or a simulation has to play."""
+"""What a partition needs from Redis and AMQP. Tests and the simulation implement it too."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,38 +15,38 @@ class LogAppender(Protocol):
     """Users' logs (`UserLog`)."""
 
     async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
-        """Append in order and return what became of each; raises Unavailable when the connection goes.
+        """Append in order, and return the result for each. Raise Unavailable when the connection is lost.
 
-        `on_part` gets what has been settled so far, by position, whenever the rest has to wait.
+        Whenever the rest has to wait, `on_part` gets the results so far, by position.
         """
 
     async def keep_ids(self, messages: Sequence[Message]) -> None:
-        """Have the ids that are known of these messages stay known for a whole window more; raises Unavailable."""
+        """Keep the known ids of these messages known for another whole window. Raise Unavailable."""
 
 
 class CopySink(Protocol):
     """What sends copies to gateways (`CopyPublisher`)."""
 
     async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
-        """Hand over copies in the order of the log; the futures resolve when nothing has to be waited for any more."""
+        """Publish copies in the order of the log. The futures resolve when there is nothing more to wait for."""
 
 
 class RejectSink(Protocol):
-    """What puts malformed messages aside (`RejectPublisher`)."""
+    """What sends malformed messages to `push.rejected` (`RejectPublisher`)."""
 
     async def put(self, delivery: Delivery, rejection: Rejection) -> None:
-        """Return once a message stands in `push.rejected`; raises Unavailable when it is not taken there."""
+        """Return once the message is in `push.rejected`. Raise Unavailable if the broker does not take it."""
 
 
 class ReportSink(Protocol):
-    """What producers are told (`OutcomePublisher`)."""
+    """What sends outcomes to producers (`OutcomePublisher`)."""
 
     def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
-        """Send one outcome, without waiting for anything."""
+        """Send one outcome, without waiting."""
 
 
 class AckChannel(Protocol):
-    """What a partition is consumed over (`AmqpChannel`)."""
+    """The channel that a partition is consumed on (`AmqpChannel`)."""
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        """Acknowledge one delivery, or all up to it."""
+        """Acknowledge one delivery, or all deliveries up to it."""

@@ -1,8 +1,8 @@
-"""Which deliveries of one channel may be acknowledged (step D6). Pure: no I/O, no clock.
+"""Which deliveries of one channel may be acknowledged. Pure: no I/O, no clock.
 
-A delivery may go only after three things hold for it and for all before it: its message stands in the log (or in
-`push.rejected`), its copies have met their fate, and a barrier that began after the append has ended. Deliveries are
-taken in batches, so the ledger keeps one line for each batch.
+A delivery may be acknowledged when three steps are done for it and for all deliveries before it: its message is in the
+log (or in `push.rejected`), the broker has answered for its copies, and a barrier that began after the append has
+ended. Deliveries come in batches, so the ledger has one entry for each batch.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from enum import Flag, auto
 
 
 class Step(Flag):
-    """What has to hold for a batch."""
+    """What must be done for a batch before it is acknowledged."""
 
     APPENDED = auto()
     COPIED = auto()
@@ -23,7 +23,7 @@ _EVERYTHING = Step.APPENDED | Step.COPIED | Step.DURABLE
 
 
 @dataclass(slots=True)
-class _Line:
+class _OpenBatch:
     last_tag: int
     done: Step = _NOTHING
 
@@ -32,32 +32,32 @@ class Ledger:
     """The batches of one channel, in the order of their delivery tags."""
 
     def __init__(self) -> None:
-        self._open: deque[_Line] = deque()
+        self._open: deque[_OpenBatch] = deque()
         self._last_tag = 0
 
     @property
     def unacknowledged_batches(self) -> int:
-        """How many batches have begun and are not acknowledged."""
+        """How many batches have begun and are not acknowledged yet."""
         return len(self._open)
 
     def begin(self, first_tag: int, last_tag: int) -> None:
-        """Open a batch; tags follow each other without a hole, from 1. Raises ValueError when they do not."""
+        """Open a batch. Raise ValueError unless tags follow each other without a hole, from 1."""
         if first_tag != self._last_tag + 1 or last_tag < first_tag:
             raise ValueError(f"batch {first_tag}-{last_tag} does not follow delivery {self._last_tag}")
-        self._open.append(_Line(last_tag))
+        self._open.append(_OpenBatch(last_tag))
         self._last_tag = last_tag
 
     def mark(self, last_tag: int, step: Step) -> int | None:
-        """Note that a step holds for the batch that ends with `last_tag`.
+        """Note that a step is done for the batch that ends with `last_tag`.
 
-        Returns the tag up to which everything may now be acknowledged, if that has moved. Raises ValueError for an
-        unknown batch, and for a barrier or copies before the append: they would speak of something else.
+        Return the tag up to which everything may now be acknowledged, or None if that has not moved. Raise ValueError
+        for an unknown batch, and for a barrier or copies before the append: they would belong to something else.
         """
-        line = next((line for line in self._open if line.last_tag == last_tag), None)
-        if line is None:
+        batch = next((batch for batch in self._open if batch.last_tag == last_tag), None)
+        if batch is None:
             raise ValueError(f"no open batch ends with delivery {last_tag}")
-        line.done |= step
-        if Step.APPENDED not in line.done:
+        batch.done |= step
+        if Step.APPENDED not in batch.done:
             raise ValueError(f"{step} before the append of delivery {last_tag}")
         acknowledged = None
         while self._open and self._open[0].done == _EVERYTHING:

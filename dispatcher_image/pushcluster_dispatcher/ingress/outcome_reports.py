@@ -1,4 +1,4 @@
-"""What a dispatcher itself tells producers who ask: stored, expired, rejected. Gateways tell the rest. Pure."""
+"""The outcomes that a dispatcher itself sends to producers: stored, expired, rejected. Gateways send the rest. Pure."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,9 +12,9 @@ from pushcluster_runtime.amqp.connection import Delivery
 def plan_reports(
     appended: Iterable[tuple[Message, Appended]], now_ms: Callable[[], int]
 ) -> list[tuple[ReplyAddress, OutcomeReport]]:
-    """Return what is told of messages that no session gets now; gateways tell of the others.
+    """Return the outcomes of messages that no session gets now. Gateways send the outcomes of the others.
 
-    `now_ms` is asked for messages alone that were known already: only they can be too old by now.
+    `now_ms` is called only for messages that were known already, because only they can have expired.
     """
     return [
         (message.reply, _build_report(message, entry, now_ms))
@@ -35,7 +35,7 @@ def _build_report(message: Message, entry: Appended, now_ms: Callable[[], int]) 
 
 
 def plan_rejection(delivery: Delivery, rejection: Rejection) -> tuple[ReplyAddress, OutcomeReport] | None:
-    """Return what is told of a message that went to `push.rejected`, if its producer can be told at all."""
+    """Return the outcome of a message that went to `push.rejected`. None if its producer cannot be told."""
     properties = delivery.properties
     try:
         if not properties.reply_to:

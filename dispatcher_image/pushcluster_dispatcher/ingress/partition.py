@@ -1,13 +1,14 @@
-"""One ingress partition: the loop through steps D0 to D6 over one channel and one Redis connection.
+"""One ingress partition: take batches, append them, send copies, wait for the durability barrier, acknowledge.
 
-A session lasts as long as both of them. When either goes, or a barrier cannot be passed, the channel is closed: what
-was not acknowledged comes back in order, to this dispatcher or another, and idempotency absorbs what was done already.
+A session has one AMQP channel and one Redis connection, and lasts as long as both. When either is lost, or a barrier
+fails, the channel is closed. Messages that were not acknowledged then come back in order, to this dispatcher or another
+one. Idempotency absorbs what was done already.
 
-Idempotency has a window. What is under way is held in it, because Redis without memory or RabbitMQ under an alarm may
-let it wait for longer than that.
+Idempotency has a window. The ids of messages under way are kept in it, because a message may wait longer than that when
+Redis is out of memory or RabbitMQ has an alarm.
 
-A session also ends, without a failure, when its messages are of another size than its prefetch was made for: what it
-holds is bounded in bytes, and AMQP has no prefetch in bytes that quorum queues would know.
+A session also ends, without a failure, when its prefetch does not fit the size of its messages. What a session holds is
+bounded in bytes, and quorum queues know no prefetch in bytes.
 """
 
 import asyncio
@@ -43,9 +44,9 @@ from pushcluster_runtime.amqp.connection import Delivery
 from pushcluster_runtime.tasks import cancel
 
 KEPT_TIMES_A_WINDOW: Final = 4
-"""How often the ids of what is under way are used within their window, so that one failure does not matter."""
+"""How often the ids of messages under way are kept within one window, so that one failure does not matter."""
 KEPT_WITHIN_S: Final = 10.0
-"""Or more often: sessions that break soon, one after the other, are to keep them too."""
+"""At least once in this time, so that short sessions, one after the other, keep them too."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,24 +65,24 @@ class PartitionServices:
 
 @dataclass(frozen=True, slots=True)
 class _BatchInFlight:
-    """A batch that is appended and not yet acknowledged."""
+    """A batch that is appended and not acknowledged yet."""
 
     last_tag: int
     rejected: Sequence[tuple[Delivery, Rejection]]
     copied: Sequence[asyncio.Future[None]]
     reports: Sequence[tuple[ReplyAddress, OutcomeReport]]
-    """What producers are told once the batch is on disk."""
+    """The outcomes to send once the batch is on disk."""
     barrier: asyncio.Future[None]
 
 
 class PartitionSession:
-    """The life of one partition's channel; `receive` is its consumer."""
+    """The work on one partition over one channel. `receive` is the consumer's callback."""
 
     def __init__(
         self,
         channel: AckChannel,
         log: LogAppender,
-        steps: PartitionServices,
+        services: PartitionServices,
         *,
         request_barrier: Callable[[], asyncio.Future[None]],
         ids_window_s: float,
@@ -89,18 +90,18 @@ class PartitionSession:
     ) -> None:
         self._channel = channel
         self._log = log
-        self._copies = steps.copies
-        self._rejects = steps.rejects
-        self._reports = steps.reports
-        self._now_ms = steps.now_ms
-        self._metrics = steps.metrics
+        self._copies = services.copies
+        self._rejects = services.rejects
+        self._reports = services.reports
+        self._now_ms = services.now_ms
+        self._metrics = services.metrics
         self._request_barrier = request_barrier
         self._ids_window_s = ids_window_s
         self._ledger = Ledger()
         self._acknowledged_tag = 0
-        # What the ledger has open, in the same order.
+        # The batches that the ledger has open, in the same order.
         self._begun: deque[tuple[int, list[Message]]] = deque()
-        # Bounded by the channel's prefetch and by `Sizes`: what is in here is not acknowledged.
+        # Bounded by the channel's prefetch and by `MessageSizes`, because nothing in here is acknowledged.
         self._inbox: deque[Delivery] = deque()
         self._sizes = MessageSizes(prefetch)
         self._woken = asyncio.Event()
@@ -108,25 +109,25 @@ class PartitionSession:
 
     @property
     def wanted_prefetch(self) -> int | None:
-        """What the next session should have, when this one has ended because its own does not fit."""
+        """The prefetch for the next session, when this one ends because its own does not fit. Else None."""
         return self._sizes.wanted_prefetch
 
     def receive(self, delivery: Delivery) -> None:
-        """Take one delivery; it is worked on soon. From the first that does not fit, all of them come again later."""
+        """Take one delivery. From the first that does not fit, none is taken: they come again to the next session."""
         if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
             self._inbox.append(delivery)
         if not self._woken.is_set():
             self._woken.set()
 
     def finish(self) -> None:
-        """Take no further batch: `run` returns when all that has begun is acknowledged."""
+        """Take no further batch. `run` then returns when all that has begun is acknowledged."""
         self._finishing = True
         self._woken.set()
 
     async def run(self) -> None:
-        """Work until `finish`, or until there is a `wanted_prefetch` and all that was taken is acknowledged.
+        """Work until `finish`, or until there is a `wanted_prefetch`. Return when all that was taken is acknowledged.
 
-        Raises an ExceptionGroup of Unavailable when the session is broken.
+        Raise an ExceptionGroup of Unavailable when the session is broken.
         """
         keeping = asyncio.create_task(self._keep_ids())
         try:
@@ -139,7 +140,7 @@ class PartitionSession:
             await cancel(keeping)
 
     async def _keep_ids(self) -> None:
-        """Hold what is not acknowledged in its idempotency window, whether this session has appended it or another."""
+        """Keep the ids of unacknowledged messages in the idempotency window, whichever session appended them."""
         while True:
             await asyncio.sleep(min(self._ids_window_s / KEPT_TIMES_A_WINDOW, KEPT_WITHIN_S))
             under_way = [message for _, messages in self._begun for message in messages]
@@ -148,14 +149,14 @@ class PartitionSession:
                 await self._log.keep_ids(under_way)
 
     async def _next_batch(self) -> list[Delivery]:
-        """Return what has arrived, at least one; nothing when finishing, or when nothing more is taken."""
+        """Return what has arrived, at least one delivery. Return [] when finishing, or when no more are taken."""
         while not self._inbox and not self._finishing and self._sizes.wanted_prefetch is None:
             self._woken.clear()
             await self._woken.wait()
         batch: list[Delivery] = []
         if self._finishing:
             return batch
-        batch.extend(self._inbox)  # bounded by `Sizes` and the prefetch
+        batch.extend(self._inbox)  # bounded by `MessageSizes` and the prefetch
         self._inbox.clear()
         return batch
 
@@ -201,7 +202,7 @@ class PartitionSession:
         return _BatchInFlight(batch[-1].tag, rejected, copied, reports, barrier)
 
     async def _settle(self, flight: _BatchInFlight) -> None:
-        """See a batch to its acknowledgement. Raises Unavailable."""
+        """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable."""
         if flight.rejected:
             await asyncio.gather(*(self._rejects.put(*each) for each in flight.rejected))
             for each in flight.rejected:
@@ -245,9 +246,9 @@ def _reject(refused: AppendRefused) -> Rejection:
 
 
 def _parse(delivery: Delivery) -> Message | Rejection:
-    """Parse, whatever comes: a message on which this program fails must not come again and again before all others."""
+    """Parse, and reject what parsing fails on: such a message must not come back for ever and block all others."""
     try:
         return parse_delivery(delivery)
     except Exception as error:
-        _log.exception("a message could not be read")
+        _log.exception("the dispatcher failed to read a message; it goes to push.rejected")
         return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")

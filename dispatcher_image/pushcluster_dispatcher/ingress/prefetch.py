@@ -1,4 +1,4 @@
-"""How many bytes of messages a partition holds, and which prefetch keeps it within its bound. Pure."""
+"""How many bytes of messages a partition holds, and which prefetch keeps it within its limit. Pure."""
 
 from collections import deque
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 
 MAX_HELD_BYTES: Final = 2 * 1_048_576
-"""Bodies and properties that one partition holds unacknowledged; one message that is larger is held alone."""
+"""Bytes of bodies and properties that one partition holds unacknowledged. A larger message is held alone."""
 MESSAGE_OVERHEAD_BYTES: Final = 1_024
-"""What a message takes here beside them: objects, its place in a pipeline to Redis, its copies."""
+"""What a message takes besides: Python objects, its part of a pipeline to Redis, its copies."""
 _MIN_PREFETCH: Final = 8
 _SHARE: Final = 0.75
-"""Of MAX_HELD_BYTES that a prefetch of messages of the average size fills: sizes vary."""
+"""The part of MAX_HELD_BYTES that a full prefetch of average messages takes. The rest is for larger ones."""
 _WEIGHT: Final = 1 / 64
-"""Of the newest message in the average."""
+"""The weight of the newest message in the average size."""
 
 
 def plan_prefetch(average_bytes: float) -> int:
@@ -23,7 +23,7 @@ def plan_prefetch(average_bytes: float) -> int:
 
 
 class MessageSizes:
-    """What one session holds. It takes nothing more once its prefetch turns out wrong."""
+    """The bytes that one session holds. It takes no more messages once its prefetch turns out wrong."""
 
     def __init__(self, prefetch: int) -> None:
         self.wanted_prefetch: int | None = None
@@ -35,11 +35,11 @@ class MessageSizes:
 
     @property
     def held_bytes(self) -> int:
-        """Taken and not released."""
+        """Bytes taken and not released."""
         return self._held_bytes
 
     def take(self, tag: int, size: int) -> bool:
-        """Return whether the delivery is held from now on; after the first that is not, none is."""
+        """Return whether the delivery is held from now on. After the first that is not, none is."""
         cost = size + MESSAGE_OVERHEAD_BYTES
         self._average = cost if self._average is None else self._average + (cost - self._average) * _WEIGHT
         if self.wanted_prefetch is not None:
@@ -57,6 +57,6 @@ class MessageSizes:
         return True
 
     def release(self, tag: int) -> None:
-        """Everything up to this tag is acknowledged."""
+        """Note that everything up to this tag is acknowledged."""
         while self._held and self._held[0][0] <= tag:
             self._held_bytes -= self._held.popleft()[1]

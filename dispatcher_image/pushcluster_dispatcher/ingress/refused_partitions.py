@@ -4,39 +4,39 @@ from dataclasses import dataclass, field
 from typing import Final
 
 GRACE_S: Final = 10.0
-"""How long a partition may be refused before it is no passing trouble: a queue that elects a leader takes seconds."""
+"""A partition must be refused longer than this to be reported. A queue that elects a leader takes seconds."""
 
 
 @dataclass(slots=True)
 class RefusedPartitions:
-    """Partitions without a consumer here although Redis and RabbitMQ are connected.
+    """Partitions without a consumer here, although Redis and RabbitMQ are connected.
 
-    Another dispatcher may consume them; only they themselves know.
+    Another dispatcher may consume them: this one cannot know.
     """
 
     _since: dict[int, tuple[float, str]] = field(default_factory=dict)
 
     def refused(self, partition: int, reason: str, now: float) -> None:
-        """Note a failed attempt, in seconds of any clock that does not go back; the latest reason counts."""
+        """Note a failed attempt at `now`, in seconds of a steady clock. The latest reason counts."""
         since, _ = self._since.get(partition, (now, ""))
         self._since[partition] = (since, reason)
 
     def drop(self, partition: int) -> None:
-        """Note that it is consumed, or that something else keeps it from being consumed."""
+        """Note that the partition is consumed, or that something else keeps it from being consumed."""
         self._since.pop(partition, None)
 
     def forget(self) -> None:
-        """The connection is gone, and that is another trouble."""
+        """Forget all refusals, because the connection is lost: that is another trouble."""
         self._since.clear()
 
     def describe(self, now: float) -> str:
-        """Return in words what has been refused for longer than GRACE_S, or nothing."""
+        """Return in words what has been refused for longer than GRACE_S, or ""."""
         lasting = self._lasting(now)
         if not lasting:
             return ""
         partition, reason = min(lasting)
         others = f" and {len(lasting) - 1} more" if len(lasting) > 1 else ""
-        return f"partition {partition}{others} cannot be consumed for {GRACE_S:g} s: {reason}"
+        return f"partition {partition}{others} could not be consumed for {GRACE_S:g} s: {reason}"
 
     def count(self, now: float) -> int:
         """Return how many have been refused for longer than GRACE_S."""

@@ -1,4 +1,4 @@
-"""The users' logs in Redis: appending to them, and the barrier behind which an append is on disk.
+"""The users' logs in Redis: append to them, and wait until the appends are on disk.
 
 Use `UserLog` to append, `Barrier` to wait for the disk, and `RedisLink` for the connection of either.
 """

@@ -1,8 +1,8 @@
-"""The durability barrier (step D5): one write and one WAITAOF answer for all partitions that wait.
+"""The durability barrier: wait until appends are on disk, with one write and one WAITAOF for all partitions that wait.
 
-WAITAOF returns when Redis has fsynced everything up to the caller's own last write, so also every APPEND that was
-answered before that write was sent. Requests that arrive while a barrier is under way wait for the next one: theirs may
-have been answered after its write.
+WAITAOF returns when Redis has fsynced everything up to the caller's own last write. That includes every APPEND that was
+answered before this write was sent. A request that arrives while a barrier is under way waits for the next one, because
+its appends may have been answered after the write.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis.wire import Reply, pack
 
 WAIT_MS: Final = 2_000
-"""How long one WAITAOF may take; shorter than Redis may be silent. `appendfsync everysec` needs about one second."""
+"""How long one WAITAOF may take: less than Redis may be silent. `appendfsync everysec` needs about one second."""
 
 _AOF_IS_OFF: Final = "appendonly is disabled"
 
@@ -29,12 +29,12 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Request:
     run_id: str
-    """Which life of Redis answered the appends."""
+    """Which run of Redis answered the appends."""
     done: asyncio.Future[None]
 
 
 class Barrier:
-    """Runs barriers for as long as somebody waits for one."""
+    """Runs barriers while anybody waits for one."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Barrier:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._link = link
-        # EVAL, for which Redis need not know the script: after a SCRIPT FLUSH no barrier would ever pass.
+        # EVAL sends the whole script. With EVALSHA, no barrier would ever pass after a SCRIPT FLUSH.
         write = pack("EVAL", Script.BARRIER.source(), 1, keys.barrier)
         self._commands = (write, pack("WAITAOF", 1, 0, WAIT_MS))
         self._backoff = backoff
@@ -55,12 +55,12 @@ class Barrier:
         self._requests: list[_Request] = []
         self._requested = asyncio.Event()
         self.durability_reduced = False
-        """Redis keeps no append-only file: what it has answered does not survive its end."""
+        """Whether Redis keeps no append-only file. What it has answered is then lost when it ends."""
 
     def request(self, run_id: str) -> asyncio.Future[None]:
-        """Return a future that resolves when everything that life `run_id` of Redis has answered by now is on disk.
+        """Return a future that resolves when all that run `run_id` of Redis has answered by now is on disk.
 
-        Fails with Unavailable when Redis was restarted before that.
+        The future fails with Unavailable if Redis was restarted before that.
         """
         request = _Request(run_id, asyncio.get_running_loop().create_future())
         self._requests.append(request)
@@ -72,7 +72,7 @@ class Barrier:
         while True:
             await self._requested.wait()
             wire = await self._link.wire()
-            # From here to the write nothing is awaited: all that is asked for now was answered before the write.
+            # Nothing is awaited from here to the write, so the appends of all these requests were answered before it.
             requests, self._requests = self._requests, []
             self._requested.clear()
             requests = [request for request in requests if not request.done.done()]
@@ -83,7 +83,7 @@ class Barrier:
                 await self._pass(wire)
             except Unavailable as error:
                 self._ask_again(requests)
-                _log.warning("the durability barrier failed; repeating", extra={"reason": str(error)})
+                _log.warning("the durability barrier failed; the dispatcher repeats it", extra={"reason": str(error)})
                 await self._sleep(self._backoff.next_delay_s())
                 continue
             self._backoff.reset()
@@ -96,10 +96,10 @@ class Barrier:
         self._requested.set()
 
     async def _pass(self, wire: Wire) -> None:
-        """Return when all that Redis had answered before is on disk. Raises Unavailable.
+        """Return when all that Redis had answered before is on disk. Raise Unavailable.
 
-        What takes longer than WAIT_MS is asked about again, behind the same write: where one fsync takes that long, a
-        later write would come too late for every one of them.
+        If it takes longer than WAIT_MS, WAITAOF is sent again without a new write. If each fsync takes that long, a new
+        write would miss every one of them.
         """
         written, waited = await wire.execute(self._commands)
         if isinstance(written, Exception):
@@ -108,7 +108,7 @@ class Barrier:
             (waited,) = await wire.execute(self._commands[1:])
 
     def _judge(self, waited: Reply) -> bool:
-        """Return what WAITAOF says, true where there is no file to wait for; raises Unavailable."""
+        """Return whether the write is on disk, or Redis has no append-only file. Raise Unavailable."""
         if not isinstance(waited, Exception):
             self._set_reduced(reduced=False)
             return bool(waited[0] >= 1)
@@ -119,7 +119,9 @@ class Barrier:
 
     def _set_reduced(self, *, reduced: bool) -> None:
         if reduced and not self.durability_reduced:
-            _log.warning("DurabilityReduced: Redis has no append-only file; set `appendonly yes`")
+            _log.warning(
+                "DurabilityReduced: Redis has no append-only file and loses messages if it ends; set `appendonly yes`"
+            )
         self.durability_reduced = reduced
 
 
@@ -130,4 +132,4 @@ def _answer(request: _Request, run_id: str) -> None:
         request.done.set_result(None)
     else:
         request.done.set_exception(Unavailable("Redis: restarted before the barrier"))
-        request.done.exception()  # marks it as seen: the partition may have gone already
+        request.done.exception()  # marks it as seen: the partition may have ended already

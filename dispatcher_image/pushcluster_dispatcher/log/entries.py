@@ -1,4 +1,4 @@
-"""What became of a message at the log. Pure."""
+"""The result of appending a message. Pure."""
 
 import logging
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import Incarnation, check_session_id
 
 CACHED_INCARNATIONS: Final = 1_024
-"""Gateway processes whose names are remembered parsed."""
+"""How many gateway processes' names are cached when parsed."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,15 +20,15 @@ class Appended(NamedTuple):
 
     stream_id: bytes
     known: bool
-    """The producer's message id had been appended before."""
+    """Whether the producer's message id had been appended before."""
     dropped: int
-    """Older entries that left the log undelivered."""
+    """How many older entries left the log undelivered."""
     sessions: bytes
-    """The user's sessions that have the destination: `parse_sessions`."""
+    """The user's sessions that subscribe to the destination. `parse_sessions` reads them."""
     expires_ms: int
-    """When the message expires, ms since the epoch; 0: when the log drops it."""
+    """When the message expires, in ms since the epoch. 0: when the log drops it."""
     held: tuple[bytes, bytes] | None = None
-    """Of a known message: content type and encoded headers as the log has them; None when it has left the log."""
+    """For a known message: its content type and encoded headers in the log. None if it has left the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class AppendRefused:
 
     reason: str
     other_body: bool = False
-    """The log has another one under its message id."""
+    """Whether the log has another message under this message id."""
 
 
 def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:
-    """Return session id → gateway, from `<session id> <incarnation>` a line; without those that cannot be read.
+    """Return session id → gateway process, from lines `<session id> <incarnation>`.
 
-    Their gateways catch up from the log.
+    Unreadable lines are left out. The gateways of those sessions read the messages from the log.
     """
     sessions: dict[str, Incarnation] = {}
     for line in raw.splitlines():
@@ -51,7 +51,7 @@ def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:
         try:
             sessions[check_session_id(sid.decode())] = _read_incarnation(incarnation)
         except (InvalidInput, UnicodeDecodeError):
-            _log.exception("unreadable session", extra={"session": repr(line[:200])})
+            _log.exception("a session cannot be read; it gets no copies", extra={"session": repr(line[:200])})
     return sessions
 
 

@@ -1,4 +1,4 @@
-"""What appending to a user's log, and the barrier behind it, need of Redis."""
+"""What the users' logs and the durability barrier need from Redis."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
@@ -12,18 +12,18 @@ OnPart = Callable[[Mapping[int, Appended | AppendRefused]], Awaitable[None]]
 
 
 class Wire(Protocol):
-    """One connection to one life of Redis (`RedisWire`)."""
+    """One connection to one run of Redis (`RedisWire`)."""
 
     @property
     def run_id(self) -> str:
-        """Which life."""
+        """Which run of Redis this is. A restarted Redis has another run id."""
 
     async def execute(self, commands: Sequence[bytes]) -> list[Reply]:
-        """Send packed commands in one write and return their replies; raises Unavailable when the connection goes."""
+        """Send packed commands in one write, and return their replies. Raise Unavailable if the connection is lost."""
 
 
 class WireSource(Protocol):
-    """Where to get a connection from (`RedisLink`)."""
+    """What keeps a connection to Redis (`RedisLink`)."""
 
     async def wire(self) -> Wire:
-        """Return a living connection, waiting for one if need be."""
+        """Return a connection that is not lost. Wait until there is one."""

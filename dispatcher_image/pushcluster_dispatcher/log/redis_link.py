@@ -1,4 +1,4 @@
-"""One Redis connection that is made again whenever it is lost."""
+"""A Redis connection that is opened again whenever it is lost."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisLink:
-    """Keeps one connection. Whoever takes it holds on to that one: a new one is another life, maybe of Redis itself."""
+    """Keeps one connection. Callers keep the wire that they got: a new wire may belong to a restarted Redis."""
 
     def __init__(self, url: str, *, name: str, backoff: Backoff) -> None:
         self._url = url
@@ -20,7 +20,7 @@ class RedisLink:
         self._wire: RedisWire | None = None
         self._connected = asyncio.Event()
         self.trouble = "not connected yet"
-        """Why there is no connection now, in words; nothing while there is one."""
+        """Why there is no connection now, in words. Empty while there is one."""
 
     @property
     def is_connected(self) -> bool:
@@ -28,7 +28,7 @@ class RedisLink:
         return self._wire is not None and not self._wire.lost.done()
 
     async def wire(self) -> RedisWire:
-        """Return the connection, waiting for one if need be."""
+        """Return the connection. Wait until there is one."""
         while self._wire is None or self._wire.lost.done():
             self._connected.clear()
             await self._connected.wait()
@@ -58,5 +58,8 @@ class RedisLink:
 
     def _report(self, trouble: str) -> None:
         if trouble != self.trouble:
-            _log.warning("no connection to Redis", extra={"connection": self._name, "reason": trouble})
+            _log.warning(
+                "no connection to Redis; the dispatcher tries again",
+                extra={"connection": self._name, "reason": trouble},
+            )
         self.trouble = trouble

@@ -1,8 +1,8 @@
-"""Appending to users' logs and learning where the users are, in one round trip a batch (steps D2 and D3).
+"""Append to the users' logs, and look up the users' sessions in the same round trip.
 
-Messages of one user and destination that are in the same batch go into one MULTI/EXEC. Redis refuses such a group as a
-whole or runs it as a whole, so a moment without memory in the middle of a pipeline cannot let a later message of a
-user pass an earlier one. Between batches, order follows from taking the next one only after the last was answered.
+Messages of one user and destination in the same batch go into one MULTI/EXEC. Redis runs or refuses such a group as a
+whole. So if memory runs out in the middle of a pipeline, no later message of a user can overtake an earlier one.
+Between batches, the order holds because the next batch starts only after the last one was answered.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from pushcluster_runtime.redis.client import DIGESTS, SOURCES
 from pushcluster_runtime.redis.wire import Reply, pack, pack_bulk
 
 CACHED_USERS: Final = 512
-"""Users' destinations whose keys are remembered, a partition: at most about 2.5 kilobytes each."""
+"""How many users' destinations have their keys cached, for each partition: at most about 2.5 kilobytes each."""
 
 FIRST_ROUND_MESSAGES: Final = 250
-"""Messages in the first round trip; twice as many after each that was not large, up to the prefetch."""
+"""Messages in the first round trip. Each that was not large doubles the number, up to the prefetch."""
 LARGE_ROUND_BYTES: Final = 1_048_576
-"""Sessions that one round trip may name, a partition: a larger one is followed by one of half as many messages."""
+"""Bytes of session lists in one round trip of a partition. After a larger one, the next has half as many messages."""
 
 _KEYS: Final = 4
-"""KEYS of `lua/append.lua`; one more with a message id."""
+"""KEYS of `lua/append.lua`. There is one more with a message id."""
 _ARGUMENTS: Final = 11
-"""ARGV of the same; one more when the producer wants outcomes."""
+"""ARGV of the same. There is one more when the producer wants outcomes."""
 
 
 def _begin_call(more_keys: int, more_arguments: int) -> bytes:
@@ -51,23 +51,23 @@ _BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys i
 """By the number of optional keys and arguments."""
 _PLAIN: Final = _BEGINNINGS[0, 0]
 _NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
-"""What most messages have beside user, destination and body."""
+"""The other fields of a message that has only user, destination and body, as most do."""
 _OTHER_BODY: Final = 2
-"""In the place of `known`, see `lua/append.lua`."""
+"""The value of `known` for another message under the same message id; see `lua/append.lua`."""
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
-"""The errors that repeating will not mend and that concern this message alone. Any other is repeated (step D3)."""
+"""Errors that concern only this message, and that a retry does not fix. After any other error, it is appended again."""
 
 _log = logging.getLogger(__name__)
 
 
 async def _ignore(_: Mapping[int, Appended | AppendRefused]) -> None:
-    """Wait for all of them."""
+    """Do nothing with a part: wait for all results."""
 
 
 class UserLog:
-    """Runs APPEND on one Redis connection; as good as that connection and no longer."""
+    """Runs APPEND on one Redis connection, and ends with it."""
 
     def __init__(
         self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
@@ -91,13 +91,14 @@ class UserLog:
         self._most = FIRST_ROUND_MESSAGES
 
     async def append(self, messages: Sequence[Message], on_part: OnPart = _ignore) -> list[Appended | AppendRefused]:
-        """Append messages in order and return what became of each.
+        """Append messages in order, and return the result for each.
 
-        Repeats for as long as Redis cannot take them (full, loading, read-only), each time with half of them: what
-        waits in a connection counts as Redis's memory too, so a large batch may never fit where small ones do. Users
-        with many sessions make it take fewer at a time as well. While
-        the rest waits, `on_part` gets what has been settled since it was called last, by position. Raises Unavailable
-        when the connection is lost: then nobody knows which of them were appended.
+        Raise Unavailable when the connection is lost. Nobody then knows which messages were appended.
+
+        While Redis cannot take messages (full, loading, read-only), this repeats, each time with half as many. Commands
+        that wait in a connection count as Redis's memory too, so a large batch may never fit where small ones do. Users
+        with many sessions also make the round trips smaller. While the rest waits, `on_part` gets the results since its
+        last call, by position.
         """
         results: list[Appended | AppendRefused | None] = [None] * len(messages)
         calls = [self._build_call(message) for message in messages]
@@ -122,9 +123,9 @@ class UserLog:
         return [result for result in results if result is not None]
 
     async def keep_ids(self, messages: Sequence[Message]) -> None:
-        """Have the ids that are known of these messages stay known for a whole window more; raises Unavailable.
+        """Keep the known ids of these messages known for another whole window. Raise Unavailable.
 
-        PEXPIRE needs no memory, so a full Redis takes it; a loading one does not, and keeps what it has.
+        PEXPIRE needs no memory, so a full Redis takes it. A loading Redis refuses it, and keeps what it has.
         """
         commands = [
             pack("PEXPIRE", self._keys.message(each.user, each.destination, each.message_id), self._ids_window_ms)
@@ -135,7 +136,7 @@ class UserLog:
             await self._wire.execute(commands)
 
     async def _run(self, groups: Sequence[Sequence[int]], calls: Sequence[bytes]) -> dict[int, Reply]:
-        """Run the calls of all groups in one write; return each call's reply."""
+        """Run the calls of all groups in one write, and return each call's reply."""
         commands: list[bytes] = []
         at: list[tuple[Sequence[int], int]] = []
         for group in groups:
@@ -161,11 +162,14 @@ class UserLog:
             return
         if not self._waiting:
             self._waiting = True
-            _log.warning("Redis does not take messages; repeating until it does", extra={"reason": str(trouble)})
+            _log.warning(
+                "Redis does not take messages; the dispatcher repeats the append until it does",
+                extra={"reason": str(trouble)},
+            )
         await self._sleep(self._backoff.next_delay_s())
 
     def _build_call(self, message: Message) -> bytes:
-        """Return one packed EVALSHA, as `lua/append.lua` has its keys and arguments."""
+        """Return one packed EVALSHA, with the keys and arguments of `lua/append.lua`."""
         keys, destination = self._keys_of(message.user, message.destination)
         body = message.body
         if message[3:] == _NOTHING_MORE:
@@ -203,7 +207,7 @@ class UserLog:
 
 
 def _group(messages: Sequence[Message]) -> list[list[int]]:
-    """Return the positions of messages by user and destination, each group in order."""
+    """Return the positions of the messages, grouped by user and destination, each group in order."""
     groups: dict[tuple[str, Destination], list[int]] = {}
     for n, message in enumerate(messages):
         groups.setdefault((message.user, message.destination), []).append(n)
@@ -211,7 +215,7 @@ def _group(messages: Sequence[Message]) -> list[list[int]]:
 
 
 def _first(groups: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
-    """Return so many positions of the groups, in order."""
+    """Return at most `most` positions of the groups, in order."""
     taken: list[Sequence[int]] = []
     for group in groups:
         if most <= 0:
@@ -222,7 +226,7 @@ def _first(groups: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
 
 
 def _take(replies: Mapping[int, Reply], results: list[Appended | AppendRefused | None]) -> Exception | None:
-    """Put answers in their places; return an error that asks for a repeat, if there is one."""
+    """Put the replies into `results`. Return an error after which the append is repeated, if there is one."""
     trouble: Exception | None = None
     seen: dict[bytes, bytes] = {}
     for n, reply in replies.items():
@@ -242,8 +246,8 @@ def _count_session_bytes(replies: Iterable[Reply]) -> int:
 def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended | AppendRefused:
     stream_id, known, dropped, sessions, expires_ms, *held = reply
     if known == _OTHER_BODY:
-        text = f"another message was published under this message id before, and is {stream_id.decode()}"
+        text = f"another message was published under this message id before: {stream_id.decode()} in the user's log"
         return AppendRefused(text, other_body=True)
-    # Many messages of one user hold one list of its sessions.
+    # All messages of one user share one list of its sessions, to save memory.
     sessions = seen.setdefault(sessions, sessions)
     return Appended(stream_id, known == 1, dropped, sessions, expires_ms, tuple(held) if held else None)

@@ -1,4 +1,4 @@
-"""The children of a PushCluster, one module a component; here is the order in which they are applied.
+"""The children of a PushCluster, one module for each component. BUILDERS is the order in which they are applied.
 
 Use `build_children`; every builder is pure, and returns one object or None.
 """
@@ -13,7 +13,7 @@ from pushcluster_operator.kube.manifest import Manifest
 from pushcluster_operator.spec.pushcluster import PushCluster
 
 BUILDERS: Final[tuple[Callable[[Inputs], Manifest | None], ...]] = (
-    # What pods read at their start comes before them; the stores, which take longest, before their users.
+    # What pods read when they start comes before the pods. The stores take longest, so they come before their users.
     rabbitmq.build_secret,
     redis.build_secret,
     rabbitmq.build_config,

@@ -8,7 +8,7 @@ from pushcluster_operator.kube.manifest import Manifest, encode_data
 
 
 def build_service(inputs: Inputs, name: str, component: Component, ports: Mapping[str, tuple[int, str]]) -> Manifest:
-    """Return a Service inside the Kubernetes cluster; `ports` maps a name to (port, name of the container's port)."""
+    """Return a ClusterIP Service. `ports` maps a name to (port, name of the container's port)."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -25,7 +25,7 @@ def build_service(inputs: Inputs, name: str, component: Component, ports: Mappin
 
 
 def build_account(inputs: Inputs, name: str, component: Component) -> Manifest:
-    """Return a ServiceAccount that may do nothing: our programs never talk to the API server."""
+    """Return a ServiceAccount without any right. Gateways and dispatchers never talk to the API server."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -35,7 +35,7 @@ def build_account(inputs: Inputs, name: str, component: Component) -> Manifest:
 
 
 def build_budget(inputs: Inputs, name: str, component: Component, replicas: int) -> Manifest | None:
-    """Return a PodDisruptionBudget that lets one pod go at a time; none for one pod, which could never leave."""
+    """Return a PodDisruptionBudget that lets one pod go at a time. None for a single pod, which could never leave."""
     if replicas < 2:
         return None
     return {
@@ -45,7 +45,7 @@ def build_budget(inputs: Inputs, name: str, component: Component, replicas: int)
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": build_selector(inputs.cluster.identity, component)},
-            # A pod that does not work serves nobody and must not keep a node from being drained.
+            # A pod that is not healthy serves nobody, so it must not block the drain of a node.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
@@ -65,7 +65,7 @@ def build_secret(inputs: Inputs, name: str, component: Component, values: Mappin
 def build_store(
     inputs: Inputs, component: Component, *, name: str, service: str, storage: str, template: Mapping[str, object]
 ) -> Manifest:
-    """Return a StatefulSet of one pod with a volume `data` that the deletion policy keeps or drops."""
+    """Return a StatefulSet of one pod. The deletion policy keeps or drops its volume `data`."""
     identity = inputs.cluster.identity
     return {
         "apiVersion": "apps/v1",
@@ -74,7 +74,7 @@ def build_store(
         "spec": {
             "replicas": 1,
             "serviceName": service,
-            # With OrderedReady a pod that never became ready would block the update that mends it.
+            # With OrderedReady, a pod that never became ready would block the update that fixes it.
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "revisionHistoryLimit": 3,

@@ -1,4 +1,4 @@
-"""How RabbitMQ and Redis are reached: Secret `<cluster>-connections` for us, `<cluster>-producer` for producers."""
+"""How to reach RabbitMQ and Redis: Secret `<cluster>-connections` for our pods, `<cluster>-producer` for producers."""
 
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ def redis_url(inputs: Inputs) -> str:
 
 
 def build_producer_secret(inputs: Inputs) -> Manifest | None:
-    """Build the Secret; none before all bindings exist, when a publish could still go nowhere."""
+    """Build the Secret. None until all bindings exist: before that, a message could be lost on its way to a queue."""
     if not inputs.producer_released:
         return None
     password = inputs.credentials.producer_password

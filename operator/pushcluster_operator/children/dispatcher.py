@@ -18,11 +18,11 @@ from pushcluster_operator.kube.labels import Component
 from pushcluster_operator.kube.manifest import Manifest, digest
 
 GRACE_S: Final = 30
-"""Enough to finish the batches under way; what is not acknowledged then goes to another dispatcher."""
+"""Enough to finish the batches under way. Messages that are not acknowledged by then go to another dispatcher."""
 
 
 def build_api_secret(inputs: Inputs) -> Manifest | None:
-    """Build the Secret; none when the API is off."""
+    """Build the Secret. None when the API is off."""
     if not inputs.cluster.spec.dispatcher.api_enabled:
         return None
     return common.build_secret(inputs, inputs.names.api, Component.DISPATCHER, {API_KEY: inputs.credentials.api_key})
@@ -34,14 +34,14 @@ def build_account(inputs: Inputs) -> Manifest:
 
 
 def build_service(inputs: Inputs) -> Manifest | None:
-    """Build the Service of the HTTP API; none when the API is off."""
+    """Build the Service of the HTTP API. None when the API is off."""
     if not inputs.cluster.spec.dispatcher.api_enabled:
         return None
     return common.build_service(inputs, inputs.names.dispatcher, Component.DISPATCHER, {"http": (80, "http")})
 
 
 def build_budget(inputs: Inputs) -> Manifest | None:
-    """Build the PodDisruptionBudget; none for a single replica."""
+    """Build the PodDisruptionBudget. None for a single replica."""
     return common.build_budget(
         inputs, inputs.names.dispatcher, Component.DISPATCHER, inputs.cluster.spec.dispatcher.replicas
     )

@@ -18,7 +18,7 @@ from pushcluster_operator.kube.manifest import Manifest, digest
 from pushcluster_operator.spec.auth import Auth, AuthMode, SecretKey
 
 GRACE_MARGIN_S: Final = 15
-"""After the drain: closing what is left, the registry and the connections to RabbitMQ and Redis."""
+"""Time after the drain to close remaining clients, to leave the registry, and to close RabbitMQ and Redis."""
 _AUTH_VOLUME: Final = "auth"
 _OWNER_AND_GROUP: Final = 0o440
 
@@ -26,7 +26,7 @@ AUTH_MOUNT: Final[Manifest] = {"name": _AUTH_VOLUME, "mountPath": KEYS_DIRECTORY
 
 
 def build_jwt_secret(inputs: Inputs) -> Manifest | None:
-    """Build the Secret; none when the author brings a key, or no key is asked for."""
+    """Build the Secret. None if the author brings a key, or if no key is needed."""
     if not inputs.cluster.spec.gateway.auth.generates_key:
         return None
     return common.build_secret(inputs, inputs.names.jwt, Component.GATEWAY, {HS256_KEY: inputs.credentials.jwt_key})
@@ -38,12 +38,12 @@ def build_account(inputs: Inputs) -> Manifest:
 
 
 def build_service(inputs: Inputs) -> Manifest:
-    """Build the Service: where WebSocket clients connect."""
+    """Build the Service where WebSocket clients connect."""
     return common.build_service(inputs, inputs.names.gateway, Component.GATEWAY, {"ws": (80, "ws")})
 
 
 def build_budget(inputs: Inputs) -> Manifest | None:
-    """Build the PodDisruptionBudget; none for a single replica."""
+    """Build the PodDisruptionBudget. None for a single replica."""
     return common.build_budget(inputs, inputs.names.gateway, Component.GATEWAY, inputs.cluster.spec.gateway.replicas)
 
 
@@ -71,7 +71,7 @@ def build_deployment(inputs: Inputs) -> Manifest:
         replicas=gateway.replicas,
         container=container,
         grace_s=gateway.drain_seconds + GRACE_MARGIN_S,
-        # Keys of tokens are read again while a gateway runs: a new one rolls no pod.
+        # Token keys are not part of it: a running gateway reads them again, so a new key restarts no pod.
         checksum=digest(connections.build_secret(inputs)["data"]),
     )
     volume = build_auth_volume(inputs)
@@ -82,7 +82,7 @@ def build_deployment(inputs: Inputs) -> Manifest:
 
 
 def build_auth_environment(auth: Auth) -> list[Manifest]:
-    """Return how a gateway finds out who a client is; what does not matter is left out."""
+    """Return the variables for authentication. Those that have no effect are left out."""
     variables: dict[str, object] = {env.AUTH_MODE: auth.mode.value}
     if auth.mode is AuthMode.JWT:
         variables |= {
@@ -103,7 +103,7 @@ def build_auth_environment(auth: Auth) -> list[Manifest]:
 
 
 def build_auth_volume(inputs: Inputs) -> Manifest | None:
-    """Return the volume; None when no token is checked, or the keys come over the network alone."""
+    """Return the volume of keys. None if no token is checked, or if all keys come over the network."""
     auth = inputs.cluster.spec.gateway.auth
     if auth.mode is not AuthMode.JWT:
         return None

@@ -15,7 +15,7 @@ from pushcluster_operator.spec.pushcluster import API_VERSION, KIND, PushCluster
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The images of pods whose PushCluster names none."""
+    """The images for pods if the PushCluster names none."""
 
     gateway: str
     dispatcher: str
@@ -24,7 +24,7 @@ class Images:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read the operator's variables; absent ones take the public images."""
+        """Return the images that the operator's variables name. A missing variable means the public image."""
         return cls(
             gateway=environ.get(env.IMAGE_GATEWAY) or f"pushcluster/gateway:{VERSION}",
             dispatcher=environ.get(env.IMAGE_DISPATCHER) or f"pushcluster/dispatcher:{VERSION}",
@@ -35,13 +35,13 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything that a child depends on: the same inputs always give the same children."""
+    """Everything that a child depends on. The same inputs always give the same children."""
 
     cluster: PushCluster
     credentials: Credentials
     images: Images
     producer_released: bool
-    """Producers get their credentials only after every binding exists, which a ready dispatcher shows."""
+    """Whether producers may get their credentials: every binding exists. A ready dispatcher is the proof."""
 
     @property
     def names(self) -> Names:
@@ -49,7 +49,7 @@ class Inputs:
         return Names.of(self.cluster.identity)
 
     def metadata(self, name: str, component: Component) -> Manifest:
-        """Return the metadata of a child: labels, and the owner with whom it goes."""
+        """Return the metadata of a child: its labels, and the owner with which Kubernetes deletes it."""
         identity = self.cluster.identity
         return {
             "name": name,

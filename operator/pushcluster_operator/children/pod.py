@@ -15,7 +15,7 @@ STORE_UID: Final = 999
 ADMIN_PORT: Final = 9_090
 SERVED_PORT: Final = 8_080
 CONFIG_CHECKSUM: Final = "pushcluster.dev/config-checksum"
-"""Pod annotation: changes with every Secret and ConfigMap that the pod reads only at its start."""
+"""Pod annotation. It changes with every Secret and ConfigMap that the pod reads only when it starts."""
 
 CONTAINER_SECURITY: Final[Manifest] = {
     "allowPrivilegeEscalation": False,
@@ -25,7 +25,7 @@ CONTAINER_SECURITY: Final[Manifest] = {
 
 
 def pod_security(uid: int) -> Manifest:
-    """Return a pod's security context: what the Pod Security Standard `restricted` asks for, and one fixed user."""
+    """Return a pod's security context: the Pod Security Standard `restricted`, with one fixed user."""
     return {
         "runAsNonRoot": True,
         "runAsUser": uid,
@@ -61,8 +61,8 @@ def build_spread(inputs: Inputs, component: Component) -> list[Manifest]:
 def variable(name: str, value: object) -> Manifest:
     """Return an environment variable with a plain value.
 
-    The kubelet would put another variable, such as an address with its password, in the place of `$(NAME)`; it takes
-    `$$` for one `$`.
+    `$` is written as `$$`. Otherwise the kubelet would replace `$(NAME)` by another variable, such as an address with
+    its password.
     """
     return {"name": name, "value": str(value).replace("$", "$$")}
 
@@ -78,7 +78,7 @@ def from_secret(name: str, secret: str, key: str) -> Manifest:
 
 
 def build_program_environment(inputs: Inputs) -> list[Manifest]:
-    """Return what gateways and dispatchers have in common."""
+    """Return the variables that gateways and dispatchers share."""
     identity, spec, names = inputs.cluster.identity, inputs.cluster.spec, inputs.names
     return [
         variable(env.CLUSTER, identity.id),
@@ -123,15 +123,15 @@ def build_pod_template(labels: Mapping[str, str], checksum: str, spec: Manifest)
     }
 
 
-def scratch(name: str) -> dict[str, Any]:
-    """Return an empty volume that goes with the pod."""
+def empty_dir(name: str) -> dict[str, Any]:
+    """Return an empty volume that is deleted with the pod."""
     return {"name": name, "emptyDir": {}}
 
 
 def build_program(
     inputs: Inputs, component: Component, *, name: str, replicas: int, container: Manifest, grace_s: int, checksum: str
 ) -> Manifest:
-    """Return a Deployment that takes an old pod away only after a new one is ready."""
+    """Return a Deployment. In a roll-out, an old pod ends only after a new one is ready."""
     identity = inputs.cluster.identity
     pod = {
         "serviceAccountName": name,

@@ -12,8 +12,8 @@ from pushcluster_operator.children.pod import (
     STORE_UID,
     build_pod_template,
     build_resources,
+    empty_dir,
     pod_security,
-    scratch,
     variable,
 )
 from pushcluster_operator.kube.credentials import hash_password
@@ -26,22 +26,22 @@ AMQP_PORT: Final = 5_672
 METRICS_PORT: Final = 15_692
 SECRET_DIRECTORY: Final = "/run/pushcluster/rabbitmq"  # noqa: S105  # a path
 WATERMARK_PERCENT: Final = 60
-"""Publishers are blocked above this part of the memory limit; the rest is for what was under way."""
+"""Above this part of the memory limit, the broker blocks publishers. The rest is for messages already under way."""
 FREE_DISK_PERCENT: Final = 5
 WAL_BYTES: Final = 64 * 1_048_576
-"""The log that all quorum queues share, which is held in memory too. RabbitMQ's default of 512 MiB would not fit."""
+"""The log that all quorum queues share. It is held in memory too, where RabbitMQ's default of 512 MiB would not fit."""
 BASE_BYTES: Final = 160 * 1_048_576
 """An idle broker, with the connections of gateways and dispatchers."""
 QUEUE_BYTES: Final = 32 * 1_024
-"""A subscription's queue with its binding and its consumer, idle: 24 to 29 KB were measured."""
+"""One idle subscription queue with its binding and consumer. 24 to 29 KB were measured."""
 INTERNAL_USER: Final = "pushcluster"
-"""Gateways, dispatchers and people who look into the broker."""
+"""The user of gateways, of dispatchers, and of people who inspect the broker."""
 PRODUCER_USER: Final = "producer"
 """May publish to `push`, and nothing else."""
 CPU_REQUEST: Final = "50m"
 MEMORY_REQUEST: Final = "192Mi"
 
-# Erlang refuses a cookie that others may read, and a mounted Secret is readable by its group: so the cookie is copied.
+# The cookie is copied, because Erlang refuses a cookie that others may read, and a mounted Secret is group-readable.
 # The node's name comes from the pod's own full name, whatever the Kubernetes cluster's domain is.
 _START: Final = f"""umask 077
 cp -f {SECRET_DIRECTORY}/erlang-cookie /var/lib/rabbitmq/.erlang.cookie
@@ -63,10 +63,10 @@ def build_config(inputs: Inputs) -> Manifest:
 
 
 def count_subscription_queues(memory: str) -> int:
-    """Return for how many queues of subscriptions a broker with this memory limit has room, in mode Session.
+    """Return how many subscription queues a broker with this memory limit can hold, in mode Session.
 
-    They get half of what is left below the watermark: gateways that are scaled hold up to twice as many for a moment
-    (the gateway's `broker/queue_quota.py`), and messages need memory too.
+    The queues get half of the memory below the watermark. While gateways are scaled, they hold up to twice as many for
+    a moment (the gateway's `broker/queue_quota.py`), and messages need memory too.
     """
     watermark = quantities.to_bytes(memory) * WATERMARK_PERCENT // 100
     return min(MAX_SUBSCRIPTION_QUEUES, max(0, watermark - BASE_BYTES) // (2 * QUEUE_BYTES))
@@ -76,7 +76,7 @@ def _configuration(inputs: Inputs) -> str:
     broker = inputs.cluster.spec.rabbitmq
     memory = quantities.to_bytes(broker.memory)
     free_disk = quantities.to_bytes(broker.storage) * FREE_DISK_PERCENT // 100
-    # The memory figures are stated because the broker does not see the container's limit under cgroup v1.
+    # The memory is stated explicitly, because under cgroup v1 the broker does not see the container's limit.
     settings = {
         "listeners.tcp.default": AMQP_PORT,
         "load_definitions": f"{SECRET_DIRECTORY}/definitions.json",
@@ -89,7 +89,7 @@ def _configuration(inputs: Inputs) -> str:
         "disk_free_limit.absolute": free_disk,
         "max_message_size": BROKER_MAX_MESSAGE_BYTES,
         "raft.wal_max_size_bytes": WAL_BYTES,
-        # The management agent's own statistics, which Prometheus does not need, take as much memory as queues do.
+        # Prometheus does not need the management agent's own statistics, which take as much memory as the queues.
         "management_agent.disable_metrics_collector": "true",
         "prometheus.tcp.port": METRICS_PORT,
     }
@@ -97,7 +97,7 @@ def _configuration(inputs: Inputs) -> str:
 
 
 def build_secret(inputs: Inputs) -> Manifest:
-    """Build the Secret. `username` and `password` are the internal user's."""
+    """Build the Secret. `username` and `password` belong to the internal user."""
     credentials = inputs.credentials
     return common.build_secret(
         inputs,
@@ -114,7 +114,7 @@ def build_secret(inputs: Inputs) -> Manifest:
 
 
 def _definitions(inputs: Inputs) -> dict[str, Any]:
-    """Return users, vhost and permissions; exchanges and queues are declared by the dispatchers."""
+    """Return users, vhost and permissions. The dispatchers declare exchanges and queues."""
     credentials, vhost = inputs.credentials, inputs.cluster.identity.id
     return {
         "vhosts": [{"name": vhost, "metadata": {"default_queue_type": "quorum"}}],
@@ -140,9 +140,9 @@ def _user(name: str, password: str, tags: list[str]) -> dict[str, Any]:
 
 
 def build_nodes_service(inputs: Inputs) -> Manifest:
-    """Build the headless Service `<cluster>-rabbitmq-nodes`, which gives a node the name that its data belongs to.
+    """Build the headless Service `<cluster>-rabbitmq-nodes`. It gives a node the name that its data belongs to.
 
-    Addresses are published before the node is ready: it has to resolve its own name to start.
+    Addresses are published before the node is ready, because it must resolve its own name to start.
     """
     return {
         "apiVersion": "v1",
@@ -178,7 +178,7 @@ def build_statefulset(inputs: Inputs) -> Manifest:
         "env": [
             variable("HOME", "/var/lib/rabbitmq"),
             variable("RABBITMQ_USE_LONGNAME", "true"),
-            # Schedulers that find nothing to do sleep at once: an idle broker costs no CPU.
+            # Schedulers without work sleep at once, so that an idle broker costs no CPU.
             variable("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +sbwtdcpu none +sbwtdio none"),
         ],
         "ports": [
@@ -187,7 +187,7 @@ def build_statefulset(inputs: Inputs) -> Manifest:
         ],
         "resources": build_resources(Resources(CPU_REQUEST, MEMORY_REQUEST, broker.memory)),
         "securityContext": CONTAINER_SECURITY,
-        # A socket, not a command: each of RabbitMQ's own commands starts an Erlang machine.
+        # The probes open a socket, because each of RabbitMQ's own commands would start an Erlang virtual machine.
         "startupProbe": {"tcpSocket": {"port": "amqp"}, "periodSeconds": 1, "failureThreshold": 600},
         "readinessProbe": {"tcpSocket": {"port": "amqp"}, "periodSeconds": 2, "failureThreshold": 3},
         "volumeMounts": [
@@ -206,8 +206,8 @@ def build_statefulset(inputs: Inputs) -> Manifest:
         "volumes": [
             {"name": "config", "configMap": {"name": names.rabbitmq}},
             {"name": "secret", "secret": {"secretName": names.rabbitmq, "items": secret_items}},
-            scratch("tmp"),
-            scratch("log"),
+            empty_dir("tmp"),
+            empty_dir("log"),
         ],
     }
     checksum = digest(build_config(inputs)["data"], build_secret(inputs)["data"])

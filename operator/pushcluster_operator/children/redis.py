@@ -22,27 +22,28 @@ CONFIG_DIRECTORY: Final = "/etc/pushcluster/redis"
 SECRET_DIRECTORY: Final = "/run/pushcluster/redis"  # noqa: S105  # a path
 
 STREAM_NODE_BYTES: Final = 1_024
-"""What Redis sets aside for a log's first entry, and again when it is full. Most users' logs hold few messages: with
-the usual 4,096 one of 200 B took 4.6 KB instead of 1.5; logs of 100 and more take as much either way."""
+"""How much Redis allocates for a log's first entry, and again whenever that is full. Most users' logs hold few
+messages: with the usual 4,096, one message of 200 B took 4.6 KB instead of 1.5. Logs of 100 messages and more take the
+same either way."""
 CPU_REQUEST: Final = "25m"
 MEMORY_REQUEST: Final = "32Mi"
 BASE_MEMORY_BYTES: Final = 64 * 1_048_576
-"""The process itself, and buffers that `maxmemory` does not count."""
+"""Memory of the process itself, and of buffers that `maxmemory` does not count."""
 
 
 def build_config(inputs: Inputs) -> Manifest:
-    """Build the ConfigMap. The password stands in the Secret's file that the last line includes."""
+    """Build the ConfigMap. Its last line includes the Secret's file, which has the password."""
     max_memory = quantities.to_bytes(inputs.cluster.spec.redis.max_memory)
     settings = (
         ("port", REDIS_PORT),
         ("bind", "* -::*"),
         ("protected-mode", "no"),
         ("dir", "/data"),
-        # The log of each user is the truth: an entry is on disk before its message is acknowledged.
+        # Each user's log is the truth, so an entry must be on disk before its message is acknowledged.
         ("appendonly", "yes"),
         ("appendfsync", "always"),
         ("save", '""'),
-        # Full memory must stop the producers; evicting entries would lose messages in silence.
+        # When memory is full, producers must stop. To evict entries would lose messages silently.
         ("maxmemory", max_memory),
         ("maxmemory-policy", "noeviction"),
         ("stream-node-max-bytes", STREAM_NODE_BYTES),
@@ -66,7 +67,7 @@ def build_secret(inputs: Inputs) -> Manifest:
 
 
 def build_service(inputs: Inputs) -> Manifest:
-    """Build the Service. With an address of its own: it stays the same when the pod gets a new one."""
+    """Build the Service. Its address stays the same when the pod gets a new one."""
     return common.build_service(inputs, inputs.names.redis, Component.REDIS, {"redis": (REDIS_PORT, "redis")})
 
 
@@ -83,7 +84,7 @@ def build_statefulset(inputs: Inputs) -> Manifest:
         "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
         "resources": build_resources(Resources(CPU_REQUEST, MEMORY_REQUEST, memory_limit(store.max_memory))),
         "securityContext": CONTAINER_SECURITY,
-        # `redis-cli -e` fails while the append-only file is being loaded: not ready, but alive.
+        # `redis-cli -e` fails while Redis loads its append-only file. The pod is then alive, but not ready.
         "startupProbe": {**ping, "periodSeconds": 1, "failureThreshold": 600},
         "readinessProbe": {**ping, "periodSeconds": 5, "failureThreshold": 3},
         "volumeMounts": [
@@ -114,6 +115,9 @@ def build_statefulset(inputs: Inputs) -> Manifest:
 
 
 def memory_limit(max_memory: str) -> str:
-    """Return the container's limit: a rewrite of the append-only file forks, and may copy every page once."""
+    """Return the container's memory limit: twice `max_memory` and a base.
+
+    To rewrite its append-only file Redis forks, and may copy every page once.
+    """
     mebibytes = -(-(2 * quantities.to_bytes(max_memory) + BASE_MEMORY_BYTES) // 1_048_576)
     return quantities.canonical(f"{mebibytes}Mi")

@@ -1,4 +1,4 @@
-"""The control loop: watches fill the work queue, and each reconcile reads everything fresh, decides and applies.
+"""The control loop. Watches fill the work queue; each reconcile reads everything anew, decides and applies.
 
 Use `Reconciler`, `WorkQueue` and `build_registry`; `main` puts them together.
 """

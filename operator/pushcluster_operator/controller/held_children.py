@@ -1,7 +1,7 @@
-"""Which children wait because a value that they are built from is not stored, or cannot be read.
+"""Which children are held back because a value that they are built from is not stored, or cannot be read.
 
-A value that no Secret holds is made anew at the next look. Were it to reach another child, that child would change at
-every look, and with it the pods. With a value that cannot be read new pods would not start.
+A value that no Secret holds is generated anew in every reconcile. If it reached another child, that child and its pods
+would change in every reconcile. If a value that cannot be read reached a child, its new pods would not start.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,10 @@ from pushcluster_operator.status.pods import Trouble
 
 
 def find_unstored(desired: Iterable[Manifest], secrets: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of desired Secrets whose values the live ones (by name) do not hold, whoever owns those."""
+    """Return the names of desired Secrets whose values the live ones (by name) do not hold.
+
+    It does not matter who owns the live ones.
+    """
     return {
         manifest["metadata"]["name"]
         for manifest in desired
@@ -28,13 +31,16 @@ def find_unstored(desired: Iterable[Manifest], secrets: Mapping[str, Mapping[str
 
 
 def find_unreadable(inputs: Inputs) -> dict[str, Trouble]:
-    """Return what is wrong with values that people wrote, by the names of their Secrets; these stay as they are."""
+    """Return what is wrong with values that people wrote, by the names of their Secrets.
+
+    These Secrets are left as they are.
+    """
     if inputs.cluster.spec.dispatcher.api_enabled:
         try:
             ApiKeys.parse(inputs.credentials.api_key, name=API_KEY)
         except InvalidInput as error:
             message = (
-                f"Secret {inputs.names.api} cannot be read and is left as it is: {error}. Correct it: until then "
+                f"Secret {inputs.names.api} cannot be read and is left as it is: {error}. Correct it. Until then, "
                 f"Deployment {inputs.names.dispatcher} waits, and dispatchers run with the keys they started with"
             )
             return {inputs.names.api: Trouble("SecretUnreadable", message)}
@@ -42,7 +48,7 @@ def find_unreadable(inputs: Inputs) -> dict[str, Trouble]:
 
 
 def find_dependents(desired: Iterable[Manifest], inputs: Inputs, secrets: set[str]) -> set[ObjectKey]:
-    """Return the children that would be others if the values of these Secrets were others."""
+    """Return the children that would be different if the values of these Secrets were different."""
     blanked = inputs.credentials.blank(inputs.names, secrets)
     others = build_children(inputs.cluster, blanked, inputs.images, producer_released=inputs.producer_released)
     by_key = {key_of(manifest): manifest for manifest in others}

@@ -1,4 +1,4 @@
-"""The look at one PushCluster: read everything fresh, decide, apply what differs, say how it stands."""
+"""The reconcile of one PushCluster: read everything anew, decide, apply what differs, and write the status."""
 
 import logging
 import os
@@ -50,28 +50,29 @@ from pushcluster_operator.status.versions import describe_old_redis
 from pushcluster_operator.sweep.sweeper import Key, Sweeper, SweptCluster
 
 RESYNC_S: Final = 10.0
-"""Secrets are read by name and not watched, so that the operator needs no right to list them: this is how long a
-deleted or edited one can stay so."""
-SOON_S: Final = 1.0
+"""How long a deleted or edited Secret can stay so. Secrets are read by name and not watched, so that the operator needs
+no right to list them."""
+FIRST_RETRY_S: Final = 1.0
+"""The first wait after a child changed during a reconcile. Each further one in a row doubles it, up to RESYNC_S."""
 SWEEP_FAILING_S: Final = 30.0
-"""How long sweeps may fail before the status speaks of it; Redis restarting takes less."""
+"""How long sweeps may fail before the status says so. A restart of Redis takes less."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class ReconcileMemory:
-    """What is remembered of one PushCluster between two looks; losing it costs a few writes and no promise."""
+    """What is remembered of one PushCluster between two reconciles. Losing it costs a few writes and no promise."""
 
     applied: dict[ObjectKey, Applied] = field(default_factory=dict)
     status_written_s: float = 0.0
-    next_look_s: float = SOON_S / 2
-    """Doubles with every look during which a child changed under our hands."""
+    retry_s: float = FIRST_RETRY_S / 2
+    """The last wait. It doubles with every reconcile during which somebody else changed a child."""
 
 
 @dataclass(slots=True)
 class Reconciler:
-    """Looks at PushClusters; the queue makes sure that it looks at each only once at a time."""
+    """Reconciles PushClusters. The work queue runs at most one reconcile of each at a time."""
 
     kube: KubeClient
     sweeper: Sweeper
@@ -80,20 +81,20 @@ class Reconciler:
     images: Images
     versions: VersionChecks
     on_watched: Callable[[Key], Awaitable[None]]
-    """Called when the sweeper has a PushCluster to sweep that it did not have before."""
+    """Called when the sweeper gets a PushCluster that it did not have before."""
     entropy: Entropy = os.urandom
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _memories: dict[str, ReconcileMemory] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Look once; returns the seconds until the next look, None if the PushCluster is gone.
+        """Reconcile once. Return the seconds until the next time, or None if the PushCluster is gone.
 
-        Raises Unavailable, Conflict or Refused when the API server did not let it finish.
+        Raise Unavailable, Conflict or Refused if the API server did not let it finish.
         """
         body = await self.kube.get(KIND, *key)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            # Children go with their owner. Making one again now would keep a deletion in the foreground from ending.
+            # Kubernetes deletes children with their owner. A child made now would keep a foreground deletion going.
             await self._forget(key, body)
             return None
         identity = ClusterIdentity.from_body(body)
@@ -115,10 +116,10 @@ class Reconciler:
             desired = build_children(
                 cluster, inputs.credentials, self.images, producer_released=inputs.producer_released
             )
-            await self._complete(snapshot, desired, identity)
+            await self._add_unlabelled(snapshot, desired, identity)
             plan = plan_children(desired, snapshot.children, identity, memory.applied)
             self._remember(desired, snapshot, memory, [step.key for step in plan.steps])
-            again, refused = await self._take_all(plan.steps, desired, inputs, snapshot, memory)
+            again, refused = await self._apply_plan(plan.steps, desired, inputs, snapshot, memory)
             troubles += refused
             conflicts = plan.conflicts
         await self._watch_sessions(identity, body, snapshot)
@@ -128,10 +129,10 @@ class Reconciler:
             troubles=tuple(troubles),
             conflicts=conflicts,
         )
-        observed = await self._ask_stores(observed, identity, snapshot)
+        observed = await self._add_store_reports(observed, identity, snapshot)
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
-        memory.next_look_s = min(memory.next_look_s * 2, RESYNC_S) if again else SOON_S / 2
-        return memory.next_look_s if again else RESYNC_S
+        memory.retry_s = min(memory.retry_s * 2, RESYNC_S) if again else FIRST_RETRY_S / 2
+        return memory.retry_s if again else RESYNC_S
 
     async def _forget(self, key: Key, body: Manifest | None) -> None:
         watched = self.sweeper.get(key)
@@ -147,8 +148,8 @@ class Reconciler:
         released = names.producer in snapshot.secrets or snapshot.has_ready_dispatcher(names)
         return Inputs(cluster, credentials, self.images, released)
 
-    async def _complete(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: ClusterIdentity) -> None:
-        """Add live objects that have the name of a child but not its labels: edited ones, or somebody else's."""
+    async def _add_unlabelled(self, snapshot: Snapshot, desired: Iterable[Manifest], identity: ClusterIdentity) -> None:
+        """Add live objects that have a child's name but not its labels: edited children, or somebody else's objects."""
         for manifest in desired:
             key = key_of(manifest)
             if key not in snapshot.children and key.kind != "Secret":
@@ -159,14 +160,14 @@ class Reconciler:
     def _remember(
         self, desired: Iterable[Manifest], snapshot: Snapshot, memory: ReconcileMemory, changing: list[ObjectKey]
     ) -> None:
-        """Note the children that are as they should be, so that a later change is known to be somebody else's."""
+        """Note the children that are as desired, so that a later change is known to be somebody else's."""
         for manifest in desired:
             key = key_of(manifest)
             live = snapshot.children.get(key)
             if live is not None and key not in changing and not is_drifted(manifest, live):
                 memory.applied[key] = Applied(digest(manifest), live["metadata"]["resourceVersion"])
 
-    async def _take_all(
+    async def _apply_plan(
         self,
         steps: Sequence[Apply | Delete],
         desired: Sequence[Manifest],
@@ -174,7 +175,10 @@ class Reconciler:
         snapshot: Snapshot,
         memory: ReconcileMemory,
     ) -> tuple[bool, list[Trouble]]:
-        """Take the Secrets' steps first, then those that depend on no value which is still not stored or unreadable."""
+        """Run the Secrets' steps first, then the others. Steps that need an unstored or unreadable value are held back.
+
+        Return whether to reconcile again soon, and what the API server refused.
+        """
         identity, names = inputs.cluster.identity, inputs.names
         generated = {names.rabbitmq, names.redis, names.jwt, names.api}
         secrets = [step for step in steps if step.key.kind == "Secret"]
@@ -190,20 +194,20 @@ class Reconciler:
             unstored = find_unstored(desired, snapshot.secrets) & sources
             held = find_dependents(desired, inputs, unstored | unreadable)
             free = [step for step in stage if step.key not in held]
-            changed, refused = await self._take(free, identity, snapshot, memory)
+            changed, refused = await self._run_steps(free, identity, snapshot, memory)
             again |= changed
             troubles += refused
         if unstored and not again:
             causes = ", ".join(sorted(unstored & generated or unstored))
-            waiting = ", ".join(str(step.key) for step in stages[-1] if step.key in held) or "nothing at present"
-            message = f"Secret {causes} cannot be stored; what depends on it waits: {waiting}"
+            waiting = ", ".join(str(step.key) for step in stages[-1] if step.key in held) or "nothing now"
+            message = f"Secret {causes} cannot be stored. Children that depend on it wait: {waiting}"
             troubles.append(Trouble("SecretNotStored", message))
         return again, troubles
 
-    async def _take(
+    async def _run_steps(
         self, steps: Iterable[Apply | Delete], identity: ClusterIdentity, snapshot: Snapshot, memory: ReconcileMemory
     ) -> tuple[bool, list[Trouble]]:
-        """Take the steps in order; returns whether to look again soon, and what the API server refused."""
+        """Run the steps in order. Return whether to reconcile again soon, and what the API server refused."""
         again, troubles = False, []
         for step in steps:
             try:
@@ -214,11 +218,14 @@ class Reconciler:
                     if step.key.kind == "Secret":
                         snapshot.secrets[step.key.name] = live
             except Conflict as error:
-                _log.info("a child changed meanwhile", extra={"child": str(step.key), "error": str(error)})
+                _log.info(
+                    "a child changed during the reconcile; it is reconciled again soon",
+                    extra={"child": str(step.key), "error": str(error)},
+                )
                 again = True
             except Refused as error:
-                message = f"{step.key} is refused: {error}"
-                _log.warning("a child was refused", extra={"pushcluster": identity.id, "error": message})
+                message = f"the API server refuses {step.key}: {error}"
+                _log.warning("the API server refused a child", extra={"pushcluster": identity.id, "error": message})
                 troubles.append(Trouble("ChildRefused", message))
         return again, troubles
 
@@ -229,13 +236,13 @@ class Reconciler:
         _log.info("child applied", extra={"pushcluster": identity.id, "child": str(step.key), "new": step.uid is None})
         if step.restores:
             change = "deleted" if step.uid is None else "edited"
-            await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change} and has been put right")
+            await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change}; the operator restored it")
         return live
 
     async def _apply_whole(self, step: Apply) -> Manifest:
-        """Make the object, or apply; if that left foreign entries in a list of ours or failed, set the lists whole."""
+        """Create or apply the object. If apply is refused or leaves others' entries in our lists, merge."""
         if step.uid is None:
-            # Our values must not mix with those of a Secret that somebody makes just now.
+            # Create, not apply: our values must not mix with those of a Secret that somebody creates at this moment.
             return await (
                 self.kube.create(step.manifest) if step.key.kind == "Secret" else self.kube.apply(step.manifest, None)
             )
@@ -244,7 +251,7 @@ class Reconciler:
             if not is_drifted(step.manifest, live):
                 return live
         except Refused:
-            _log.info("a child is merged, for it could not be applied", extra={"child": str(step.key)})
+            _log.info("server-side apply was refused; falling back to a merge patch", extra={"child": str(step.key)})
         return await self.kube.merge(step.manifest, step.uid)
 
     async def _delete(self, step: Delete, identity: ClusterIdentity, memory: ReconcileMemory) -> None:
@@ -254,19 +261,19 @@ class Reconciler:
         _log.info("child deleted", extra={"pushcluster": identity.id, "child": str(step.key)})
 
     async def _watch_sessions(self, identity: ClusterIdentity, body: Manifest, snapshot: Snapshot) -> None:
-        """Have the registry swept by the address that is stored: a password that is not is no password of Redis."""
-        url = snapshot.connection(identity, "redis-url")
+        """Have the registry swept at the stored address. Redis does not know a password that is not stored."""
+        url = snapshot.connection_url(identity, "redis-url")
         if url is not None:
             counts = SessionCounts.from_status(body.get("status") or {})
             if await self.sweeper.watch(identity, url, counts):
                 await self.on_watched((identity.namespace, identity.name))
 
-    async def _ask_stores(
+    async def _add_store_reports(
         self, observed: ObservedState, identity: ClusterIdentity, snapshot: Snapshot
     ) -> ObservedState:
-        """Add what only RabbitMQ and Redis themselves can tell."""
+        """Add what only RabbitMQ and Redis themselves know: their versions and the state of Redis's memory."""
         old_rabbitmq = await self.versions.find_old_rabbitmq(
-            identity.uid, snapshot.connection(identity, "amqp-url"), snapshot.ready_containers(Component.RABBITMQ)
+            identity.uid, snapshot.connection_url(identity, "amqp-url"), snapshot.ready_containers(Component.RABBITMQ)
         )
         observed = replace(observed, rabbitmq=observed.rabbitmq.with_trouble(old_rabbitmq))
         watched = self.sweeper.get((identity.namespace, identity.name))
@@ -282,7 +289,7 @@ class Reconciler:
     def _find_sweep_trouble(self, watched: SweptCluster) -> Trouble | None:
         if watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
             return None
-        message = f"stale sessions cannot be removed at present: {watched.last_error}; the operator keeps trying"
+        message = f"stale sessions cannot be removed now: {watched.last_error}. The operator keeps trying"
         return Trouble("SweepFailing", message)
 
     async def _write_status(
@@ -301,9 +308,9 @@ class Reconciler:
         if is_worth_writing(status, former, self.clock() - memory.status_written_s):
             await self.kube.merge_status(KIND, identity.namespace, identity.name, status)
             memory.status_written_s = self.clock()
-            await self._tell(identity, former, conditions)
+            await self._record_events(identity, former, conditions)
 
-    async def _tell(
+    async def _record_events(
         self, identity: ClusterIdentity, former: Mapping[str, object], conditions: tuple[Condition, ...]
     ) -> None:
         """Write the Events that follow from a changed status."""

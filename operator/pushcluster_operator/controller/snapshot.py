@@ -1,4 +1,4 @@
-"""Everything that there is of one PushCluster, read fresh from the API server."""
+"""Everything that exists of one PushCluster, read anew from the API server."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -22,25 +22,25 @@ from pushcluster_operator.status.warnings import build_auth_warnings, build_memo
 from pushcluster_operator.status.workloads import Workload, observe
 
 LISTED_KINDS: Final = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Deployment", "PodDisruptionBudget")
-"""Kinds of children that are listed by label. Secrets are read by name: the operator has no right to list them."""
+"""Kinds of children that are listed by label. Secrets are read by name, because the operator may not list them."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """Children (Secrets included), pods, and Secrets by name; what is found or written later may be added."""
+    """Children (including Secrets), pods, and Secrets by name. What is found or written later may be added."""
 
     children: dict[ObjectKey, Manifest]
     secrets: dict[str, Manifest]
     pods: Mapping[str, list[Manifest]]
     """By component."""
 
-    def connection(self, identity: ClusterIdentity, key: str) -> str | None:
-        """Return a URL of the Secret `<cluster>-connections`, if it is there and not somebody else's."""
+    def connection_url(self, identity: ClusterIdentity, key: str) -> str | None:
+        """Return a URL from the Secret `<cluster>-connections`. None if it is missing or somebody else's."""
         secret = self.secrets.get(Names.of(identity).connections)
         return decode_data(secret).get(key) if secret is not None and is_controlled(secret, identity) else None
 
     def has_ready_dispatcher(self, names: Names) -> bool:
-        """Return whether a dispatcher is ready: it has declared every exchange, queue and binding then."""
+        """Return whether a dispatcher is ready. It has then declared every exchange, queue and binding."""
         deployment = self.children.get(ObjectKey("Deployment", names.dispatcher), {})
         return bool(deployment.get("status", {}).get("readyReplicas", 0))
 
@@ -50,7 +50,7 @@ class Snapshot:
         return frozenset(status["containerID"] for each in statuses for status in each if status.get("ready"))
 
     async def observe(self, kube: KubeClient, cluster: PushCluster) -> ObservedState:
-        """Return how far every component has come; looks at volume claims only while a store is not ready."""
+        """Return how far every component has come. Volume claims are read only while a store is not ready."""
         names, spec = Names.of(cluster.identity), cluster.spec
 
         async def observe_store(name: str, component: Component) -> Workload:
@@ -83,7 +83,10 @@ class Snapshot:
 
 
 async def read_snapshot(kube: KubeClient, identity: ClusterIdentity, referenced: Collection[str] = ()) -> Snapshot:
-    """Read all of it, and the Secrets of these names; raises Unavailable or Refused: then nothing may be concluded."""
+    """Return the snapshot, with the Secrets that `referenced` names. Raise Unavailable or Refused.
+
+    After an error, nothing may be concluded about what exists.
+    """
     selector = f"{labels.CLUSTER}={identity.name}"
     names = Names.of(identity)
     wanted = [names.rabbitmq, names.redis, names.connections, names.jwt, names.api, names.producer]

@@ -1,6 +1,6 @@
-"""kopf's part: watches, whose events only say which PushCluster to look at. It writes nothing, anywhere.
+"""kopf's part: watches whose events only say which PushCluster to reconcile. kopf itself writes nothing anywhere.
 
-There are `on.event` handlers alone: every other kind would have kopf write annotations, and a finalizer for some.
+There are only `on.event` handlers. For every other kind kopf would write annotations, and for some a finalizer.
 """
 
 import logging
@@ -25,14 +25,14 @@ CHILDREN: Final = (
     ("apps", "statefulsets"),
     ("policy", "poddisruptionbudgets"),
 )
-"""API group and plural of what is watched besides PushClusters. Not Secrets: the operator may not list them."""
+"""API group and plural of what is watched besides PushClusters. Secrets are not: the operator may not list them."""
 
 Wake = Callable[[Key], Awaitable[None]]
 
 
 def build_settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: only labelled children are sent over the watches, and nothing is posted."""
-    # It logs every event that a handler took, with all of its settings.
+    """Return kopf's settings: the watches deliver only labelled children, and kopf posts no Events."""
+    # At INFO this logger writes a line for every event that a handler took.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -44,7 +44,7 @@ def build_settings() -> kopf.OperatorSettings:
 
 
 def build_registry(*, reconcile: Wake, sweep: Wake, canary: Canary) -> kopf.OperatorRegistry:
-    """Return the handlers: an event wakes the reconcile of its PushCluster, and of a gateway pod the sweep as well."""
+    """Return the handlers. An event wakes the reconcile of its PushCluster; a gateway pod's also the sweep."""
     registry = kopf.OperatorRegistry()
 
     async def on_push_cluster(namespace: str | None, name: str | None, **_: Any) -> None:
@@ -52,7 +52,7 @@ def build_registry(*, reconcile: Wake, sweep: Wake, canary: Canary) -> kopf.Oper
         await sweep((namespace or "", name or ""))
 
     async def on_child(namespace: str | None, name: str | None, meta: Any, **_: Any) -> None:
-        if canary.hear(namespace or "", name or ""):
+        if canary.receive(namespace or "", name or ""):
             return
         await reconcile((namespace or "", _find_cluster(meta)))
 
@@ -71,12 +71,12 @@ def build_registry(*, reconcile: Wake, sweep: Wake, canary: Canary) -> kopf.Oper
 
 
 def _find_cluster(meta: Mapping[str, Any]) -> str:
-    """Return the name of a child's PushCluster: by its owner first, for its label may be what was edited."""
+    """Return the name of a child's PushCluster. The owner counts before the label, which somebody may have edited."""
     owners = [owner for owner in meta.get("ownerReferences") or [] if owner.get("kind") == KIND]
     labels = meta.get("labels") or {}
     return str(owners[0]["name"] if owners else labels.get(CLUSTER_LABEL, ""))
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """Log in as the ServiceAccount of this pod, or outside of one as the kubeconfig says."""
+    """Log in as the ServiceAccount of this pod. Outside of a pod, log in with the kubeconfig."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

@@ -1,6 +1,6 @@
-"""A work queue: one piece of work a key at a time, each key once, with a back-off of its own.
+"""A work queue. It holds each key once, runs one piece of work a key at a time, and backs off for each key separately.
 
-Events, timers and failures only say that a key is to be looked at; what to do is found out by the look.
+Events, timers and failures only say that a key has work. The work itself finds out what to do.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pushcluster_runtime.backoff import Backoff
 FIRST_RETRY_S: Final = 0.5
 MAX_RETRY_S: Final = 30.0
 IDLE_S: Final = 30.0
-"""A worker with nothing to do shows at least so often that it lives."""
+"""How often a worker with nothing to do at least shows that it is alive."""
 COALESCE_S: Final = 0.2
-"""What happens while a key is being looked at is looked at together, so long after."""
+"""How long after its work ends a key runs again, if it was added meanwhile. Everything added until then is one run."""
 
 _log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
@@ -28,7 +28,7 @@ K = TypeVar("K", bound=Hashable)
 class WorkQueue(Generic[K]):
     """Calls `work(key)` for every key that was added, and again after the seconds that it returns.
 
-    `work` returns None when the key is gone for good. When it raises, the key comes back after a back-off.
+    `work` returns None when the key is gone for good. If it raises, the key runs again after a back-off.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class WorkQueue(Generic[K]):
         self._backoffs: dict[K, Backoff] = {}
         self._changed = asyncio.Condition()
         self.last_progress_s = clock()
-        """When a worker last finished or had nothing to do, by `clock`: a liveness probe looks at it."""
+        """When a worker last finished or had nothing to do, by `clock`. The liveness probe reads it."""
 
     async def add(self, key: K) -> None:
-        """Have the key looked at as soon as a worker is free; if it is being looked at, once more after that."""
+        """Run the key as soon as a worker is free. If it is running now, run it once more afterwards."""
         async with self._changed:
             if key in self._running:
                 self._again.add(key)
@@ -71,7 +71,7 @@ class WorkQueue(Generic[K]):
     async def _run_worker(self) -> None:
         while True:
             key = await self._next()
-            delay = await self._look_at(key)
+            delay = await self._run_work(key)
             async with self._changed:
                 self.last_progress_s = self._clock()
                 self._running.discard(key)
@@ -84,7 +84,7 @@ class WorkQueue(Generic[K]):
                     self._schedule(key, self._clock() + delay)
                 self._changed.notify()
 
-    async def _look_at(self, key: K) -> float | None:
+    async def _run_work(self, key: K) -> float | None:
         backoff = self._backoffs.setdefault(key, Backoff(self._random, FIRST_RETRY_S, MAX_RETRY_S))
         with self._metrics.measure() as measured:
             try:
@@ -92,12 +92,18 @@ class WorkQueue(Generic[K]):
             except (Conflict, Refused, Unavailable) as error:
                 delay = backoff.next_delay_s()
                 measured.failed = True
-                _log.warning("will try again", extra={"key": str(key), "error": str(error), "delay_s": round(delay, 1)})
+                _log.warning(
+                    "the work failed; it is tried again",
+                    extra={"key": str(key), "error": str(error), "delay_s": round(delay, 1)},
+                )
             except Exception:
-                # A defect in the look at one object must not end the looks at all others.
+                # A defect that one key shows must not stop the work for all others.
                 delay = backoff.next_delay_s()
                 measured.failed = True
-                _log.exception("unexpected error", extra={"key": str(key), "delay_s": round(delay, 1)})
+                _log.exception(
+                    "the work failed unexpectedly; it is tried again",
+                    extra={"key": str(key), "delay_s": round(delay, 1)},
+                )
             else:
                 backoff.reset()
         return delay
@@ -121,7 +127,7 @@ class WorkQueue(Generic[K]):
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) != due:
-                heapq.heappop(self._heap)  # it was scheduled anew since
+                heapq.heappop(self._heap)  # the key was rescheduled since
                 continue
             if due > now:
                 return None, due - now

@@ -1,4 +1,4 @@
-"""The shell around the Kubernetes API: plain JSON in and out, and errors by who can mend them."""
+"""The client of the Kubernetes API. It takes and returns plain JSON, and its errors say who can fix them."""
 
 import json
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Where objects of one kind are found."""
+    """The API path of one kind of object."""
 
     api_version: str
     plural: str
 
     def path(self, namespace: str | None, name: str | None = None, *subresource: str) -> str:
-        """Return the URL's path; no namespace means all of them."""
+        """Return the URL's path. None for `namespace` means all namespaces."""
         root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
         parts = [root]
         if namespace is not None:
@@ -57,14 +57,14 @@ RESOURCES: Final[Mapping[str, Resource]] = {
 
 
 class KubeClient:
-    """Requests to the API server. Every method raises Conflict, Refused or Unavailable, and nothing else."""
+    """Requests to the API server. Every method raises only Conflict, Refused or Unavailable."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
 
     @classmethod
     async def connect(cls) -> Self:
-        """Return a client for the cluster that this process runs in, or else of the kubeconfig."""
+        """Return a client for the cluster that this process runs in. Outside of one, use the kubeconfig."""
         configuration = client.Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -81,14 +81,14 @@ class KubeClient:
         return str((await self._request("GET", "/version")).get("gitVersion", ""))
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """Return an object, or None if there is none."""
+        """Return an object, or None if it does not exist."""
         try:
             return await self._request("GET", RESOURCES[kind].path(namespace, name))
         except Conflict:
             return None
 
     async def list_objects(self, kind: str, namespace: str | None, selector: str = "") -> list[Manifest]:
-        """Return the objects as they are now: without a resourceVersion the answer is never an old one."""
+        """Return the objects as they are now. Without a resourceVersion, the API server never answers with old ones."""
         query = [("limit", str(LIST_PAGE))] + ([("labelSelector", selector)] if selector else [])
         items: list[Manifest] = []
         continuation = ""
@@ -97,17 +97,18 @@ class KubeClient:
             answer = await self._request("GET", RESOURCES[kind].path(namespace), query=page)
             resource = RESOURCES[kind]
             if not str(answer.get("kind", "")).endswith("List") or "items" not in answer:
-                # To take it for an empty list would be to conclude that everything is gone.
-                raise Unavailable(f"GET {resource.path(namespace)}: the answer is no list")
+                # An empty list would mean that everything is gone, so anything else must not be taken for one.
+                raise Unavailable(f"GET {resource.path(namespace)}: the answer is not a list")
             items += [{"apiVersion": resource.api_version, "kind": kind, **item} for item in answer["items"] or []]
             continuation = answer.get("metadata", {}).get("continue", "")
             if not continuation:
                 return items
 
     async def apply(self, manifest: Manifest, uid: str | None) -> Manifest:
-        """Apply server-side and return the object; `uid` fences it to the live object that was looked at.
+        """Apply server-side and return the object. `uid` fences the write to the live object that was read.
 
-        Without a `uid` there should be none: fields that another manager owns are not taken, which raises Conflict.
+        Without a `uid`, no object should exist. Fields that another manager owns are then not taken over, and Conflict
+        is raised.
         """
         query = [("fieldManager", FIELD_MANAGER)]
         if uid is not None:
@@ -116,27 +117,27 @@ class KubeClient:
         return await self._request("PATCH", _path_of(manifest), query=query, body=manifest, content_type=_APPLY)
 
     async def merge(self, manifest: Manifest, uid: str) -> Manifest:
-        """Set the fields of the object with this uid, lists as a whole, and return it."""
+        """Merge into the object with this uid, and return it. Lists are replaced as a whole."""
         query, body = [("fieldManager", FIELD_MANAGER)], _fenced(manifest, uid)
         return await self._request("PATCH", _path_of(manifest), query=query, body=body, content_type=_MERGE)
 
     async def merge_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
-        """Set fields of the object's status, lists as a whole, and return the object."""
+        """Merge into the object's status, and return the object. Lists are replaced as a whole."""
         path = RESOURCES[kind].path(namespace, name, "status")
         query = [("fieldManager", FIELD_MANAGER)]
         return await self._request("PATCH", path, query=query, body={"status": status}, content_type=_MERGE)
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Make an object that must not exist yet; raises Conflict if it does."""
+        """Create an object. Raise Conflict if it exists already."""
         path = RESOURCES[manifest["kind"]].path(manifest["metadata"]["namespace"])
         return await self._request("POST", path, query=[("fieldManager", FIELD_MANAGER)], body=manifest)
 
     async def replace(self, manifest: Manifest) -> Manifest:
-        """Replace an object whose resourceVersion is still the one given; raises Conflict if it is not."""
+        """Replace an object. Raise Conflict if its resourceVersion is no longer the one given."""
         return await self._request("PUT", _path_of(manifest), query=[("fieldManager", FIELD_MANAGER)], body=manifest)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete this very object, and in the background what it owns; that it is gone already is no error."""
+        """Delete the object with this uid, and in the background what it owns. One that is gone already is no error."""
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -185,8 +186,8 @@ def _parse(status: int, raw: bytes, request: str) -> Manifest:
         answer = None
     if 200 <= status < 300:
         if not isinstance(answer, dict):
-            # A proxy's page, say: not the API server spoke.
-            raise Unavailable(f"{request}: {status}, but the answer is no JSON object")
+            # Such as the page of a proxy: it was not the API server that answered.
+            raise Unavailable(f"{request}: {status}, but the answer is not a JSON object")
         return answer
     if not isinstance(answer, dict):
         answer = {}

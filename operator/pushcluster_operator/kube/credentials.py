@@ -1,8 +1,8 @@
-"""The secrets of one PushCluster: made once, read back ever after.
+"""The secret values of one PushCluster. They are generated once, and read back from then on.
 
-What a Secret holds is the truth: a value that somebody put there is used and rolled out like one of ours, a missing
-one is made anew. So deleting a generated Secret rotates it. The API keys and the key of tokens are written by people
-too, so they are kept even when they cannot be used (held.py and referenced.py say so).
+What a Secret holds is the truth. A value that somebody wrote there is used and rolled out like a generated one, and a
+missing value is generated anew: to rotate a generated Secret, delete it. People also write the API keys and the token
+key, so these are kept even if they cannot be used (`held_children.py` and `referenced_secrets.py` report it).
 """
 
 import base64
@@ -18,7 +18,7 @@ from pushcluster_operator.kube.manifest import decode_data
 from pushcluster_operator.kube.names import Names
 
 Entropy = Callable[[int], bytes]
-"""Returns so many random bytes: `os.urandom`."""
+"""Returns as many random bytes as asked for, such as `os.urandom`."""
 
 SECRET_BYTES: Final = 32
 API_KEY: Final = "api-key"
@@ -39,7 +39,7 @@ class Credentials:
 
     @classmethod
     def recover(cls, names: Names, secrets: Mapping[str, Mapping[str, Any]], entropy: Entropy) -> Self:
-        """Return what the live Secrets (by name) hold, and new values for what they do not."""
+        """Return what the live Secrets (by name) hold, and new values for what is missing in them."""
 
         def value(secret: str, key: str) -> str:
             held = decode_data(secrets.get(secret, {})).get(key, "")
@@ -58,20 +58,23 @@ class Credentials:
         )
 
     def blank(self, names: Names, secrets: Collection[str]) -> Self:
-        """Return the same without the values that the Secrets of these names hold or pass on."""
+        """Return the same values, except those that the named Secrets hold or pass on: they become empty."""
         fields = {
             names.rabbitmq: ("erlang_cookie", "rabbitmq_password", "producer_password"),
             names.redis: ("redis_password",),
             names.jwt: ("jwt_key",),
             names.api: ("api_key",),
-            # A store must not take a password that its users cannot learn.
+            # RabbitMQ and Redis must not take a password that gateways and dispatchers cannot read.
             names.connections: ("rabbitmq_password", "redis_password"),
         }
         return replace(self, **dict.fromkeys((each for name in secrets for each in fields.get(name, ())), ""))
 
 
 def read_as_it_stands(secret: Mapping[str, Any], key: str) -> str:
-    """Return a value with its line ends, "" when it is absent or blank; bytes that are no UTF-8 become surrogates."""
+    """Return a value unchanged, with its line ends. Return "" if it is absent or blank.
+
+    Bytes that are not UTF-8 become surrogates.
+    """
     text = base64.b64decode((secret.get("data") or {}).get(key) or "").decode(errors="surrogateescape")
     return text if text.strip() else ""
 
@@ -84,8 +87,8 @@ def generate_secret(entropy: Entropy) -> str:
 def hash_password(password: str, user: str) -> str:
     """Return RabbitMQ's salted SHA-256 form of a password.
 
-    base64(salt || sha256(salt || password)), salt of 4 bytes; source: rabbitmq.com/docs/passwords. The salt comes from
-    the password itself, so that the same password always gives the same text and nothing looks changed.
+    base64(salt || sha256(salt || password)), salt of 4 bytes; source: rabbitmq.com/docs/passwords. The salt is
+    computed from user and password, so that the same password always gives the same text and nothing looks changed.
     """
     salt = hmac.digest(password.encode(), user.encode(), "sha256")[:4]
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Whether a live object still says what we said: the desired fields are a subset of the live ones."""
+"""Whether a live object still has what the operator applied: its fields contain the desired ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from pushcluster_operator.kube.manifest import Manifest
 def is_drifted(desired: Manifest, live: Mapping[str, Any]) -> bool:
     """Return whether a field of `desired` is missing or different in `live`.
 
-    Fields that others added stay theirs (defaults, status, a restart annotation). A list that we state is ours as a
-    whole: one more entry in it is a difference. Of the owners only ours matters.
+    Fields that others added do not matter (defaults, status, a restart annotation). A list in `desired` must be the
+    same as a whole: one more entry is a difference. Among the owner references, only the desired one matters.
     """
     return any(_differs(key, value, live.get(key)) for key, value in desired.items())
 
 
 def _differs(key: str, desired: Any, live: Any) -> bool:
     if live is None:
-        # The API server drops empty values: saying "" and saying nothing are the same to it.
+        # The API server drops empty values, so an absent field equals an empty one.
         return desired not in ("", [], {}, None)
     if isinstance(desired, Mapping):
         return not isinstance(live, Mapping) or any(_differs(k, v, live.get(k)) for k, v in desired.items())

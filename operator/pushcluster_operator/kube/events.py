@@ -1,4 +1,4 @@
-"""Events: what a person who describes the PushCluster would want to read."""
+"""Events of a PushCluster. `kubectl describe` shows them."""
 
 import logging
 import time
@@ -13,9 +13,9 @@ from pushcluster_operator.kube.manifest import Manifest
 from pushcluster_operator.spec.pushcluster import API_VERSION, KIND, ClusterIdentity
 
 BURST: Final = 20
-"""Events of one PushCluster at once…"""
+"""How many Events of one PushCluster are written without a pause."""
 REFILL_S: Final = 10.0
-"""…and one more each time so many seconds have passed: a crash loop must not fill etcd."""
+"""How often one more Event is allowed after a burst: a crash loop must not fill etcd."""
 _MAX_MESSAGE_CHARS: Final = 1_000
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def build_event(
     identity: ClusterIdentity, type_: str, reason: str, message: str, when: datetime, suffix: str
 ) -> Manifest:
-    """Return the Event; `type_` is Normal or Warning, `suffix` makes its name unique."""
+    """Return the Event. `type_` is Normal or Warning; `suffix` makes its name unique."""
     time_ = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
@@ -51,13 +51,13 @@ def build_event(
 
 @dataclass(slots=True)
 class EventRecorder:
-    """Writes Events and the same words to the log. An Event that cannot be written is no error."""
+    """Writes Events, and the same text to the log. An Event that cannot be written is no error."""
 
     kube: KubeClient
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     _budgets: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """UID → Events left, and when that was reckoned."""
+    """UID → how many Events are left, and when that number was computed."""
 
     async def record(self, identity: ClusterIdentity, reason: str, message: str, *, warning: bool = False) -> None:
         """Write one Event, unless this PushCluster has had too many lately."""
@@ -77,7 +77,7 @@ class EventRecorder:
             _log.warning("an Event could not be written", extra={"reason": reason, "error": str(error)})
 
     def forget(self, uid: str) -> None:
-        """Drop what is remembered of a PushCluster that is gone."""
+        """Forget a PushCluster that is gone."""
         self._budgets.pop(uid, None)
 
     def _take(self, uid: str) -> bool:

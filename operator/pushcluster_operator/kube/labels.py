@@ -38,5 +38,5 @@ def build_selector(identity: ClusterIdentity, component: Component) -> dict[str,
 
 
 def selector_text(identity: ClusterIdentity, component: Component) -> str:
-    """Return the selector as the scale subresource and LIST requests want it."""
+    """Return the selector as text, as the scale subresource and LIST requests take it."""
     return ",".join(f"{key}={value}" for key, value in build_selector(identity, component).items())

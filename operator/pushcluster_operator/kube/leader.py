@@ -1,7 +1,8 @@
-"""One leader by Lease, held before anything is watched or written.
+"""Leader election by Lease. A process holds the Lease before it watches or writes anything.
 
-The rules are client-go's: a candidate takes a Lease that is free, its own, or has not changed for its duration by the
-candidate's own steady clock; a leader that could not renew for RENEW_DEADLINE_S stops before others may take over.
+The rules are client-go's. A candidate takes a Lease that is free, that is its own, or that has not changed for its
+duration by the candidate's own steady clock. A leader that could not renew for RENEW_DEADLINE_S stops before another
+process may take over.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ class Claim(Enum):
 
 
 def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: float) -> Claim:
-    """Decide; `unchanged_s` says for how long this candidate has seen the Lease exactly as it is."""
+    """Return what to do. `unchanged_s` is how long this candidate has seen the Lease exactly as it is now."""
     if lease is None:
         return Claim.CREATE
     spec = lease.get("spec") or {}
@@ -51,7 +52,7 @@ def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: floa
 def build_lease(
     lease: Mapping[str, Any] | None, namespace: str, identity: str, claim: Claim, when: datetime
 ) -> Manifest:
-    """Return the Lease as `identity` writes it; an existing one keeps its resourceVersion, which fences the write."""
+    """Return the Lease as `identity` writes it. An existing one keeps its resourceVersion, which fences the write."""
     spec = dict((lease or {}).get("spec") or {})
     time_ = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if claim is not Claim.RENEW:
@@ -66,12 +67,12 @@ def build_lease(
 
 @dataclass(slots=True)
 class Leader:
-    """Takes the Lease, keeps it, gives it back."""
+    """Takes the Lease, renews it, and gives it back."""
 
     kube: KubeClient
     namespace: str
     identity: str
-    """Unique to this process: a restarted container must not take its predecessor's Lease for its own."""
+    """Unique to this process, so that a restarted container does not take its predecessor's Lease for its own."""
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _seen: str = ""
@@ -85,7 +86,7 @@ class Leader:
             try:
                 holder = await self._try_claim()
             except (Conflict, Refused, Unavailable) as error:
-                _log.warning("the Lease cannot be taken yet", extra={"error": str(error)})
+                _log.warning("the Lease cannot be taken yet; this process keeps trying", extra={"error": str(error)})
                 holder = ""
             else:
                 if holder == self.identity:
@@ -97,14 +98,14 @@ class Leader:
             await asyncio.sleep(RETRY_EVERY_S)
 
     async def keep(self) -> None:
-        """Renew until cancelled; raises LeadershipLost when another may soon hold the Lease."""
+        """Renew until cancelled. Raise LeadershipLost when another process may soon hold the Lease."""
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
                 async with asyncio.timeout(max(0.0, self._renewed_s + RENEW_DEADLINE_S - self.clock())):
                     holder = await self._try_claim()
             except (Conflict, Refused, Unavailable, TimeoutError) as error:
-                _log.warning("the Lease was not renewed", extra={"error": str(error)})
+                _log.warning("the Lease was not renewed; this process tries again", extra={"error": str(error)})
                 if self.clock() - self._renewed_s >= RENEW_DEADLINE_S:
                     raise LeadershipLost("the Lease could not be renewed in time") from error
             else:
@@ -123,7 +124,7 @@ class Leader:
             _log.info("the Lease was not given back; it expires by itself", extra={"error": str(error)})
 
     async def _try_claim(self) -> str:
-        """Claim or renew the Lease if that is right; returns who holds it now."""
+        """Claim or renew the Lease if that is allowed. Return who holds it now."""
         started = self.clock()
         lease = await self.kube.get("Lease", self.namespace, NAME)
         version = "" if lease is None else lease["metadata"]["resourceVersion"]
@@ -134,6 +135,6 @@ class Leader:
             return str((lease or {})["spec"]["holderIdentity"])
         written = build_lease(lease, self.namespace, self.identity, claim, self.now())
         await (self.kube.create(written) if claim is Claim.CREATE else self.kube.replace(written))
-        # Reckoned from before the request: others count from when they see it, which cannot be earlier.
+        # From before the request: other candidates count from when they see the new Lease, which cannot be earlier.
         self._renewed_s = started
         return self.identity

@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain JSON, and the few things that are asked of all of them."""
+"""Kubernetes objects as plain JSON, and functions for all kinds of them."""
 
 import base64
 import hashlib
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 Manifest = dict[str, Any]
-"""An object as the API server takes and gives it."""
+"""An object as the API server takes and returns it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
-    """What tells one object of a namespace from the others."""
+    """Kind and name: they identify an object within its namespace."""
 
     kind: str
     name: str
@@ -28,21 +28,21 @@ def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
 
 
 def digest(*values: object) -> str:
-    """Return 16 hex digits that change when any of the JSON values does."""
+    """Return 16 hex digits that change when any of the JSON values changes."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def encode_data(values: Mapping[str, str]) -> dict[str, str]:
-    """Return a Secret's `data`; `stringData` is write-only and could not be compared with what is there.
+    """Return a Secret's `data`. `stringData` is write-only, so it could not be compared with the live Secret.
 
-    Bytes that are no UTF-8 stand in the values as surrogates (PEP 383).
+    Surrogates in the values stand for bytes that are not UTF-8 (PEP 383).
     """
     return {key: base64.b64encode(value.encode(errors="surrogateescape")).decode() for key, value in values.items()}
 
 
 def decode_data(secret: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts in a Secret's `data`, without the values that are no UTF-8."""
+    """Return the texts in a Secret's `data`. Values that are not UTF-8 are left out."""
     texts: dict[str, str] = {}
     for key, value in (secret.get("data") or {}).items():
         try:

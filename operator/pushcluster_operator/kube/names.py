@@ -8,7 +8,7 @@ from pushcluster_operator.spec.pushcluster import ClusterIdentity
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names below one PushCluster."""
+    """The names of one PushCluster's children."""
 
     namespace: str
     cluster: str
@@ -35,7 +35,7 @@ class Names:
 
     @property
     def rabbitmq_nodes(self) -> str:
-        """Headless Service: the nodes' own names."""
+        """Headless Service, which gives RabbitMQ's nodes their names."""
         return f"{self.cluster}-rabbitmq-nodes"
 
     @property
@@ -50,12 +50,12 @@ class Names:
 
     @property
     def jwt(self) -> str:
-        """Secret: the generated key of JWTs."""
+        """Secret: the generated key that signs JWTs."""
         return f"{self.cluster}-jwt"
 
     @property
     def api(self) -> str:
-        """Secret: the bearer key of the HTTP API."""
+        """Secret: the keys of the HTTP API."""
         return f"{self.cluster}-api"
 
     @property

@@ -1,4 +1,4 @@
-"""What to do about the children: decided from what is wanted and what is there, without doing anything."""
+"""Decides what to do about the children, from the desired and the live ones. It changes nothing itself."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from pushcluster_operator.kube.manifest import (
 from pushcluster_operator.spec.pushcluster import ClusterIdentity
 
 KEPT_KINDS: Final = frozenset({"Secret"})
-"""Never pruned: a key that a mistaken edit made unwanted must still be there when the edit is taken back. The owner
-reference takes them away with the PushCluster."""
+"""Never deleted while the PushCluster exists: if an edit that made a key unwanted is taken back, the key must still be
+there. Kubernetes deletes these children with their owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was applied last to an object, and the version that came of it."""
+    """What was last applied to an object, and the resourceVersion after it."""
 
     digest: str
     resource_version: str
@@ -28,13 +28,13 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Make an object, or put it right."""
+    """Create an object, or correct it."""
 
     manifest: Manifest
     uid: str | None
-    """Of the live object that is put right; None: there is none."""
+    """The uid of the live object to correct. None: the object does not exist."""
     restores: bool = False
-    """Somebody deleted or edited what had been applied."""
+    """Whether somebody deleted or edited what had been applied."""
 
     @property
     def key(self) -> ObjectKey:
@@ -52,7 +52,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in the order in which they are to be taken, and names that are not free."""
+    """Steps in the order in which to run them, and names that other objects have taken."""
 
     steps: tuple[Apply | Delete, ...]
     conflicts: tuple[ObjectKey, ...]
@@ -89,20 +89,20 @@ def plan_children(
 
 
 def is_controlled(manifest: Mapping[str, Any], identity: ClusterIdentity) -> bool:
-    """Return whether this very PushCluster (its UID, not its name) is the object's controller."""
+    """Return whether this PushCluster is the object's controller. Its UID counts, not its name."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == identity.uid for owner in owners)
 
 
 def _plan_one(manifest: Manifest, found: Mapping[str, Any] | None, remembered: Applied | None) -> Apply | None:
-    said = digest(manifest)
+    wanted = digest(manifest)
     if found is None:
         return Apply(manifest, None, restores=remembered is not None)
     if _leaving(found) or not is_drifted(manifest, found):
         return None
-    unchanged = remembered is not None and remembered.digest == said
+    unchanged = remembered is not None and remembered.digest == wanted
     if unchanged and remembered is not None and remembered.resource_version == found["metadata"]["resourceVersion"]:
-        # The API server keeps another form of what we said; saying it again would never end.
+        # The API server stores another form of what was applied. To apply it again would never end.
         return None
     return Apply(manifest, found["metadata"]["uid"], restores=unchanged)
 

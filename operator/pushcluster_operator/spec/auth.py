@@ -33,7 +33,7 @@ class SecretKey:
 
     @classmethod
     def read(cls, reader: Reader | None) -> Self | None:
-        """Read `{name, key}`, if it is there; raises InvalidSpec."""
+        """Return `{name, key}`, or None if it is absent. Raise InvalidSpec."""
         if reader is None:
             return None
         reference = cls(
@@ -56,7 +56,7 @@ class Jwks:
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
+        """Return `jwks`. Raise InvalidSpec."""
         jwks = cls(
             url=reader.optional_text("url", pattern=_URL, maximum=2_048, rule="an address that begins with https://"),
             secret=SecretKey.read(reader.optional_child("secretRef")),
@@ -76,15 +76,15 @@ class Jwks:
         if jwks.url is not None and not (is_https or jwks.allow_http or _THIS_MACHINE.match(jwks.url)):
             raise InvalidSpec(
                 f"{reader.path}.url must begin with https://: whoever can change the keys on their way can sign "
-                "tokens. allowHttp: true takes http:// all the same"
+                "tokens. Set allowHttp: true to accept http:// anyway"
             )
         if jwks.ca_secret is not None and not is_https:
-            raise InvalidSpec(f"{reader.path}.caSecretRef has a meaning for a url with https:// alone")
+            raise InvalidSpec(f"{reader.path}.caSecretRef applies only to a url with https://")
         return jwks
 
     @property
     def is_given(self) -> bool:
-        """Whether there are public keys anywhere."""
+        """Whether the spec names a source of public keys."""
         return self.url is not None or self.secret is not None
 
 
@@ -95,7 +95,7 @@ class Auth:
     mode: AuthMode
     algorithm: Algorithm
     secret_name: str | None
-    """The author's own Secret with the key of HS256."""
+    """The author's own Secret, with the key for HS256."""
     jwks: Jwks
     issuer: str | None
     audiences: tuple[str, ...]
@@ -104,7 +104,7 @@ class Auth:
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
+        """Return `spec.gateway.auth`. Raise InvalidSpec."""
         reference = reader.optional_child("secretRef")
         name = None
         if reference is not None:
@@ -152,7 +152,7 @@ class Auth:
 
     @property
     def generates_key(self) -> bool:
-        """Whether the operator makes the key that signs tokens."""
+        """Whether the operator generates the key that signs tokens."""
         return self.mode is AuthMode.JWT and not self.algorithm.has_public_keys and self.secret_name is None
 
     @property

@@ -1,4 +1,4 @@
-"""`spec.gateway`: how many gateways, whom they let in, and who a client is."""
+"""`spec.gateway`: how many gateways run, whom they accept, and how they authenticate clients."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -29,7 +29,7 @@ class Gateway:
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        """Read one; raises InvalidSpec."""
+        """Return `spec.gateway`. Raise InvalidSpec."""
         drain = reader.child("drain")
         gateway = cls(
             replicas=reader.integer("replicas", 2, minimum=0, maximum=500),

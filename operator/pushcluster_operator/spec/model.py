@@ -18,9 +18,9 @@ from pushcluster_operator.spec.reader import Reader
 from pushcluster_operator.spec.resources import Resources, read_image
 
 MAX_CLUSTER_NAME_CHARS: Final = 40
-"""Leaves room for what is put behind the name: `-rabbitmq`, a pod's ordinal and the controllers' hashes."""
+"""Leaves space for what is appended to the name: `-rabbitmq`, a pod's ordinal and the controllers' hashes."""
 REDIS_STORAGE_PER_MEMORY: Final = 3
-"""The append-only file, the copy of it that a rewrite makes, and what is written meanwhile."""
+"""For the append-only file, its copy during a rewrite, and what is written meanwhile."""
 
 _NAME: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
@@ -101,7 +101,7 @@ class ManagedRedis:
         if quantities.parse(managed.storage) < REDIS_STORAGE_PER_MEMORY * quantities.parse(managed.max_memory):
             raise InvalidSpec(
                 f"{reader.path}.storage ({managed.storage}) must be at least {REDIS_STORAGE_PER_MEMORY} times "
-                f"maxMemory ({managed.max_memory}): the append-only file is rewritten beside itself"
+                f"maxMemory ({managed.max_memory}), because Redis writes a new append-only file beside the old one"
             )
         return managed
 
@@ -134,7 +134,8 @@ class Delivery:
         if delivery.resume_window_seconds > delivery.offline_ttl_seconds:
             raise InvalidSpec(
                 f"{reader.path}.resume.windowSeconds ({delivery.resume_window_seconds}) must not be more than "
-                f"offline.ttlSeconds ({delivery.offline_ttl_seconds}): nothing is kept longer than that"
+                f"offline.ttlSeconds ({delivery.offline_ttl_seconds}), because "
+                "nothing is kept longer. Its default is 120, so set it too when ttlSeconds is less"
             )
         return delivery
 
@@ -153,9 +154,9 @@ class PushClusterSpec:
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], unknown: list[str] | None = None) -> Self:
-        """Read the `spec` of a PushCluster as the API server (or a YAML file) gives it; raises InvalidSpec.
+        """Return the `spec` of a PushCluster as the API server (or a YAML file) has it. Raise InvalidSpec.
 
-        Fields that are none are refused, or their paths are added to `unknown`.
+        Unknown fields are refused. With a list for `unknown`, their paths are added to it instead.
         """
         reader = Reader(body.get("spec"), "spec", unknown)
         routing, rabbitmq, redis = reader.child("routing"), reader.child("rabbitmq"), reader.child("redis")
@@ -174,10 +175,10 @@ class PushClusterSpec:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a PushCluster if its children's names can be made from it; else raise InvalidSpec."""
+    """Return the name of a PushCluster. Raise InvalidSpec if its children's names cannot be made from it."""
     if len(name) > MAX_CLUSTER_NAME_CHARS or not re.fullmatch(_NAME, name):
         raise InvalidSpec(
-            f"metadata.name {name!r} must be at most {MAX_CLUSTER_NAME_CHARS} of a-z 0-9 and -, "
-            "beginning with a letter and not ending in -"
+            f"metadata.name {name!r} must have at most {MAX_CLUSTER_NAME_CHARS} characters of a-z 0-9 and -, "
+            "begin with a letter and not end in -, because the names of Services and pods are made from it"
         )
     return name

@@ -11,12 +11,12 @@ API_VERSION: Final = "pushcluster.dev/v1alpha1"
 KIND: Final = "PushCluster"
 PLURAL: Final = "pushclusters"
 PAUSED_ANNOTATION: Final = "pushcluster.dev/paused"
-"""`true`: the children stay as they are; status and session clean-up go on."""
+"""`true`: the operator leaves the children as they are. It still updates the status and removes stale sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterIdentity:
-    """The part of a PushCluster that is there even when its spec is unusable."""
+    """The part of a PushCluster that can be read even if its spec cannot."""
 
     namespace: str
     name: str
@@ -46,7 +46,7 @@ class ClusterIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PushCluster:
-    """A PushCluster whose spec can be built."""
+    """A PushCluster with a valid spec."""
 
     identity: ClusterIdentity
     spec: PushClusterSpec
@@ -55,15 +55,15 @@ class PushCluster:
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read a whole PushCluster from a file; raises InvalidSpec, also for a field that is none."""
+        """Return a PushCluster from a file. Raise InvalidSpec, also for an unknown field."""
         return cls._read(body, None)
 
     @classmethod
     def from_api(cls, body: Mapping[str, Any]) -> Self:
-        """Read a whole PushCluster as the API server gives it; raises InvalidSpec.
+        """Return a PushCluster as the API server has it. Raise InvalidSpec.
 
-        The API server has dropped what its definition does not know. A field that is unknown here comes from a newer
-        one, maybe as a default, and must not stop an operator that will be upgraded next.
+        The API server has dropped fields that its definition does not know. A field that is unknown here comes from a
+        newer definition, maybe as a default. It must not stop an operator that will be upgraded next.
         """
         return cls._read(body, [])
 

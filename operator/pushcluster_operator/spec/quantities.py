@@ -1,6 +1,7 @@
-"""Kubernetes quantities (`500m`, `64Mi`): reading them, and writing them as the API server gives them back.
+"""Kubernetes quantities (`500m`, `64Mi`): parse them, and write them in the API server's canonical form.
 
-The canonical form matters: a child that says `1024Mi` where the API server answers `1Gi` would look edited for ever.
+The canonical form matters: the API server stores `1024Mi` as `1Gi`, so a child with `1024Mi` would look edited for
+ever.
 Source: `k8s.io/apimachinery/pkg/api/resource/quantity.go`, CanonicalizeBytes.
 """
 
@@ -15,22 +16,22 @@ _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5}
 _DECIMAL: Final = {"m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _BINARY_SUFFIXES: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 _DECIMAL_SUFFIXES: Final = ("", "k", "M", "G", "T", "P")
-_RULE: Final = "a number with one of m k M G T P Ki Mi Gi Ti Pi, or none, behind it"
+_RULE: Final = "a number without sign or exponent, then at most one of m k M G T P Ki Mi Gi Ti Pi"
 
 
 def parse(text: str) -> Fraction:
-    """Return the quantity as an exact number; raises InvalidSpec."""
+    """Return the quantity as an exact number. Raise InvalidSpec."""
     value, _ = _split(text)
     return value
 
 
 def to_bytes(text: str) -> int:
-    """Return the quantity as whole bytes, rounded up; raises InvalidSpec."""
+    """Return the quantity as whole bytes, rounded up. Raise InvalidSpec."""
     return -(-parse(text) // 1)
 
 
 def canonical(text: str) -> str:
-    """Return the form that the API server stores; raises InvalidSpec."""
+    """Return the form that the API server stores. Raise InvalidSpec."""
     value, suffix = _split(text)
     if suffix in _BINARY and value >= 1024:
         return _scaled(-(-value // 1), 1024, _BINARY_SUFFIXES)

@@ -1,4 +1,4 @@
-"""A reader for the JSON of a custom resource: each field once, with its bounds, and an error that names its path."""
+"""A reader for the JSON of a custom resource. It checks each field's bounds, and its errors name the field's path."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ Choice = TypeVar("Choice", bound=str)
 class Reader:
     """One JSON object at a path such as `spec.gateway`. Read every field, then call `finish`.
 
-    With a list for `unknown`, this object and those inside it note there what nobody has read; without, they refuse it.
+    Fields that nobody has read are refused. With a list for `unknown`, their paths are added to it instead.
     """
 
     def __init__(self, value: object, path: str, unknown: list[str] | None = None) -> None:
@@ -44,7 +44,7 @@ class Reader:
         return value
 
     def text(self, name: str, default: str, *, pattern: str, maximum: int, rule: str) -> str:
-        """Return a string of at most `maximum` characters that matches `pattern`; `rule` says so in words."""
+        """Return a string of at most `maximum` characters that matches `pattern`. Errors quote `rule`."""
         return self._check_text(name, self._take(name, default), pattern, maximum, rule)
 
     def optional_text(self, name: str, *, pattern: str, maximum: int, rule: str) -> str | None:
@@ -53,7 +53,7 @@ class Reader:
         return None if value is None else self._check_text(name, value, pattern, maximum, rule)
 
     def texts(self, name: str, *, pattern: str, maximum: int, most: int, rule: str) -> tuple[str, ...]:
-        """Return a list of at most `most` such strings; absent means empty."""
+        """Return a list of at most `most` such strings. An absent field means an empty list."""
         value = self._take(name, [])
         if not isinstance(value, list) or len(value) > most:
             raise InvalidSpec(f"{self.path}.{name} must be a list of at most {most} entries")
@@ -80,7 +80,7 @@ class Reader:
         return None if value is None else self._check_quantity(name, value, "1m")
 
     def child(self, name: str) -> "Reader":
-        """Return the reader of an object inside this one; absent means empty."""
+        """Return the reader of an object inside this one. An absent object is read as an empty one."""
         return Reader(self._take(name, None), f"{self.path}.{name}", self._unknown)
 
     def optional_child(self, name: str) -> "Reader | None":
@@ -89,7 +89,7 @@ class Reader:
         return None if value is None else Reader(value, f"{self.path}.{name}", self._unknown)
 
     def finish(self) -> None:
-        """Refuse or note fields that nobody read: a misspelt field must not be passed over in silence."""
+        """Raise InvalidSpec for fields that nobody read, so that typos are caught; or add their paths to `unknown`."""
         for name in self._values:
             if name in self._read:
                 continue

@@ -12,7 +12,7 @@ _IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]*"
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one container asks for and may use, as canonical quantities."""
+    """What one container requests and may use, as canonical quantities."""
 
     cpu_request: str
     memory_request: str
@@ -21,7 +21,7 @@ class Resources:
 
     @classmethod
     def read(cls, reader: Reader, default: Self) -> Self:
-        """Read `{requests, limits}`; raises InvalidSpec when more is asked for than may be used."""
+        """Return `{requests, limits}`. Raise InvalidSpec if a request is more than its limit."""
         requests, limits = reader.child("requests"), reader.child("limits")
         resources = cls(
             cpu_request=requests.quantity("cpu", default.cpu_request),
@@ -45,5 +45,5 @@ class Resources:
 
 
 def read_image(reader: Reader) -> str | None:
-    """Read `image`; None means the one that the operator was installed with."""
+    """Return `image`. None means the image that the operator was installed with."""
     return reader.optional_text("image", pattern=_IMAGE, maximum=512, rule="the name of a container image")

@@ -1,4 +1,4 @@
-"""The conditions of a PushCluster: what is, why, and what to do next, in words."""
+"""The conditions of a PushCluster: what happened, why, and what to do next."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pushcluster_operator.kube.manifest import ObjectKey
 from pushcluster_operator.status.pods import Trouble
 from pushcluster_operator.status.workloads import Workload
 
-PASSING: Final = frozenset({"Starting", "RollingOut", "Waiting"})
-"""Reasons of a part that is not ready and has no trouble of its own."""
+TRANSIENT_REASONS: Final = frozenset({"Starting", "RollingOut", "Waiting"})
+"""Reasons of a part that is not ready yet and has no trouble of its own."""
 _MAX_MESSAGE_CHARS: Final = 1_500
 
 
@@ -28,14 +28,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ObservedState:
-    """Everything that the conditions of a PushCluster with a valid spec speak of."""
+    """Everything that the conditions of a PushCluster with a valid spec depend on."""
 
     rabbitmq: Workload
     redis: Workload
     gateway: Workload
     dispatcher: Workload
     warnings: tuple[Condition, ...] = ()
-    """What the spec lets happen, and its author may not want."""
+    """What the spec allows, and its author may not want."""
     paused: bool = False
     conflicts: tuple[ObjectKey, ...] = ()
     """Names that other objects have taken."""
@@ -49,7 +49,7 @@ class ObservedState:
 
 
 def build_conditions(observed: ObservedState) -> tuple[Condition, ...]:
-    """Return all conditions, the most telling first."""
+    """Return all conditions. Ready, Progressing and Degraded come first."""
     stores = (("RabbitMQ", observed.rabbitmq), ("Redis", observed.redis))
     broken = [name for name, store in stores if store.troubles]
     missing = [*broken, "keys to check tokens with"] if observed.key_troubles else broken
@@ -66,24 +66,24 @@ def build_conditions(observed: ObservedState) -> tuple[Condition, ...]:
 
 
 def build_part(type_: str, name: str, workload: Workload, waits_for: str = "") -> Condition:
-    """Return the condition of one component; `waits_for` names what it cannot be ready without and that is broken."""
+    """Return the condition of one component. `waits_for` names the broken parts that it needs to be ready."""
     count = f"{workload.ready} of {workload.desired} ready"
     if workload.troubles:
         return Condition(type_, "False", workload.troubles[0].reason, _say(workload.troubles))
     if workload.is_complete:
         if workload.desired == 0:
-            return Condition(type_, "True", "ScaledToZero", f"no {name} are asked for")
+            return Condition(type_, "True", "ScaledToZero", f"the spec asks for no {name}")
         return Condition(type_, "True", "AllReady", f"{name}: {count}")
     if workload.ready < workload.desired and waits_for:
         return Condition(type_, "False", "Waiting", f"{name}: {count}; waiting for {waits_for}")
     if workload.ready < workload.desired:
         who = "the others are " if workload.ready else ""
         return Condition(type_, "False", "Starting", f"{name}: {count}; {who}starting")
-    return Condition(type_, "False", "RollingOut", f"{name}: {count}; the newest description is being rolled out")
+    return Condition(type_, "False", "RollingOut", f"{name}: {count}; the newest version is being rolled out")
 
 
 def build_degraded(observed: ObservedState) -> Condition:
-    """Return whether something is wrong that does not pass by itself."""
+    """Return the condition that says whether something is wrong that does not pass by itself."""
     troubles = [
         *(Trouble("NameTaken", _taken(key)) for key in observed.conflicts),
         *observed.key_troubles,
@@ -96,11 +96,11 @@ def build_degraded(observed: ObservedState) -> Condition:
     ]
     if troubles:
         return Condition("Degraded", "True", troubles[0].reason, _say(troubles))
-    return Condition("Degraded", "False", "NothingWrong", "nothing is known to be wrong")
+    return Condition("Degraded", "False", "NothingWrong", "no problem is known")
 
 
 def build_ready(observed: ObservedState, parts: Iterable[Condition], degraded: Condition) -> Condition:
-    """Return whether all is as the spec asks; the reason is the first thing that is not."""
+    """Return the condition that says whether all is as the spec asks. The reason names the first part that is not."""
     unready = [part for part in parts if part.status != "True"]
     if degraded.status == "True":
         return Condition("Ready", "False", degraded.reason, degraded.message)
@@ -111,57 +111,60 @@ def build_ready(observed: ObservedState, parts: Iterable[Condition], degraded: C
 
 
 def _describe_service(observed: ObservedState) -> str:
-    """Say what a PushCluster that is as asked does for its users; zero replicas may be what was asked."""
+    """Return what a ready PushCluster does for its users. The spec may ask for zero replicas."""
     if observed.dispatcher.desired == 0:
-        return "as asked, without dispatchers: messages can be published over AMQP and wait in the ingress queues"
+        return "the spec asks for no dispatchers: messages can be published over AMQP, and wait in the ingress queues"
     if observed.gateway.desired == 0:
-        return "as asked, without gateways: messages can be published and are kept, but no client can connect"
+        return "the spec asks for no gateways: messages can be published and are kept, but no client can connect"
     return "messages can be published and reach the users who are connected"
 
 
 def build_progressing(observed: ObservedState, parts: Sequence[Condition]) -> Condition:
-    """Return whether the operator or Kubernetes is still changing something."""
+    """Return the condition that says whether the operator or Kubernetes is still changing something."""
     if observed.paused:
         return Condition(
             "Progressing",
             "False",
             "Paused",
-            "the annotation pushcluster.dev/paused is true: children are left as they are; remove it to go on",
+            "the annotation pushcluster.dev/paused is true, so the operator leaves the children as they are. "
+            "Remove the annotation to go on",
         )
     moving = [part.message for part in parts if part.reason in {"Starting", "RollingOut"}]
     if moving:
         return Condition("Progressing", "True", "Changing", _cut("; ".join(moving)))
     if any(part.status != "True" for part in parts):
-        return Condition("Progressing", "False", "Blocked", "nothing moves until what Degraded speaks of is mended")
+        return Condition(
+            "Progressing", "False", "Blocked", "nothing changes until the problem that Degraded names is fixed"
+        )
     return Condition("Progressing", "False", "AtRest", "nothing is being changed")
 
 
 def build_durability_reduced() -> Condition:
-    """Return the warning of a Redis that forgets."""
+    """Return the warning about a Redis without an append-only file."""
     return Condition(
         "DurabilityReduced",
         "True",
         "NoAppendOnlyFile",
-        "Redis keeps no append-only file: messages whose publishers have their confirm are lost when it ends. "
-        "Set `appendonly yes`; a managed Redis has it from its start, so there `kubectl delete pod` brings it back",
+        "Redis keeps no append-only file. If Redis ends, messages are lost although their publishers got a confirm. "
+        "Set `appendonly yes`. A managed Redis has it when it starts, so delete its pod with `kubectl delete pod`",
     )
 
 
 def build_fields_unknown(fields: Sequence[str]) -> tuple[Condition, ...]:
-    """Return the warning of an operator that is older than its custom resource definition, if there are such fields."""
+    """Return the warning about fields that this operator is too old to know, if there are any."""
     if not fields:
         return ()
-    text = f"without effect, because this operator is older than the definition of PushCluster: {', '.join(fields)}"
+    text = f"this operator is older than the definition of PushCluster and ignores these fields: {', '.join(fields)}"
     return (Condition("FieldsUnknown", "True", "OperatorTooOld", _cut(f"{text}. Upgrade the operator")),)
 
 
 def build_refusal(error: InvalidSpec | TooOld) -> tuple[Condition, ...]:
-    """Return the conditions of a spec or a Kubernetes that cannot be; children stay as they were last made."""
+    """Return the conditions for an invalid spec or a too old Kubernetes. The children stay as they are."""
     if isinstance(error, InvalidSpec):
         reason, mend, waiting = "InvalidSpec", "correct the spec", "waiting for a valid spec"
     else:
         reason, mend, waiting = "KubernetesTooOld", "upgrade Kubernetes", "waiting for a newer Kubernetes"
-    text = f"{error}. What runs is left as it was; {mend}"
+    text = f"{error}. The operator leaves what runs as it is; {mend}"
     return (
         Condition("Ready", "False", reason, text),
         Condition("Progressing", "False", reason, waiting),
@@ -172,7 +175,7 @@ def build_refusal(error: InvalidSpec | TooOld) -> tuple[Condition, ...]:
 def render(
     conditions: Iterable[Condition], former: Iterable[Mapping[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    """Return the conditions as `status.conditions` holds them; the time moves only when the status does."""
+    """Return the conditions as `status.conditions` has them. A time changes only when the status changes."""
     before = {condition["type"]: condition for condition in former}
     rendered = []
     for condition in conditions:
@@ -193,8 +196,8 @@ def render(
 
 def _taken(key: ObjectKey) -> str:
     return (
-        f"{key} exists and does not belong to this PushCluster; it is left alone. Delete or rename it, "
-        "or give the PushCluster another name"
+        f"{key} exists and does not belong to this PushCluster, so the operator does not change it. "
+        "Delete or rename it, or give the PushCluster another name"
     )
 
 

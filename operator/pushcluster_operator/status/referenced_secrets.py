@@ -1,4 +1,4 @@
-"""What is wrong with the Secrets from which gateways check tokens: in words, before a gateway misses them."""
+"""What is wrong with the Secrets whose keys gateways check tokens with. The operator says it before a gateway fails."""
 
 import base64
 import json
@@ -13,20 +13,20 @@ from pushcluster_operator.spec.auth import Auth, SecretKey
 from pushcluster_operator.status.pods import Trouble
 
 Secrets = Mapping[str, Mapping[str, Any]]
-"""Secrets by name, as the API server gives them."""
+"""Secrets by name, as the API server returns them."""
 
 
 def find_auth_troubles(auth: Auth, secrets: Secrets, generated: str) -> list[Trouble]:
     """Return what keeps gateways from checking tokens as `spec.gateway.auth` asks.
 
-    `generated` names the Secret of the key that the operator makes where there is none; people write into it too.
+    `generated` names the Secret with the key that the operator generates. People may write into it too.
     """
     troubles: list[Trouble | None] = []
     if auth.secret_name is not None:
-        mend = f"gateway.auth.secretRef wants its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
+        mend = f"gateway.auth.secretRef needs its key {HS256_KEY} with at least {MIN_HS256_BYTES} bytes"
         troubles.append(_check_shared_keys(auth.secret_name, secrets, mend))
     elif auth.generates_key and read_as_it_stands(secrets.get(generated, {}), HS256_KEY):
-        mend = f"write at least {MIN_HS256_BYTES} bytes, or delete the Secret to have a new key made"
+        mend = f"write at least {MIN_HS256_BYTES} bytes, or delete the Secret, and the operator generates a new key"
         troubles.append(_check_shared_keys(generated, secrets, mend))
     if auth.jwks.secret is not None:
         troubles.append(_check_jwks(auth.jwks.secret, secrets))
@@ -40,7 +40,7 @@ def _check_shared_keys(name: str, secrets: Secrets, mend: str) -> Trouble | None
         return Trouble("SecretMissing", f"Secret {name} does not exist; create it: {mend}")
     held = secrets[name].get("data") or {}
     if HS256_KEY not in held:
-        return Trouble("SecretIncomplete", f"Secret {name} has no such key: {mend}")
+        return Trouble("SecretIncomplete", f"Secret {name} has no key {HS256_KEY}: {mend}")
     for key in (HS256_KEY, HS256_SECOND_KEY):
         if key not in held:
             continue
@@ -52,7 +52,7 @@ def _check_shared_keys(name: str, secrets: Secrets, mend: str) -> Trouble | None
 
 
 def _check_jwks(reference: SecretKey, secrets: Secrets) -> Trouble | None:
-    mend = f"gateway.auth.jwks.secretRef wants its key {reference.key} with a JWK set (RFC 7517)"
+    mend = f"gateway.auth.jwks.secretRef needs its key {reference.key} with a JWK set (RFC 7517)"
     text, trouble = _read(reference, secrets, mend)
     if text is None:
         return trouble
@@ -61,15 +61,15 @@ def _check_jwks(reference: SecretKey, secrets: Secrets) -> Trouble | None:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-        return Trouble("NoJwks", f"{reference.key} in Secret {reference.name} is no JWK set: {mend}")
+        return Trouble("NoJwks", f"{reference.key} in Secret {reference.name} is not a JWK set: {mend}")
     return None
 
 
 def _check_authorities(reference: SecretKey, secrets: Secrets) -> Trouble | None:
-    mend = f"gateway.auth.jwks.caSecretRef wants its key {reference.key} with certificates in PEM form"
+    mend = f"gateway.auth.jwks.caSecretRef needs its key {reference.key} with certificates in PEM form"
     text, trouble = _read(reference, secrets, mend)
     if text is not None and "-----BEGIN CERTIFICATE-----" not in text:
-        return Trouble("NoCertificates", f"{reference.key} in Secret {reference.name} holds none: {mend}")
+        return Trouble("NoCertificates", f"{reference.key} in Secret {reference.name} has no certificate: {mend}")
     return trouble
 
 
@@ -78,5 +78,5 @@ def _read(reference: SecretKey, secrets: Secrets, mend: str) -> tuple[str | None
         return None, Trouble("SecretMissing", f"Secret {reference.name} does not exist; create it: {mend}")
     text = decode_data(secrets[reference.name]).get(reference.key)
     if text is None:
-        return None, Trouble("SecretIncomplete", f"Secret {reference.name} has no such text: {mend}")
+        return None, Trouble("SecretIncomplete", f"Secret {reference.name} has no text under {reference.key}: {mend}")
     return text, None

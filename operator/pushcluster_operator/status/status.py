@@ -1,4 +1,4 @@
-"""The status of a PushCluster: what it holds, and when a new one is worth a write."""
+"""The status of a PushCluster: what it contains, and when a new one is worth a write."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pushcluster_operator.spec.pushcluster import ClusterIdentity
 from pushcluster_operator.status.conditions import Condition, ObservedState, render
 
 COUNTERS_EVERY_S: Final = 30.0
-"""Numbers of sessions change all the time; they alone are written at most this often."""
+"""How often a change of the session counts alone is written at most. They change all the time."""
 SWEEP_TIME_EVERY_S: Final = 300.0
 """How old `sessions.lastSweepTime` may get while nothing else changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """What the sweeps have found; times as RFC 3339."""
+    """What the sweeps have found. Times are RFC 3339."""
 
     online: int | None = None
     removed_total: int = 0
@@ -26,7 +26,7 @@ class SessionCounts:
 
     @classmethod
     def from_status(cls, status: Mapping[str, Any]) -> "SessionCounts":
-        """Read back what an earlier operator wrote, so that a restart loses no count."""
+        """Return the counts that an earlier operator wrote, so that a restart loses none."""
         sessions = status.get("sessions") or {}
         return cls(removed_total=sessions.get("removedTotal", 0), last_removal_time=sessions.get("lastRemovalTime"))
 
@@ -39,7 +39,7 @@ def build_status(
     former: Mapping[str, Any],
     now: str,
 ) -> Manifest:
-    """Return the status; without `observed` (an invalid spec) what is said of pods stays as it was."""
+    """Return the status. Without `observed` (an invalid spec), the part about pods is left out and stays as it was."""
     status: Manifest = {
         "observedGeneration": identity.generation,
         "conditions": render(conditions, former.get("conditions") or [], identity.generation, now),
@@ -69,7 +69,7 @@ def build_status(
 
 
 def is_worth_writing(status: Manifest, former: Mapping[str, Any], since_last_write_s: float) -> bool:
-    """Return whether to write `status` over `former`, which was written so many seconds ago."""
+    """Return whether to write `status` over `former`, which was written `since_last_write_s` seconds ago."""
     for part in ("observedGeneration", "conditions", "gateway", "dispatcher"):
         if part in status and status[part] != former.get(part):
             return True

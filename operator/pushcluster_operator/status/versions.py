@@ -5,12 +5,12 @@ from pushcluster_operator.status.pods import Trouble
 
 
 def describe_old_rabbitmq(error: TooOld) -> Trouble:
-    """Return the trouble of a broker that answered with an old version."""
+    """Return the trouble of a broker that is too old."""
     return _describe_old_store("RabbitMQ", "rabbitmq", error)
 
 
 def describe_old_redis(error: TooOld) -> Trouble:
-    """Return the trouble of a Redis that answered with an old version."""
+    """Return the trouble of a Redis that is too old."""
     return _describe_old_store("Redis", "redis", error)
 
 
@@ -18,6 +18,6 @@ def _describe_old_store(product: str, part: str, error: TooOld) -> Trouble:
     image = f"spec.{part}.managed.image"
     return Trouble(
         f"{product}TooOld",
-        f"{error}, so gateways and dispatchers do not work with it; name a newer image in {image}, "
-        "or remove that field to have the one that the operator was installed with",
+        f"{error}, so gateways and dispatchers do not work with it. Name a newer image in {image}, "
+        "or remove that field to get the image that the operator was installed with",
     )

@@ -1,4 +1,4 @@
-"""The conditions that warn: nothing is broken, but what the spec lets in may surprise somebody later."""
+"""The conditions that warn. Nothing is broken, but the spec allows something that its author may not want."""
 
 from fractions import Fraction
 from typing import Final
@@ -11,15 +11,15 @@ from pushcluster_operator.status.conditions import Condition
 
 MEBIBYTE: Final = 1_048_576
 GATEWAY_BASE_BYTES: Final = 64 * MEBIBYTE
-"""A gateway that nobody is connected to."""
+"""Memory of a gateway without any client."""
 CONNECTION_BYTES: Final = 8_192
-"""An idle session with a subscription, in its gateway: 5.2 KB are measured (docs/benchmarks.md)."""
+"""Memory of an idle session with a subscription in its gateway. 5.2 KB were measured (docs/benchmarks.md)."""
 REGISTERED_BYTES: Final = 1_024
-"""The same in Redis, without any message."""
+"""Memory of the same session in Redis, without any message."""
 
 
 def build_auth_warnings(gateway: Gateway) -> tuple[Condition, ...]:
-    """Return them; each says how to mend it."""
+    """Return the warnings about authentication. Each says what to do next."""
     warnings: list[Condition] = []
     if gateway.auth.mode is AuthMode.TRUSTED:
         warnings.append(_build_trusted())
@@ -35,8 +35,8 @@ def _build_trusted() -> Condition:
         "AuthTrusted",
         "True",
         "NoProof",
-        "clients are believed to be whom they say they are (gateway.auth.mode Trusted): anybody who reaches a gateway "
-        "can read anybody's messages. Set the mode to JWT outside development",
+        "gateways accept each client's user id without proof (gateway.auth.mode Trusted). Anybody who reaches a "
+        "gateway can read anybody's messages. Set the mode to JWT, except in development",
     )
 
 
@@ -45,8 +45,9 @@ def _build_origins_unchecked() -> Condition:
         "OriginsUnchecked",
         "True",
         "AnyOrigin",
-        "any web page can read anybody's messages once it is opened in a browser that reaches a gateway, also where "
-        "no stranger does (gateway.auth.mode Trusted without gateway.allowedOrigins). Set allowedOrigins to your pages",
+        "gateways accept clients from any web page (gateway.auth.mode Trusted without gateway.allowedOrigins). A "
+        "page that is opened in a browser inside your network can read anybody's messages. Set allowedOrigins to "
+        "your pages",
     )
 
 
@@ -55,13 +56,13 @@ def _build_audiences_unchecked() -> Condition:
         "AudiencesUnchecked",
         "True",
         "AnyAudience",
-        "any token of the issuer comes in, also one that was made for another service, and whoever runs that service "
-        "can use it here. Set gateway.auth.audiences to what the tokens for this service say in `aud`",
+        "gateways accept any token of the issuer, also one that was made for another service. Whoever runs that "
+        "service can use it here. Set gateway.auth.audiences to what the tokens for this service say in `aud`",
     )
 
 
 def build_memory_warnings(spec: PushClusterSpec) -> tuple[Condition, ...]:
-    """Return them; each says how to mend it."""
+    """Return the warning about memory limits, if there is one. It says what to do next."""
     gateway, redis = spec.gateway, spec.redis
     needed = GATEWAY_BASE_BYTES + gateway.max_connections * CONNECTION_BYTES
     short = []
@@ -76,7 +77,7 @@ def build_memory_warnings(spec: PushClusterSpec) -> tuple[Condition, ...]:
         short.append(
             f"the sessions of {gateway.replicas} gateways with gateway.maxConnections ({gateway.max_connections}) "
             f"clients take about {_mebibytes(registered)} in Redis, which holds no more than redis.managed.maxMemory "
-            f"({redis.max_memory}): then nothing more is accepted. Raise maxMemory, or lower maxConnections"
+            f"({redis.max_memory}). Redis then accepts no more messages. Raise maxMemory, or lower maxConnections"
         )
     return (Condition("MemoryShort", "True", "LimitsContradict", "; ".join(short)),) if short else ()
 

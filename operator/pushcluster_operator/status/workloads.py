@@ -1,4 +1,4 @@
-"""How far a component's workload has come, from the workload, its pods and its volume claims."""
+"""The state of a component's workload, from the workload, its pods and its volume claims."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,23 +14,23 @@ from pushcluster_operator.status.pods import (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One component as it is."""
+    """The state of one component."""
 
     desired: int
     replicas: int
-    """Pods that exist, but for those that are leaving."""
+    """Pods that exist, without those that are being deleted."""
     ready: int
     rolled_out: bool
-    """Every pod has the newest template, and the workload's controller has seen it."""
+    """Whether the workload's controller has seen the newest template and every pod has it."""
     troubles: tuple[Trouble, ...]
 
     @property
     def is_complete(self) -> bool:
-        """Whether as many pods as desired are ready, all of them as last described."""
+        """Whether as many pods as desired are ready, all of them with the newest template."""
         return self.rolled_out and self.ready >= self.desired
 
     def with_trouble(self, trouble: Trouble | None) -> Self:
-        """Return the same with one more thing that is wrong, which comes first: the others may follow from it."""
+        """Return the same with one more trouble. It comes first, because the others may follow from it."""
         return self if trouble is None else replace(self, troubles=(trouble, *self.troubles))
 
 
@@ -40,7 +40,7 @@ def observe(
     pods: Iterable[Mapping[str, Any]],
     claims: Iterable[Mapping[str, Any]] = (),
 ) -> Workload:
-    """Return the state of a Deployment or StatefulSet; None: there is none yet."""
+    """Return the state of a Deployment or StatefulSet. None for `workload`: it does not exist yet."""
     if workload is None:
         return Workload(desired, 0, 0, rolled_out=False, troubles=())
     spec, status = workload.get("spec", {}), workload.get("status", {})

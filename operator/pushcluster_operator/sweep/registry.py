@@ -1,4 +1,4 @@
-"""The shell around the registry of sessions in Redis: leases, counts, removals."""
+"""The operator's client of the session registry in Redis: leases, counts and removals."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -18,18 +18,18 @@ MAX_CONNECTIONS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class RegistrySnapshot:
-    """What stood in the registry at one moment."""
+    """The registry at one moment."""
 
     leases: tuple[GatewayLease, ...]
     now_ms: int
     """Redis's own time, since the epoch."""
     append_only: bool
-    """Whether Redis keeps an append-only file, without which it loses everything when it ends."""
+    """Whether Redis keeps an append-only file. Without one, it loses everything when it ends."""
     memory: RedisMemory
 
 
 class RegistryClient:
-    """One cluster's registry. Every method raises Unavailable, of which TooOld is one."""
+    """One cluster's registry. Every method may raise Unavailable, of which TooOld is a subclass."""
 
     def __init__(self, cluster: str, url: str) -> None:
         self.url = url
@@ -42,7 +42,7 @@ class RegistryClient:
         await self._client.aclose()
 
     async def read(self) -> RegistrySnapshot:
-        """Return the leases and what Redis says of itself, all of one moment."""
+        """Return the leases and what Redis reports about itself, all from one moment."""
         try:
             with translated():
                 async with self._client.pipeline(transaction=True) as pipeline:
@@ -61,7 +61,7 @@ class RegistryClient:
         return RegistrySnapshot(leases, now_ms, append_only, RedisMemory(used, int(memory["maxmemory"])))
 
     async def count_sessions(self, incarnations: list[Incarnation]) -> int:
-        """Return how many sessions these processes hold together."""
+        """Return how many sessions these gateway processes hold together."""
         if not incarnations:
             return 0
         with translated():
@@ -71,7 +71,7 @@ class RegistryClient:
                 return sum(await pipeline.execute())
 
     async def remove(self, incarnation: Incarnation) -> int:
-        """Remove every session that still belongs to this process; return their number."""
+        """Remove every session that still belongs to this gateway process, and return their number."""
         try:
             return await remove_incarnation(self._client, self._scripts, self._keys, incarnation)
         except RedisError as error:

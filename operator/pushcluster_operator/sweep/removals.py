@@ -1,7 +1,7 @@
-"""Which gateway processes' sessions are to be removed: decided from leases and pods alone (ARCHITECTURE.md).
+"""Which gateway processes' sessions are to be removed: decided from leases and pods only.
 
-The leases are read before the pods are listed: whoever held a lease had a pod by then, so a pod that the later list
-lacks has ended. The other way round, a pod that started in between would be taken for gone.
+The leases are read before the pods are listed. Every holder of a lease had a pod by then, so a pod that is missing in
+the later list has ended. In the other order, a pod that started in between would be taken for gone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from typing import Any, Final
 from pushcluster_contract.ids import Incarnation
 
 NOT_READY_S: Final = 60.0
-"""A pod whose lease has expired and that has not been ready for so long is taken for dead."""
+"""A pod is taken for dead if its lease has expired and it has not been ready for this long."""
 
 
 class RemovalCause(StrEnum):
-    """Why an incarnation is removed: a label of the metric, and words in the Event."""
+    """Why an incarnation is removed: a label of the metric, and text in the Event."""
 
     POD_GONE = "pod_gone"
     POD_FINISHED = "pod_finished"
@@ -25,7 +25,7 @@ class RemovalCause(StrEnum):
     SUPERSEDED = "superseded"
 
     def in_words(self) -> str:
-        """Return the cause as a person would say it."""
+        """Return the cause as text for a person."""
         return _WORDS[self]
 
 
@@ -40,31 +40,31 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class GatewayLease:
-    """One member of `gateways`."""
+    """One member of the sorted set `gateways` in Redis."""
 
     incarnation: Incarnation
     expires_ms: int
     """By Redis TIME, since the epoch."""
 
     def is_live(self, now_ms: int) -> bool:
-        """Return whether the process renewed it lately; `now_ms` by Redis TIME."""
+        """Return whether the lease has not expired. `now_ms` is Redis TIME."""
         return self.expires_ms > now_ms
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPod:
-    """What a removal depends on."""
+    """What a removal depends on, of one pod."""
 
     uid: str
     name: str
     finished: bool
     running: bool
-    """Its gateway container is running now."""
+    """Whether its gateway container is running now."""
     ready: bool
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], container: str = "gateway") -> "GatewayPod":
-        """Read a pod as LIST gives it."""
+        """Read a pod as LIST returns it."""
         status = manifest.get("status", {})
         statuses = status.get("containerStatuses") or []
         return cls(
@@ -87,10 +87,10 @@ class Removal:
 def plan_removals(
     leases: Sequence[GatewayLease], now_ms: int, pods: Iterable[GatewayPod], not_ready_s: Mapping[str, float]
 ) -> tuple[Removal, ...]:
-    """Decide which incarnations to remove.
+    """Return which incarnations to remove.
 
-    `leases` and `now_ms` were read from Redis before `pods` were listed; `not_ready_s` maps a pod's UID to the seconds
-    for which it has been seen not ready.
+    `leases` and `now_ms` were read from Redis before `pods` were listed; `not_ready_s` maps a pod's UID to how
+    long, in seconds, the operator has seen it not ready.
     """
     by_uid = {pod.uid: pod for pod in pods}
     live = {lease.incarnation for lease in leases if lease.is_live(now_ms)}
@@ -109,7 +109,7 @@ def plan_removals(
 
 
 def _cause_of_expired(pod: GatewayPod, not_ready_s: float, *, superseded: bool) -> RemovalCause | None:
-    """Return why an expired lease means that the process has ended; None: it may be slow, or cut off from Redis."""
+    """Return why the process of an expired lease must have ended. None: it may be slow, or cut off from Redis."""
     if pod.finished:
         return RemovalCause.POD_FINISHED
     if not pod.running:
@@ -122,8 +122,8 @@ def _cause_of_expired(pod: GatewayPod, not_ready_s: float, *, superseded: bool) 
 
 
 def track_not_ready(since: Mapping[str, float], pods: Iterable[GatewayPod], now_s: float) -> dict[str, float]:
-    """Return since when (by the caller's steady clock) each pod that is not ready has been seen so.
+    """Return since when the operator has seen each pod that is not ready, by the caller's steady clock.
 
-    By our own clock on purpose: the times in a pod's status come from another machine's.
+    The times in a pod's status are not used: they come from another machine's clock.
     """
     return {pod.uid: since.get(pod.uid, now_s) for pod in pods if not pod.ready}

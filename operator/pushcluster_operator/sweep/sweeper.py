@@ -1,4 +1,4 @@
-"""The sweep: removes the sessions of gateway processes that have ended. Decisions are in `sessions`."""
+"""The sweep removes the sessions of gateway processes that have ended. `removals` decides which."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ from pushcluster_operator.sweep.removals import (
 )
 
 INTERVAL_S: Final = 3.0
-"""From pod gone to entry gone must take at most 5 s even when the pod's event is lost."""
+"""A pod's entries must be gone at most 5 s after the pod, even if the pod's event is lost."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ class SweptCluster:
     counts: SessionCounts
     not_ready_since: dict[str, float] = field(default_factory=dict)
     pod_names: dict[str, str] = field(default_factory=dict)
-    """UID → name, also of pods that are gone but still have a lease."""
+    """UID → name, also of pods that are gone and still have a lease."""
     too_old: TooOld | None = None
-    """What is wrong with the version of the Redis that answered last."""
+    """The error, if the Redis that answered last is too old."""
     append_only: bool = True
     full: bool = False
-    """Whether Redis had no room for messages when it answered last."""
+    """Whether Redis had no memory left for messages when it last answered."""
     failing_since: float | None = None
-    """By the steady clock; None: the last sweep went well."""
+    """By the steady clock. None: the last sweep succeeded."""
     last_error: str = ""
 
 
@@ -66,9 +66,9 @@ class Sweeper:
     _watched: dict[Key, SweptCluster] = field(default_factory=dict)
 
     async def watch(self, identity: ClusterIdentity, redis_url: str, counts: SessionCounts) -> bool:
-        """Sweep this PushCluster from now on, its Redis at this URL; returns whether that is news.
+        """Sweep this PushCluster from now on, with its Redis at this URL. Return whether that is a change.
 
-        `counts` is where an earlier operator stopped; it is used when nothing is known yet.
+        `counts` is where an earlier operator stopped. It is used if this one has no counts yet.
         """
         key = (identity.namespace, identity.name)
         known = self._watched.get(key)
@@ -82,13 +82,13 @@ class Sweeper:
         return True
 
     async def forget(self, key: Key) -> None:
-        """Sweep this PushCluster no longer."""
+        """Stop sweeping this PushCluster."""
         known = self._watched.pop(key, None)
         if known is not None:
             await known.registry.close()
 
     async def close(self) -> None:
-        """Forget all."""
+        """Forget all PushClusters."""
         for key in list(self._watched):
             await self.forget(key)
 
@@ -97,10 +97,10 @@ class Sweeper:
         return self._watched.get(key)
 
     async def sweep(self, key: Key) -> float | None:
-        """Sweep once; returns the seconds until the next sweep, None if there is nothing to sweep.
+        """Sweep once. Return the seconds until the next sweep, or None if there is nothing to sweep.
 
-        Raises Unavailable, Conflict or Refused when Redis or the API server did not answer: then nothing was removed
-        on the strength of the missing answer.
+        Raise Unavailable, Conflict or Refused if Redis or the API server did not answer. A missing answer never removes
+        a session.
         """
         watched = self._watched.get(key)
         if watched is None:
@@ -108,14 +108,14 @@ class Sweeper:
         try:
             online = await self._sweep(watched)
         except Unavailable as error:
-            # No back-off: the next attempt has to come as soon as the next sweep would have, to keep the time promised.
+            # No back-off: to keep the promised time, the next attempt must come as soon as the next sweep would have.
             self._note_failure(watched, error)
             return INTERVAL_S
         except Exception as error:
             self._note_failure(watched, error)
             raise
         if watched.failing_since is not None:
-            _log.info("sweeps go well again", extra={"pushcluster": watched.identity.id})
+            _log.info("sweeps succeed again", extra={"pushcluster": watched.identity.id})
         watched.failing_since = watched.too_old = None
         watched.counts = replace(watched.counts, online=online, last_sweep_time=self._timestamp())
         return INTERVAL_S
@@ -125,7 +125,7 @@ class Sweeper:
         if watched.failing_since is None:
             watched.failing_since = self.clock()
             extra = {"pushcluster": watched.identity.id, "error": str(error)}
-            _log.warning("sweeps fail; they are repeated until they do not", extra=extra)
+            _log.warning("a sweep failed; the operator repeats it until it succeeds", extra=extra)
         watched.last_error = str(error)
         if isinstance(error, TooOld):
             watched.too_old = error
@@ -142,7 +142,7 @@ class Sweeper:
         watched.pod_names.update((pod.uid, pod.name) for pod in pods)
         removals = self._plan(watched, leases, now_ms, pods)
         if any(removal.cause is RemovalCause.POD_GONE for removal in removals):
-            # A pod whose labels were edited is missing from the selection and alive all the same.
+            # A pod whose labels were edited is missing in that list, although it is alive. So list all pods.
             pods = await self._list_pods(watched.identity, "")
             removals = self._plan(watched, leases, now_ms, pods)
         for removal in removals:
@@ -167,7 +167,7 @@ class Sweeper:
     async def _remove(self, watched: SweptCluster, removal: Removal) -> None:
         number = await watched.registry.remove(removal.incarnation)
         _log.info(
-            "gateway process removed from the registry",
+            "removed a gateway process from the registry",
             extra={
                 "pushcluster": watched.identity.id,
                 "incarnation": str(removal.incarnation),

@@ -1,4 +1,4 @@
-"""AMQP 0-9-1 over pika: a connection, its channels, publisher confirms, and a connection that comes back.
+"""AMQP 0-9-1 over pika: a connection, its channels, publisher confirms, and a connection that reconnects.
 
 Use `AmqpConnection` and `AmqpChannel`, and `PublisherConnection` to publish only.
 """
@@ -6,6 +6,6 @@ Use `AmqpConnection` and `AmqpChannel`, and `PublisherConnection` to publish onl
 from pushcluster_runtime.amqp.channel import AmqpChannel
 from pushcluster_runtime.amqp.confirms import ConfirmOutcome
 from pushcluster_runtime.amqp.connection import AmqpConnection
-from pushcluster_runtime.amqp.frames import Delivery, Template
+from pushcluster_runtime.amqp.frames import Delivery, PropertiesTemplate
 
-__all__ = ["AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "Template"]
+__all__ = ["AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "PropertiesTemplate"]

@@ -16,25 +16,25 @@ from pushcluster_runtime.amqp.consumers import ChannelConsumers
 from pushcluster_runtime.amqp.errors import describe, translate, unavailable
 from pushcluster_runtime.amqp.frames import (
     Delivery,
-    Template,
+    PropertiesTemplate,
     encode_properties,
     encode_publish,
 )
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
 CLOSE_TIMEOUT_S: Final = 5.0
-"""How long a polite close waits for the broker's answer."""
+"""How long `close` waits for the broker's answer."""
 ANSWER_TIMEOUT_S: Final = 15.0
-"""How long a channel with calls under way may get no answer at all."""
+"""How long the broker may leave all calls of a channel without an answer."""
 CONFIRM_TIMEOUT_S: Final = 30.0
-"""How long a channel with publishes under way may get no confirm at all; a queue that elects a leader takes seconds."""
+"""How long the broker may leave all publishes of a channel without a confirm. A leader election takes seconds."""
 
 
 class AmqpChannel:
-    """One channel. `Amqp.channel` makes it."""
+    """One channel. `AmqpConnection.channel` opens it."""
 
     lost: asyncio.Future[str]
-    """Resolves with the reason once the channel is gone: closed, a channel exception, or the connection lost."""
+    """Resolves with the reason when the channel ends: it was closed, had an exception, or its connection was lost."""
 
     def __init__(self, raw: Channel) -> None:
         self._loop = asyncio.get_running_loop()
@@ -46,8 +46,8 @@ class AmqpChannel:
         self._answered_at = self._confirmed_at = self._loop.time()
         self._consumers = ChannelConsumers(raw, self._connection, self.abandon)
         # pika's close cancels every consumer first. A queue with a single active consumer then goes on with the next
-        # one at once, and what this channel holds unacknowledged comes behind it: out of order (seen on RabbitMQ
-        # 4.3.6). Closing without a cancel gives the messages back first.
+        # consumer at once, and the messages that this channel holds unacknowledged come later, out of order (seen on
+        # RabbitMQ 4.3.6). A close without a cancel gives the messages back first.
         self._basic_cancel = raw.basic_cancel
         raw.basic_cancel = _cancel_nothing  # type: ignore[method-assign]
         raw.add_on_close_callback(lambda _, error: self._on_closed(error))
@@ -62,7 +62,7 @@ class AmqpChannel:
             await self._call(self._raw.confirm_delivery, ack_nack_callback=self._on_confirm)
 
     async def declare(self, topology: Topology) -> None:
-        """Declare exchanges, queues and bindings; what is already there in the same form stays as it is."""
+        """Declare exchanges, queues and bindings. What exists in the same form stays as it is."""
         for exchange in topology.exchanges:
             await self._call(
                 self._raw.exchange_declare,
@@ -77,7 +77,7 @@ class AmqpChannel:
             await self.bind(binding)
 
     async def declare_queue(self, queue: Queue) -> None:
-        """Declare a durable queue, or one that is exclusive to this connection and goes with it."""
+        """Declare a durable queue, or an exclusive one, which the broker deletes with this connection."""
         await self._call(
             self._raw.queue_declare,
             queue=queue.name,
@@ -94,7 +94,7 @@ class AmqpChannel:
         )
 
     async def delete_queue(self, name: str) -> None:
-        """Delete a queue and its messages; one that is not there is deleted already."""
+        """Delete a queue and its messages. A missing queue is no error."""
         await self._call(self._raw.queue_delete, queue=name)
 
     async def consume(
@@ -108,8 +108,8 @@ class AmqpChannel:
     ) -> str:
         """Start a consumer and return its tag.
 
-        `on_message` must not raise: that is a bug, and it costs the channel. `on_cancel` is called when the broker
-        ends the consumer (its queue is gone); without it the channel is given up, so that `lost` tells.
+        `on_message` must not raise: that is a bug, and it closes the channel. `on_cancel` is called when the broker
+        ends the consumer (its queue is gone). Without `on_cancel`, the channel is closed, so that `lost` resolves.
         """
         consumer_tag, on_assembled = self._consumers.add(queue, on_message, on_cancel)
         arguments = {} if priority is None else {"x-priority": priority}
@@ -126,8 +126,8 @@ class AmqpChannel:
     async def cancel(self, consumer_tag: str) -> None:
         """Stop a consumer. Messages that it holds unacknowledged stay with this channel.
 
-        Not for a queue with a single active consumer whose order matters: the next consumer starts at once, ahead of
-        what is unacknowledged here. `close` keeps the order.
+        Do not use it for a queue with a single active consumer whose order matters. The next consumer would start at
+        once, ahead of the messages that are unacknowledged here. `close` keeps the order.
         """
         self._consumers.forget(consumer_tag)
         await self._call(self._basic_cancel, consumer_tag=consumer_tag)
@@ -137,15 +137,15 @@ class AmqpChannel:
         exchange: str,
         routing_key: str,
         body: bytes,
-        properties: BasicProperties | Template,
+        properties: BasicProperties | PropertiesTemplate,
         *,
         mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
-        """Publish on a channel in confirm mode; the future tells the outcome, or fails with Unavailable.
+        """Publish on a channel in confirm mode. The future tells the outcome, or fails with Unavailable.
 
-        Raises Unavailable at once when the channel is gone, and InvalidInput when the message cannot be encoded. Sets
-        a header of its own on mandatory messages; a Template has it and is for them alone. The caller bounds how many
-        futures are open.
+        Raise Unavailable if the channel is gone, and InvalidInput if the message cannot be encoded. A mandatory message
+        gets a header of its own. A PropertiesTemplate has this header, so use it only for mandatory messages. The
+        caller bounds how many futures are open.
         """
         if not self._raw.is_open:
             raise unavailable(self.lost.result() if self.lost.done() else "the channel is closing")
@@ -173,30 +173,30 @@ class AmqpChannel:
 
     @property
     def in_flight(self) -> int:
-        """Publishes whose outcome is not known yet."""
+        """How many publishes have no outcome yet."""
         return len(self._confirms)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        """Acknowledge one delivery, or all up to it. Raises Unavailable when the channel is gone."""
+        """Acknowledge one delivery, or all deliveries up to it. Raise Unavailable if the channel is gone."""
         try:
             self._raw.basic_ack(delivery_tag, multiple)
         except AMQPError as error:
             raise translate(error) from error
 
     async def close(self) -> None:
-        """Close; unacknowledged messages go back to their queues, in order. Closing twice is allowed."""
+        """Close. Unacknowledged messages go back to their queues, in order. To close twice is allowed."""
         self.abandon()
         await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
 
     def abandon(self) -> None:
-        """Start closing without waiting for it."""
+        """Start to close, and do not wait for the end."""
         if self._raw.is_open or self._raw.is_opening:
             self._raw.close()
 
     def find_silence(self, now: float, *, blocked: bool) -> str:
-        """Return in words what the broker has not answered for too long, or nothing.
+        """Return in words what the broker has not answered for too long, or "".
 
-        `blocked` is for a connection that the broker has told that it does not read from it.
+        `blocked` says that the broker has announced that it does not read from the connection.
         """
         if not blocked and self._calls and now - self._answered_at > ANSWER_TIMEOUT_S:
             return f"no answer within {ANSWER_TIMEOUT_S:g} s"
@@ -205,11 +205,11 @@ class AmqpChannel:
         return ""
 
     def unblocked(self, now: float) -> None:
-        """The broker reads from the connection again: what it did not answer meanwhile is no silence of its."""
+        """Note that the broker reads from the connection again. The time until now does not count as silence."""
         self._answered_at = self._confirmed_at = now
 
     async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
-        """Run one of pika's methods that report to a callback; raises Unavailable when the channel goes meanwhile."""
+        """Run one of pika's methods that report to a callback. Raise Unavailable if the channel ends meanwhile."""
         if self.lost.done():
             raise unavailable(self.lost.result())
         replied: asyncio.Future[Any] = self._loop.create_future()
@@ -249,8 +249,8 @@ class AmqpChannel:
         self._confirms.fail(unavailable(reason))
 
 
-def _encode(properties: BasicProperties | Template, number: int, *, mandatory: bool) -> bytes:
-    if isinstance(properties, Template):
+def _encode(properties: BasicProperties | PropertiesTemplate, number: int, *, mandatory: bool) -> bytes:
+    if isinstance(properties, PropertiesTemplate):
         return properties.encode(number)
     if mandatory:
         properties.headers = {**(properties.headers or {}), SEQUENCE_HEADER: number}
@@ -258,7 +258,7 @@ def _encode(properties: BasicProperties | Template, number: int, *, mandatory: b
 
 
 def settle(future: asyncio.Future[None], result: Exception | None) -> None:
-    """Give a future its result or error, unless its caller has left already."""
+    """Give a future its result or error, unless its caller has cancelled it."""
     if future.done():
         return
     if result is None:
@@ -269,4 +269,4 @@ def settle(future: asyncio.Future[None], result: Exception | None) -> None:
 
 
 def _cancel_nothing(*_: object, **__: object) -> None:
-    """Stand in for `Channel.basic_cancel` where pika calls it on its own account."""
+    """Replace `Channel.basic_cancel` for the calls that pika makes by itself."""

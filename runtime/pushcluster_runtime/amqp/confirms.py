@@ -1,8 +1,8 @@
-"""Publisher confirms of one channel: finds the publish that an ack, a nack or a return speaks of.
+"""Publisher confirms of one channel: find the publish that an ack, a nack or a return belongs to.
 
-The broker numbers publishes 1, 2, 3 … on each channel that is in confirm mode, acknowledges single numbers or "all up
-to this one", and sends `basic.return` before the `basic.ack` of an unroutable mandatory message
-(https://www.rabbitmq.com/docs/confirms). A return carries no number, so a mandatory publish has its own in a header.
+The broker numbers the publishes 1, 2, 3 … on each channel in confirm mode. It acknowledges a single number, or all up
+to a number. For an unroutable mandatory message it sends `basic.return` before the `basic.ack`
+(https://www.rabbitmq.com/docs/confirms). A return carries no number, so a mandatory publish has its number in a header.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Final
 
 SEQUENCE_HEADER: Final = "pc-seq"
-"""On mandatory publishes only: the number that a return is matched by."""
+"""The header with the number of a mandatory publish, by which a return is matched."""
 
 
 class ConfirmOutcome(Enum):
@@ -18,13 +18,13 @@ class ConfirmOutcome(Enum):
 
     CONFIRMED = auto()
     RETURNED = auto()
-    """Mandatory, and no queue took it."""
+    """The publish was mandatory, and no queue took it."""
     NACKED = auto()
-    """A queue refused it (full, or failing): nobody has it."""
+    """A queue refused it (full, or failing), so nobody has it."""
 
 
 class Confirms:
-    """The publishes of one channel that wait for their outcome. No I/O; futures belong to the running loop."""
+    """The publishes of one channel that wait for their outcome. No I/O. The futures belong to the running loop."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, asyncio.Future[ConfirmOutcome]] = {}
@@ -37,7 +37,7 @@ class Confirms:
 
     @property
     def next_number(self) -> int:
-        """The number that the broker will give to the next publish."""
+        """The number that the broker gives to the next publish."""
         return self._next
 
     def add(self, future: asyncio.Future[ConfirmOutcome]) -> None:
@@ -46,7 +46,7 @@ class Confirms:
         self._next += 1
 
     def settle(self, number: int, *, multiple: bool, outcome: ConfirmOutcome) -> None:
-        """Apply a `basic.ack` or `basic.nack`; `multiple` means every number up to this one."""
+        """Apply a `basic.ack` or `basic.nack`. `multiple` means every number up to this one."""
         if not multiple:
             self._resolve(number, outcome)
             return
@@ -55,12 +55,12 @@ class Confirms:
         self._oldest = max(self._oldest, number + 1)
 
     def mark_returned(self, number: int) -> None:
-        """Remember a `basic.return`; the outcome is told when its ack arrives."""
+        """Remember a `basic.return`. The future gets its outcome when the ack arrives."""
         if number in self._waiting:
             self._returned.add(number)
 
     def fail(self, error: Exception) -> None:
-        """Fail everything that waits: the channel is gone, and nobody knows what became of it."""
+        """Fail all waiting publishes: the channel is gone, and nobody knows what became of them."""
         waiting, self._waiting = self._waiting, {}
         self._returned.clear()
         for future in waiting.values():
@@ -76,7 +76,7 @@ class Confirms:
 
 
 def fail_future(future: asyncio.Future[ConfirmOutcome], error: Exception) -> None:
-    """Give a future an error that nobody is obliged to collect."""
+    """Give a future an error that nobody needs to collect."""
     if not future.done():
         future.set_exception(error)
-        future.exception()  # marks it as seen: a publisher that has left must not cause a warning
+        future.exception()  # marks it as seen, so that asyncio does not warn if nobody waits

@@ -1,10 +1,10 @@
 """AMQP 0-9-1 over pika's callback client, as coroutines and futures.
 
-One rule for failures: there is no reconnecting in here. When a connection or a channel goes, everything that waits on
-it fails with `Unavailable`, and its `lost` future resolves with the reason; a supervisor makes a new one.
+Nothing here reconnects. When a connection or a channel is lost, everything that waits for it fails with `Unavailable`,
+and its `lost` future resolves with the reason. The caller then makes a new one.
 
-Nothing here bounds publishes in flight: pika buffers without limit, so whoever publishes keeps a count (the
-dispatcher's copies do, and its HTTP API does).
+Nothing here bounds publishes in flight, and pika buffers without limit. So whoever publishes must bound them, as the
+dispatcher's copies and its HTTP API do.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from pushcluster_runtime.amqp.channel import (
 )
 from pushcluster_runtime.amqp.confirms import ConfirmOutcome
 from pushcluster_runtime.amqp.errors import describe, translate, unavailable
-from pushcluster_runtime.amqp.frames import UNREADABLE_HEADER, Delivery, Template
+from pushcluster_runtime.amqp.frames import UNREADABLE_HEADER, Delivery, PropertiesTemplate
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
-__all__ = ["UNREADABLE_HEADER", "AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "Template"]
+__all__ = ["UNREADABLE_HEADER", "AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "PropertiesTemplate"]
 
 SILENCE_CHECK_S: Final = 1.0
-"""How often it is checked whether the broker still answers."""
+"""How often the connection checks whether the broker still answers."""
 
 _SCHEMES: Final = ("amqp://", "amqps://")
 
@@ -40,12 +40,12 @@ _log = logging.getLogger(__name__)
 
 
 class AmqpConnection:
-    """One connection. Make it with `connect`."""
+    """One connection. `connect` makes it."""
 
     lost: asyncio.Future[str]
-    """Resolves with the reason once the connection is gone, whoever closed it."""
+    """Resolves with the reason when the connection ends, whoever closed it."""
     on_blocked: Callable[[bool], None]
-    """Called when the broker stops (True) or begins again (False) to read from this connection."""
+    """Called with True when the broker stops reading from this connection, and with False when it reads again."""
 
     def __init__(self) -> None:
         self.lost = asyncio.get_running_loop().create_future()
@@ -59,7 +59,7 @@ class AmqpConnection:
     async def connect(cls, url: str, *, name: str, heartbeat_s: int = 10, timeout_s: float = 10) -> Self:
         """Open a connection that the broker's tools show as `name`.
 
-        Raises Unavailable (nobody there, refused, too slow), TooOld, and InvalidInput (no AMQP URL).
+        Raise Unavailable (nobody listens, refused, too slow), TooOld, or InvalidInput (not an AMQP URL).
         """
         parameters = _parse_url(url, name=name, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
         loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ class AmqpConnection:
         amqp = cls()
         connection = PikaConnection(
             parameters,
-            # Closing while it opens makes pika fail an assertion of its own: one that nobody waits for closes then.
+            # pika fails an assertion if a connection is closed while it opens. If nobody waits any more, close it now.
             on_open_callback=lambda raw: raw.close() if opened.done() else opened.set_result(None),
             on_open_error_callback=lambda _, error: settle(opened, unavailable(describe(error))),
             on_close_callback=lambda _, error: amqp._on_closed(error),
@@ -96,9 +96,9 @@ class AmqpConnection:
         return self._blocked
 
     async def channel(self, *, confirm: bool = False, prefetch: int = 0) -> "AmqpChannel":
-        """Open a channel, in confirm mode if asked for, with at most `prefetch` unacknowledged messages (0: no bound).
+        """Open a channel with at most `prefetch` unacknowledged messages (0: no limit). Raise Unavailable.
 
-        Raises Unavailable.
+        `confirm` puts it into confirm mode.
         """
         connection = self._connection
         if connection is None or self.lost.done():
@@ -125,9 +125,9 @@ class AmqpConnection:
         return channel
 
     async def declare(self, parts: Iterable[Topology]) -> list[str]:
-        """Declare all parts that the broker takes, and return its reasons for those that it refused.
+        """Declare all parts that the broker accepts. Return its reasons for those that it refused.
 
-        A refusal costs a channel, so each part has its own. Raises Unavailable when the connection is gone.
+        Raise Unavailable if the connection is lost. A refusal closes the channel, so each part has its own.
         """
         refused = []
         for part in parts:
@@ -143,15 +143,15 @@ class AmqpConnection:
         return refused
 
     async def close(self) -> None:
-        """Close politely; returns after CLOSE_TIMEOUT_S even if the broker is silent. Closing twice is allowed."""
+        """Close. Return after CLOSE_TIMEOUT_S even if the broker does not answer. To close twice is allowed."""
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
         await asyncio.wait([self.lost], timeout=CLOSE_TIMEOUT_S)
 
     def _check_silence(self) -> None:
-        """Cut the connection when the broker has not answered for too long; look again soon when it has.
+        """Cut the connection if the broker has not answered for too long. Otherwise check again in SILENCE_CHECK_S.
 
-        Its heart-beats come all the same when it is short of memory, so pika alone would wait for ever.
+        A broker that is short of memory still sends heart-beats, so pika alone would wait for ever.
         """
         if self.lost.done() or self._connection is None:
             return
@@ -168,7 +168,9 @@ class AmqpConnection:
             for channel in self._channels:
                 channel.unblocked(self._loop.time())
         self.on_blocked(blocked)
-        _log.warning("RabbitMQ blocks publishers" if blocked else "RabbitMQ takes publishes again")
+        _log.warning(
+            "RabbitMQ blocks publishers; see its memory and disk alarms" if blocked else "RabbitMQ takes messages again"
+        )
 
     def _on_closed(self, error: BaseException) -> None:
         if not self.lost.done():
@@ -176,7 +178,7 @@ class AmqpConnection:
 
 
 def _parse_url(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> pika.URLParameters:
-    # No error quotes the URL: it holds the password.
+    # No error quotes the URL, because it contains the password.
     wrong = InvalidInput("the AMQP URL is not amqp://user:password@host:port/vhost")
     if not url.startswith(_SCHEMES):
         raise wrong

@@ -1,4 +1,4 @@
-"""The consumers of one AMQP channel: who gets a delivery, and who hears that the broker has ended one."""
+"""The consumers of one AMQP channel: who gets a delivery, and who is told when the broker ends a consumer."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ OnCancel = Callable[[], None]
 
 
 class ChannelConsumers:
-    """Those of one channel; `give_up` ends the channel."""
+    """The consumers of one channel. `give_up` closes the channel."""
 
     def __init__(self, raw: Channel, connection: PikaConnection, give_up: Callable[[], None]) -> None:
         self._raw = raw
@@ -27,27 +27,27 @@ class ChannelConsumers:
         self._made = 0
 
     def add(self, queue: str, on_message: OnMessage, on_cancel: OnCancel | None) -> tuple[str, Callable[..., None]]:
-        """Return the tag of a new consumer, and what pika calls for a delivery that is not in the usual form."""
+        """Return the tag of a new consumer, and the callback for deliveries that pika itself assembles."""
         self._made += 1
         consumer_tag = f"{self._made}.{queue}"
         self._on_cancel[consumer_tag] = on_cancel
         deliver = partial(self._deliver, on_message)
-        # Before the answer, which the first deliveries may come with.
+        # Before the broker's answer, because the first deliveries may come together with it.
         self._connection.consumers[self._raw.channel_number, consumer_tag] = deliver
         return consumer_tag, partial(_on_assembled, deliver)
 
     def forget(self, consumer_tag: str) -> None:
-        """Have it get nothing more."""
+        """Give a consumer no more deliveries."""
         self._on_cancel.pop(consumer_tag, None)
         self._connection.consumers.pop((self._raw.channel_number, consumer_tag), None)
 
     def forget_all(self) -> None:
-        """The channel is gone."""
+        """Forget all consumers: the channel is gone."""
         for consumer_tag in list(self._on_cancel):
             self.forget(consumer_tag)
 
     def cancelled(self, consumer_tag: str) -> None:
-        """The broker has ended a consumer."""
+        """Note that the broker has ended a consumer."""
         if consumer_tag not in self._on_cancel:
             return  # our own cancel is under way
         on_cancel = self._on_cancel[consumer_tag]
@@ -55,23 +55,23 @@ class ChannelConsumers:
         if on_cancel is not None:
             on_cancel()
         else:
-            _log.warning("RabbitMQ ended a consumer", extra={"consumer": consumer_tag})
+            _log.warning("RabbitMQ ended a consumer; its channel is closed", extra={"consumer": consumer_tag})
             self._give_up()
 
     def _deliver(self, on_message: OnMessage, delivery: Delivery) -> None:
         if not self._raw.is_open:
-            return  # it goes back to the queue with the rest
+            return  # the delivery goes back to the queue, with the others
         try:
             on_message(delivery)
-        except Exception:  # an error that reached pika would take the whole connection
-            _log.exception("a consumer failed", extra={"consumer": delivery.consumer_tag})
+        except Exception:  # an error that reached pika would end the whole connection
+            _log.exception("a consumer failed; its channel is closed", extra={"consumer": delivery.consumer_tag})
             self._give_up()
 
 
 def _on_assembled(
     handle: OnMessage, _: Channel, deliver: Basic.Deliver, properties: BasicProperties, body: bytes
 ) -> None:
-    """Take a delivery that pika has assembled."""
+    """Pass on a delivery that pika has assembled."""
     handle(
         Delivery(
             deliver.delivery_tag or 0,

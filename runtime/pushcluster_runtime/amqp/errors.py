@@ -1,4 +1,4 @@
-"""Why AMQP failed, in the contract's terms: time can mend it, or the value can never be sent."""
+"""Translate AMQP errors into the contract's: Unavailable passes with time, InvalidInput can never be sent."""
 
 from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowFailed, AMQPConnectorPhaseErrorBase
 from pika.exceptions import AMQPChannelError, AMQPConnectionError, AMQPError, ChannelClosed, ConnectionClosed
@@ -7,7 +7,7 @@ from pushcluster_contract.errors import InvalidInput, Unavailable
 
 
 def translate(error: AMQPError) -> Exception:
-    """Return Unavailable when the channel or connection went, and InvalidInput for a value that AMQP cannot carry."""
+    """Return Unavailable if the channel or connection is lost, and InvalidInput for a value that AMQP cannot carry."""
     if isinstance(error, AMQPChannelError | AMQPConnectionError):
         return unavailable(describe(error))
     return InvalidInput(f"AMQP cannot carry this: {describe(error)}")
@@ -19,7 +19,7 @@ def unavailable(reason: str) -> Unavailable:
 
 
 def describe(error: BaseException) -> str:
-    """Return the reason as the broker or the system gave it; pika wraps some of them in errors without a text."""
+    """Return the reason that the broker or the system gave. pika wraps some of them in errors without a text."""
     if isinstance(error, ConnectionClosed | ChannelClosed):
         return f"{error.reply_code} {error.reply_text}"
     if isinstance(error, AMQPConnectionWorkflowFailed):

@@ -1,8 +1,8 @@
-"""The AMQP frames of hot paths, written and read without an object for each. Pure.
+"""Encode and decode the AMQP frames of hot paths, without an object for each frame. Pure.
 
-pika makes some ten objects and twenty calls of every message, which cost more than all that the programs do with it.
-What is here covers a content frame sequence as RabbitMQ and pika themselves send it; `scan_delivery` leaves everything
-else to pika. Held by tests against pika's own encoder and decoder. (AMQP 0-9-1, sections 2.3.5 and 4.2.)
+pika makes some ten objects and twenty calls for every message. That costs more than all that the programs do with it.
+This module handles content frames as RabbitMQ and pika themselves send them. `scan_delivery` leaves everything else to
+pika. Tests compare the results with pika's own encoder and decoder. (AMQP 0-9-1, sections 2.3.5 and 4.2.)
 """
 
 import struct
@@ -22,30 +22,30 @@ _END: Final = bytes([spec.FRAME_END])
 _DELIVER: Final = struct.pack(">I", spec.Basic.Deliver.INDEX)
 _DELIVER_TAIL: Final = struct.Struct(">QBB")
 _CONTENT: Final = struct.Struct(">BHIHHQ")
-"""A content header's frame up to the property flags: frame type, channel, size, class, weight, body size."""
+"""A content header frame up to the property flags: frame type, channel, size, class, weight, body size."""
 _CONTENT_BYTES: Final = _CONTENT.size
 _CONTENT_PAYLOAD_BYTES: Final = _CONTENT_BYTES - _FRAME_BYTES
 _CLASS: Final = spec.Basic.INDEX
 _FLOATS: Final = {ord("f"): struct.Struct(">f"), ord("d"): struct.Struct(">d")}
 _NUMBER: Final = struct.Struct(">q")
 _MARK: Final = 0x5EC0_4E57_1A6B_0B5E
-"""Stands where the number will stand: so large that pika gives it eight bytes."""
+"""A placeholder for the number. It is so large that pika encodes it in eight bytes."""
 FRAME_OVERHEAD_BYTES: Final = _FRAME_BYTES + len(_END)
 
 UNREADABLE_HEADER: Final = "pc-unreadable"
-"""The only header of a delivery whose own properties could not be read; its value says why."""
+"""The only header of a delivery whose own properties cannot be read. Its value says why."""
 
 MAX_WHOLE_BYTES: Final = 1_048_576
-"""Bodies up to this are looked at again with every read until they are there; pika takes larger ones frame by frame."""
+"""A delivery with a body up to this is scanned again after every read until it is complete. pika takes larger ones."""
 
 INCOMPLETE: Final = -1
 """The rest of the message has not arrived yet."""
 FOREIGN: Final = -2
-"""No delivery in the usual form: pika's business."""
+"""Not a delivery in the usual form: leave it to pika."""
 
 
 class Delivery:
-    """One message from a queue. Its properties are decoded when somebody asks for them."""
+    """One message from a queue. Its properties are decoded when they are first read."""
 
     __slots__ = (
         "_properties",
@@ -68,7 +68,7 @@ class Delivery:
         body: bytes,
         consumer_tag: str,
     ) -> None:
-        """`properties` may be encoded: flags and values. Strings that are not UTF-8 are bytes, as pika has it."""
+        """`properties` may be encoded (flags and values). As in pika, strings that are not UTF-8 are bytes."""
         self.tag = tag
         self.exchange = exchange
         self.routing_key = routing_key
@@ -84,7 +84,7 @@ class Delivery:
 
     @property
     def properties(self) -> BasicProperties:
-        """What the publisher said about the message; one header with the reason when that cannot be read."""
+        """The message's properties. If they cannot be read, they are one header with the reason."""
         if self._properties is None:
             self._properties = decode_properties(self.raw_properties or b"")
         return self._properties
@@ -93,10 +93,10 @@ class Delivery:
 def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own end
     data: bytes, start: int
 ) -> tuple[int, int, Delivery] | int:
-    """Read the delivery that begins at `start`: (where the next frame begins, channel, delivery).
+    """Return the delivery that begins at `start`, as (where the next frame begins, channel, delivery).
 
-    Returns INCOMPLETE or FOREIGN when there is none. `data` holds at least the head of a frame there. Raises
-    ValueError when what looks like a delivery contradicts itself.
+    Return INCOMPLETE or FOREIGN if there is none. Raise ValueError if what looks like a delivery contradicts itself.
+    `data` must have at least a frame's head at `start`.
     """
     kind, channel, size = _FRAME.unpack_from(data, start)
     payload = start + _FRAME_BYTES
@@ -138,15 +138,15 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
 
 
 def encode_properties(properties: BasicProperties) -> bytes:
-    """Return properties as they stand in a content header, flags and values. Raises what pika's encoder raises."""
+    """Return properties as a content header has them: flags and values. Raise what pika's encoder raises."""
     return b"".join(properties.encode())
 
 
 def decode_properties(data: bytes) -> BasicProperties:
-    """Undo `encode_properties`; what pika cannot read becomes one header that says so.
+    """Return the properties. If pika cannot read them, return one header that says so.
 
-    A publisher may send what RabbitMQ stores and pika fails on: a timestamp past the year 9999, a float that is not a
-    number, tables nested a thousand deep.
+    RabbitMQ stores properties on which pika fails: a timestamp past the year 9999, a float that is not a number, tables
+    nested a thousand deep.
     """
     properties = BasicProperties()
     try:
@@ -159,7 +159,7 @@ def decode_properties(data: bytes) -> BasicProperties:
 
 
 def _find_table(data: bytes) -> int:
-    """Return where the headers begin: only two short strings may stand before them."""
+    """Return where the headers begin. Only two short strings may come before them."""
     flags = int.from_bytes(data[:2])
     position = 2
     for flag in (BasicProperties.FLAG_CONTENT_TYPE, BasicProperties.FLAG_CONTENT_ENCODING):
@@ -169,7 +169,7 @@ def _find_table(data: bytes) -> int:
 
 
 def _decode_table(data: bytes, position: int) -> dict[str, Any]:
-    """Return a table as pika reads it, but floats of its first level as floats: pika cuts them to integers."""
+    """Return a table as pika does, but with floats in its first level, which pika would cut to integers."""
     size = int.from_bytes(data[position : position + 4])
     position += 4
     end = position + size
@@ -186,13 +186,13 @@ def _decode_table(data: bytes, position: int) -> dict[str, Any]:
     return table
 
 
-class Template:
-    """Properties of many mandatory publishes, encoded once. Only the number differs that a return is matched by."""
+class PropertiesTemplate:
+    """Properties of many mandatory publishes, encoded once. Only the number in SEQUENCE_HEADER differs."""
 
     __slots__ = ("_after", "_before")
 
     def __init__(self, properties: BasicProperties) -> None:
-        """Leave `properties` as they are."""
+        """`properties` is not changed."""
         marked = copy(properties)
         marked.headers = {**(properties.headers or {}), SEQUENCE_HEADER: _MARK}
         self._before, self._after = encode_properties(marked).split(_NUMBER.pack(_MARK))
@@ -207,7 +207,7 @@ def encode_publish(
 ) -> bytes:
     """Return all frames of one publish, joined.
 
-    Raises pika's ShortStringTooLong for a name over 255 bytes, and ValueError when the properties need more than one
+    Raise pika's ShortStringTooLong for a name over 255 bytes, and ValueError if the properties need more than one
     frame.
     """
     header_size = _CONTENT_PAYLOAD_BYTES + len(properties)
@@ -219,13 +219,13 @@ def encode_publish(
         properties,
         _END,
     ]
-    room = frame_max - FRAME_OVERHEAD_BYTES
-    if len(body) <= room:
+    max_part_bytes = frame_max - FRAME_OVERHEAD_BYTES
+    if len(body) <= max_part_bytes:
         if body:
             pieces += [_FRAME.pack(spec.FRAME_BODY, channel, len(body)), body, _END]
     else:
-        for first in range(0, len(body), room):
-            part = body[first : first + room]
+        for first in range(0, len(body), max_part_bytes):
+            part = body[first : first + max_part_bytes]
             pieces += [_FRAME.pack(spec.FRAME_BODY, channel, len(part)), part, _END]
     return b"".join(pieces)
 

@@ -1,4 +1,4 @@
-"""Sending outcomes to the producers who asked: nobody waits for it, and what cannot be sent is not heard of."""
+"""Send outcomes to the producers who asked for them. Nobody waits for that, and what cannot be sent is dropped."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,29 +12,29 @@ from pushcluster_contract.routing import DEFAULT_EXCHANGE
 from pushcluster_runtime.amqp.confirms import ConfirmOutcome
 
 MAX_IN_FLIGHT: Final = 5_000
-"""Outcomes that the broker has not confirmed; further ones are dropped while there are so many."""
+"""How many outcomes may wait for the broker's confirm. Further ones are dropped."""
 TRANSIENT: Final = 1
 
 
 class Channel(Protocol):
-    """What they are published on (`AmqpChannel`)."""
+    """The channel that outcomes are published on (`AmqpChannel`)."""
 
     def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
     ) -> asyncio.Future[ConfirmOutcome]:
-        """Publish, and tell the outcome later."""
+        """Publish. The future tells later what the broker did with it."""
 
 
 class Source(Protocol):
-    """Where to get it from (`Outlet`)."""
+    """What has the channel (`PublisherConnection`)."""
 
     @property
     def channel(self) -> Channel | None:
-        """The channel to publish on; None while the broker takes nothing."""
+        """The channel to publish on. None while the broker takes no messages."""
 
 
 class OutcomePublisher:
-    """Sends outcomes through the default exchange."""
+    """Publishes outcomes to the default exchange."""
 
     def __init__(self, source: Source, *, on_sent: Callable[[], None], on_dropped: Callable[[], None]) -> None:
         self._source = source
@@ -43,7 +43,7 @@ class OutcomePublisher:
         self._in_flight = 0
 
     def tell(self, address: ReplyAddress, report: OutcomeReport) -> None:
-        """Send one. Not mandatory: a reply queue that is gone costs nothing."""
+        """Send one outcome. It is not mandatory: the broker drops it if the reply queue is gone."""
         channel = self._source.channel
         if channel is None or self._in_flight >= MAX_IN_FLIGHT:
             self._on_dropped()

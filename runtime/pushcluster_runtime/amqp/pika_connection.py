@@ -1,7 +1,7 @@
-"""pika's asyncio connection with three of its protected steps replaced, each for a reason that was met in practice.
+"""pika's asyncio connection, with three of its protected methods replaced. Each docstring says why.
 
-Besides, `read_in_large_pieces` sets a constant of asyncio's transport, and amqp_channel.py replaces `basic_cancel`.
-What is replaced is held by tests against a real broker, so that a new pika which changes it is noticed.
+In addition, `read_in_large_pieces` sets a constant of asyncio's transport, and `channel.py` replaces `basic_cancel`.
+Tests run all replacements against a real broker, so that they notice a new pika that changes these methods.
 """
 
 import struct
@@ -21,7 +21,7 @@ from pushcluster_runtime.amqp.frames import (
 )
 
 READ_BYTES: Final = 262_144
-"""What one read of the socket may bring. pika asks for 4 KiB at a time: a system call for a dozen messages."""
+"""How much one read of the socket may return. pika reads 4 KiB at a time, which is one system call a dozen messages."""
 
 _FRAME_PREFIX: Final = struct.Struct(">BHL")
 _CONTENT_HEADER: Final = struct.Struct(">HHQ")
@@ -33,7 +33,7 @@ _FRAMES_OF_A_DELIVERY: Final = 3
 class PikaConnection(AsyncioConnection):
     """One connection to the broker."""
 
-    # What pika's base classes hold, for the type checker: its stubs leave the protected part out.
+    # Attributes of pika's base classes, for the type checker: pika's stubs leave out what is protected.
     bytes_received: int
     bytes_sent: int
     frames_received: int
@@ -48,22 +48,22 @@ class PikaConnection(AsyncioConnection):
     _unsent: list[bytes] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take what pika takes."""
+        """Take the same arguments as pika's connection."""
         self.consumers: dict[tuple[int, str], Callable[[Delivery], None]] = {}
-        """By channel and consumer tag: who gets a delivery that is wholly there, past pika."""
+        """By channel and consumer tag: who gets complete deliveries directly, without pika."""
         super().__init__(*args, **kwargs)
 
     @property
     def frame_max(self) -> int:
-        """The largest frame that was agreed on, in bytes."""
+        """The largest frame, in bytes, as negotiated with the broker."""
         return self._body_max_length + FRAME_OVERHEAD_BYTES
 
     def send(self, frames: bytes) -> None:
-        """Send encoded frames behind everything that was sent before."""
+        """Send encoded frames, after everything that was sent before."""
         self._output_marshaled_frames((frames,))
 
     def abort(self, reason: str) -> None:
-        """Cut the connection now: a broker that does not answer would not answer a close either."""
+        """Cut the connection now. A broker that does not answer would not answer a close either."""
         if self._transport is not None and not self.is_closed:
             self._terminate_stream(AMQPConnectionError(reason))
 
@@ -72,9 +72,10 @@ class PikaConnection(AsyncioConnection):
         self._transport._MAX_RECV_BYTES = READ_BYTES
 
     def _on_data_available(self, data_in: bytes) -> None:
-        """Hand whole deliveries to their consumers, and every other frame to pika.
+        """Pass complete deliveries to their consumers, and every other frame to pika.
 
-        pika cuts the buffer anew behind each frame, and makes objects and callbacks of each of the three of a message.
+        pika would copy the buffer after each frame, and make objects and callbacks for each of a message's three
+        frames.
         """
         data = self._frame_buffer + data_in if self._frame_buffer else data_in
         self.bytes_received += len(data_in)
@@ -101,9 +102,9 @@ class PikaConnection(AsyncioConnection):
         self._frame_buffer = data[position:]
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Join all frames of one turn of the event loop into one write.
+        """Join all frames of one tick of the event loop into one write.
 
-        pika makes one system call for each frame, three for each publish; they cost more than all the rest of it.
+        pika makes one system call for each frame, so three for each publish. They cost more than the rest of a publish.
         """
         if self._unsent is None:
             self._unsent = []
@@ -114,14 +115,14 @@ class PikaConnection(AsyncioConnection):
 
     def _send_joined(self) -> None:
         joined, self._unsent = b"".join(self._unsent or ()), None
-        if self._transport is not None:  # else the connection went meanwhile, and everybody who waits was told
+        if self._transport is not None:  # else the connection was lost meanwhile, and everybody who waits was told
             self.bytes_sent += len(joined)
             self._adapter_emit_data(joined)
 
     def _read_frame(self) -> tuple[int, frame.Frame | frame.ProtocolHeader | None]:
-        """Read a frame; properties that pika cannot read become one header that says so.
+        """Read a frame. Properties that pika cannot read become one header that says so.
 
-        The error would end the connection, the message would come again, and no other message would ever pass it.
+        Otherwise the error would end the connection, the message would come again, and block all others for ever.
         """
         try:
             return frame.decode_frame(self._frame_buffer)
@@ -138,7 +139,7 @@ class PikaConnection(AsyncioConnection):
 
 
 def _find_end(data: bytes, position: int) -> int:
-    """Return where the frame at `position` ends, perhaps behind the data."""
+    """Return where the frame at `position` ends. That may be beyond the data."""
     if data.startswith(_PROTOCOL_HEADER, position):
         return position + _PROTOCOL_HEADER_BYTES
     _, _, size = _FRAME_PREFIX.unpack_from(data, position)

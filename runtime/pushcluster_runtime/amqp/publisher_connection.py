@@ -1,7 +1,7 @@
-"""A connection for publishing alone, which comes back after every loss.
+"""A connection for publishing only, which reconnects after every loss.
 
-When the broker is short of memory or disk it stops reading from connections that publish. Whatever else is done over
-such a connection (acknowledgements, declarations) hangs with it, so publishers have one of their own.
+When the broker is short of memory or disk, it stops reading from connections that publish. Everything else on such a
+connection (acknowledgements, declarations) then hangs too, so publishers have a connection of their own.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ class PublisherConnection:
     """Keeps one channel in confirm mode while `run` runs."""
 
     on_open: Callable[[], None]
-    """Called when publishes are taken, for the first time or again."""
+    """Called when the broker takes messages, for the first time or again."""
     on_closed: Callable[[], None]
-    """Called when they are not any more: the connection is lost, or the broker does not read from it."""
+    """Called when it no longer does: the connection is lost, or the broker does not read from it."""
 
     def __init__(self, url: str, *, name: str, topology: Topology, backoff: Backoff) -> None:
-        """`topology` is what is published to: a missing exchange would close the channel under all publishes."""
+        """`topology` is declared first: a publish to a missing exchange would close the channel for all publishes."""
         self._url = url
         self._name = name
         self._topology = topology
@@ -36,32 +36,32 @@ class PublisherConnection:
         self._opened = asyncio.Event()
         self.on_open = self.on_closed = lambda: None
         self.trouble = "not connected to RabbitMQ yet"
-        """Why nothing can be published now, in words; nothing while it can."""
+        """Why nothing can be published now, in words. Empty while it can."""
 
     @property
     def channel(self) -> AmqpChannel | None:
-        """The channel to publish on; None while the broker takes nothing."""
+        """The channel to publish on. None while the broker takes no messages."""
         return None if self._amqp is None or self._amqp.blocked else self._connected_channel
 
     @property
     def blocked(self) -> bool:
-        """Whether there is a connection, and the broker does not read from it (memory or disk alarm)."""
+        """Whether there is a connection that the broker does not read from (memory or disk alarm)."""
         return self._connected_channel is not None and self._amqp is not None and self._amqp.blocked
 
     @property
     def is_connected(self) -> bool:
-        """Whether `connection` returns at once."""
+        """Whether `wait_connected` returns at once."""
         return self._connected_channel is not None
 
-    async def connection(self) -> AmqpChannel:
-        """Return the channel, waiting for it if need be, even if the broker takes nothing; its `lost` tells its end."""
+    async def wait_connected(self) -> AmqpChannel:
+        """Wait until there is a connection, and return its channel. The broker may still block publishers."""
         while (channel := self._connected_channel) is None:
             self._connected.clear()
             await self._connected.wait()
         return channel
 
-    async def open_channel(self) -> AmqpChannel:
-        """Return the channel, waiting for it if need be."""
+    async def wait_writable(self) -> AmqpChannel:
+        """Wait until the broker takes messages, and return the channel."""
         while (channel := self.channel) is None:
             self._opened.clear()
             await self._opened.wait()
@@ -98,7 +98,7 @@ class PublisherConnection:
         channel = self._channel
         return None if channel is None or channel.lost.done() else channel
 
-    def _on_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - Amqp.on_blocked
+    def _on_blocked(self, blocked: bool) -> None:  # noqa: FBT001 - AmqpConnection.on_blocked
         if blocked:
             self._set_trouble("RabbitMQ takes no messages now (memory or disk alarm)")
             self.on_closed()
@@ -109,5 +109,8 @@ class PublisherConnection:
 
     def _set_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
-            _log.warning("nothing can be published", extra={"connection": self._name, "reason": trouble})
+            _log.warning(
+                "nothing can be published now; the connection is tried again",
+                extra={"connection": self._name, "reason": trouble},
+            )
         self.trouble = trouble

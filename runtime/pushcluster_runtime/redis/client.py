@@ -1,10 +1,10 @@
-"""Redis: the client, the Lua scripts, and which of its errors only time can mend.
+"""Redis: the client, the Lua scripts, and which of its errors pass with time.
 
-RESP 2 on purpose: its replies have the same shape from every Redis that offers it, replies of scripts do not change
-with the protocol, and nothing here uses the push messages of RESP 3.
+It uses RESP 2. Every Redis answers in the same form with it, replies of scripts do not depend on the protocol, and
+nothing here needs the push messages of RESP 3.
 
-No command is ever repeated in here, but a script that Redis did not know (it did nothing then). Whether any other
-repeat is harmless is known to the caller alone.
+Nothing here repeats a command, except a script that Redis did not know, which therefore did nothing. Only the caller
+knows whether any other repeat is harmless.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from pushcluster_contract.scripts import Script
 
 CONNECT_TIMEOUT_S: Final = 2.0
 REPLY_TIMEOUT_S: Final = 5.0
-"""The longest that Redis may be silent while a reply is due; longer than the longest WAITAOF of the dispatcher."""
+"""How long Redis may be silent while a reply is due. It is longer than the dispatcher's longest WAITAOF."""
 MAX_CONNECTIONS: Final = 16
-"""Of one client; whoever finds all of them busy waits, at most REPLY_TIMEOUT_S."""
+"""Of one client. If all are busy, the next command waits for one, at most REPLY_TIMEOUT_S."""
 
 _UNAVAILABLE: Final = (
     RedisConnectionError,  # LOADING and the authentication errors are among these
@@ -70,8 +70,8 @@ _UNAVAILABLE_CODES: Final = (
     "UNBLOCKED",
     "WRONGPASS",
 )
-"""What the server's state or its administrator can mend; the command itself is not at fault. redis-py takes the code
-off the text of errors that it knows and gives them a class; others come with it."""
+"""Errors that pass with the server's state, or that its administrator can fix: the command itself is right. redis-py
+turns the codes that it knows into classes and removes them from the text. Other errors keep their code."""
 
 Argument = str | bytes | int
 
@@ -88,10 +88,11 @@ class Call:
 
 
 def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> Redis:
-    """Return a client of `redis://[user][:password@]host:port/db` (or `rediss://`); it connects at its first command.
+    """Return a client of `redis://[user][:password@]host:port/db` (or `rediss://`). Its first command connects.
 
-    Replies are bytes: bodies are opaque. `name` is what CLIENT LIST shows. Raises InvalidInput for another kind of URL.
-    Its commands raise TooOld while the server is older than `pushcluster_contract.versions` asks for.
+    Raise InvalidInput for another kind of URL. Commands raise TooOld while the server is older than
+    `pushcluster_contract.required_versions` allows. Replies are bytes, because bodies are opaque. CLIENT LIST shows
+    `name`.
     """
     try:
         pool = BlockingConnectionPool.from_url(
@@ -111,7 +112,7 @@ def connect(url: str, *, name: str, max_connections: int = MAX_CONNECTIONS) -> R
 
 
 def parse_server_info(reply: bytes) -> dict[str, str]:
-    """Return what INFO server says. Raises TooOld when this is no Redis that the scripts run on."""
+    """Return the fields of INFO server. Raise TooOld if the scripts do not run on this Redis."""
     info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
     REDIS.require(info.get("redis_version", ""))
     return info
@@ -119,10 +120,10 @@ def parse_server_info(reply: bytes) -> dict[str, str]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn Redis's errors that time can mend into Unavailable; others pass as they are.
+    """Turn Redis's errors that pass with time into Unavailable. Other errors stay as they are.
 
-    A cancellation that arrives inside ends the block with CancelledError in any case: redis-py writes with
-    `asyncio.wait_for`, which before Python 3.12 drops one that comes in the tick in which the write ends.
+    A cancellation inside always ends the block with CancelledError. redis-py writes with `asyncio.wait_for`, which
+    before Python 3.12 drops a cancellation that comes in the tick in which the write ends.
     """
     asked_before = _cancellations_asked()
     try:
@@ -147,7 +148,7 @@ def _end_if_cancelled(*, since: int) -> None:
 
 
 def translate(error: RedisError) -> Exception:
-    """Return Unavailable for what time can mend (down, loading, full, read-only), else the error itself."""
+    """Return Unavailable for what passes with time (down, loading, full, read-only). Else return the error itself."""
     if isinstance(error, _UNAVAILABLE) or str(error).startswith(_UNAVAILABLE_CODES):
         return Unavailable(f"Redis: {str(error) or type(error).__name__}")
     return error
@@ -156,26 +157,26 @@ def translate(error: RedisError) -> Exception:
 class ScriptRunner:
     """Runs the contract's Lua scripts by their digest.
 
-    Every new connection has loaded all of them before its first command (`connect`), so a restarted Redis cannot run
-    the second half of a pipeline whose first half it did not know. What remains is SCRIPT FLUSH: the calls that Redis
-    did not know are loaded and run again.
+    Every new connection loads all scripts before its first command (`connect`). So a restarted Redis cannot run the
+    second half of a pipeline after it did not know the first half. After a SCRIPT FLUSH, calls that Redis did not know
+    are loaded and run again.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """Run one call and return its reply. Raises Unavailable, or the script's own ResponseError."""
+        """Run one call and return its reply. Raise Unavailable, or the script's own ResponseError."""
         (reply,) = await self.run_many(script, [Call(keys, args)])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     async def run_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """Run calls in one round trip, in order; the caller bounds their number.
+        """Run calls in one round trip, in order, and return their replies. The caller bounds their number.
 
-        Returns their replies; a call that failed has its error (Unavailable or ResponseError) in its place. Raises
-        Unavailable when the connection failed: then nobody knows which of them ran.
+        A call that failed has its error (Unavailable or ResponseError) as its reply. Raise Unavailable if the
+        connection failed: nobody then knows which of the calls ran.
         """
         replies = await self._run_once(script, calls)
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -199,7 +200,7 @@ async def _prepare_connection(connection: Connection) -> None:
     await connection.on_connect()
     await connection.send_command("INFO", "server")
     try:
-        # Before the scripts: an old server does not understand them, and would be blamed for a wrong thing.
+        # Before the scripts: an old server does not understand them, and its error would name a wrong reason.
         parse_server_info(await connection.read_response())
     except TooOld:
         await connection.disconnect()

@@ -1,4 +1,4 @@
-"""Removing all sessions of one gateway process from the registry."""
+"""Remove all sessions of one gateway process from the registry."""
 
 from typing import cast
 
@@ -13,25 +13,25 @@ from pushcluster_runtime.redis.client import Call, ScriptRunner, translated
 
 
 async def remove_incarnation(client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation) -> int:
-    """Remove every session entry that still belongs to `incarnation`, then its set and its lease; return their number.
+    """Remove every session entry that still belongs to `incarnation`, then its set and its lease. Return how many.
 
-    Works in batches of REMOVAL_BATCH_SESSIONS and may be interrupted and repeated at any point. A session that has
-    moved to another incarnation meanwhile stays: each removal is fenced by the incarnation. Raises Unavailable.
+    Raise Unavailable. It works in batches of REMOVAL_BATCH_SESSIONS, and may be interrupted and repeated at any point.
+    A session that has moved to another incarnation meanwhile stays, because each removal is fenced by the incarnation.
     """
     removed = 0
     set_key = keys.gateway(incarnation)
     while members := await _read_batch(client, set_key):
         removed += await _remove_batch(client, scripts, keys, incarnation, members)
-    # The lease goes last. A gateway that lives and was removed by mistake sees its lease missing at its next renewal
-    # and then writes all of its sessions back: were the lease gone before the last entry was, that entry could be
-    # deleted after the gateway had written it back.
+    # The lease goes last. A live gateway that was removed by mistake finds its lease missing at its next renewal, and
+    # writes all of its sessions back. If the lease went before the last entry, that entry could be deleted after the
+    # gateway had written it back.
     with translated():
         await client.zrem(keys.gateways, str(incarnation))
     return removed
 
 
 async def _read_batch(client: Redis, set_key: str) -> list[bytes]:
-    """Return some members, none when the set is empty; the caller takes them out, so no cursor is needed."""
+    """Return some members, or none if the set is empty. The caller removes them, so no cursor is needed."""
     with translated():
         return cast(list[bytes], await client.srandmember(set_key, REMOVAL_BATCH_SESSIONS))
 
@@ -44,7 +44,7 @@ async def _remove_batch(
         try:
             user, sid = parse_member(member.decode())
         except (InvalidInput, UnicodeDecodeError):
-            continue  # nobody's session; it leaves the set with the others
+            continue  # not a session; it leaves the set with the others
         calls.append(Call([keys.sessions(user)], [sid, str(incarnation)]))
     removed = 0
     for reply in await scripts.run_many(Script.REMOVE_SESSION, calls):

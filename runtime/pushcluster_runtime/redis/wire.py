@@ -1,8 +1,8 @@
-"""One Redis connection for hot paths: pipelined batches, one write each, replies in order, no reconnecting inside.
+"""One Redis connection for hot paths. It sends each pipelined batch in one write, and never reconnects.
 
-`redis-py` spends about six times the processor time on the same pipeline (20,000 against 120,000 APPEND calls per
-CPU-second), and hides which connection, so which life of the server, a reply came from. A dispatcher has to know that:
-what one life of Redis has answered, the next may have lost (ARCHITECTURE.md, step 7).
+`redis-py` needs about six times the processor time for the same pipeline (20,000 against 120,000 APPEND calls per
+CPU-second). It also hides which connection, and so which run of the server, a reply came from. A dispatcher has to know
+that before it acknowledges: after a restart, Redis may have lost what it had answered before.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from pushcluster_runtime.redis.client import (
 )
 
 SILENCE_CHECKS: Final = 10
-"""How often Redis is looked at in the time that it may be silent; it is given up when all of them found nothing."""
+"""How many checks divide the time that Redis may be silent. After as many without a byte, the connection is closed."""
 
 _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
@@ -34,22 +34,22 @@ Reply = Any
 
 
 def pack(*arguments: Argument) -> bytes:
-    """Return one command as it goes over the wire."""
+    """Return one command, encoded in RESP."""
     return _pack(arguments)
 
 
 def pack_bulk(argument: bytes) -> bytes:
-    """Return one argument of a command as it goes over the wire (RESP: bulk string)."""
+    """Return one argument of a command, encoded as a bulk string of RESP."""
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
 class RedisWire(asyncio.Protocol):
-    """One connection. Make it with `connect`; the caller bounds what it sends before it has the replies."""
+    """One connection. `connect` makes it. The caller bounds what it sends before it has the replies."""
 
     lost: asyncio.Future[str]
-    """Resolves with the reason once the connection is gone."""
+    """Resolves with the reason when the connection ends."""
     run_id: str
-    """Which life of the server this is: a restarted Redis has another."""
+    """Which run of the server this is. A restarted Redis has another run id."""
 
     def __init__(self, silence_s: float = REPLY_TIMEOUT_S) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,12 +66,12 @@ class RedisWire(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, url: str, *, name: str, silence_s: float = REPLY_TIMEOUT_S) -> Self:
-        """Open, authenticate, load the scripts and learn the server's run id.
+        """Open a connection, authenticate, load the scripts, and read the server's run id.
 
-        The connection is given up when replies are due and not one byte has come for `silence_s`. How long one reply
-        takes says nothing: on a slow disk Redis answers a long pipeline steadily, and its end late.
+        Raise Unavailable (of which TooOld is a subclass), or InvalidInput for a wrong URL.
 
-        Raises Unavailable (of which TooOld is one), or InvalidInput when the URL is none.
+        The connection is closed if replies are due and not one byte has come for `silence_s`. How long a single reply
+        takes does not count: on a slow disk, Redis answers a long pipeline steadily, and its end late.
         """
         try:
             options = parse_url(url)
@@ -95,9 +95,9 @@ class RedisWire(asyncio.Protocol):
         return wire
 
     async def execute(self, commands: Sequence[bytes]) -> list[Reply]:
-        """Send packed commands in one write and return their replies; errors stand in their places.
+        """Send packed commands in one write, and return their replies. The reply of a failed command is its error.
 
-        Raises Unavailable when the connection is or goes lost. What was sent may have run.
+        Raise Unavailable if the connection is lost. What was sent may have run.
         """
         if self._transport is None or self.lost.done():
             raise Unavailable(f"Redis: {self.lost.result() if self.lost.done() else 'not connected'}")
@@ -111,7 +111,7 @@ class RedisWire(asyncio.Protocol):
         return await replies
 
     def close(self) -> None:
-        """Close now; what waits fails with Unavailable."""
+        """Close now. Callers that wait get Unavailable."""
         self._give_up("closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,7 +119,7 @@ class RedisWire(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Part of asyncio.Protocol: sort replies into the batches that wait for them."""
+        """Part of asyncio.Protocol: give the replies to the batches that wait for them."""
         self._quiet_checks = 0
         self._reader.feed(data)
         try:
@@ -132,7 +132,7 @@ class RedisWire(asyncio.Protocol):
                     if not waiting.done():
                         waiting.set_result(replies)
         except RedisError as error:
-            self._give_up(f"not the Redis protocol: {error}")
+            self._give_up(f"the answer is not in the Redis protocol: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
@@ -157,7 +157,7 @@ class RedisWire(asyncio.Protocol):
         for _, waiting in self._batches:
             if not waiting.done():
                 waiting.set_exception(Unavailable(f"Redis: {reason}"))
-                waiting.exception()  # marks it as seen: its caller may have left
+                waiting.exception()  # marks it as seen: its caller may have been cancelled
         self._batches.clear()
         if self._transport is not None:
             self._transport.abort()
@@ -170,7 +170,7 @@ class RedisWire(asyncio.Protocol):
         if "db" in options:
             commands.append(pack("SELECT", options["db"]))
         commands.append(pack("CLIENT", "SETNAME", name))
-        # Before the scripts: an old server does not understand them, and would be blamed for a wrong thing.
+        # Before the scripts: an old server does not understand them, and its error would name a wrong reason.
         commands.append(pack("INFO", "server"))
         greeted = len(commands)
         commands += [pack("SCRIPT", "LOAD", source) for source in SOURCES.values()]

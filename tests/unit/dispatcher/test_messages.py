@@ -75,7 +75,7 @@ def test_a_body_of_the_largest_size_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("more", "kind"), [(0, Message), (1, Rejection)])
-def test_a_body_of_one_byte_more_is_refused_of_a_plain_message_too(more: int, kind: type) -> None:
+def test_a_body_one_byte_too_large_is_refused_also_in_a_plain_message(more: int, kind: type) -> None:
     encoded = encode_properties(BasicProperties(headers=with_headers()))
     body = b"x" * (MAX_BODY_BYTES + more)
     assert isinstance(parse_delivery(Delivery(1, "push", "alice", False, encoded, body, "c")), kind)
@@ -86,14 +86,14 @@ def test_a_body_of_one_byte_more_is_refused_of_a_plain_message_too(more: int, ki
     [
         (delivery(""), RejectClass.USER, "0 bytes"),
         (delivery("a\nb"), RejectClass.USER, "control"),
-        (delivery(b"\xff"), RejectClass.USER, "no UTF-8"),
+        (delivery(b"\xff"), RejectClass.USER, "not UTF-8"),
         (delivery(headers=None), RejectClass.DESTINATION, "missing"),
         (delivery(headers={}), RejectClass.DESTINATION, "missing"),
         (delivery(headers={"destination": "/queue/a.b"}), RejectClass.DESTINATION, "/queue/<name>"),
         (delivery(headers={"destination": "/user/queue/demo"}), RejectClass.DESTINATION, "/queue/<name>"),
         (delivery(headers={"destination": "/queue/" + "x" * 65}), RejectClass.DESTINATION, "1 to 64"),
-        (delivery(headers={"destination": 7}), RejectClass.DESTINATION, "no UTF-8 text"),
-        (delivery(headers={"destination": b"\xff"}), RejectClass.DESTINATION, "no UTF-8 text"),
+        (delivery(headers={"destination": 7}), RejectClass.DESTINATION, "not UTF-8 text"),
+        (delivery(headers={"destination": b"\xff"}), RejectClass.DESTINATION, "not UTF-8 text"),
         (delivery(body=b"x" * (MAX_BODY_BYTES + 1)), RejectClass.BODY, "65537 bytes"),
         (delivery(headers=with_headers(**{f"x-{n}": "" for n in range(33)})), RejectClass.HEADERS, "33 forwarded"),
         (delivery(headers=with_headers(**{"x-big": "x" * 5_000})), RejectClass.HEADERS, "forwarded headers"),
@@ -101,20 +101,24 @@ def test_a_body_of_one_byte_more_is_refused_of_a_plain_message_too(more: int, ki
         (delivery(headers=with_headers(**{"x-when": datetime(2026, 1, 1, tzinfo=UTC)})), RejectClass.HEADERS, "text"),
         (delivery(headers=with_headers(**{"x-sum": Decimal("1.5")})), RejectClass.HEADERS, "neither text"),
         (delivery(headers=with_headers(**{"x-bin": b"\xff\xfe"})), RejectClass.HEADERS, "not UTF-8"),
-        (delivery(headers={"destination": "/queue/demo", b"\xff": "x"}), RejectClass.HEADERS, "no UTF-8 text"),
+        (delivery(headers={"destination": "/queue/demo", b"\xff": "x"}), RejectClass.HEADERS, "not UTF-8 text"),
         (delivery(message_id="a\x00b"), RejectClass.MESSAGE_ID, "printable"),
-        (delivery(message_id=b"\xff"), RejectClass.MESSAGE_ID, "no UTF-8"),
+        (delivery(message_id=b"\xff"), RejectClass.MESSAGE_ID, "not UTF-8"),
         (delivery(content_type="text/plain\nx: y"), RejectClass.CONTENT_TYPE, "control"),
-        (delivery(content_type=b"\xff"), RejectClass.CONTENT_TYPE, "no UTF-8"),
+        (delivery(content_type=b"\xff"), RejectClass.CONTENT_TYPE, "not UTF-8"),
         (delivery(expiration="soon"), RejectClass.EXPIRATION, "'soon'"),
         (delivery(priority=1), RejectClass.PRIORITY, "leave it unset"),
-        (delivery(headers={"destination": "/queue/demo", "CC": ["bob"]}), RejectClass.HEADERS, "one message a user"),
+        (
+            delivery(headers={"destination": "/queue/demo", "CC": ["bob"]}),
+            RejectClass.HEADERS,
+            "one message for each user",
+        ),
         (delivery(expiration="-1"), RejectClass.EXPIRATION, "'-1'"),
         (delivery(expiration="²"), RejectClass.EXPIRATION, "whole number"),
         (delivery(reply_to="pushcluster.ingress.00"), RejectClass.REPLY_TO, "the cluster itself"),
         (delivery(reply_to="push.rejected"), RejectClass.REPLY_TO, "the cluster itself"),
-        (delivery(reply_to=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
-        (delivery(reply_to="q", correlation_id=b"\xff"), RejectClass.REPLY_TO, "no UTF-8"),
+        (delivery(reply_to=b"\xff"), RejectClass.REPLY_TO, "not UTF-8"),
+        (delivery(reply_to="q", correlation_id=b"\xff"), RejectClass.REPLY_TO, "not UTF-8"),
         (delivery(headers={UNREADABLE_HEADER: "ValueError: year"}), RejectClass.PROPERTIES, "ValueError: year"),
     ],
     ids=lambda value: value.kind.value if isinstance(value, Rejection) else None,

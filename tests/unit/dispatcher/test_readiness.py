@@ -5,13 +5,13 @@ from pushcluster_dispatcher.readiness import Readiness
 
 @pytest.mark.parametrize(("path", "api"), [("Redis: refused", ""), ("", "RabbitMQ: refused"), ("Redis: refused", None)])
 def test_it_is_not_ready_before_everything_has_worked_once(path: str, api: str | None) -> None:
-    assert Readiness().judge(path=path, api=api, refusal="", stopping=False) == (False, path or api)
+    assert Readiness().judge(dispatch=path, api=api, refusal="", stopping=False) == (False, path or api)
 
 
 def test_an_api_that_can_publish_stays_ready_while_messages_wait() -> None:
     readiness = Readiness()
-    assert readiness.judge(path="", refusal="", api="", stopping=False) == (True, "ready")
-    ready, reason = readiness.judge(path="Redis: refused", refusal="", api="", stopping=False)
+    assert readiness.judge(dispatch="", refusal="", api="", stopping=False) == (True, "ready")
+    ready, reason = readiness.judge(dispatch="Redis: refused", refusal="", api="", stopping=False)
     assert ready
     assert "wait in ingress: Redis: refused" in reason
 
@@ -19,28 +19,28 @@ def test_an_api_that_can_publish_stays_ready_while_messages_wait() -> None:
 @pytest.mark.parametrize(("path", "api"), [("", "RabbitMQ: refused"), ("Redis: refused", "RabbitMQ: refused")])
 def test_an_api_that_cannot_publish_is_not_ready(path: str, api: str) -> None:
     readiness = Readiness()
-    readiness.judge(path="", refusal="", api="", stopping=False)
-    assert readiness.judge(path=path, api=api, refusal="", stopping=False) == (False, path or api)
+    readiness.judge(dispatch="", refusal="", api="", stopping=False)
+    assert readiness.judge(dispatch=path, api=api, refusal="", stopping=False) == (False, path or api)
 
 
 def test_without_an_api_readiness_follows_the_way_of_messages() -> None:
     readiness = Readiness()
-    assert readiness.judge(path="", api=None, refusal="", stopping=False) == (True, "ready")
-    assert readiness.judge(path="Redis: refused", api=None, refusal="", stopping=False) == (False, "Redis: refused")
+    assert readiness.judge(dispatch="", api=None, refusal="", stopping=False) == (True, "ready")
+    assert readiness.judge(dispatch="Redis: refused", api=None, refusal="", stopping=False) == (False, "Redis: refused")
 
 
-def test_one_that_stops_is_not_ready() -> None:
-    assert Readiness().judge(path="", refusal="", api="", stopping=True) == (False, "stopping")
+def test_a_stopping_dispatcher_is_not_ready() -> None:
+    assert Readiness().judge(dispatch="", refusal="", api="", stopping=True) == (False, "stopping")
 
 
 def test_a_partition_that_is_refused_for_long_keeps_a_new_one_unready() -> None:
-    judged = Readiness().judge(path="1 of 16", refusal="partition 3: 404", api="", stopping=False)
+    judged = Readiness().judge(dispatch="1 of 16", refusal="partition 3: 404", api="", stopping=False)
     assert judged == (False, "partition 3: 404")
 
 
 def test_a_partition_that_is_refused_later_does_not_take_the_api_away_and_is_told() -> None:
     readiness = Readiness()
-    assert readiness.judge(path="", refusal="", api="", stopping=False)[0]
-    ready, reason = readiness.judge(path="1 of 16", refusal="partition 3: 404", api="", stopping=False)
+    assert readiness.judge(dispatch="", refusal="", api="", stopping=False)[0]
+    ready, reason = readiness.judge(dispatch="1 of 16", refusal="partition 3: 404", api="", stopping=False)
     assert ready
     assert reason.endswith("wait in ingress: partition 3: 404")

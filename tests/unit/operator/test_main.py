@@ -8,7 +8,7 @@ from typing import Any
 import kopf
 import pytest
 
-from pushcluster_operator.controller.canary import DEAF_AFTER_S
+from pushcluster_operator.controller.canary import WATCHES_DEAD_AFTER_S
 from pushcluster_operator.errors import LeadershipLost, Unavailable
 from pushcluster_operator.kube.leader import NAME as LEASE
 from pushcluster_operator.kube.leader import Leader
@@ -68,7 +68,7 @@ async def test_nothing_is_written_before_the_lease_is_held(operator: Operator, k
     assert holder(kube) == "another"
 
 
-async def test_the_own_namespace_is_watched_for_the_canary_but_its_pushclusters_are_not_operated(
+async def test_the_operators_namespace_is_watched_for_the_canary_and_its_pushclusters_are_left_alone(
     kube: FakeKube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched: dict[str, Any] = {}
@@ -114,9 +114,9 @@ async def test_a_leader_whose_work_stands_still_is_not_healthy(operator: Operato
     assert not operator.is_healthy()
 
 
-async def test_a_leader_that_does_not_hear_its_canary_is_not_healthy(operator: Operator) -> None:
+async def test_a_leader_without_events_of_its_canary_is_not_healthy(operator: Operator) -> None:
     operator.leads = True
-    operator._canary._unheard_since = time.monotonic() - DEAF_AFTER_S
+    operator._canary._unanswered_since = time.monotonic() - WATCHES_DEAD_AFTER_S
     assert not operator.is_healthy()
 
 

@@ -46,7 +46,7 @@ async def test_a_batch_is_published_message_by_message(bench: Bench) -> None:
     assert others.headers == {"destination": "/topic/t"}
 
 
-async def test_what_is_wrong_with_one_message_is_told_for_that_one(bench: Bench) -> None:
+async def test_a_wrong_message_of_a_batch_gets_its_own_reason_and_the_others_are_published(bench: Bench) -> None:
     bench.broker.errors_by_user["bob"] = Unavailable("the ingress queue is full")
     response = await bench.batch(message(), message(destination="/queue/a.b"), message("bob", messageId="m"), 7)
     assert response.status == 207
@@ -79,7 +79,7 @@ async def test_one_message_more_is_refused(bench: Bench) -> None:
     assert bench.broker.published == []
 
 
-async def test_one_millisecond_more_is_not_waited_for_a_batch(bench: Bench) -> None:
+async def test_a_batch_refuses_to_wait_one_millisecond_too_long(bench: Bench) -> None:
     response = await bench.batch(message(), query=f"?wait={MAX_WAIT_MS + 1}")
     assert response.status == 400
     assert f"from 1 to {MAX_WAIT_MS}" in await problem(response)
@@ -93,13 +93,13 @@ async def test_one_byte_more_is_refused(bench: Bench) -> None:
     assert (await bench.post("/v1/messages:batch", io.BytesIO(document + b" "), **json_header)).status == 413
 
 
-async def test_what_does_not_say_that_it_is_json_is_refused(bench: Bench) -> None:
+async def test_a_batch_without_the_content_type_of_json_is_refused(bench: Bench) -> None:
     response = await bench.post("/v1/messages:batch", b"{}", **{"Content-Type": "text/plain"})
     assert response.status == 415
     await problem(response)
 
 
-async def test_so_many_batches_at_once_and_not_one_more(bench: Bench) -> None:
+async def test_one_batch_more_than_allowed_at_the_same_time_is_refused(bench: Bench) -> None:
     bench.broker.held = asyncio.Event()
     posting = [asyncio.create_task(bench.batch(message())) for _ in range(MAX_BATCHES)]
     await eventually(lambda: len(bench.broker.published) == MAX_BATCHES, within_s=5)
@@ -113,7 +113,7 @@ async def test_so_many_batches_at_once_and_not_one_more(bench: Bench) -> None:
     assert (await bench.batch(message())).status == 202
 
 
-async def test_so_many_messages_of_a_batch_wait_for_their_confirm_and_the_next_one_for_them(bench: Bench) -> None:
+async def test_only_so_many_messages_of_a_batch_wait_for_their_confirm_at_once(bench: Bench) -> None:
     bench.broker.held = asyncio.Event()
     posting = asyncio.create_task(bench.batch(*[message()] * (BATCH_WINDOW + 1)))
     await eventually(lambda: len(bench.broker.published) >= BATCH_WINDOW, within_s=5)
@@ -190,7 +190,7 @@ def test_a_wrong_message_is_told_what_is_wrong(fields: object, reason: str) -> N
         b'{"messages":[' + b"1" * 5_000 + b"]}",
     ],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(document: bytes) -> None:
+def test_an_unparseable_batch_is_refused_as_a_whole(document: bytes) -> None:
     with pytest.raises(InvalidInput):
         parse_batch(document, lambda: "made-up")
 

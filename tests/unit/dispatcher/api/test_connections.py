@@ -122,7 +122,7 @@ async def test_the_largest_later_head_is_read_and_one_byte_more_is_not(port: int
     writer.close()
 
 
-async def test_a_later_head_of_just_the_limit_may_still_end_and_with_one_byte_more_it_is_refused(port: int) -> None:
+async def test_a_later_head_may_reach_the_limit_and_is_refused_one_byte_beyond_it(port: int) -> None:
     reader, writer = await asyncio.open_connection(HOST, port)
     async with asyncio.timeout(5):
         writer.write(GOOD)
@@ -182,7 +182,7 @@ async def test_the_rest_of_a_refused_body_is_read_for_a_while_and_not_for_ever(
         writer.close()
 
 
-async def test_so_many_headers_and_not_one_more(port: int) -> None:
+async def test_one_header_more_than_allowed_is_refused(port: int) -> None:
     def head(count: int) -> bytes:
         return b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n" + b"x: y\r\n" * (count - 1) + b"\r\n"
 
@@ -197,7 +197,7 @@ async def test_a_head_without_an_end_is_given_up(port: int) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])
-async def test_what_is_no_http_is_answered_with_a_problem(port: int, garbage: bytes) -> None:
+async def test_input_that_is_not_http_is_answered_with_a_problem(port: int, garbage: bytes) -> None:
     assert is_problem(await exchange(port, garbage), 400)
 
 
@@ -227,7 +227,7 @@ def expecting(expectation: str, *, path: str = PATH, key: str = KEY, version: st
 
 @pytest.mark.parametrize("expectation", ["foo", "100-continue"])
 @pytest.mark.parametrize("path", [PATH, "/v1/elsewhere"])
-async def test_without_a_key_nothing_is_expected_of_the_api(port: int, expectation: str, path: str) -> None:
+async def test_a_client_without_a_key_is_not_asked_for_its_body(port: int, expectation: str, path: str) -> None:
     response = await exchange(port, expecting(expectation, path=path, key="") + b"hi", GOOD)
     assert is_problem(response, 401)
     assert response.count(b"HTTP/1.1 ") == 1
@@ -244,11 +244,11 @@ async def test_a_body_is_asked_for_once_the_key_is_known(port: int) -> None:
 
 
 @pytest.mark.parametrize("expectation", ["foo", "100-continue"])
-async def test_http_1_0_knows_no_expectations(port: int, expectation: str) -> None:
+async def test_the_header_expect_is_ignored_in_http_1_0(port: int, expectation: str) -> None:
     assert (await answer(port, expecting(expectation, version="1.0") + b"hi")).startswith(b"HTTP/1.0 202 ")
 
 
-async def test_what_else_is_expected_is_refused_and_counted() -> None:
+async def test_another_value_of_the_header_expect_is_refused_and_counted() -> None:
     metrics = Metrics()
     async with running_server(metrics) as port:
         response = await exchange(port, expecting("foo") + b"hi", GOOD)
@@ -280,7 +280,7 @@ async def test_a_later_head_without_an_end_is_given_up(port: int) -> None:
     writer.close()
 
 
-async def test_a_body_counts_for_no_head(port: int) -> None:
+async def test_a_body_does_not_count_towards_the_limit_of_a_head(port: int) -> None:
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 40000\r\n\r\n".encode()
     reader, writer = await asyncio.open_connection(HOST, port)
     async with asyncio.timeout(5):

@@ -120,7 +120,7 @@ async def crowd(noticed: Noticed, bench: Bench) -> AsyncIterator[Crowd]:
         peer.writer.close()
 
 
-async def test_so_many_connections_and_for_one_more_the_oldest_silent_one_goes(crowd: Crowd) -> None:
+async def test_beyond_the_limit_of_connections_the_oldest_silent_one_is_closed_for_a_new_one(crowd: Crowd) -> None:
     silent = [await crowd.join() for _ in range(MOST)]
     assert crowd.count(CutCause.CROWDED) == 0
     newcomer = await crowd.join()
@@ -130,7 +130,7 @@ async def test_so_many_connections_and_for_one_more_the_oldest_silent_one_goes(c
     assert [peer.reader.at_eof() for peer in silent[1:]] == [False, False]
 
 
-async def test_who_has_begun_a_request_is_told_why_it_ends(crowd: Crowd) -> None:
+async def test_a_client_that_has_begun_a_request_is_told_why_its_connection_is_closed(crowd: Crowd) -> None:
     slow = await crowd.join()
     await slow.say(HEAD.encode())
     for _ in range(MOST):
@@ -140,7 +140,7 @@ async def test_who_has_begun_a_request_is_told_why_it_ends(crowd: Crowd) -> None
     assert b"\r\nRetry-After: 1\r\n" in answer
 
 
-async def test_who_has_shown_a_key_stays_while_another_can_go(crowd: Crowd) -> None:
+async def test_a_connection_with_a_key_stays_while_another_one_can_be_closed(crowd: Crowd) -> None:
     trusted = await crowd.join()
     assert await trusted.request() == 202
     wrong = await crowd.join()
@@ -150,7 +150,7 @@ async def test_who_has_shown_a_key_stays_while_another_can_go(crowd: Crowd) -> N
     assert await trusted.request() == 202
 
 
-async def test_without_strangers_the_one_that_is_idle_longest_goes(crowd: Crowd) -> None:
+async def test_if_every_connection_has_a_key_the_one_idle_longest_is_closed(crowd: Crowd) -> None:
     trusted = [await crowd.join() for _ in range(MOST)]
     for peer in [*trusted, trusted[0]]:
         assert await peer.request() == 202
@@ -160,7 +160,7 @@ async def test_without_strangers_the_one_that_is_idle_longest_goes(crowd: Crowd)
     assert await trusted[0].request() == 202
 
 
-async def test_nobody_at_work_is_interrupted_and_one_more_is_refused_until_there_is_a_place(crowd: Crowd) -> None:
+async def test_if_every_connection_is_at_work_a_new_one_is_refused_and_none_is_interrupted(crowd: Crowd) -> None:
     crowd.bench.broker.held = asyncio.Event()
     working = [await crowd.join() for _ in range(MOST)]
     for peer in working:

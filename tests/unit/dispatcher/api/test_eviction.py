@@ -9,49 +9,49 @@ class Connection:
 
 
 def test_the_oldest_that_has_shown_no_key_gives_way() -> None:
-    places: EvictionQueue[Connection] = EvictionQueue()
+    queue: EvictionQueue[Connection] = EvictionQueue()
     trusted, first, second = Connection(is_idle=True), Connection(), Connection()
     for each in (trusted, first, second):
-        places.arrive(each)
-    places.trust(trusted)
-    assert places.find_one_to_give_way(strangers=0) is first
-    places.leave(first)
-    assert places.find_one_to_give_way(strangers=0) is second
+        queue.arrive(each)
+    queue.trust(trusted)
+    assert queue.find_one_to_give_way(strangers=0) is first
+    queue.leave(first)
+    assert queue.find_one_to_give_way(strangers=0) is second
 
 
-def test_one_with_a_key_gives_way_when_no_other_can_and_it_is_idle_the_longest_idle_first() -> None:
-    places: EvictionQueue[Connection] = EvictionQueue()
+def test_if_no_other_can_give_way_an_idle_one_with_a_key_does_the_longest_idle_first() -> None:
+    queue: EvictionQueue[Connection] = EvictionQueue()
     first, second, third = (Connection(is_idle=True) for _ in range(3))
     for each in (first, second, third):
-        places.arrive(each)
-        places.trust(each)
-    assert places.find_one_to_give_way(strangers=0) is first
-    places.trust(first)
-    assert places.find_one_to_give_way(strangers=0) is second
+        queue.arrive(each)
+        queue.trust(each)
+    assert queue.find_one_to_give_way(strangers=0) is first
+    queue.trust(first)
+    assert queue.find_one_to_give_way(strangers=0) is second
     second.is_idle = False
-    assert places.find_one_to_give_way(strangers=0) is third
+    assert queue.find_one_to_give_way(strangers=0) is third
     first.is_idle = third.is_idle = False
-    assert places.find_one_to_give_way(strangers=0) is None
+    assert queue.find_one_to_give_way(strangers=0) is None
 
 
-def test_some_places_are_for_those_who_have_not_shown_a_key_yet() -> None:
-    places: EvictionQueue[Connection] = EvictionQueue()
+def test_some_connections_without_a_key_stay_even_if_others_with_a_key_are_idle() -> None:
+    queue: EvictionQueue[Connection] = EvictionQueue()
     trusted, first, second = Connection(is_idle=True), Connection(), Connection()
     for each in (trusted, first, second):
-        places.arrive(each)
-    places.trust(trusted)
-    assert places.find_one_to_give_way(strangers=1) is first
-    assert places.find_one_to_give_way(strangers=2) is trusted
+        queue.arrive(each)
+    queue.trust(trusted)
+    assert queue.find_one_to_give_way(strangers=1) is first
+    assert queue.find_one_to_give_way(strangers=2) is trusted
     trusted.is_idle = False
-    assert places.find_one_to_give_way(strangers=2) is first
+    assert queue.find_one_to_give_way(strangers=2) is first
 
 
-def test_who_has_left_has_no_place_and_gets_none_by_showing_a_key() -> None:
-    places: EvictionQueue[Connection] = EvictionQueue()
+def test_a_connection_that_has_left_does_not_return_by_showing_a_key() -> None:
+    queue: EvictionQueue[Connection] = EvictionQueue()
     gone = Connection(is_idle=True)
-    places.arrive(gone)
-    places.leave(gone)
-    places.leave(gone)
-    places.trust(gone)
-    assert len(places) == 0
-    assert places.find_one_to_give_way(strangers=0) is None
+    queue.arrive(gone)
+    queue.leave(gone)
+    queue.leave(gone)
+    queue.trust(gone)
+    assert len(queue) == 0
+    assert queue.find_one_to_give_way(strangers=0) is None

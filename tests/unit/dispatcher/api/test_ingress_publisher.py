@@ -104,7 +104,7 @@ async def test_a_message_goes_into_ingress(bench: Bench) -> None:
     assert (exchange, key) == ("push", "alice")
 
 
-async def test_so_many_messages_wait_for_their_confirm_and_not_one_more(bench: Bench) -> None:
+async def test_one_message_more_than_may_wait_for_a_confirm_is_refused(bench: Bench) -> None:
     bench.channel.in_flight = MAX_IN_FLIGHT - 1
     await publish(bench)
     bench.channel.in_flight = MAX_IN_FLIGHT
@@ -113,13 +113,15 @@ async def test_so_many_messages_wait_for_their_confirm_and_not_one_more(bench: B
     assert len(bench.channel.published) == 1
 
 
-async def test_a_broker_that_blocks_is_told_of_at_once(bench: Bench) -> None:
+async def test_while_the_broker_blocks_a_publish_is_refused_at_once(bench: Bench) -> None:
     bench.amqp.blocked = True
     with pytest.raises(Unavailable, match="alarm"):
         await publish(bench)
 
 
-async def test_a_confirm_that_does_not_come_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publish_without_a_confirm_is_refused_after_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publisher_module, "CONFIRM_TIMEOUT_S", 0.01)
     bench.channel.outcome = None
     with pytest.raises(Unavailable, match="did not confirm"):

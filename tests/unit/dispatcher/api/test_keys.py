@@ -38,13 +38,13 @@ async def test_without_a_key_nothing_is_told(bench: Bench, authorization: str | 
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", f"Basic {KEY}"])
-async def test_who_gave_no_key_is_told_how_to_give_one(bench: Bench, authorization: str) -> None:
+async def test_a_request_without_a_key_is_told_how_to_give_one(bench: Bench, authorization: str) -> None:
     response = await bench.client.post(PATH, data=b"x", headers={"Authorization": authorization})
     assert response.headers["WWW-Authenticate"] == "Bearer"
     assert "needs the header Authorization: Bearer <key>" in await problem(response)
 
 
-async def test_who_gave_a_key_that_does_not_count_is_told_that_it_is_the_key(bench: Bench) -> None:
+async def test_a_request_with_an_invalid_key_is_told_that_the_key_is_wrong(bench: Bench) -> None:
     response = await bench.client.post(PATH, data=b"x", headers=bearer("wrong-key"))
     assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
     detail = await problem(response)
@@ -110,7 +110,7 @@ def test_the_same_key_on_two_lines_is_refused_since_nobody_knows_which_line_boun
     assert "12345678" not in str(error.value)
 
 
-def test_there_may_be_so_many_keys_and_not_one_more() -> None:
+def test_one_key_more_than_allowed_is_refused() -> None:
     lines = [f"key-number-{n}" for n in range(MAX_KEYS + 1)]
     parse("\n".join(lines[:-1]))
     with pytest.raises(InvalidInput, match="17 keys"):

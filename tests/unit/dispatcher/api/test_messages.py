@@ -178,7 +178,7 @@ async def test_an_ingress_that_takes_nothing_asks_to_try_again(bench: Bench) -> 
     assert await problem(response) == "the ingress queue is full"
 
 
-async def test_a_fault_of_our_own_shows_no_secret(bench: Bench) -> None:
+async def test_an_internal_error_shows_no_secret_to_the_client(bench: Bench) -> None:
     bench.broker.error = RuntimeError("amqp://user:password@host")
     response = await bench.post()
     assert response.status == 500

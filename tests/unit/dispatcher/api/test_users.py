@@ -136,7 +136,7 @@ def test_several_gateways_without_a_lease_and_what_waits_are_said_in_whole_sente
 @pytest.mark.parametrize(
     ("entries", "seq", "cursor_seq", "waiting"), [(3, 7, 5, 2), (3, 7, 0, 3), (0, 7, 5, 0), (3, 7, 7, 0), (1, 1, 57, 0)]
 )
-def test_what_waits_is_what_the_log_holds_and_nobody_has_got(
+def test_messages_that_wait_are_entries_in_the_log_that_no_session_has_received(
     entries: int, seq: int, cursor_seq: int, waiting: int
 ) -> None:
     assert LogFacts(entries, StreamId(9, seq), StreamId(9, cursor_seq)).waiting == waiting

@@ -18,7 +18,7 @@ from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
 from pushcluster_runtime.amqp.frames import decode_properties
 from tests.support.waiting import eventually
 
@@ -35,13 +35,13 @@ ALL_CONFIRMED = {
 
 
 @dataclass
-class PlayedOutlet:
+class PlayedConnection:
     """Answers at once with the outcome that `outcomes` has for a routing key, or leaves it open."""
 
     outcomes: dict[str, ConfirmOutcome] = field(default_factory=dict)
     published: list[tuple[str, str, list[str]]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
-    properties: list[Template] = field(default_factory=list)
+    properties: list[PropertiesTemplate] = field(default_factory=list)
     open: list[asyncio.Future[ConfirmOutcome]] = field(default_factory=list)
     takes: bool = True
     gone: bool = False
@@ -49,7 +49,7 @@ class PlayedOutlet:
     lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
-    def channel(self) -> "PlayedOutlet | None":
+    def channel(self) -> "PlayedConnection | None":
         return self if self.takes else None
 
     @property
@@ -57,10 +57,16 @@ class PlayedOutlet:
         return not self.takes
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | PropertiesTemplate,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
         assert mandatory
-        assert isinstance(properties, Template)
+        assert isinstance(properties, PropertiesTemplate)
         if self.gone:
             raise Unavailable("gone")
         if routing_key == self.unencodable:
@@ -79,7 +85,7 @@ class PlayedOutlet:
 
 @dataclass
 class Bench:
-    publisher: PlayedOutlet
+    publisher: PlayedConnection
     mode: RoutingMode = RoutingMode.SESSION
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -97,7 +103,7 @@ class Bench:
 
 
 def bench(outcomes: dict[str, ConfirmOutcome] | None = None, mode: RoutingMode = RoutingMode.SESSION) -> Bench:
-    return Bench(PlayedOutlet(ALL_CONFIRMED if outcomes is None else outcomes), mode)
+    return Bench(PlayedConnection(ALL_CONFIRMED if outcomes is None else outcomes), mode)
 
 
 def entry(*sids: str, stream_id: bytes = b"1-1", expires_ms: int = 0, gateway: Incarnation = INCARNATION) -> Appended:
@@ -154,7 +160,7 @@ async def test_every_session_gets_its_copies_in_the_order_of_the_log() -> None:
     assert (played.count("copies_sent"), played.count("batches_sent"), played.count("copies_lost")) == (3, 2, 0)
 
 
-async def test_what_partitions_have_for_one_gateway_in_one_tick_is_one_message() -> None:
+async def test_copies_of_all_partitions_for_one_gateway_in_one_tick_become_one_message() -> None:
     played = bench(mode=RoutingMode.GATEWAY)
     await asyncio.gather(*(played.send((message(str(n), f"user{n}"), entry(SID_1, SID_2))) for n in range(20)))
     assert played.publisher.published == [("", QUEUE, [str(n) for n in range(20)])]
@@ -169,7 +175,7 @@ async def test_each_gateway_gets_its_own_copies() -> None:
     assert played.publisher.published == [("", QUEUE, ["1"]), ("", other, ["2"])]
 
 
-async def test_broadcast_joins_too_and_asks_nobody_who_is_where() -> None:
+async def test_mode_broadcast_joins_copies_too_and_ignores_the_sessions() -> None:
     played = bench(mode=RoutingMode.BROADCAST)
     await played.send((message("1"), entry()), (message("2", "bob"), entry(SID_1)))
     assert played.publisher.published == [("push.broadcast", "", ["1", "2"])]
@@ -247,7 +253,7 @@ async def test_a_copy_waits_when_the_bytes_in_flight_are_as_many_as_allowed(
     await asyncio.gather(first, second)
 
 
-async def test_while_the_broker_takes_nothing_nobody_waits_and_gateways_are_told_afterwards() -> None:
+async def test_while_the_broker_blocks_nobody_waits_and_gateways_are_told_afterwards() -> None:
     played = bench({})
     under_way = asyncio.create_task(played.send((message("1"), entry(SID_1))))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
@@ -263,7 +269,9 @@ async def test_while_the_broker_takes_nothing_nobody_waits_and_gateways_are_told
     assert len(played.publisher.published) == 2, "they are told once"
 
 
-async def test_who_waits_for_room_goes_on_when_the_broker_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_partition_that_waits_for_copies_goes_on_when_the_broker_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", 1_000)
     played = bench({})
     sending = asyncio.create_task(played.send((message(b"x" * 1_000), entry(SID_1)), (message(), entry(SID_1))))
@@ -274,7 +282,7 @@ async def test_who_waits_for_room_goes_on_when_the_broker_takes_nothing(monkeypa
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_what_went_with_the_connection_is_not_acknowledged_and_so_comes_again(when: str) -> None:
+async def test_messages_whose_copies_were_lost_with_the_connection_come_again(when: str) -> None:
     played = bench({})
     played.publisher.gone = when == "before"
     sending = asyncio.create_task(played.send((message(), entry(SID_1))))
@@ -289,7 +297,7 @@ async def test_what_went_with_the_connection_is_not_acknowledged_and_so_comes_ag
     assert len(played.publisher.published) == published, "nobody has to be told"
 
 
-async def test_who_waits_for_confirms_hears_that_the_connection_is_lost() -> None:
+async def test_a_wait_for_confirms_fails_when_the_connection_is_lost() -> None:
     played = bench({})
     sending = asyncio.create_task(played.send((message(), entry(SID_1))))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
@@ -298,7 +306,7 @@ async def test_who_waits_for_confirms_hears_that_the_connection_is_lost() -> Non
         await asyncio.wait_for(sending, 2)
 
 
-async def test_what_was_left_out_is_told_again_after_the_connection_went_with_the_telling() -> None:
+async def test_gateways_are_told_again_if_the_connection_was_lost_while_they_were_told() -> None:
     played = bench({})
     played.publisher.takes = False
     await played.send((message(), entry(SID_1)))
@@ -310,7 +318,7 @@ async def test_what_was_left_out_is_told_again_after_the_connection_went_with_th
     assert played.publisher.published == [("push.broadcast", "", [])] * 2
 
 
-async def test_what_was_under_way_when_the_broker_stopped_is_looked_for_if_it_went_with_the_connection() -> None:
+async def test_copies_under_way_when_the_broker_blocked_count_as_left_out_if_the_connection_is_lost() -> None:
     played = bench({})
     sending = asyncio.create_task(played.send((message(), entry(SID_1))))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
@@ -351,7 +359,7 @@ async def test_long_session_lists_are_planned_without_being_remembered() -> None
 RETURNED_1_AND_2 = {**ALL_CONFIRMED, KEY_1: ConfirmOutcome.RETURNED, KEY_2: ConfirmOutcome.RETURNED}
 
 
-async def test_what_no_queue_took_goes_to_the_gateway_at_once_the_next_time_and_once_for_all_its_sessions() -> None:
+async def test_after_an_unroutable_copy_the_next_goes_to_the_gateway_at_once_and_once_for_all_its_sessions() -> None:
     played = bench(RETURNED_1_AND_2)
     await played.send((message("1"), entry(SID_1, SID_2)))
     del played.publisher.published[:]
@@ -361,7 +369,7 @@ async def test_what_no_queue_took_goes_to_the_gateway_at_once_the_next_time_and_
 
 
 async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "UNTAKEN_S", 0.0)
+    monkeypatch.setattr(copies_module, "UNROUTABLE_S", 0.0)
     played = bench({**ALL_CONFIRMED, KEY_1: ConfirmOutcome.RETURNED})
     await played.send((message("1"), entry(SID_1)))
     played.publisher.outcomes[KEY_1] = ConfirmOutcome.CONFIRMED
@@ -371,7 +379,7 @@ async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch
 
 
 async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "MAX_UNTAKEN_KEYS", 1)
+    monkeypatch.setattr(copies_module, "MAX_UNROUTABLE_KEYS", 1)
     played = bench(RETURNED_1_AND_2)
     await played.send((message("1"), entry(SID_1)))
     await played.send((message("2"), entry(SID_2)))

@@ -14,7 +14,7 @@ from pushcluster_dispatcher.egress.rejected import (
     build_rejected,
 )
 from pushcluster_dispatcher.messages import RejectClass, Rejection
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery, Template
+from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery, PropertiesTemplate
 
 FRAME_MAX = 131_072
 NO_DESTINATION = Rejection(RejectClass.DESTINATION, "header 'destination' is missing")
@@ -88,12 +88,12 @@ def test_a_float_is_kept_as_text_because_pika_writes_none() -> None:
 
 
 @dataclass
-class PlayedOutlet:
+class PlayedConnection:
     """Hands out channels in turn; each publish waits for the test."""
 
     channels: list["PlayedChannel"]
 
-    async def open_channel(self) -> "PlayedChannel":
+    async def wait_writable(self) -> "PlayedChannel":
         return self.channels.pop(0)
 
 
@@ -107,7 +107,13 @@ class PlayedChannel:
     lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties | Template, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | PropertiesTemplate,
+        *,
+        mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
         assert mandatory
         assert isinstance(properties, BasicProperties)
@@ -125,17 +131,17 @@ class PlayedChannel:
 
 async def test_a_message_is_put_aside_again_when_the_connection_is_lost_before_the_confirm() -> None:
     lost, good = PlayedChannel(None), PlayedChannel()
-    await RejectPublisher(PlayedOutlet([lost, good])).put(delivery(), NO_DESTINATION)
+    await RejectPublisher(PlayedConnection([lost, good])).put(delivery(), NO_DESTINATION)
     assert [(exchange, body) for exchange, _, body, _ in good.published] == [("push.rejected", b"body")]
 
 
 @pytest.mark.parametrize("outcome", [ConfirmOutcome.NACKED, ConfirmOutcome.RETURNED])
-async def test_a_message_that_push_rejected_does_not_take_is_no_success(outcome: ConfirmOutcome) -> None:
+async def test_a_message_that_push_rejected_does_not_take_raises_an_error(outcome: ConfirmOutcome) -> None:
     with pytest.raises(Unavailable, match="does not take"):
-        await RejectPublisher(PlayedOutlet([PlayedChannel(outcome)])).put(delivery(), NO_DESTINATION)
+        await RejectPublisher(PlayedConnection([PlayedChannel(outcome)])).put(delivery(), NO_DESTINATION)
 
 
 async def test_headers_that_cannot_be_written_again_are_left_out() -> None:
     channel = PlayedChannel(refuses={"odd"})
-    await RejectPublisher(PlayedOutlet([channel])).put(delivery(headers={"odd": 1}), NO_DESTINATION)
+    await RejectPublisher(PlayedConnection([channel])).put(delivery(headers={"odd": 1}), NO_DESTINATION)
     assert "left out" in str((channel.published[0][3].headers or {})[REJECT_REASON])

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from pushcluster_contract.errors import Unavailable
-from pushcluster_dispatcher.ingress import consumer as amqp_module
+from pushcluster_dispatcher.ingress import consumer as consumer_module
 from pushcluster_dispatcher.ingress import refused_partitions
 from pushcluster_dispatcher.ingress.consumer import IngressConsumer
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S
@@ -37,7 +37,7 @@ class PlayedLink:
             await asyncio.Event().wait()
         return object()
 
-    connection = wire
+    wait_connected = wire
 
 
 class EndlessSession:
@@ -52,11 +52,11 @@ class EndlessSession:
         await asyncio.Event().wait()
 
 
-async def test_what_has_begun_has_its_whole_time_to_end_and_not_a_moment_more() -> None:
+async def test_a_session_may_finish_until_the_drain_timeout_and_not_longer() -> None:
     session, stop = EndlessSession(), asyncio.Event()
     stop.set()
     with moved_clock() as clock:
-        running = asyncio.create_task(amqp_module._run_until_broken(cast(Any, session), {}, stop))
+        running = asyncio.create_task(consumer_module._run_until_broken(cast(Any, session), {}, stop))
         await clock.move(0)
         assert session.finished
         await clock.move(DRAIN_TIMEOUT_S - 0.001)
@@ -71,14 +71,14 @@ async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(mon
     async def connect(*_: object, **__: object) -> RefusingAmqp:
         return RefusingAmqp()
 
-    monkeypatch.setattr(amqp_module, "AmqpConnection", SimpleNamespace(connect=connect))
+    monkeypatch.setattr(consumer_module, "AmqpConnection", SimpleNamespace(connect=connect))
     monkeypatch.setattr(refused_partitions, "GRACE_S", 0.0)
     link = PlayedLink()
     services: Any = SimpleNamespace(
         settings=SimpleNamespace(amqp_url="", pod_name="pod"),
         link=link,
         publisher=PlayedLink(),
-        steps=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
+        partition=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
         new_backoff=lambda: Backoff(lambda: 0.0),
     )
     ingress = IngressConsumer(services)

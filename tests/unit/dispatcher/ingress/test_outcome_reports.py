@@ -33,7 +33,7 @@ def test_what_no_session_gets_is_stored() -> None:
     assert plan_reports([(message(), appended())], lambda: NOW_MS) == [(ADDRESS, report)]
 
 
-def test_what_a_session_gets_is_its_gateways_to_tell() -> None:
+def test_outcomes_of_messages_that_a_session_gets_are_sent_by_its_gateway() -> None:
     assert outcomes(message(), appended(b"a" * 26 + b" pod.0000000000000000")) == []
 
 
@@ -70,7 +70,7 @@ def test_a_rejection_is_told_with_its_reason() -> None:
     "properties",
     [{}, {"correlation_id": "c1"}, {"reply_to": "push.rejected"}, {"reply_to": b"\xff"}],
 )
-def test_a_rejection_that_nobody_can_be_told_of_is_told_to_nobody(properties: dict[str, object]) -> None:
+def test_a_rejection_without_a_usable_reply_address_is_not_sent(properties: dict[str, object]) -> None:
     assert rejection(**properties) is None
 
 

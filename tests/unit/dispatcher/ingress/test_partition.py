@@ -249,7 +249,7 @@ async def test_an_idle_session_finishes_at_once() -> None:
         await asyncio.wait_for(bench.task, 2)
 
 
-async def test_past_its_bytes_a_session_ends_with_what_it_took_and_says_which_prefetch_would_fit() -> None:
+async def test_beyond_its_limit_of_bytes_a_session_ends_and_says_which_prefetch_would_fit() -> None:
     async with running() as bench:
         body = b"x" * 65_536
         fitting = MAX_HELD_BYTES // (len(body) + MESSAGE_OVERHEAD_BYTES)

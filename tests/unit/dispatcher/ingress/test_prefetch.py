@@ -22,7 +22,7 @@ def test_small_messages_have_the_whole_prefetch() -> None:
     assert sizes.wanted_prefetch is None
 
 
-def test_as_many_bytes_as_allowed_are_held_and_from_the_first_too_many_nothing_is() -> None:
+def test_bytes_are_held_up_to_the_limit_and_none_after_the_first_message_beyond_it() -> None:
     sizes = MessageSizes(DISPATCHER_PREFETCH_MESSAGES)
     fitting = MAX_HELD_BYTES // COST
     assert take(sizes, fitting + 2, LARGE) == [True] * fitting + [False] * 2

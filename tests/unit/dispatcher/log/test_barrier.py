@@ -116,7 +116,7 @@ async def test_a_barrier_that_takes_long_is_asked_about_again_and_not_begun_anew
     assert wire.asked == [["EVAL", "WAITAOF"], ["WAITAOF"], ["WAITAOF"], ["EVAL", "WAITAOF"]]
 
 
-async def test_a_lost_connection_is_no_answer_and_the_next_one_is_asked() -> None:
+async def test_after_a_lost_connection_the_barrier_is_run_on_the_next_one() -> None:
     link = PlayedLink(PlayedWire("life1"))
     async with running(link) as barrier:
         request = barrier.request("life1")
@@ -127,7 +127,7 @@ async def test_a_lost_connection_is_no_answer_and_the_next_one_is_asked() -> Non
         await asyncio.wait_for(request, 2)
 
 
-async def test_another_life_of_redis_covers_nothing_of_the_one_before() -> None:
+async def test_a_barrier_of_a_restarted_redis_does_not_cover_appends_before_the_restart() -> None:
     wire = PlayedWire("life2")
     async with running(PlayedLink(wire)) as barrier:
         before, after = barrier.request("life1"), barrier.request("life2")
@@ -137,7 +137,7 @@ async def test_another_life_of_redis_covers_nothing_of_the_one_before() -> None:
             await before
 
 
-async def test_without_an_append_only_file_it_goes_on_and_says_so_until_there_is_one() -> None:
+async def test_without_an_append_only_file_barriers_pass_and_the_reduced_durability_is_reported() -> None:
     wire = PlayedWire("life1")
     async with running(PlayedLink(wire)) as barrier:
         request = barrier.request("life1")
@@ -150,7 +150,7 @@ async def test_without_an_append_only_file_it_goes_on_and_says_so_until_there_is
         assert not barrier.durability_reduced
 
 
-async def test_nobody_waits_any_more_so_no_barrier_runs() -> None:
+async def test_no_barrier_runs_when_nobody_waits_any_more() -> None:
     wire = PlayedWire("life1")
     async with running(PlayedLink(wire)) as barrier:
         barrier.request("life1").cancel()

@@ -83,7 +83,7 @@ def parse(packed: bytes) -> list[bytes]:
     return command
 
 
-def locations(redis: Wire, slept: list[float] | None = None) -> UserLog:
+def user_log(redis: Wire, slept: list[float] | None = None) -> UserLog:
     async def sleep(seconds: float) -> None:
         if slept is not None:
             slept.append(seconds)
@@ -108,7 +108,7 @@ def in_turn(*errors: Exception | None) -> Errors:
 
 async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_messages() -> None:
     redis = PlayedRedis()
-    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
+    results = await user_log(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
     assert redis.writes == 1
     assert [result.stream_id for result in results if isinstance(result, Appended)] == [
         b"1700000000000-1",
@@ -123,7 +123,7 @@ async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_w
     gateway = Incarnation("pod", "0" * 16)
     raw = b"\n".join((f"{SID} {gateway}".encode(), b"x" * 26 + b" \xffgarbage", b"short " + str(gateway).encode()))
     redis.sessions[KEYS.sessions("a").encode()] = raw
-    (result,) = await locations(redis).append([message("a", "1")])
+    (result,) = await user_log(redis).append([message("a", "1")])
     assert isinstance(result, Appended)
     assert result.sessions == raw
     assert parse_sessions(result.sessions) == {SID: gateway}
@@ -131,14 +131,14 @@ async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_w
 
 async def test_ids_are_kept_for_a_whole_window_in_one_write_where_there_are_any() -> None:
     redis = PlayedRedis()
-    await locations(redis).keep_ids(
+    await user_log(redis).keep_ids(
         [message("a", "1", message_id="x"), message("a", "2"), message("b", "3", message_id="y")]
     )
     assert redis.writes == 1
     assert redis.commands == [
         [b"PEXPIRE", KEYS.message(user, DEMO, id_).encode(), b"600000"] for user, id_ in (("a", "x"), ("b", "y"))
     ]
-    await locations(redis).keep_ids([message("a", "1")])
+    await user_log(redis).keep_ids([message("a", "1")])
     assert redis.writes == 1
 
 
@@ -148,7 +148,7 @@ async def test_messages_of_one_user_hold_one_list_of_its_sessions() -> None:
             stream_id, *rest = super()._append(command)
             return [stream_id, 0, 0, bytes(bytearray(b"the same")), rest[-1]]
 
-    first, second = await locations(Copying()).append([message("a", "1"), message("a", "2")])
+    first, second = await user_log(Copying()).append([message("a", "1"), message("a", "2")])
     assert isinstance(first, Appended)
     assert isinstance(second, Appended)
     assert first.sessions is second.sessions
@@ -166,11 +166,11 @@ async def test_users_with_many_sessions_make_for_smaller_round_trips(size: int, 
     redis = Counting()
     messages = [message(f"u{n}", "x") for n in range(500)]
     redis.sessions = {KEYS.sessions(each.user).encode(): b"x" * size for each in messages}
-    place = locations(redis)
-    await place.append(messages)
+    log = user_log(redis)
+    await log.append(messages)
     del rounds[:]
     for _ in range(3):
-        await place.append(messages)
+        await log.append(messages)
     assert sum(rounds) == 3 * 500
     assert max(rounds) == most
 
@@ -183,7 +183,7 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
             seen.append(command)
             return super()._append(command)
 
-    await locations(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
+    await user_log(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
     (command,) = seen
     assert command[2:7] == [
         b"5",
@@ -198,7 +198,7 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
 
 async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
     redis = PlayedRedis()
-    await locations(redis).append([message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
+    await user_log(redis).append([message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
     silent, asking = redis.commands
     assert silent[-1] == b"/queue/demo"
     assert asking[-2:] == [b"/queue/demo", b'["q","c"]']
@@ -213,7 +213,7 @@ async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
             return super()._append(command)
 
     for ttl_ms in (0, 5):
-        await locations(Spying()).append([message("a", "1", ttl_ms=ttl_ms)])
+        await user_log(Spying()).append([message("a", "1", ttl_ms=ttl_ms)])
     plain, other = seen
     assert plain[11] == b"0"
     assert [*plain[:11], b"5", *plain[12:]] == other
@@ -223,7 +223,7 @@ async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
     full = Unavailable("OOM")
     slept: list[float] = []
     redis = PlayedRedis(in_turn(None, full, full, full))
-    results = await locations(redis, slept).append([message("a", "1"), message("b", "2")])
+    results = await user_log(redis, slept).append([message("a", "1"), message("b", "2")])
     assert [type(result) for result in results] == [Appended, Appended]
     assert (bodies(redis, "a"), bodies(redis, "b")) == (["1"], ["2"])
     assert slept == [0.1, 0.2, 0.4]
@@ -237,7 +237,7 @@ async def test_what_was_appended_is_told_of_once_while_the_rest_waits() -> None:
         parts.append(list(part))
 
     redis = PlayedRedis(in_turn(None, full, None, full, full))
-    results = await locations(redis).append([message(user, "1") for user in "abcd"], note)
+    results = await user_log(redis).append([message(user, "1") for user in "abcd"], note)
     assert [type(result) for result in results] == [Appended] * 4
     assert parts == [[0, 2], [3]]
 
@@ -254,7 +254,7 @@ async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -
 
     redis = Small()
     messages = [message(users[n % len(users)], str(n)) for n in range(50)]
-    results = await locations(redis).append(messages)
+    results = await user_log(redis).append(messages)
     assert all(isinstance(result, Appended) for result in results)
     for start, user in enumerate(users):
         assert bodies(redis, user) == [str(n) for n in range(start, 50, len(users))]
@@ -262,7 +262,7 @@ async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -
 
 async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes_on() -> None:
     redis = PlayedRedis(in_turn(None, ResponseError("WRONGTYPE Operation against a key"), None))
-    results = await locations(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])
+    results = await user_log(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])
     assert results[1] == AppendRefused("Redis: WRONGTYPE Operation against a key")
     assert (bodies(redis, "a"), bodies(redis, "b"), bodies(redis, "c")) == (["1"], [], ["3"])
 
@@ -273,7 +273,7 @@ async def test_another_message_under_a_known_id_is_refused_as_such() -> None:
             super()._append(command)
             return [b"5-7", 2, 0, b"", 0]
 
-    (result,) = await locations(Knowing()).append([message("a", "1", message_id="m")])
+    (result,) = await user_log(Knowing()).append([message("a", "1", message_id="m")])
     assert isinstance(result, AppendRefused)
     assert (result.other_body, "5-7" in result.reason) == (True, True)
 
@@ -284,21 +284,21 @@ async def test_what_the_log_has_of_a_known_message_comes_with_it() -> None:
             super()._append(command)
             return [b"5-7", 1, 0, b"", 0, b"a/b", b"{}"]
 
-    assert await locations(Knowing()).append([message("a", "1", message_id="m")]) == [
+    assert await user_log(Knowing()).append([message("a", "1", message_id="m")]) == [
         Appended(b"5-7", known=True, dropped=0, sessions=b"", expires_ms=0, held=(b"a/b", b"{}"))
     ]
 
 
 async def test_an_error_that_nobody_knows_is_repeated_and_never_skips_the_message() -> None:
     redis = PlayedRedis(in_turn(ResponseError("NEWCODE of some later version")))
-    results = await locations(redis).append([message("a", "1")])
+    results = await user_log(redis).append([message("a", "1")])
     assert isinstance(results[0], Appended)
 
 
 async def test_a_forgotten_script_is_loaded_and_the_calls_are_made_again_without_a_pause() -> None:
     slept: list[float] = []
     redis = PlayedRedis(in_turn(NoScriptError("NOSCRIPT")))
-    results = await locations(redis, slept).append([message("a", "1")])
+    results = await user_log(redis, slept).append([message("a", "1")])
     assert isinstance(results[0], Appended)
     assert len(redis.loaded) == 1
     assert slept == []
@@ -310,18 +310,18 @@ async def test_a_lost_connection_ends_the_append() -> None:
             raise Unavailable(f"gone with {len(commands)} commands")
 
     with pytest.raises(Unavailable, match="gone"):
-        await locations(Lost()).append([message("a", "1")])
+        await user_log(Lost()).append([message("a", "1")])
 
 
 @given(
     users=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
     refusals=st.lists(st.booleans(), max_size=60),
 )
-async def test_no_message_passes_another_of_its_user_however_redis_flickers(
+async def test_no_message_overtakes_another_of_its_user_however_often_redis_fails(
     users: list[str], refusals: list[bool]
 ) -> None:
     redis = PlayedRedis(in_turn(*(Unavailable("OOM") if refuse else None for refuse in refusals)))
     messages = [message(user, str(n)) for n, user in enumerate(users)]
-    await locations(redis).append(messages)
+    await user_log(redis).append(messages)
     for user in set(users):
         assert bodies(redis, user) == [str(n) for n, each in enumerate(users) if each == user]

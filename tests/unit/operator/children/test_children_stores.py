@@ -58,7 +58,7 @@ def test_the_producers_secret_waits_for_its_release() -> None:
     )
 
 
-def test_redis_keeps_everything_or_says_no() -> None:
+def test_redis_never_evicts_and_refuses_messages_when_it_is_full() -> None:
     conf = ALL["ConfigMap/demo-redis"]["data"]["redis.conf"].splitlines()
     assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction", "maxmemory 268435456"} <= set(conf)
     assert data("demo-redis")["auth.conf"] == f'requirepass "{data("demo-redis")["password"]}"\n'

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from pushcluster_operator.controller.canary import DEAF_AFTER_S, NAME, Canary
+from pushcluster_operator.controller.canary import NAME, WATCHES_DEAD_AFTER_S, Canary
 from pushcluster_operator.kube.events import (
     BURST,
     REFILL_S,
@@ -24,26 +24,26 @@ class Clock:
         return self.seconds
 
 
-async def test_beats_that_are_heard_keep_the_process_alive() -> None:
+async def test_a_canary_whose_events_arrive_keeps_the_process_healthy() -> None:
     clock = Clock()
     canary = Canary(FakeKube(), "ns", clock)
     for _ in range(10):
-        clock.seconds += DEAF_AFTER_S
+        clock.seconds += WATCHES_DEAD_AFTER_S
         await canary.beat()
-        assert canary.hear("ns", NAME)
-        assert canary.is_heard()
+        assert canary.receive("ns", NAME)
+        assert canary.watches_work()
 
 
-async def test_beats_that_nobody_hears_end_it() -> None:
+async def test_a_canary_without_events_makes_the_process_unhealthy() -> None:
     clock = Clock()
     canary = Canary(FakeKube(), "ns", clock)
     await canary.beat()
-    clock.seconds = DEAF_AFTER_S - 1
+    clock.seconds = WATCHES_DEAD_AFTER_S - 1
     await canary.beat()
-    assert canary.is_heard()
-    assert not canary.hear("ns", "another")
-    clock.seconds = DEAF_AFTER_S
-    assert not canary.is_heard()
+    assert canary.watches_work()
+    assert not canary.receive("ns", "another")
+    clock.seconds = WATCHES_DEAD_AFTER_S
+    assert not canary.watches_work()
 
 
 async def test_an_api_server_that_is_down_is_not_held_against_the_watches() -> None:
@@ -51,8 +51,8 @@ async def test_an_api_server_that_is_down_is_not_held_against_the_watches() -> N
     canary = Canary(kube, "ns", clock)
     kube.down = True
     await canary.beat()
-    clock.seconds = DEAF_AFTER_S * 2
-    assert canary.is_heard()
+    clock.seconds = WATCHES_DEAD_AFTER_S * 2
+    assert canary.watches_work()
 
 
 async def test_a_flood_of_events_is_cut_off_and_let_through_again_later() -> None:

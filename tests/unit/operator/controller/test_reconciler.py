@@ -61,7 +61,7 @@ async def test_a_child_without_its_labels_is_found_by_its_name(world: World) -> 
     assert world.kube.at("StatefulSet", "demo-redis")["metadata"]["labels"]["pushcluster.dev/cluster"] == NAME
 
 
-async def test_an_entry_that_somebody_put_into_a_list_of_ours_is_taken_out(world: World) -> None:
+async def test_a_foreign_entry_in_a_list_of_a_child_is_removed(world: World) -> None:
     await world.settle()
     service = world.kube.at("Service", "demo-gateway")
     ports = [*service["spec"]["ports"], {"name": "more", "port": 99}]
@@ -85,7 +85,7 @@ async def test_a_budget_for_one_replica_is_taken_away(world: World) -> None:
     assert "delete PodDisruptionBudget demo-gateway" in world.kube.writes
 
 
-async def test_a_conflict_that_lasts_is_looked_at_ever_less_often(world: World) -> None:
+async def test_a_lasting_conflict_is_reconciled_less_and_less_often(world: World) -> None:
     world.kube.conflicts.add("Service")
     assert [await world.look() for _ in range(5)] == [1, 2, 4, 8, RESYNC_S]
     world.kube.conflicts.clear()
@@ -95,12 +95,12 @@ async def test_a_conflict_that_lasts_is_looked_at_ever_less_often(world: World) 
     assert await world.look() == 1
 
 
-async def test_a_kind_that_the_api_server_refuses_does_not_keep_the_others_from_being_made(world: World) -> None:
+async def test_a_refused_kind_of_child_does_not_stop_the_creation_of_the_others(world: World) -> None:
     world.kube.refuses.add("PodDisruptionBudget")
     await world.look()
     assert "Deployment demo-dispatcher" in {str(key) for key in world.kube.objects}
     assert world.condition("Degraded")["reason"] == "ChildRefused"
-    assert "PodDisruptionBudget demo-gateway is refused" in world.condition("Ready")["message"]
+    assert "the API server refuses PodDisruptionBudget demo-gateway" in world.condition("Ready")["message"]
 
 
 async def test_nothing_is_concluded_from_an_api_server_that_does_not_answer(world: World) -> None:

@@ -94,7 +94,7 @@ async def test_refused_secrets_change_nothing_that_depends_on_them(world: World)
     await world.look()
     assert world.kube.writes == []
     assert world.condition("Degraded")["reason"] == "ChildRefused"
-    assert "what depends on it waits" in world.condition("Degraded")["message"]
+    assert "Children that depend on it wait" in world.condition("Degraded")["message"]
     world.kube.refuses.clear()
     await world.settle()
     await world.look()
@@ -125,7 +125,7 @@ async def test_a_typo_in_the_api_keys_destroys_none_and_rolls_no_dispatcher(worl
     assert world.condition("Ready")["status"] == "True"
 
 
-async def test_a_paused_cluster_says_too_that_its_api_keys_cannot_be_read(world: World) -> None:
+async def test_unreadable_api_keys_are_reported_for_a_paused_cluster_too(world: World) -> None:
     await world.settle()
     world.kube.edit("Secret", "demo-api", data=encode_data({"api-key": "the-old-key publsh"}))
     world.spec({}, annotations={"pushcluster.dev/paused": "true"})
@@ -142,7 +142,7 @@ async def test_without_the_api_nobody_is_told_of_its_keys(world: World) -> None:
     assert world.condition("Degraded")["status"] == "False"
 
 
-async def test_a_secret_that_appears_after_the_look_is_not_overwritten(world: World) -> None:
+async def test_a_secret_that_appears_after_the_snapshot_is_not_overwritten(world: World) -> None:
     foreign = {"kind": "Secret", "metadata": {"name": "demo-jwt", "namespace": NAMESPACE}, "data": {"x": "eA=="}}
     look_it_up = world.kube.get
 
@@ -193,7 +193,7 @@ async def test_a_key_written_into_the_generated_secret_is_kept_and_what_is_wrong
         assert "secretRef" not in degraded["message"]
 
 
-async def test_a_second_key_in_the_generated_secret_is_looked_at_too(world: World) -> None:
+async def test_a_second_key_in_the_generated_secret_is_checked_too(world: World) -> None:
     await world.settle()
     first = world.secret("demo-jwt")["hs256.key"]
     world.kube.edit("Secret", "demo-jwt", data=encode_data({"hs256.key": first, "hs256.second.key": "next"}))

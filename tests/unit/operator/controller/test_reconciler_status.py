@@ -35,7 +35,7 @@ async def test_a_name_that_is_taken_is_left_alone_and_named(world: World) -> Non
     assert "Service demo-gateway exists and does not belong" in world.condition("Degraded")["message"]
 
 
-async def test_an_operator_that_is_older_than_the_definition_goes_on_and_names_what_it_does_not_know(
+async def test_an_operator_older_than_the_definition_goes_on_and_names_unknown_fields(
     world: World,
 ) -> None:
     world.spec({"gateway": {"replicas": 3, "newer": True}}, generation=2)
@@ -43,7 +43,7 @@ async def test_an_operator_that_is_older_than_the_definition_goes_on_and_names_w
     assert world.kube.at("Deployment", "demo-gateway")["spec"]["replicas"] == 3
     unknown = world.condition("FieldsUnknown")
     assert (unknown["status"], unknown["reason"]) == ("True", "OperatorTooOld")
-    assert unknown["message"].endswith("definition of PushCluster: spec.gateway.newer. Upgrade the operator")
+    assert unknown["message"].endswith("ignores these fields: spec.gateway.newer. Upgrade the operator")
     world.spec({"gateway": {"replicas": 3}}, generation=3)
     await world.look()
     assert world.condition("FieldsUnknown") == {}
@@ -109,7 +109,7 @@ async def test_trusted_clients_are_warned_of(world: World) -> None:
     assert world.condition("AuthTrusted") == {}
 
 
-async def test_an_issuer_whose_tokens_need_not_be_for_this_service_is_warned_of(world: World) -> None:
+async def test_the_author_is_warned_if_tokens_for_other_services_are_accepted(world: World) -> None:
     auth = {"algorithm": "RS256", "jwks": {"url": "https://issuer.example/jwks.json"}}
     world.spec({"gateway": {"auth": auth}})
     await world.look()
@@ -137,7 +137,10 @@ async def test_an_old_kubernetes_is_refused_and_what_runs_is_left_as_it_was(worl
     assert world.kube.writes == [f"status {KIND} {NAME}"]
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"], ready["observedGeneration"]) == ("False", "KubernetesTooOld", 4)
-    assert "Kubernetes v1.29.3 is too old: 1.30 or newer is needed. What runs is left as it was" in ready["message"]
+    assert (
+        "Kubernetes v1.29.3 is too old: 1.30 or newer is needed. The operator leaves what runs as it is"
+        in ready["message"]
+    )
     assert world.sweeper.get(KEY) is not None
     world.kube.version = "v1.30.1"
     world.seconds += 100
@@ -154,7 +157,7 @@ async def test_an_old_rabbitmq_makes_the_cluster_unready_and_says_what_to_do(wor
     assert world.rabbitmq_asked == [secret_url(world, "amqp-url")]
     part = world.condition("RabbitMQReady")
     assert (part["status"], part["reason"]) == ("False", "RabbitMQTooOld")
-    assert "name a newer image in spec.rabbitmq.managed.image" in part["message"]
+    assert "Name a newer image in spec.rabbitmq.managed.image" in part["message"]
     assert world.condition("Ready")["reason"] == world.condition("Degraded")["reason"] == "RabbitMQTooOld"
     world.rabbitmq_trouble = None
     world.pod("rabbitmq", "containerd://2")
@@ -190,7 +193,7 @@ async def test_a_redis_without_a_file_is_warned_of_and_stays_ready(world: World)
     assert world.condition("DurabilityReduced") == {}
 
 
-async def test_a_full_redis_is_degraded_and_ready_as_a_part_and_the_status_says_what_waits(world: World) -> None:
+async def test_a_full_redis_makes_the_cluster_degraded_while_its_own_condition_stays_ready(world: World) -> None:
     await world.settle()
     watched = world.sweeper.get(KEY)
     assert watched is not None

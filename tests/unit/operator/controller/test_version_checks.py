@@ -81,7 +81,7 @@ async def test_a_broker_that_is_not_ready_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("refused"), InvalidInput("no AMQP URL")])
-async def test_while_a_new_broker_gives_no_answer_the_former_one_stands_and_it_is_left_alone_for_a_while(
+async def test_while_a_new_broker_does_not_answer_the_last_version_counts_and_it_is_not_asked_again_at_once(
     error: Exception,
 ) -> None:
     asked = Asked(answer=OLD)

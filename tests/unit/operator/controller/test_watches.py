@@ -64,7 +64,7 @@ def test_a_pushcluster_is_watched_without_a_selector() -> None:
     assert list(build_settings().watching.label_selectors.collect(pods)) == ["pushcluster.dev/cluster"]
 
 
-async def test_an_event_of_a_pushcluster_wakes_both(woken: Woken) -> None:
+async def test_an_event_of_a_pushcluster_wakes_reconcile_and_sweep(woken: Woken) -> None:
     await woken.event("pushclusters", "demo", {})
     assert woken.reconciles == woken.sweeps == [("team", "demo")]
 
@@ -87,8 +87,8 @@ async def test_an_event_of_a_gateway_pod_wakes_the_sweep_too(woken: Woken) -> No
     assert woken.sweeps == [("team", "demo")]
 
 
-async def test_the_canary_is_heard_and_wakes_nobody(woken: Woken) -> None:
+async def test_an_event_of_the_canary_is_received_and_wakes_no_reconcile(woken: Woken) -> None:
     await woken.canary.beat()
     await woken.event("configmaps", CANARY, {"pushcluster.dev/cluster": ""}, "system")
     assert woken.reconciles == []
-    assert woken.canary.is_heard()
+    assert woken.canary.watches_work()

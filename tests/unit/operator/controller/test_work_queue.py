@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_module, "COALESCE_S", 0.0)
 
 
-async def test_a_key_is_looked_at_by_one_worker_at_a_time_and_once_more_for_all_that_came_meanwhile() -> None:
+async def test_a_key_runs_in_one_worker_at_a_time_and_once_more_for_all_that_was_added_meanwhile() -> None:
     looks, under_way, most, release = 0, 0, 0, asyncio.Event()
 
     async def work(_: str) -> None:

@@ -130,19 +130,21 @@ async def test_answers_become_errors_by_who_can_mend_them(
 
 
 @pytest.mark.parametrize("answer", ["<html>maintenance</html>", "", [], {}, {"items": []}, {"kind": "PodList"}])
-async def test_an_answer_that_is_no_list_is_no_empty_list(kube: KubeClient, server: Server, answer: Any) -> None:
+async def test_an_answer_that_is_not_a_list_is_not_taken_for_an_empty_one(
+    kube: KubeClient, server: Server, answer: Any
+) -> None:
     server.answers = [(200, answer)]
     with pytest.raises(Unavailable, match="the answer is no"):
         await kube.list_objects("Pod", "team")
 
 
-async def test_a_page_of_a_proxy_is_no_object(kube: KubeClient, server: Server) -> None:
+async def test_an_html_page_of_a_proxy_is_not_taken_for_an_object(kube: KubeClient, server: Server) -> None:
     server.answers = [(200, "<html>maintenance</html>")]
-    with pytest.raises(Unavailable, match="no JSON object"):
+    with pytest.raises(Unavailable, match="not a JSON object"):
         await kube.get("Secret", "team", "x")
 
 
-async def test_what_is_not_there_is_none_and_can_be_deleted(kube: KubeClient, server: Server) -> None:
+async def test_a_missing_object_is_none_and_deleting_it_is_no_error(kube: KubeClient, server: Server) -> None:
     server.answers = [(404, {}), (404, {})]
     assert await kube.get("Secret", "team", "x") is None
     await kube.delete("Service", "team", "x", "uid")

@@ -43,7 +43,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("status", {"replicas": 2}),
     ],
 )
-def test_what_others_add_is_no_difference(path: str, value: Any) -> None:
+def test_fields_that_others_add_are_no_drift(path: str, value: Any) -> None:
     live_ = changed(path.replace("ports.0", "ports"), [value]) if path.endswith(".0") else changed(path, value)
     assert not is_drifted(DESIRED, live_)
 
@@ -62,7 +62,7 @@ def test_what_others_add_is_no_difference(path: str, value: Any) -> None:
         ("metadata.ownerReferences", [{"uid": "other"}]),
     ],
 )
-def test_what_we_state_comes_back(path: str, value: Any) -> None:
+def test_a_changed_field_of_ours_is_drift(path: str, value: Any) -> None:
     assert is_drifted(DESIRED, changed(path, value))
 
 

@@ -37,7 +37,9 @@ def held_by(holder: str) -> dict[str, Any]:
     ],
     ids=["no lease", "mine", "given back", "another's", "another's, unchanged for its duration"],
 )
-def test_who_may_claim_the_lease(lease: dict[str, Any] | None, unchanged_s: float, claim: Claim) -> None:
+def test_a_candidate_claims_the_lease_only_when_the_rules_allow_it(
+    lease: dict[str, Any] | None, unchanged_s: float, claim: Claim
+) -> None:
     assert plan_claim(lease, "me", unchanged_s) is claim
 
 

@@ -60,7 +60,7 @@ def test_a_new_spec_is_applied_and_restores_nothing() -> None:
     assert not step.restores
 
 
-def test_another_form_that_the_api_server_keeps_is_not_written_for_ever() -> None:
+def test_a_form_that_the_api_server_stores_differently_is_not_applied_for_ever() -> None:
     found = live(edited(GATEWAY, labels={}), version="7")
     assert plan([GATEWAY], found, remembered={key_of(GATEWAY): Applied(digest(GATEWAY), "7")}).steps == ()
 

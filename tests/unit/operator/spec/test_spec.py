@@ -70,7 +70,7 @@ from tests.unit.operator.objects import body
                     }
                 }
             },
-            "caSecretRef has a meaning for a url with https:// alone",
+            "caSecretRef applies only to a url with https://",
         ),
         (
             {"gateway": {"auth": {"algorithm": "ES256", "jwks": {"secretRef": {"name": "x"}}}}},
@@ -113,14 +113,14 @@ def test_quantities_are_read_in_canonical_form() -> None:
     assert spec.rabbitmq.memory == "1Gi"
 
 
-def test_what_the_api_server_knows_and_this_operator_does_not_is_named_and_the_rest_is_read() -> None:
+def test_fields_that_only_the_api_server_knows_are_named_and_the_rest_is_read() -> None:
     auth = {"mode": "Trusted", "strict": True, "newer": {"field": 1}}
     cluster = PushCluster.from_api(body({"gateway": {"replicas": 3, "auth": auth}, "newer": {}}))
     assert cluster.spec == PushClusterSpec.from_body(body({"gateway": {"replicas": 3, "auth": {"mode": "Trusted"}}}))
     assert cluster.unknown_fields == ("spec.gateway.auth.strict", "spec.gateway.auth.newer", "spec.newer")
 
 
-def test_what_the_api_server_gives_is_held_to_the_same_bounds() -> None:
+def test_a_spec_from_the_api_server_is_checked_against_the_same_bounds() -> None:
     with pytest.raises(InvalidSpec, match=r"spec\.gateway\.replicas"):
         PushCluster.from_api(body({"gateway": {"replicas": 501}}))
 

@@ -24,13 +24,13 @@ def test_tokens_that_are_for_this_service_alone_are_no_reason_to_warn(auth: Mani
 
 
 @pytest.mark.parametrize("auth", [BY_URL, BY_SECRET, {**BY_URL, "issuer": "https://issuer.example"}])
-def test_an_issuer_that_makes_tokens_for_others_too_is_warned_of(auth: Manifest) -> None:
+def test_the_author_is_warned_of_an_issuer_that_signs_tokens_for_other_services_too(auth: Manifest) -> None:
     found = warnings(auth=auth)
     assert list(found) == ["AudiencesUnchecked"]
     assert "Set gateway.auth.audiences" in found["AudiencesUnchecked"]
 
 
-def test_clients_that_are_believed_without_proof_are_warned_of_and_so_are_the_pages_they_open() -> None:
+def test_the_author_is_warned_of_trusted_clients_and_of_unchecked_origins() -> None:
     found = warnings(auth={"mode": "Trusted"})
     assert list(found) == ["AuthTrusted", "OriginsUnchecked"]
     assert "Set the mode to JWT" in found["AuthTrusted"]

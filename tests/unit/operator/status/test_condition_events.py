@@ -40,7 +40,9 @@ def told(former: ObservedState | None, now: ObservedState) -> list[str]:
         (NEITHER, WELL, ["Ready"]),
     ],
 )
-def test_what_is_new_is_told_once(former: ObservedState | None, now: ObservedState, expected: list[str]) -> None:
+def test_each_change_of_the_conditions_becomes_one_event(
+    former: ObservedState | None, now: ObservedState, expected: list[str]
+) -> None:
     assert told(former, now) == expected
 
 

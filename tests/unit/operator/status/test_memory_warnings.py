@@ -15,7 +15,7 @@ def warning(**spec: Any) -> str:
     return "".join(each.message for each in found)
 
 
-def test_the_defaults_bear_what_they_let_in() -> None:
+def test_the_default_limits_have_memory_for_all_clients_that_they_admit() -> None:
     assert warning() == ""
 
 
@@ -33,7 +33,7 @@ def test_more_sessions_than_redis_holds_are_told(replicas: int, short: bool) -> 
     assert ("redis.managed.maxMemory (256Mi)" in told) is short
 
 
-def test_all_that_is_short_is_told_at_once() -> None:
+def test_every_limit_that_is_too_low_is_named_in_one_condition() -> None:
     told = warning(gateway={"maxConnections": 200_000, "replicas": 2})
     assert "limits.memory (512Mi)" in told
     assert "Raise maxMemory" in told

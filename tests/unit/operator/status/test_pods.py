@@ -35,9 +35,9 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
         (
             waiting("CreateContainerConfigError", 'secret "x" not found'),
             "CreateContainerConfigError",
-            'pod p cannot start: secret "x" not found; create what it names',
+            'pod p cannot start: secret "x" not found; create the object that this names',
         ),
-        (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "ends with exit code 1 again and again"),
+        (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "repeatedly ends with exit code 1"),
         ({"state": {"running": {}}} | ended(1) | LOOPING, "CrashLoopBackOff", "`kubectl logs p --previous` says why"),
         (waiting("CrashLoopBackOff") | ended(2) | LOOPING, "BadSettings", "refuses its settings"),
         ({"state": {"running": {}}} | ended(137, "OOMKilled"), "OOMKilled", "raise its memory limit"),
@@ -59,7 +59,7 @@ def test_a_container_that_does_not_run(container: dict[str, Any], reason: str, s
     ],
     ids=["being created", "starting", "restarted once", "recovered"],
 )
-def test_what_passes_by_itself_is_no_trouble(container: dict[str, Any]) -> None:
+def test_states_that_pass_by_themselves_are_no_trouble(container: dict[str, Any]) -> None:
     assert find_troubles([pod(container)]) == ()
 
 
@@ -75,16 +75,16 @@ def test_a_pod_that_no_node_takes() -> None:
     assert "no node takes pod p: 0/3 nodes: cpu; add a node or lower" in trouble.message
 
 
-def test_a_pod_that_is_leaving_is_nobodys_trouble() -> None:
+def test_a_pod_that_is_being_deleted_is_no_trouble() -> None:
     leaving = pod(waiting("ImagePullBackOff"))
     leaving["metadata"]["deletionTimestamp"] = "now"
     assert find_troubles([leaving]) == ()
 
 
-def test_pods_with_the_same_trouble_are_counted_and_one_speaks() -> None:
+def test_of_pods_with_the_same_trouble_one_is_named_and_the_others_are_counted() -> None:
     (trouble,) = find_troubles([pod(waiting("ErrImagePull"), name) for name in ("p", "q", "r")])
     assert "pod p " in trouble.message
-    assert trouble.message.endswith("(the same with 2 more)")
+    assert trouble.message.endswith("(2 more with the same problem)")
 
 
 def test_a_volume_that_is_not_there_yet_is_named() -> None:

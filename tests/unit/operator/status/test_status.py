@@ -53,7 +53,9 @@ def said(observed: ObservedState) -> tuple[str, str, str]:
         ),
     ],
 )
-def test_what_the_three_say(observed: ObservedState, expected: tuple[str, str, str]) -> None:
+def test_ready_progressing_and_degraded_say_what_is_observed(
+    observed: ObservedState, expected: tuple[str, str, str]
+) -> None:
     assert said(observed) == expected
 
 
@@ -63,14 +65,14 @@ def test_the_cause_comes_before_what_follows_from_it() -> None:
     assert conditions(observed)["Degraded"].message == "pod p used too much; x"
 
 
-def test_what_cannot_be_ready_without_a_broken_store_waits_for_it_and_nothing_moves() -> None:
+def test_parts_that_need_a_broken_store_wait_for_it_and_progressing_is_false() -> None:
     found = conditions(replace(WELL, redis=DONE.with_trouble(Trouble("RedisTooOld", "x")), gateway=STARTING))
     assert (found["GatewaysReady"].reason, found["DispatchersReady"].reason) == ("Waiting", "AllReady")
     assert found["GatewaysReady"].message == "gateways: 1 of 2 ready; waiting for Redis"
     assert found["Progressing"].reason == "Blocked"
 
 
-def test_gateways_wait_for_the_keys_that_they_check_tokens_with_and_not_for_time() -> None:
+def test_gateways_without_token_keys_wait_for_the_keys_and_do_not_count_as_starting() -> None:
     missing = (Trouble("SecretMissing", "Secret mine does not exist; create it"),)
     found = conditions(replace(WELL, gateway=STARTING, key_troubles=missing))
     assert found["GatewaysReady"].message == "gateways: 1 of 2 ready; waiting for keys to check tokens with"
@@ -79,7 +81,7 @@ def test_gateways_wait_for_the_keys_that_they_check_tokens_with_and_not_for_time
     assert conditions(replace(WELL, key_troubles=missing))["GatewaysReady"].status == "True", "the last keys count"
 
 
-def test_no_gateways_asked_for_is_as_asked() -> None:
+def test_a_cluster_that_asks_for_no_gateways_is_ready() -> None:
     none = Workload(0, 0, 0, rolled_out=True, troubles=())
     assert conditions(replace(WELL, gateway=none))["GatewaysReady"].reason == "ScaledToZero"
     assert "no client can connect" in conditions(replace(WELL, gateway=none))["Ready"].message
@@ -114,7 +116,7 @@ def status(
     return build_status(IDENTITY, build_conditions(observed), observed, counts or SessionCounts(), former or {}, "now")
 
 
-def test_nothing_new_is_not_written() -> None:
+def test_an_unchanged_status_is_not_written() -> None:
     former = status()
     assert not is_worth_writing(status(former=former), former, 1e9)
 

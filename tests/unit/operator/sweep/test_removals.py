@@ -122,7 +122,7 @@ def test_a_sidecar_that_runs_does_not_make_the_gateway_run() -> None:
     assert not GatewayPod.from_manifest(manifest).running
 
 
-def test_the_time_without_ready_starts_with_the_first_look_and_ends_with_ready() -> None:
+def test_the_time_of_not_being_ready_starts_when_the_operator_first_sees_it() -> None:
     first = track_not_ready({}, [pod(ready=False), pod(uid="pod-2")], 10.0)
     assert first == {"pod-1": 10.0}
     assert track_not_ready(first, [pod(ready=False)], 50.0) == {"pod-1": 10.0}

@@ -17,7 +17,7 @@ from pushcluster_runtime.amqp.frames import (
     MAX_WHOLE_BYTES,
     UNREADABLE_HEADER,
     Delivery,
-    Template,
+    PropertiesTemplate,
     decode_properties,
     encode_properties,
     encode_publish,
@@ -128,7 +128,7 @@ def test_a_delivery_of_just_the_limit_is_read_whole_and_a_larger_one_is_left_to_
         assert found == FOREIGN or (isinstance(found, tuple) and found[2].body == body)
 
 
-def test_what_has_not_wholly_arrived_is_not_copied() -> None:
+def test_an_incomplete_delivery_is_not_copied() -> None:
     method = Basic.Deliver("1.queue", 7, False, "push", "alice")
     data = b"".join(frames_of(3, method, BasicProperties(), bytes(MAX_WHOLE_BYTES), FRAME_MAX))[:-1]
     tracemalloc.start()
@@ -151,7 +151,7 @@ def test_what_has_not_wholly_arrived_is_not_copied() -> None:
     ],
     ids=["heartbeat", "ack", "return", "no header", "no body", "another channel", "not UTF-8"],
 )
-def test_what_is_no_delivery_in_the_usual_form_is_left_to_pika(data: bytes) -> None:
+def test_frames_that_are_not_a_usual_delivery_are_left_to_pika(data: bytes) -> None:
     assert scan_delivery(data, 0) == FOREIGN
 
 
@@ -163,7 +163,7 @@ def test_frames_that_do_not_end_where_they_say_are_an_error() -> None:
 
 def test_a_template_differs_from_pika_in_nothing() -> None:
     properties = BasicProperties(type="t", delivery_mode=1, headers={"x": "y"})
-    template = Template(properties)
+    template = PropertiesTemplate(properties)
     for number in (1, 2**31, 2**62):
         expected = BasicProperties(type="t", delivery_mode=1, headers={"x": "y", "pc-seq": number})
         assert vars(decode_properties(template.encode(number))) == vars(expected)

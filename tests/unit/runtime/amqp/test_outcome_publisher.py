@@ -67,7 +67,7 @@ async def test_what_cannot_be_published_is_dropped_and_counted(error: Exception)
     assert bench.counted == ["dropped"]
 
 
-async def test_so_many_are_under_way_and_not_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_outcome_more_than_may_wait_for_a_confirm_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports_module, "MAX_IN_FLIGHT", 2)
     bench = Bench()
     assert bench.channel is not None

@@ -41,7 +41,7 @@ from pushcluster_runtime.redis.client import connect, translate, translated
     ],
     ids=lambda error: f"{type(error).__name__}-{str(error).split()[0]}",
 )
-def test_what_time_can_mend_is_unavailable(error: RedisError) -> None:
+def test_errors_that_pass_with_time_become_unavailable(error: RedisError) -> None:
     assert isinstance(translate(error), Unavailable)
 
 
@@ -50,7 +50,7 @@ def test_what_time_can_mend_is_unavailable(error: RedisError) -> None:
     [ResponseError("ERR wrong"), ResponseError("TOOMANYSESSIONS 64"), NoScriptError("NOSCRIPT"), ResponseError("OOPS")],
     ids=str,
 )
-def test_what_the_caller_did_wrong_stays_as_it_is(error: RedisError) -> None:
+def test_errors_of_the_caller_stay_as_they_are(error: RedisError) -> None:
     assert translate(error) is error
 
 

@@ -65,7 +65,7 @@ async def test_one_command_more_than_there_are_connections_waits_for_one(monkeyp
         assert await asyncio.gather(*asking) == [True] * (MAX_CONNECTIONS + 1)
 
 
-async def test_who_finds_no_connection_free_in_time_is_told_that_redis_is_unavailable(
+async def test_a_command_that_gets_no_free_connection_in_time_raises_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_module, "_prepare_connection", say_nothing)

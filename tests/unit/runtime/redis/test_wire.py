@@ -60,7 +60,7 @@ async def test_a_redis_that_stops_in_the_middle_of_its_replies_is_given_up(
             await batches[1]
 
 
-async def test_silence_without_a_question_does_not_count(both: tuple[RedisWire, socket.socket]) -> None:
+async def test_silence_counts_only_while_a_reply_is_due(both: tuple[RedisWire, socket.socket]) -> None:
     wire, redis = both
     with moved_clock() as clock:
         for _ in range(3):
