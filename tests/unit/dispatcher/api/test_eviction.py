@@ -55,3 +55,15 @@ def test_who_has_left_has_no_place_and_gets_none_by_showing_a_key() -> None:
     places.trust(gone)
     assert len(places) == 0
     assert places.find_one_to_give_way(strangers=0) is None
+
+
+def test_who_has_shown_a_key_and_left_has_no_place() -> None:
+    places: EvictionQueue[Connection] = EvictionQueue()
+    gone, stranger = Connection(is_idle=True), Connection()
+    for each in (gone, stranger):
+        places.arrive(each)
+    places.trust(gone)
+    assert len(places) == 2
+    places.leave(gone)
+    assert len(places) == 1
+    assert places.find_one_to_give_way(strangers=1) is stranger
