@@ -142,8 +142,8 @@ def test_a_user_of_a_plain_message_may_have_255_bytes_and_no_more(user: str, is_
 
 
 @pytest.mark.parametrize("wrong", [{"message_id": "a\nb"}, {"content_type": "a\nb"}])
-def test_one_unprintable_property_of_a_plain_message_is_enough_to_refuse_it(wrong: dict[str, str]) -> None:
-    right = {"message_id": "m", "content_type": "text/plain"}
+def test_one_unprintable_property_of_a_plain_message_is_enough_to_refuse_it(wrong: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"message_id": "m", "content_type": "text/plain"}
     encoded = encode_properties(BasicProperties(headers=with_headers(), **{**right, **wrong}))
     assert isinstance(parse_delivery(Delivery(1, "push", "alice", False, encoded, b"", "c")), Rejection)
 
