@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from ssl import SSLContext
 
 import pytest
 from redis.exceptions import NoScriptError, ResponseError
@@ -141,3 +142,17 @@ async def test_a_port_on_which_nobody_listens_is_unavailable() -> None:
         pass
     with pytest.raises(Unavailable, match="Redis: "):
         await RedisWire.connect(f"redis://{address}/0", name="x")
+
+
+@pytest.mark.parametrize(("url", "encrypted", "port"), [("redis://h", False, 6379), ("rediss://h:7000", True, 7000)])
+async def test_the_scheme_decides_on_tls(url: str, encrypted: bool, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, int, bool]] = []
+
+    async def create_connection(_: object, host: str, port: int, *, ssl: SSLContext | None) -> None:
+        tried.append((host, port, ssl is not None))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", create_connection)
+    with pytest.raises(Unavailable):
+        await RedisWire.connect(url, name="x")
+    assert tried == [("h", port, encrypted)]
