@@ -134,9 +134,10 @@ def test_each_class_of_rejections_is_counted_under_its_name(kind: RejectClass) -
 
 
 @pytest.mark.parametrize(
-    ("user", "is_user"), [("u" * 255, True), ("é" * 127 + "u", True), ("u" * 256, False), ("é" * 128, False)]
+    ("user", "is_user"),
+    [("", False), ("u" * 255, True), ("é" * 127 + "u", True), ("u" * 256, False), ("é" * 128, False)],
 )
-def test_a_user_of_a_plain_message_may_have_255_bytes_and_no_more(user: str, is_user: bool) -> None:
+def test_a_user_of_a_plain_message_has_1_to_255_bytes(user: str, is_user: bool) -> None:
     encoded = encode_properties(BasicProperties(headers=with_headers()))
     assert isinstance(parse_delivery(Delivery(1, "push", user, False, encoded, b"", "c")), Message) is is_user
 

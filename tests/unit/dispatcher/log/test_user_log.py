@@ -83,6 +83,7 @@ def parse(packed: bytes) -> list[bytes]:
     reader = hiredis.Reader()
     reader.feed(packed)
     command: list[bytes] = reader.gets()
+    assert not reader.has_data(), "each command ends where it says"
     return command
 
 
