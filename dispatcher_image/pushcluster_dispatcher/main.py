@@ -114,7 +114,7 @@ async def _serve_api(
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> None:
-    """Serve the API until `stop`, and ENDPOINTS_S longer: until then, load balancers still send producers here.
+    """Serve the API until `stop`, and ENDPOINTS_UPDATE_S longer: until then, load balancers still send producers here.
 
     Requests that have begun are answered.
     """

@@ -75,6 +75,32 @@ class _BatchInFlight:
     barrier: asyncio.Future[None]
 
 
+class _BatchCopies:
+    """The copies of one batch. Each is handed over once, whether Redis takes the batch at once or in parts."""
+
+    def __init__(self, messages: Sequence[Message], sink: CopySink) -> None:
+        self._messages = messages
+        self._sink = sink
+        self._handed_over: set[int] = set()
+        """`id` of each message that a part had: two messages may be equal."""
+        self.outcomes: list[asyncio.Future[None]] = []
+        """What the sink gave: nothing has to be waited for any more once all of them have resolved."""
+
+    async def send_part(self, part: Mapping[int, Appended | AppendRefused]) -> None:
+        """Hand over what is in the log now. It must not wait with what Redis has no memory for."""
+        in_log = [(self._messages[n], result) for n, result in part.items() if isinstance(result, Appended)]
+        self._handed_over.update(id(message) for message, _ in in_log)
+        await self._send(in_log)
+
+    async def send_rest(self, appended: Sequence[tuple[Message, Appended]]) -> None:
+        """Hand over what no part had: as a rule, that is all."""
+        handed_over = self._handed_over
+        await self._send([pair for pair in appended if id(pair[0]) not in handed_over] if handed_over else appended)
+
+    async def _send(self, in_log: Sequence[tuple[Message, Appended]]) -> None:
+        self.outcomes += await self._sink.send(in_log)
+
+
 class PartitionSession:
     """The work on one partition over one channel. `receive` is the consumer's callback."""
 
@@ -161,30 +187,11 @@ class PartitionSession:
         return batch
 
     async def _process(self, batch: list[Delivery]) -> _BatchInFlight:
-        """Do D1, D2 and the publishing of D4, and ask for D5."""
-        rejected: list[tuple[Delivery, Rejection]] = []
-        accepted: list[Delivery] = []
-        messages: list[Message] = []
-        for delivery in batch:
-            parsed = _parse(delivery)
-            if isinstance(parsed, Message):
-                accepted.append(delivery)
-                messages.append(parsed)
-            else:
-                rejected.append((delivery, parsed))
+        """Append a batch to the users' logs, hand over its copies, and ask for the barrier that covers it."""
+        accepted, messages, rejected = _sort_out(batch)
         self._begun.append((batch[-1].tag, messages))
-        started = asyncio.get_running_loop().time()
-        copied: list[asyncio.Future[None]] = []
-        sent: set[int] = set()
-
-        async def send(part: Mapping[int, Appended | AppendRefused]) -> None:
-            """Do not let what is in the log wait with what Redis has no memory for."""
-            sent.update(part)
-            in_log = [(messages[n], each) for n, each in part.items() if isinstance(each, Appended)]
-            copied.extend(await self._copies.send(in_log))
-
-        results = await self._log.append(messages, send) if messages else []
-        self._metrics.append_seconds.observe(asyncio.get_running_loop().time() - started)
+        copies = _BatchCopies(messages, self._copies)
+        results = await self._append(messages, copies)
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
         barrier = self._request_barrier()
         appended: list[tuple[Message, Appended]] = []
@@ -195,11 +202,16 @@ class PartitionSession:
                 rejected.append((delivery, _reject(result)))
         self._count(len(batch), [entry for _, entry in appended], rejected)
         reports = plan_reports(appended, self._now_ms)
-        if sent:
-            await send({n: result for n, result in enumerate(results) if n not in sent})
-        else:
-            copied = await self._copies.send(appended)
-        return _BatchInFlight(batch[-1].tag, rejected, copied, reports, barrier)
+        await copies.send_rest(appended)
+        return _BatchInFlight(batch[-1].tag, rejected, copies.outcomes, reports, barrier)
+
+    async def _append(self, messages: Sequence[Message], copies: _BatchCopies) -> Sequence[Appended | AppendRefused]:
+        """Return what became of each message at the log. While some have to wait, the copies of the others are sent."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        results = await self._log.append(messages, copies.send_part) if messages else []
+        self._metrics.append_seconds.observe(loop.time() - started)
+        return results
 
     async def _settle(self, flight: _BatchInFlight) -> None:
         """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable."""
@@ -239,6 +251,23 @@ class PartitionSession:
         self._metrics.appended.inc(len(appended) - known)
         self._metrics.duplicates.inc(known)
         self._metrics.dropped.inc(sum(entry.dropped for entry in appended))
+
+
+def _sort_out(
+    batch: Sequence[Delivery],
+) -> tuple[list[Delivery], list[Message], list[tuple[Delivery, Rejection]]]:
+    """Return the deliveries that can be read, the message in each of them, and the others with the reason."""
+    accepted: list[Delivery] = []
+    messages: list[Message] = []
+    rejected: list[tuple[Delivery, Rejection]] = []
+    for delivery in batch:
+        parsed = _parse(delivery)
+        if isinstance(parsed, Message):
+            accepted.append(delivery)
+            messages.append(parsed)
+        else:
+            rejected.append((delivery, parsed))
+    return accepted, messages, rejected
 
 
 def _reject(refused: AppendRefused) -> Rejection:

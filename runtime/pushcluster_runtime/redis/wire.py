@@ -77,7 +77,8 @@ class RedisWire(asyncio.Protocol):
             options = parse_url(url)
         except ValueError:
             raise InvalidInput("the Redis URL is not redis://:password@host:port/db") from None
-        tls = SSLConnection(**options).ssl_context.get() if "connection_class" in options else None
+        encrypted = options.pop("connection_class", None) is SSLConnection
+        tls = SSLConnection(**options).ssl_context.get() if encrypted else None
         host, port = options.get("host", "localhost"), options.get("port", 6379)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

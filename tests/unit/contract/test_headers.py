@@ -20,6 +20,26 @@ def test_x_headers_and_traceparent_are_forwarded_as_text_and_the_rest_stays() ->
     assert select_forwarded(headers) == {"x-a": "1", "x-n": "2", "x-b": "true", "x-raw": "raw", "traceparent": "00-1"}
 
 
+@pytest.mark.parametrize(
+    "name", ["x-death", "x-delivery-count", "x-acquired-count", "x-opt-delivery-count", "x-shovelled",
+             "x-received-from", "x-first-death-", "x-first-death-reason", "x-last-death-", "x-last-death-queue"],
+)  # fmt: skip
+def test_each_header_of_a_broker_stays_and_one_that_only_looks_like_it_is_forwarded(name: str) -> None:
+    ours = f"x-our-{name.removeprefix('x-')}"
+    assert select_forwarded({name: "a", ours: "b"}) == {ours: "b"}
+
+
+def test_false_and_floats_are_forwarded_as_text() -> None:
+    assert select_forwarded({"x-no": False, "x-part": 1.5}) == {"x-no": "false", "x-part": "1.5"}
+
+
+def test_the_bytes_of_names_and_values_count_and_not_their_characters() -> None:
+    fitting = "ü" * ((MAX_FORWARDED_HEADER_BYTES - len("x-ü".encode())) // 2)
+    assert select_forwarded({"x-ü": fitting}) == {"x-ü": fitting}
+    with pytest.raises(InvalidInput):
+        select_forwarded({"x-ü": fitting + "ü"})
+
+
 def test_what_the_broker_adds_is_not_forwarded() -> None:
     assert (
         select_forwarded({"x-death": [], "x-delivery-count": 1, "x-first-death-queue": "q", "x-last-death-reason": "r"})
@@ -64,3 +84,9 @@ def test_a_log_entry_is_read_from_its_stream_fields() -> None:
         StreamId(5, 1), b"\x00body", "text/plain", "id-1", {"x-a": "ü"}, expires_ms=7
     )
     assert LogEntry.from_stream(b"5-2", {b"b": b""}) == LogEntry(StreamId(5, 2), b"")
+    nothing = LogEntry(StreamId(5, 3), b"", "", "", {}, expires_ms=0, reply="")
+    assert LogEntry.from_stream(b"5-3", {}) == LogEntry(StreamId(5, 3), b"") == nothing
+
+
+def test_where_outcomes_are_wanted_is_read_from_the_log() -> None:
+    assert LogEntry.from_stream(b"5-1", {b"b": b"x", b"r": "ä".encode()}).reply == "ä"

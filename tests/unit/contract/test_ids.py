@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import (
+    ZERO_ID,
     Incarnation,
     StreamId,
     check_cluster,
+    check_message_id,
     check_session_id,
     check_user,
     decode_user,
@@ -20,6 +22,23 @@ USERS = st.text(min_size=1, max_size=60).filter(str.isprintable)
 @given(USERS)
 def test_a_user_survives_the_way_into_a_key_and_back(user: str) -> None:
     assert decode_user(encode_user(user)) == user
+
+
+@pytest.mark.parametrize(("user", "encoded"), [("ab?", "YWI_"), ("ab>", "YWI-"), ("a", "YQ"), ("bøb", "YsO4Yg")])
+def test_the_encoding_of_a_user_is_base64url_without_padding_and_nothing_else_is_cut(user: str, encoded: str) -> None:
+    assert encode_user(user) == encoded
+    assert decode_user(encoded) == user
+
+
+@pytest.mark.parametrize("message_id", ["m", "m" * 255, "ü" * 127 + "m"])
+def test_a_message_id_of_1_to_255_bytes_is_taken(message_id: str) -> None:
+    assert check_message_id(message_id) == message_id
+
+
+@pytest.mark.parametrize("message_id", ["", "m" * 256, "ü" * 128, "a\nb", "\ud800"])
+def test_any_other_message_id_is_refused(message_id: str) -> None:
+    with pytest.raises(InvalidInput, match="1 to 255"):
+        check_message_id(message_id)
 
 
 @given(USERS, USERS)
@@ -48,6 +67,32 @@ def test_what_is_no_encoded_user_is_refused(encoded: str) -> None:
 @given(st.binary(min_size=17, max_size=17))
 def test_a_session_id_is_26_characters_that_fit_a_routing_key(entropy: bytes) -> None:
     assert len(check_session_id(session_id(entropy))) == 26
+
+
+def test_identities_are_made_of_the_given_entropy_alone() -> None:
+    assert session_id(bytes(range(17))) == "aaaqeayeaudaocajbifqydiob4"
+    assert session_id(bytes(range(18))) == "aaaqeayeaudaocajbifqydiob4"
+    assert str(Incarnation.new("uid", bytes(range(8)))) == "uid.0001020304050607"
+    assert str(ZERO_ID) == "0-0"
+
+
+@pytest.mark.parametrize(("chars", "fits"), [(1, True), (64, True), (65, False)])
+def test_the_uid_of_a_pod_has_64_characters_at_most(chars: int, fits: bool) -> None:
+    text = f"{'u' * chars}.{'0' * 16}"
+    if fits:
+        assert str(Incarnation.parse(text)) == text
+    else:
+        with pytest.raises(InvalidInput):
+            Incarnation.parse(text)
+
+
+def test_a_stream_id_may_have_sixteen_digits_in_each_part() -> None:
+    assert StreamId.parse(f"{'9' * 16}-{'8' * 16}") == StreamId(10**16 - 1, 8888888888888888)
+
+
+@pytest.mark.parametrize("cluster", ["a", "ns.demo", "a" * 128])
+def test_a_cluster_that_fits_a_key_is_taken(cluster: str) -> None:
+    assert check_cluster(cluster) == cluster
 
 
 def test_too_little_entropy_for_a_session_id_is_refused() -> None:

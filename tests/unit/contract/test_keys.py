@@ -35,6 +35,18 @@ def test_the_same_message_id_on_two_destinations_is_two_messages() -> None:
     assert KEYS.message("alice", QUEUE, "1") != KEYS.message("alice", Destination("topic", "demo"), "1")
 
 
+def test_two_message_ids_of_one_destination_are_two_keys_and_stay_the_same() -> None:
+    first, second = (KEYS.message("alice", QUEUE, message_id) for message_id in ("1", "2"))
+    assert first != second
+    assert first == KEYS.message("alice", QUEUE, "1")
+    assert first.startswith("pc:shop.demo:{YWxpY2U}:id:")
+
+
+def test_a_cluster_that_cannot_stand_in_a_key_has_no_keys() -> None:
+    with pytest.raises(InvalidInput):
+        Keys("a{b}")
+
+
 def test_a_member_survives_its_text() -> None:
     assert parse_member(encode_member("alice smith", SID)) == ("alice smith", SID)
 

@@ -22,6 +22,15 @@ def test_a_reply_request_is_two_lines_that_a_script_can_make() -> None:
     assert ReplyRequest(ReplyAddress("q", "c"), ("s1", "s2")).encode() == 's1 s2\n["q","c"]'
 
 
+def test_an_address_stands_in_the_log_as_it_was_written() -> None:
+    assert ReplyAddress("amq.gen-ä", "c").encode() == '["amq.gen-ä","c"]'
+    assert ReplyAddress("q").encode() == '["q",""]'
+
+
+def test_a_reply_request_of_nobody_and_of_numbers_is_read() -> None:
+    assert ReplyRequest.parse('\n["q",7]') == ReplyRequest(ReplyAddress("q", "7"), ())
+
+
 @pytest.mark.parametrize("text", ["", "s1", 's1\n["q"]', 's1\n{"q":1}', "s1\n7"])
 def test_what_is_no_reply_request_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):

@@ -47,5 +47,15 @@ def test_any_other_version_is_refused_with_the_one_that_is_needed(
         needed.require(version)
 
 
+@pytest.mark.parametrize("version", ["8.0", "8.1.9", "9.0"])
+def test_a_newer_major_version_needs_no_minor_one(version: str) -> None:
+    MinimumVersion("It", 7, 2).require(version)
+
+
+def test_when_to_try_again_is_known_or_not() -> None:
+    assert (str(Unavailable()), Unavailable().retry_after_ms) == ("", None)
+    assert (str(Unavailable("full", retry_after_ms=5)), Unavailable(retry_after_ms=5).retry_after_ms) == ("full", 5)
+
+
 def test_a_version_that_is_too_old_counts_as_unavailable() -> None:
     assert issubclass(TooOld, Unavailable)

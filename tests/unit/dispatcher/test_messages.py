@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
+from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_dispatcher.messages import (
+    CACHED_TABLE_BYTES,
     MAX_EXPIRATION_MS,
     Message,
     RejectClass,
     Rejection,
     parse_delivery,
+    parse_expiration,
 )
 from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER, Delivery
 from pushcluster_runtime.amqp.frames import encode_properties
@@ -128,6 +131,59 @@ def test_a_malformed_message_is_refused_with_a_reason(given: Delivery, kind: Rej
     assert isinstance(parsed, Rejection)
     assert parsed.kind is kind
     assert reason in parsed.reason
+
+
+@pytest.mark.parametrize("kind", RejectClass)
+def test_each_class_of_rejections_is_counted_under_its_name(kind: RejectClass) -> None:
+    assert kind.value == kind.name.lower()
+
+
+@pytest.mark.parametrize(
+    ("user", "is_user"),
+    [("", False), ("u" * 255, True), ("é" * 127 + "u", True), ("u" * 256, False), ("é" * 128, False)],
+)
+def test_a_user_of_a_plain_message_has_1_to_255_bytes(user: str, is_user: bool) -> None:
+    encoded = encode_properties(BasicProperties(headers=with_headers()))
+    assert isinstance(parse_delivery(Delivery(1, "push", user, False, encoded, b"", "c")), Message) is is_user
+
+
+@pytest.mark.parametrize("wrong", [{"message_id": "a\nb"}, {"content_type": "a\nb"}])
+def test_one_unprintable_property_of_a_plain_message_is_enough_to_refuse_it(wrong: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"message_id": "m", "content_type": "text/plain"}
+    encoded = encode_properties(BasicProperties(headers=with_headers(), **{**right, **wrong}))
+    assert isinstance(parse_delivery(Delivery(1, "push", "alice", False, encoded, b"", "c")), Rejection)
+
+
+def test_a_plain_message_with_everything_it_may_have_is_read_in_the_right_order() -> None:
+    headers = with_headers(**{"x-a": "b"})
+    encoded = encode_properties(
+        BasicProperties(headers=headers, message_id="m", content_type="text/plain", delivery_mode=2)
+    )
+    given = Delivery(1, "push", "alice", False, encoded, b"hi", "c")
+    expected = Message("alice", Destination("queue", "demo"), b"hi", "text/plain", "m", {"x-a": "b"})
+    assert parse_delivery(given) == expected
+    assert given._properties is None, "it is read without decoding all properties"
+
+
+def test_headers_too_long_to_be_remembered_are_read_all_the_same() -> None:
+    long = {"x-a": "b" * (CACHED_TABLE_BYTES + 1)}
+    encoded = encode_properties(BasicProperties(headers=with_headers(**long)))
+    parsed = parse_delivery(Delivery(1, "push", "alice", False, encoded, b"", "c"))
+    assert isinstance(parsed, Message)
+    assert parsed.headers == long
+
+
+@pytest.mark.parametrize(
+    ("digits", "ttl_ms"), [("1", 1), ("31622400000", 31_622_400_000), ("31622400001", 31_622_400_000)]
+)
+def test_a_message_waits_for_a_leap_year_at_most(digits: str, ttl_ms: int) -> None:
+    assert parse_expiration(digits) == ttl_ms
+
+
+def test_an_expiration_of_more_than_sixteen_digits_is_refused() -> None:
+    assert parse_expiration("0" * 15 + "7") == 7
+    with pytest.raises(InvalidInput):
+        parse_expiration("0" * 16 + "7")
 
 
 def test_the_priority_that_java_clients_always_send_is_taken() -> None:

@@ -1,9 +1,10 @@
 import pytest
 
 from pushcluster_contract import env
+from pushcluster_contract.api_keys import ApiKeys
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_dispatcher.settings import Settings
+from pushcluster_dispatcher.settings import ApiSettings, Retention, Settings
 from pushcluster_runtime.settings import EnvironmentVariables
 
 REQUIRED = {
@@ -25,6 +26,56 @@ def test_everything_else_has_a_default() -> None:
     assert settings.retention.max_entries == 1_000
     assert settings.retention.resume_window_ms == 120_000
     assert settings.retention.idempotency_window_ms == 600_000
+
+
+def test_each_variable_reaches_the_setting_of_its_name() -> None:
+    variables = {
+        env.CLUSTER: "ns.demo",
+        env.POD_NAME: "demo-dispatcher-7",
+        env.AMQP_URL: "amqp://u:p@h/v",
+        env.REDIS_URL: "redis://:p@h",
+        env.ROUTING_MODE: "Gateway",
+        env.LISTEN_HOST: "127.0.0.1",
+        env.ADMIN_PORT: "1001",
+        env.API_PORT: "1002",
+        env.API_KEY: "api-secret read",
+        env.OFFLINE_TTL_SECONDS: "1003",
+        env.OFFLINE_MAX_PER_DESTINATION: "1004",
+        env.RESUME_WINDOW_SECONDS: "1005",
+        env.IDEMPOTENCY_WINDOW_SECONDS: "1006",
+    }
+    assert Settings.from_environment(EnvironmentVariables(variables)) == Settings(
+        cluster="ns.demo",
+        pod_name="demo-dispatcher-7",
+        mode=RoutingMode.GATEWAY,
+        retention=Retention(
+            offline_ttl_ms=1_003_000, max_entries=1_004, resume_window_ms=1_005_000, idempotency_window_ms=1_006_000
+        ),
+        listen_host="127.0.0.1",
+        admin_port=1_001,
+        api=ApiSettings(1_002, ApiKeys.parse("api-secret read", name="")),
+        amqp_url="amqp://u:p@h/v",
+        redis_url="redis://:p@h",
+    )
+
+
+def test_sequence_numbers_outlive_the_log_by_a_week() -> None:
+    assert Retention(1, 2, 3, 4).meta_ttl_ms == 1 + 7 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        (env.OFFLINE_TTL_SECONDS, 1),
+        (env.OFFLINE_MAX_PER_DESTINATION, 1),
+        (env.RESUME_WINDOW_SECONDS, 0),
+        (env.IDEMPOTENCY_WINDOW_SECONDS, 1),
+    ],
+)
+def test_the_least_is_taken_and_one_less_is_refused(name: str, least: int) -> None:
+    Settings.from_environment(EnvironmentVariables({**REQUIRED, name: str(least)}))
+    with pytest.raises(InvalidInput, match=f"from {least} to"):
+        Settings.from_environment(EnvironmentVariables({**REQUIRED, name: str(least - 1)}))
 
 
 @pytest.mark.parametrize(("window_s", "kept_s"), [("0", 180), ("180", 180), ("181", 181)])

@@ -49,3 +49,29 @@ def test_a_wrong_choice_is_answered_with_all_choices() -> None:
         EnvironmentVariables({"C": "green"}).choice("C", Colour)
     assert EnvironmentVariables({"C": "blue"}).choice("C", Colour) is Colour.BLUE
     assert EnvironmentVariables({}).choice("C", Colour, Colour.RED) is Colour.RED
+
+
+@pytest.mark.parametrize(("raw", "is_port"), [("0", True), ("65535", True), ("65536", False), ("-1", False)])
+def test_a_port_is_a_number_from_0_to_65535(raw: str, is_port: bool) -> None:
+    environment = EnvironmentVariables({"P": raw})
+    if is_port:
+        assert environment.port("P", 1) == int(raw)
+    else:
+        with pytest.raises(InvalidInput, match="from 0 to 65535"):
+            environment.port("P", 1)
+    assert EnvironmentVariables({}).port("P", 1) == 1
+
+
+def test_a_secret_is_required_and_stands_without_the_blanks_around_it() -> None:
+    assert EnvironmentVariables({"S": " key\n"}).secret("S") == "key"
+    with pytest.raises(InvalidInput, match=r"^S is not set$"):
+        EnvironmentVariables({"S": ""}).secret("S")
+
+
+def test_a_missing_boolean_takes_its_default() -> None:
+    assert EnvironmentVariables({}).boolean("B", default=False) is False
+
+
+def test_a_default_has_to_keep_the_bounds_too() -> None:
+    with pytest.raises(InvalidInput):
+        EnvironmentVariables({}).integer("N", 11, low=1, high=10)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given as with_any
 from hypothesis import strategies as st
 
+from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_NAME_CHARS, MAX_USER_BYTES
 from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, parse_batch
@@ -174,6 +175,33 @@ def test_a_wrong_message_is_told_what_is_wrong(fields: object, reason: str) -> N
     parsed = parse_one(fields)
     assert isinstance(parsed, InvalidInput)
     assert reason in str(parsed)
+
+
+def test_each_field_of_a_message_reaches_the_publication() -> None:
+    fields = {
+        "user": "bøb",
+        "destination": "/topic/t",
+        "bodyBase64": "AP8=",
+        "contentType": "a/b",
+        "messageId": "m",
+        "expiration": 1_500,
+        "headers": {"x-a": "b", "traceparent": "00-1"},
+    }
+    headers = {"x-a": "b", "traceparent": "00-1"}
+    assert parse_one(fields) == Publication("bøb", Destination("topic", "t"), b"\0\xff", "m", "a/b", 1_500, headers)
+
+
+def test_what_a_message_leaves_out_has_a_default() -> None:
+    bare = {"user": "alice", "destination": "/queue/demo", "body": "ä"}
+    expected = Publication("alice", Destination("queue", "demo"), "ä".encode(), "made-up", None, None, {})
+    nothing: dict[str, Any] = {"contentType": None, "messageId": None, "expiration": None}
+    assert parse_one(bare) == parse_one({**bare, **nothing}) == expected
+
+
+def test_a_body_of_the_largest_size_is_taken_in_a_batch() -> None:
+    parsed = parse_one({**PLAIN, "body": "x" * MAX_BODY_BYTES})
+    assert isinstance(parsed, Publication)
+    assert len(parsed.body) == MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,15 @@ def test_a_connection_that_has_left_does_not_return_by_showing_a_key() -> None:
     queue.trust(gone)
     assert len(queue) == 0
     assert queue.find_one_to_give_way(strangers=0) is None
+
+
+def test_a_connection_that_showed_a_key_and_left_is_not_counted() -> None:
+    queue: EvictionQueue[Connection] = EvictionQueue()
+    gone, stranger = Connection(is_idle=True), Connection()
+    for each in (gone, stranger):
+        queue.arrive(each)
+    queue.trust(gone)
+    assert len(queue) == 2
+    queue.leave(gone)
+    assert len(queue) == 1
+    assert queue.find_one_to_give_way(strangers=1) is stranger

@@ -71,6 +71,7 @@ async def test_a_user_id_may_have_any_character(bench: Bench, user: str) -> None
         (f"{PATH}&wait=0", {}, "wait"),
         (f"{PATH}&wait=30001", {}, "30000"),
         (f"{PATH}&wait=1s", {}, "wait"),
+        (f"{PATH}&wait={'9' * 5_000}", {}, "wait"),
         (f"{PATH}&wiat=50", {}, "no parameter 'wiat'; it may have destination, expiration, wait"),
         (f"{PATH}&destination=/queue/other", {}, "'destination' more than once"),
         (f"{PATH}&expiration=99999999999999999", {}, "at most 9999999999999999"),

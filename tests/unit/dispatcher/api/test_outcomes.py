@@ -40,6 +40,10 @@ async def test_whoever_has_not_reported_in_time_is_pending(bench: Bench) -> None
     ]
 
 
+async def test_a_millisecond_may_be_waited_for(bench: Bench) -> None:
+    assert (await bench.post(f"{PATH}&wait=1")).status == 202
+
+
 async def test_when_nobody_has_reported_those_who_are_there_are_pending(bench: Bench) -> None:
     assert (await (await bench.post(SHORT)).json())["outcomes"] == [{"outcome": "pending", "session": SID}]
 

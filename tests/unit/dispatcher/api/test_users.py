@@ -2,6 +2,7 @@
 
 import pytest
 
+from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.routing import RoutingMode
@@ -111,6 +112,88 @@ def test_each_mode_is_explained_by_what_its_dispatcher_does() -> None:
     words, keys = explain(RoutingMode.BROADCAST, sessions)
     assert keys == [""]
     assert "Mode Broadcast" in words[1]
+
+
+def test_a_route_says_where_each_session_is_and_what_it_gets() -> None:
+    route = explain_route(
+        RoutingMode.SESSION,
+        "bøb",
+        DEMO,
+        sessions={SID_2: SessionEntry(ELSEWHERE, (Destination("topic", "t"),)), SID: SessionEntry(HERE, (DEMO,))},
+        leases={HERE: True, ELSEWHERE: False},
+        log=LogFacts(3, StreamId(9, 8), StreamId(7, 6)),
+    )
+    assert route.pop("why")[0] == f"The user has 2 sessions; 1 of them is subscribed to {DEMO}."
+    queue = f"pushcluster.gateway.{HERE}"
+    sessions = [
+        {
+            "session": SID,
+            "incarnation": str(HERE),
+            "destinations": ["/queue/demo"],
+            "subscribed": True,
+            "lease": True,
+        },
+        {
+            "session": SID_2,
+            "incarnation": str(ELSEWHERE),
+            "destinations": ["/topic/t"],
+            "subscribed": False,
+            "lease": False,
+        },
+    ]
+    assert route == {
+        "user": "bøb",
+        "destination": "/queue/demo",
+        "mode": "Session",
+        "sessions": sessions,
+        "copies": [
+            {
+                "exchange": "amq.topic",
+                "routingKey": f"demo-user{SID}",
+                "fallback": {"exchange": "", "routingKey": queue},
+            }
+        ],
+        "offline": {"entries": 3, "waiting": 2, "newest": "9-8", "cursor": "7-6"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            1,
+            [
+                ("1 session;", " is subscribed"),
+                ("1 gateway ", " holds no", "it is", " its "),
+                ("1 message ", " waits "),
+            ],
+        ),
+        (2, [("2 sessions;", " are subscribed"), ("2 gateways ", " hold no", "they are", " their "), ("2 messages ",)]),
+    ],
+)
+def test_one_and_several_are_told_apart_in_words(number: int, said: list[tuple[str, ...]]) -> None:
+    gateways = [HERE, ELSEWHERE][:number]
+    words = explain_route(
+        RoutingMode.GATEWAY,
+        "alice",
+        DEMO,
+        sessions={chr(97 + n) * 26: SessionEntry(each, (DEMO,)) for n, each in enumerate(gateways)},
+        leases=dict.fromkeys(gateways, False),
+        log=LogFacts(number, StreamId(9, number), StreamId(0, 0)),
+    )["why"]
+    del words[1]
+    for sentence, parts in zip(words, said, strict=True):
+        assert [part for part in parts if part not in sentence] == []
+
+
+def test_nothing_that_is_not_so_is_said() -> None:
+    words, _ = explain(RoutingMode.SESSION, {SID: SessionEntry(HERE, (DEMO,))})
+    assert len(words) == 2
+
+
+def test_a_gateway_without_a_lease_whose_sessions_do_not_get_the_message_is_not_mentioned() -> None:
+    words, _ = explain(RoutingMode.SESSION, {SID: SessionEntry(HERE)}, lease=False)
+    assert "lease" not in " ".join(words)
 
 
 def test_nobody_there_is_said_in_words() -> None:

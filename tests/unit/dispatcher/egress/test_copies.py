@@ -20,6 +20,8 @@ from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
 from pushcluster_runtime.amqp.frames import decode_properties
+from pushcluster_runtime.tasks import cancel
+from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
 
 DEMO = Destination("queue", "demo")
@@ -376,6 +378,44 @@ async def test_after_a_while_a_queue_that_was_missing_is_tried_again(monkeypatch
     del played.publisher.published[:]
     await played.send((message("2"), entry(SID_1)))
     assert played.publisher.published == [("amq.topic", KEY_1, ["2"])]
+
+
+async def test_a_queue_that_was_missing_is_tried_again_after_a_minute_and_not_before() -> None:
+    with moved_clock() as clock:
+        played = bench({**ALL_CONFIRMED, KEY_1: ConfirmOutcome.RETURNED})
+        await played.send((message("1"), entry(SID_1)))
+        for passes_s, tried in ((59.0, QUEUE), (1.0, KEY_1)):
+            await clock.move(passes_s)
+            del played.publisher.published[:]
+            await played.send((message("2"), entry(SID_1)))
+            assert played.publisher.published[0][1] == tried
+
+
+async def test_a_queue_that_is_missing_again_is_the_newest_that_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "MAX_UNROUTABLE_KEYS", 2)
+    sid_3 = "c" * 26
+    with moved_clock() as clock:
+        played = bench({**RETURNED_1_AND_2, f"demo-user{sid_3}": ConfirmOutcome.RETURNED})
+        for sid in (SID_1, SID_2):
+            await played.send((message(), entry(sid)))
+        await clock.move(60)
+        for sid in (SID_1, sid_3):
+            await played.send((message(), entry(sid)))
+        del played.publisher.published[:]
+        await played.send((message(), entry(SID_1)))
+        assert played.publisher.published == [("", QUEUE, ["hi"])]
+
+
+async def test_sixteen_mebibytes_of_copies_are_under_way_and_not_more() -> None:
+    played = bench({}, RoutingMode.GATEWAY)
+    sending = asyncio.create_task(played.copies.send([(message(b"x" * MAX_BODY_BYTES), entry(SID_1))] * 260))
+    await eventually(lambda: played.publisher.bodies, within_s=5)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    under_way = sum(map(len, played.publisher.bodies))
+    assert 16 * 1_048_576 < under_way < 16 * 1_048_576 + MAX_BATCH_BYTES
+    assert not sending.done()
+    await cancel(sending)
 
 
 async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,8 @@ class PlayedLog:
     refuses: set[bytes] = field(default_factory=set)
     sessions: bytes = SESSIONS
     error: Exception | None = None
+    answers: dict[bytes, Appended | AppendRefused] = field(default_factory=dict)
+    """What becomes of messages with these bodies."""
 
     part: int = 0
     """So many are appended before the rest has to wait."""
@@ -85,12 +87,9 @@ class PlayedLog:
 
     async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
         self.batches.append(list(messages))
-        results = [
-            AppendRefused("Redis: ERR")
-            if message.body in self.refuses
-            else Appended(b"1-1", False, 0, self.sessions, 0)
-            for message in messages
-        ]
+        usual = Appended(b"1-1", False, 0, self.sessions, 0)
+        answers = {**self.answers, **dict.fromkeys(self.refuses, AppendRefused("Redis: ERR"))}
+        results = [answers.get(message.body, usual) for message in messages]
         if self.part:
             await on_part(dict(enumerate(results[: self.part])))
         await self.may_answer.wait()
@@ -132,6 +131,9 @@ class Bench:
             self.delivered += 1
             properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers, **more)
             self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)
 
     def confirm_all(self) -> None:
         self.rejects.taken.set()

@@ -6,11 +6,12 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
 from pushcluster_dispatcher.ingress import partition as partition_module
 from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.messages import Message
 from pushcluster_runtime.amqp.connection import Delivery
 from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
-from tests.unit.dispatcher.ingress.partition_bench import running, settle
+from tests.unit.dispatcher.ingress.partition_bench import NOW_MS, running, settle
 
 
 async def test_a_message_is_acknowledged_after_append_copy_and_barrier_and_not_before() -> None:
@@ -52,6 +53,33 @@ async def test_what_is_appended_while_redis_is_full_is_sent_and_not_acknowledged
         bench.barriers[0].set_result(None)
         await settle()
         assert bench.channel.acks == [3]
+
+
+async def test_of_equal_messages_each_is_sent_once_although_redis_took_one_of_them_first() -> None:
+    async with running() as bench:
+        bench.log.may_answer.clear()
+        bench.log.part = 1
+        bench.deliver(b"same", b"same")
+        await settle()
+        assert bench.copies.sent == [b"same"]
+        bench.log.may_answer.set()
+        await settle()
+        assert bench.copies.sent == [b"same", b"same"]
+
+
+async def test_a_copy_sent_before_the_rest_is_waited_for_like_the_rest() -> None:
+    async with running() as bench:
+        bench.log.part = 1
+        bench.deliver(b"1", b"2")
+        await settle()
+        bench.barriers[0].set_result(None)
+        first, rest = bench.copies.open
+        rest.set_result(None)
+        await settle()
+        assert bench.channel.acks == []
+        first.set_result(None)
+        await settle()
+        assert bench.channel.acks == [2]
 
 
 async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> None:
@@ -286,12 +314,66 @@ async def test_what_happened_is_counted() -> None:
         bench.confirm_all()
         bench.barriers[0].set_result(None)
         await eventually(lambda: bench.channel.acks == [3], within_s=2)
+        assert [bench.count(name) for name in ("received", "appended", "acknowledged")] == [3, 2, 3]
+        assert bench.count("rejected", reason="destination") == 1
 
-        def value(name: str, **labels: str) -> float | None:
-            return bench.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)
 
-        assert (value("received"), value("appended"), value("acknowledged")) == (3, 2, 3)
-        assert value("rejected", reason="destination") == 1
+async def test_what_the_log_says_of_messages_is_counted() -> None:
+    async with running() as bench:
+        bench.log.answers = {
+            b"new": Appended(b"1-1", False, 2, b"", 0),
+            b"again": Appended(b"1-1", True, 0, b"", 0),
+            b"other": AppendRefused("another message", other_body=True),
+        }
+        bench.deliver(b"new", b"again", b"other")
+        await eventually(lambda: bench.barriers, within_s=2)
+        counted = {name: bench.count(name) for name in ("received", "appended", "duplicates", "dropped_undelivered")}
+        assert counted == {"received": 3, "appended": 1, "duplicates": 1, "dropped_undelivered": 2}
+        assert bench.count("rejected", reason="message_id") == 1
+
+
+async def test_how_long_appends_take_and_how_large_batches_are_is_measured() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.log.may_answer.clear()
+            bench.deliver(b"1", b"2")
+            await settle()
+            await clock.move(3)
+            bench.log.may_answer.set()
+            await settle()
+            sample = bench.metrics.registry.get_sample_value
+            assert sample("pushcluster_dispatcher_append_seconds_sum") == 3
+            assert sample("pushcluster_dispatcher_batch_messages_sum") == 2
+
+
+async def test_acknowledgements_are_counted_once_each() -> None:
+    async with running() as bench:
+        for tag in (1, 2, 3):
+            bench.deliver(b"x")
+            await settle()
+            bench.confirm_all()
+            bench.barriers[-1].set_result(None)
+            await settle()
+            assert bench.count("acknowledged") == tag
+
+
+async def test_properties_count_to_the_bytes_that_a_session_holds() -> None:
+    async with running() as bench:
+        for tag in (1, 2):
+            bench.session.receive(Delivery(tag, "push", "alice", False, b"\0" * (MAX_HELD_BYTES // 2), b"", "c"))
+        await settle()
+        assert bench.session.wanted_prefetch is not None
+
+
+async def test_a_known_message_that_is_too_old_by_now_is_told_to_have_expired() -> None:
+    async with running() as bench:
+        bench.log.answers = {b"old": Appended(b"1-1", True, 0, b"", NOW_MS - 1)}
+        bench.deliver(b"old", reply_to="q")
+        await eventually(lambda: bench.barriers, within_s=2)
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await eventually(lambda: bench.told, within_s=2)
+        assert [report.outcome for _, report in bench.told] == [MessageOutcome.EXPIRED]
 
 
 async def test_a_producer_is_told_of_a_rejection_only_once_the_message_is_put_aside() -> None:

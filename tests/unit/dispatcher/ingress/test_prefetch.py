@@ -71,6 +71,29 @@ def test_a_small_prefetch_grows_again_when_messages_are_small_for_long() -> None
     assert tag > 4 * plan_prefetch(COST)
 
 
+def test_two_mebibytes_are_held_and_a_prefetch_fills_three_quarters_of_them() -> None:
+    assert MAX_HELD_BYTES == 2_097_152
+    assert plan_prefetch(65_536) == 24
+    assert plan_prefetch(131_072) == 12
+
+
+def test_a_prefetch_that_turned_out_too_large_is_at_least_halved() -> None:
+    sizes = MessageSizes(400)
+    take(sizes, 300, 0)
+    take(sizes, 100, LARGE, first=301)
+    assert sizes.wanted_prefetch is not None
+    assert sizes.wanted_prefetch <= 200
+
+
+def test_what_is_released_is_counted_up_to_its_tag_and_no_further() -> None:
+    sizes = MessageSizes(8)
+    take(sizes, 3, 100)
+    sizes.release(2)
+    assert sizes.held_bytes == 100 + MESSAGE_OVERHEAD_BYTES
+    sizes.release(2)
+    assert sizes.held_bytes == 100 + MESSAGE_OVERHEAD_BYTES
+
+
 @pytest.mark.parametrize("average", [0, 1, 200, 10_000, LARGE, 10**9])
 def test_a_prefetch_is_never_too_small_to_work_nor_larger_than_the_limit(average: int) -> None:
     prefetch = plan_prefetch(average)

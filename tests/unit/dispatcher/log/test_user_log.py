@@ -1,5 +1,6 @@
 """Appending against a Redis that is played: it keeps logs, and refuses commands when it is told to."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
+from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, parse_sessions
 from pushcluster_dispatcher.log.interfaces import Wire
 from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, UserLog
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis.client import DIGESTS
 
 DEMO = Destination("queue", "demo")
 KEYS = Keys("ns.demo")
@@ -80,6 +83,7 @@ def parse(packed: bytes) -> list[bytes]:
     reader = hiredis.Reader()
     reader.feed(packed)
     command: list[bytes] = reader.gets()
+    assert not reader.has_data(), "each command ends where it says"
     return command
 
 
@@ -194,6 +198,88 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
     ]
     assert command[7:13] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
     assert command[-1] == b"/queue/demo"
+
+
+async def test_every_argument_stands_where_the_script_reads_it() -> None:
+    redis = PlayedRedis()
+    retention = Retention(1_001, 1_002, 1_000_003, 1_004)
+    given = message(
+        "a", "body", message_id="m", content_type="t", ttl_ms=5, headers={"x-a": "ä"}, reply=ReplyAddress("q", "c")
+    )
+    await UserLog(redis, KEYS, retention, backoff=Backoff(lambda: 1.0)).append([given])
+    (command,) = redis.commands
+    header = [line for line in Script.APPEND.source().splitlines() if line.startswith("--")]
+    assert len([line for line in header if re.search(r"ARGV\[12\] where the producer wants outcomes", line)]) == 1
+    assert command == [
+        b"EVALSHA",
+        DIGESTS[Script.APPEND].encode(),
+        b"5",
+        KEYS.meta("a", DEMO).encode(),
+        KEYS.log("a", DEMO).encode(),
+        KEYS.sessions("a").encode(),
+        KEYS.destinations("a").encode(),
+        KEYS.message("a", DEMO, "m").encode(),
+        b"body",
+        '{"x-a":"ä"}'.encode(),
+        b"t",
+        b"m",
+        b"5",
+        b"1002",  # most entries
+        b"1001",  # ms for an offline user
+        b"1000003",  # ms after it was delivered
+        b"604801001",  # ms of the meta: a week more than the log
+        b"1004",  # ms of a message id
+        b"/queue/demo",
+        b'["q","c"]',
+    ]
+
+
+async def test_ids_are_kept_for_the_window_of_ids() -> None:
+    redis = PlayedRedis()
+    log = UserLog(redis, KEYS, Retention(1_001, 1_002, 1_003, 1_004), backoff=Backoff(lambda: 1.0))
+    await log.keep_ids([message("a", "1", message_id="m")])
+    assert redis.commands == [[b"PEXPIRE", KEYS.message("a", DEMO, "m").encode(), b"1004"]]
+
+
+async def test_what_the_script_answers_is_read_field_by_field() -> None:
+    class Answering(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 0, 3, b"sessions", 99]
+
+    assert await user_log(Answering()).append([message("a", "1")]) == [
+        Appended(b"5-7", known=False, dropped=3, sessions=b"sessions", expires_ms=99, held=None)
+    ]
+
+
+async def test_the_pause_between_attempts_starts_over_with_the_next_batch() -> None:
+    full = Unavailable("OOM")
+    slept: list[float] = []
+    log = user_log(PlayedRedis(in_turn(full, full, None, full)), slept)
+    await log.append([message("a", "1")])
+    await log.append([message("a", "2")])
+    assert slept == [0.1, 0.2, 0.1]
+
+
+async def test_that_redis_takes_nothing_is_warned_of_once_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    full = Unavailable("OOM")
+    log = user_log(PlayedRedis(in_turn(full, full, None, full)))
+    for times in (1, 2):
+        await log.append([message("a", "1")])
+        assert len(caplog.records) == times
+
+
+async def test_round_trips_are_halved_while_redis_is_full_and_grow_again_to_the_prefetch() -> None:
+    rounds: list[int] = []
+
+    class Counting(PlayedRedis):
+        async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+            rounds.append(len(commands))
+            return await super().execute(commands)
+
+    log = user_log(Counting(in_turn(*[Unavailable("OOM")] * 250)))
+    await log.append([message(f"u{n}", "x") for n in range(1_500)])
+    assert rounds == [250, 125, 250, 500, 500, 125]
 
 
 async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:

@@ -1,4 +1,6 @@
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,32 @@ async def test_a_lost_channel_fails_everything_that_waits() -> None:
     assert confirmed.result() is ConfirmOutcome.CONFIRMED
     with pytest.raises(Unavailable, match="gone"):
         await waiting
+
+
+async def test_a_return_is_forgotten_with_its_publish() -> None:
+    confirms = Confirms()
+    publish(confirms, 3)
+    for number in (1, 2):
+        confirms.mark_returned(number)
+    confirms.settle(1, multiple=False, outcome=ConfirmOutcome.CONFIRMED)
+    assert confirms._returned == {2}
+    confirms.fail(Unavailable("gone"))
+    assert confirms._returned == set()
+
+
+async def test_nobody_has_to_collect_the_failure_of_a_publish() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    confirms = Confirms()
+    publish(confirms, 1)
+    confirms.fail(Unavailable("gone"))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
+
+
+async def test_publishes_are_numbered_from_one_as_the_broker_numbers_them() -> None:
+    confirms = Confirms()
+    assert (confirms.next_number, len(confirms)) == (1, 0)
+    publish(confirms, 2)
+    assert (confirms.next_number, len(confirms)) == (3, 2)

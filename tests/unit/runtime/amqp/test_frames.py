@@ -148,17 +148,30 @@ def test_an_incomplete_delivery_is_not_copied() -> None:
         b"".join([*deliver()[:2], frame.Heartbeat().marshal()]),
         b"".join([deliver()[0], frame.Header(4, 2, BasicProperties()).marshal(), *deliver()[2:]]),
         b"".join(deliver(routing_key=b"\xff")),
+        b"".join([frame.Body(3, deliver()[0][7:-1]).marshal(), *deliver()[1:]]),
+        b"".join([*deliver()[:2], frame.Body(4, b"hi").marshal()]),
     ],
-    ids=["heartbeat", "ack", "return", "no header", "no body", "another channel", "not UTF-8"],
+    ids=[
+        "heartbeat",
+        "ack",
+        "return",
+        "no header",
+        "no body",
+        "another channel",
+        "not UTF-8",
+        "a body that looks like a delivery",
+        "a body of another channel",
+    ],
 )
 def test_frames_that_are_not_a_usual_delivery_are_left_to_pika(data: bytes) -> None:
     assert scan_delivery(data, 0) == FOREIGN
 
 
 def test_frames_that_do_not_end_where_they_say_are_an_error() -> None:
-    data = b"".join(deliver())
-    with pytest.raises(ValueError, match="do not end"):
-        scan_delivery(data[:-1] + b"\0", 0)
+    method, header, body = deliver()
+    for broken in ([method[:-1] + b"\0", header, body], [method, header, body[:-1] + b"\0"]):
+        with pytest.raises(ValueError, match="do not end"):
+            scan_delivery(b"".join(broken), 0)
 
 
 def test_a_template_differs_from_pika_in_nothing() -> None:
