@@ -21,4 +21,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--schedules", type=int, default=10_000, help="How many schedules the simulation runs.")
     group.addoption("--first-seed", type=int, default=1, help="The seed of the first of them.")
     group.addoption("--seed", type=int, default=None, help="Replay this one schedule alone, and print its trace.")
+    group.addoption("--rewrite-golden", action="store_true", help="Write the golden files anew instead of comparing.")
     group.addoption("--all-faults", action="store_true", help="Run every fault in every routing mode.")
