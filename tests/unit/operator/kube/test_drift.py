@@ -14,7 +14,15 @@ DESIRED = {
         "labels": {"a": "1"},
         "ownerReferences": [{"uid": "u", "controller": True}],
     },
-    "spec": {"replicas": 2, "ports": [{"name": "ws", "port": 80}], "args": ["a", "b"], "empty": "", "volume": {}},
+    "spec": {
+        "replicas": 2,
+        "ports": [{"name": "ws", "port": 80}],
+        "args": ["a", "b"],
+        "empty": "",
+        "volume": {},
+        "off": False,
+        "none": 0,
+    },
 }
 
 
@@ -53,6 +61,9 @@ def test_what_others_add_is_no_difference(path: str, value: Any) -> None:
     [
         ("spec.replicas", 5),
         ("spec.replicas", None),
+        ("spec.off", None),
+        ("spec.off", True),
+        ("spec.none", None),
         ("metadata.labels", {"a": "2"}),
         ("metadata.labels", None),
         ("spec.ports", [{"name": "ws", "port": 81}]),
@@ -60,6 +71,10 @@ def test_what_others_add_is_no_difference(path: str, value: Any) -> None:
         ("spec.args", ["b", "a"]),
         ("spec.volume", "text"),
         ("metadata.ownerReferences", [{"uid": "other"}]),
+        ("metadata.ownerReferences", [{"uid": "u", "controller": False}]),
+        ("metadata.ownerReferences", []),
+        ("metadata", "text"),
+        ("spec.ports", "text"),
     ],
 )
 def test_what_we_state_comes_back(path: str, value: Any) -> None:
