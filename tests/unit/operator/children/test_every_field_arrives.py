@@ -67,7 +67,7 @@ class Built:
     def setting(self, component: str, file: str, separator: str, name: str) -> str:
         """Return one line of a store's configuration."""
         lines = self.children[f"ConfigMap/demo-{component}"]["data"][file].splitlines()
-        return dict(line.split(separator, 1) for line in lines)[name]
+        return str(dict(line.split(separator, 1) for line in lines)[name])
 
     def key_file(self, file: str) -> tuple[str, str]:
         """Return the Secret and its key from which a gateway gets this file."""

@@ -122,6 +122,18 @@ async def test_an_event_comes_in_the_place_of_the_look_that_was_due_later() -> N
         assert bench.moments == [0.0, 1.0, 11.0], "nothing is left of the look that was due at 10"
 
 
+async def test_a_look_that_lasts_beyond_the_moment_that_was_planned_before_brings_no_other_key_forward() -> None:
+    async with running([30.0, 10.0]) as bench:
+        await bench.add("other", "a")
+        await bench.pass_(1)
+        bench.held = asyncio.Event()
+        await bench.add("a")
+        await bench.pass_(12)
+        bench.held.set()
+        await bench.pass_(20)
+        assert bench.looks == [("other", 0.0), ("a", 0.0), ("a", 1.0), ("other", 30.0)]
+
+
 async def test_keys_that_wait_for_a_worker_are_counted_and_each_is_looked_at_once_in_its_order() -> None:
     async with running() as bench:
         bench.held = asyncio.Event()

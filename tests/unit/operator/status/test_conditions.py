@@ -61,7 +61,8 @@ def test_what_a_part_says_of_itself(workload: Workload, waits_for: str, expected
 @pytest.mark.parametrize("moving", [STARTING, ROLLING], ids=["starting", "rolling out"])
 @pytest.mark.parametrize("part", ["rabbitmq", "redis", "gateway", "dispatcher"])
 def test_a_part_that_starts_or_rolls_out_is_progress_and_no_trouble(part: str, moving: Workload) -> None:
-    ready, progressing, degraded, *parts = build_conditions(replace(WELL, **{part: moving}))
+    observed: dict[str, Any] = {part: moving}
+    ready, progressing, degraded, *parts = build_conditions(replace(WELL, **observed))
     unready = next(each for each in parts if each.status == "False")
     assert (ready.status, ready.reason) == ("False", unready.type.replace("Ready", "NotReady"))
     assert (progressing.status, progressing.reason, progressing.message) == ("True", "Changing", unready.message)
