@@ -22,4 +22,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--first-seed", type=int, default=1, help="The seed of the first of them.")
     group.addoption("--seed", type=int, default=None, help="Replay this one schedule alone, and print its trace.")
     group.addoption("--chaos-seed", type=int, default=1, help="What devices and broken connections of chaos runs draw.")
+    group.addoption("--rewrite-golden", action="store_true", help="Write the golden files anew instead of comparing.")
     group.addoption("--all-faults", action="store_true", help="Run every fault in every routing mode.")

@@ -121,25 +121,6 @@ async def test_a_key_that_failed_comes_back_and_others_are_not_affected(
         assert registry.get_sample_value("pushcluster_operator_looks_errors_total") == 2
 
 
-async def test_the_back_off_of_a_key_doubles_with_every_failure() -> None:
-    looks = 0
-
-    async def work(_: str) -> None:
-        nonlocal looks
-        looks += 1
-        raise Unavailable("down")
-
-    with moved_clock() as clock:
-        async with running(work) as (queue, _):
-            await queue.add("a")
-            await clock.move(0)
-            for seen, ceiling_s in enumerate((0.5, 1.0, 2.0, 4.0), start=1):
-                await clock.move(ceiling_s / 2 - MOMENT_S)  # half of it: chance adds nothing here
-                assert looks == seen
-                await clock.move(MOMENT_S)
-                assert looks == seen + 1
-
-
 async def test_an_event_cuts_the_wait_short() -> None:
     looks = 0
 

@@ -1,12 +1,16 @@
 """Secrets are made once and read back; what people wrote stays as they wrote it."""
 
 import base64
+import dataclasses
+import hashlib
+import hmac
+import itertools
 
 import pytest
 
 from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_operator.children import build_children
-from pushcluster_operator.kube.credentials import API_KEY, Credentials
+from pushcluster_operator.kube.credentials import API_KEY, Credentials, hash_password
 from pushcluster_operator.kube.manifest import decode_data, encode_data
 from pushcluster_operator.kube.names import Names
 from tests.unit.operator.objects import (
@@ -89,5 +93,52 @@ def test_a_key_of_tokens_is_made_only_where_there_is_none(data: dict[str, str]) 
     assert recovered.jwt_key == credentials().jwt_key
 
 
+def test_each_value_is_made_by_itself_and_stands_in_the_secret_of_its_name() -> None:
+    names = Names.of(cluster().identity)
+    made = itertools.count(1)
+    recovered = Credentials.recover(names, {}, lambda size: bytes([next(made)]) * size)
+    values = dataclasses.astuple(recovered)
+    assert len(set(values)) == len(values) == 6
+    assert {len(value) for value in values} == {43}, "256 bits each"
+    built = build_children(cluster(), recovered, IMAGES)
+    held = {child["metadata"]["name"]: child for child in built if child["kind"] == "Secret"}
+    assert Credentials.recover(names, held, lambda _: pytest.fail("every value is there")) == recovered
+
+
+@pytest.mark.parametrize(
+    ("secrets", "blank"),
+    [
+        ({"demo-rabbitmq"}, {"erlang_cookie", "rabbitmq_password", "producer_password"}),
+        ({"demo-redis"}, {"redis_password"}),
+        ({"demo-jwt"}, {"jwt_key"}),
+        ({"demo-api"}, {"api_key"}),
+        ({"demo-connections"}, {"rabbitmq_password", "redis_password"}),
+        ({"demo-jwt", "demo-api"}, {"jwt_key", "api_key"}),
+        ({"another"}, set()),
+        (set(), set()),
+    ],
+)
+def test_a_secret_that_is_not_stored_blanks_what_it_holds_or_passes_on(secrets: set[str], blank: set[str]) -> None:
+    held = dataclasses.asdict(credentials())
+    blanked = dataclasses.asdict(credentials().blank(Names.of(cluster().identity), secrets))
+    assert blanked == {name: "" if name in blank else value for name, value in held.items()}
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(7, False), (8, True), (255, True), (256, False)])
+def test_a_password_that_somebody_wrote_is_kept_within_its_bounds(length: int, *, is_kept: bool) -> None:
+    held = {"demo-redis": {"data": encode_data({"password": "p" * length})}}
+    recovered = Credentials.recover(Names.of(cluster().identity), held, entropy)
+    assert (recovered.redis_password == "p" * length) is is_kept
+
+
+def test_a_password_has_the_form_that_rabbitmq_reads() -> None:
+    """base64 of a salt of 4 bytes and of SHA-256 over salt and password."""
+    raw = base64.b64decode(hash_password("secret", "user"))
+    salt = hmac.digest(b"secret", b"user", "sha256")[:4]
+    assert raw == salt + hashlib.sha256(salt + b"secret").digest()
+
+
 def test_no_secret_shows_in_a_repr() -> None:
-    assert credentials().redis_password not in repr(credentials())
+    made = itertools.count(1)
+    recovered = Credentials.recover(Names.of(cluster().identity), {}, lambda size: bytes([next(made)]) * size)
+    assert not [value for value in dataclasses.astuple(recovered) if value in repr(recovered)]

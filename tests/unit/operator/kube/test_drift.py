@@ -14,7 +14,15 @@ DESIRED = {
         "labels": {"a": "1"},
         "ownerReferences": [{"uid": "u", "controller": True}],
     },
-    "spec": {"replicas": 2, "ports": [{"name": "ws", "port": 80}], "args": ["a", "b"], "empty": "", "volume": {}},
+    "spec": {
+        "replicas": 2,
+        "ports": [{"name": "ws", "port": 80}],
+        "args": ["a", "b"],
+        "empty": "",
+        "volume": {},
+        "off": False,
+        "none": 0,
+    },
 }
 
 
@@ -53,6 +61,9 @@ def test_fields_that_others_add_are_no_drift(path: str, value: Any) -> None:
     [
         ("spec.replicas", 5),
         ("spec.replicas", None),
+        ("spec.off", None),
+        ("spec.off", True),
+        ("spec.none", None),
         ("metadata.labels", {"a": "2"}),
         ("metadata.labels", None),
         ("spec.ports", [{"name": "ws", "port": 81}]),
@@ -60,6 +71,10 @@ def test_fields_that_others_add_are_no_drift(path: str, value: Any) -> None:
         ("spec.args", ["b", "a"]),
         ("spec.volume", "text"),
         ("metadata.ownerReferences", [{"uid": "other"}]),
+        ("metadata.ownerReferences", [{"uid": "u", "controller": False}]),
+        ("metadata.ownerReferences", []),
+        ("metadata", "text"),
+        ("spec.ports", "text"),
     ],
 )
 def test_a_changed_field_of_ours_is_drift(path: str, value: Any) -> None:

@@ -8,12 +8,10 @@ import operator
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from pushcluster_contract import env
 from pushcluster_gateway.auth.settings import AuthSettings
@@ -21,21 +19,7 @@ from pushcluster_operator.errors import InvalidSpec
 from pushcluster_operator.spec.model import PushClusterSpec
 from pushcluster_runtime.settings import EnvironmentVariables
 from tests.unit.operator.objects import body
-
-CRD = yaml.safe_load((Path(__file__).parents[4] / "crds" / "pushcluster.yaml").read_text())
-VERSION = CRD["spec"]["versions"][0]
-ROOT = VERSION["schema"]["openAPIV3Schema"]
-SPEC = ROOT["properties"]["spec"]
-Path_ = tuple[str, ...]
-
-
-def leaves(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dict[str, Any]]]:
-    """Yield every field that holds a value rather than other fields."""
-    if schema.get("type") == "object":
-        for name, child in schema["properties"].items():
-            yield from leaves(child, (*path, name))
-    else:
-        yield path, schema
+from tests.unit.operator.schema import LEAVES, ROOT, SPEC, VERSION, Path_
 
 
 def nodes(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dict[str, Any]]]:
@@ -46,7 +30,6 @@ def nodes(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dic
         yield from nodes(schema["items"], (*path, "[]"))
 
 
-LEAVES = dict(leaves(SPEC))
 RULE_OF_FORM = re.compile(r"self\.matches\(r'(.+)'\)")
 
 

@@ -109,6 +109,58 @@ def test_a_pod_is_read_as_list_gives_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("phase", "finished"),
+    [("Succeeded", True), ("Failed", True), ("Running", False), ("Pending", False), ("Unknown", False)],
+)
+def test_a_pod_has_finished_in_its_last_phases_alone(phase: str, *, finished: bool) -> None:
+    manifest = {"metadata": {"uid": "u", "name": "n"}, "status": {"phase": phase}}
+    assert GatewayPod.from_manifest(manifest).finished is finished
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "ready"), [("Ready", "True", True), ("Ready", "False", False), ("Initialized", "True", False)]
+)
+def test_a_pod_is_ready_by_its_own_condition_alone(kind: str, status: str, *, ready: bool) -> None:
+    manifest = {"metadata": {"uid": "u", "name": "n"}, "status": {"conditions": [{"type": kind, "status": status}]}}
+    assert GatewayPod.from_manifest(manifest).ready is ready
+
+
+def test_causes_are_labels_of_a_metric_and_sentences_of_an_event() -> None:
+    """Dashboards and alerts know the labels."""
+    assert [cause.value for cause in RemovalCause] == [
+        "pod_gone",
+        "pod_finished",
+        "container_stopped",
+        "pod_not_ready",
+        "superseded",
+    ]
+    facts = ("gone", "finished", "not running", "not been ready for 60 s", "new process")
+    for cause, fact in zip(RemovalCause, facts, strict=True):
+        assert fact in cause.in_words()
+
+
+def test_leases_are_judged_one_by_one_and_in_their_order() -> None:
+    gone, other = Incarnation("pod-9", "c" * 16), Incarnation("pod-2", "d" * 16)
+    leases = [GatewayLease(A, LIVE), GatewayLease(gone, LIVE), GatewayLease(other, EXPIRED)]
+    pods = [pod(), pod(uid="pod-2", running=False, ready=False)]
+    assert plan(leases, pods) == (
+        Removal(gone, RemovalCause.POD_GONE),
+        Removal(other, RemovalCause.CONTAINER_STOPPED),
+    )
+
+
+def test_the_strongest_sign_of_death_names_the_cause() -> None:
+    both = [GatewayLease(A, EXPIRED), GatewayLease(B, LIVE)]
+    states = (
+        (pod(finished=True, running=False, ready=False), RemovalCause.POD_FINISHED),
+        (pod(running=False, ready=False), RemovalCause.CONTAINER_STOPPED),
+        (pod(ready=False), RemovalCause.SUPERSEDED),
+    )
+    for state, cause in states:
+        assert plan(both, [state], not_ready_s=NOT_READY_S) == (Removal(A, cause),)
+
+
 def test_a_sidecar_that_runs_does_not_make_the_gateway_run() -> None:
     manifest = {
         "metadata": {"uid": "u", "name": "n"},

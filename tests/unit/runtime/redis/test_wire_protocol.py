@@ -111,7 +111,7 @@ async def test_what_is_not_the_protocol_of_redis_ends_the_connection() -> None:
             await wire.execute([pack("PING")])
         with pytest.raises(Unavailable, match="not in the Redis protocol"):
             await wire.execute([pack("PING")])
-        assert "not the Redis protocol" in await wire.lost
+        assert "not in the Redis protocol" in await wire.lost
 
 
 async def test_who_waits_and_who_comes_later_hear_that_the_connection_was_closed() -> None:
