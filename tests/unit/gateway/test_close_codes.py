@@ -1,4 +1,4 @@
-"""docs/close-codes.md says what closes.py says."""
+"""docs/close-codes.md says what close_codes.py says."""
 
 from pathlib import Path
 
@@ -23,11 +23,20 @@ def test_no_code_and_no_name_stands_for_two_things() -> None:
         == len({close.name for close in close_codes.ALL})
         == len(close_codes.ALL)
     )
+    assert len(close_codes.ALL) > 15, "the catalogue is found at all"
 
 
 def test_the_table_is_in_the_order_of_the_codes() -> None:
     codes = [int(row[0]) for row in BY_NAME.values()]
     assert codes == sorted(codes)
+
+
+def test_codes_are_the_standards_or_in_our_two_ranges() -> None:
+    assert all(1000 <= close.code <= 1014 or 4000 <= close.code <= 4999 for close in close_codes.ALL)
+
+
+def test_every_reason_fits_a_close_frame() -> None:
+    assert all(len(close.reason.encode()) <= close_codes.MAX_REASON_BYTES for close in close_codes.ALL)
 
 
 @pytest.mark.parametrize(
