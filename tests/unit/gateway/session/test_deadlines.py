@@ -57,6 +57,44 @@ class TestDeadlines:
         assert not deadlines.check(due - 0.001, written_at=0).send_heart_beat
         assert deadlines.check(due, written_at=0).send_heart_beat
 
+    def test_after_a_heart_beat_the_next_one_is_due_after_its_part_of_the_interval(self) -> None:
+        deadlines = self.connected(HeartBeat(10_000, 0), HeartBeat(0, 5_000))
+        verdict = deadlines.check(20, written_at=0)
+        assert (verdict.send_heart_beat, verdict.look_again_at) == (True, 20 + 10 * SEND_EARLY)
+
+    def test_each_side_beats_as_it_can_and_no_more_often_than_the_other_wants(self) -> None:
+        """Both numbers of both sides differ, so that none can stand for another."""
+        deadlines = self.connected(HeartBeat(can_ms=3_000, wants_ms=40_000), HeartBeat(can_ms=5_000, wants_ms=7_000))
+        assert deadlines.check(0, written_at=0).look_again_at == 7 * SEND_EARLY
+        assert deadlines.check(79.9, written_at=79.9).close is None
+        assert deadlines.check(80, written_at=80).close is close_codes.NO_HEART_BEAT
+
+    def test_the_nearest_deadline_is_when_to_look_again(self) -> None:
+        ours, theirs = HeartBeat(10_000, 10_000), HeartBeat(10_000, 10_000)
+        assert self.connected(ours, theirs, expires_at=3).check(0, written_at=0).look_again_at == 3
+        assert self.connected(ours, theirs, expires_at=30).check(0, written_at=0).look_again_at == 10 * SEND_EARLY
+        assert self.connected(ours, theirs, expires_at=30).check(0, written_at=15).look_again_at == 20
+
+    def test_a_connection_that_ends_gets_no_heart_beat_and_is_not_looked_at_again(self) -> None:
+        deadlines = self.connected(HeartBeat(1_000, 0), HeartBeat(0, 1_000), expires_at=5)
+        verdict = deadlines.check(5, written_at=0)
+        assert (verdict.close, verdict.send_heart_beat, verdict.look_again_at) == (
+            close_codes.TOKEN_EXPIRED,
+            False,
+            NEVER,
+        )
+
+    def test_the_time_for_connect_begins_when_the_socket_opened(self) -> None:
+        deadlines = Deadlines(self.limits, 100)
+        assert deadlines.received_at == 100
+        assert deadlines.check(109, written_at=0).look_again_at == 110
+        assert not deadlines.check(109, written_at=0).send_heart_beat, "none was agreed on yet"
+
+    def test_what_is_left_of_a_token_is_told_in_ms_and_never_below_none(self) -> None:
+        deadlines = self.connected(HeartBeat(), HeartBeat(), expires_at=50)
+        assert [deadlines.expires_in_ms(now) for now in (0, 48.5, 49.75, 50, 60)] == [50_000, 1_500, 250, 0, 0]
+        assert self.connected(HeartBeat(), HeartBeat()).expires_in_ms(0) is None
+
     def test_without_heart_beats_on_either_side_nothing_is_due(self) -> None:
         for ours, theirs in ((HeartBeat(0, 0), HeartBeat(1_000, 1_000)), (HeartBeat(1_000, 1_000), HeartBeat(0, 0))):
             verdict = self.connected(ours, theirs).check(1e9, written_at=0)

@@ -1,6 +1,7 @@
 """The state machine of a subscription, step by step (DESIGN, G3 to G7)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -144,6 +145,41 @@ class TestCatchup:
         sub = subscription()
         outputs = sub.page(asked(sub.registered(log(3, sent=2))), entries(1, 3), ROOM, NOW_MS)
         assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, False]
+
+    @pytest.mark.parametrize("seq", [1, 4])
+    def test_a_copy_of_what_the_log_had_at_registration_only_makes_it_read(self, seq: int) -> None:
+        """It may be of a log that is gone: what the log holds counts."""
+        sub = subscription()
+        page = asked(sub.registered(log(4, cursor=0)))
+        assert sub.copy(entry(seq), ROOM, NOW_MS) == [], "a read is under way"
+        assert sub.phase is Phase.CATCHUP
+        assert written(sub.page(page, entries(1, 3), ROOM, NOW_MS)) == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("state", "hint"),
+        [
+            (LogState(1_000, at(2), at(2), ZERO_ID, 1), StreamId(1_001, 3)),
+            (LogState(1_000, at(2), at(2), at(9), 1), StreamId(1_005, 3)),
+            (LogState(1_000, at(2), at(2), ZERO_ID, 1, now_ms=5_000), StreamId(4_999, 3)),
+        ],
+        ids=["older than the newest", "older than what was sent", "older than the registration"],
+    )
+    def test_a_copy_from_before_the_registration_is_never_written_as_it_is(
+        self, state: LogState, hint: StreamId
+    ) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(state)), [], ROOM, NOW_MS)
+        assert is_live(sub)
+        late = LogEntry(hint, b"x")
+        assert not sub.follow(late, ROOM)
+        outputs = sub.copy(late, ROOM, NOW_MS)
+        assert written(outputs) == []
+        assert is_live(sub) or asked(outputs).after == at(2), "the log says what there is"
+
+    def test_a_copy_from_after_the_registration_is_written(self) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(LogState(1_000, at(2), at(2), ZERO_ID, 1, now_ms=1_002))), [], ROOM, NOW_MS)
+        assert sub.follow(LogEntry(StreamId(1_003, 3), b"x"), ROOM)
 
 
 class TestLive:
@@ -313,6 +349,59 @@ class TestGaps:
         assert written(outputs) == []
         assert asked(outputs).after == ZERO_ID, "the log says what there is"
 
+    def test_after_a_lost_log_its_entries_are_marked_as_redelivered_and_later_ones_are_not(self) -> None:
+        sub = live(4)
+        sub.copy(entry(5), ROOM, NOW_MS)
+        page = asked(sub.refreshed(log(3), sub.position, resync=True, room_bytes=ROOM))
+        assert page.after == at(3)
+        outputs = sub.page(page, [entry(4), entry(5), entry(6)], ROOM, NOW_MS)
+        assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, False]
+        assert [output.recovered for output in outputs if isinstance(output, Write)] == [False, None, None]
+
+    def test_a_late_copy_of_what_was_seen_and_never_written_of_a_lost_log_only_makes_it_read(self) -> None:
+        sub = live(4)
+        sub.copy(entry(9), 0, NOW_MS)  # seen, and there was no room for it
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM))
+        sub.page(page, [], ROOM, NOW_MS)
+        assert is_live(sub)
+        late = LogEntry(StreamId(at(9).ms, 1), b"x")
+        assert not sub.follow(late, ROOM)
+        outputs = sub.copy(late, ROOM, NOW_MS)
+        assert (written(outputs), asked(outputs).after) == ([], ZERO_ID)
+
+    def test_a_page_of_a_lost_log_that_comes_late_is_ignored(self) -> None:
+        sub = live(4)
+        late = asked(sub.copy(entry(6), ROOM, NOW_MS))
+        again = asked(sub.refreshed(NO_LOG, sub.position, resync=False, room_bytes=ROOM))
+        assert again.after == ZERO_ID, "it is asked anew, although an answer is under way"
+        assert sub.page(late, entries(5, 6), ROOM, NOW_MS) == []
+
+    def test_what_was_seen_of_a_lost_log_is_not_waited_for(self) -> None:
+        sub = live(4)
+        sub.copy(entry(9), 0, NOW_MS)
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM))
+        outputs = sub.page(page, [], ROOM, NOW_MS)
+        assert not [output for output in outputs if isinstance(output, Gap)], "nothing was there to be gone"
+        assert is_live(sub)
+
+    def test_a_log_that_is_as_old_as_before_is_no_other_one(self) -> None:
+        sub = live(4)
+        sub.refreshed(log(4), sub.position, resync=False, room_bytes=ROOM)
+        (write,) = sub.copy(entry(5), ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is None
+
+    def test_the_birth_of_the_log_that_it_reads_now_is_remembered(self) -> None:
+        sub = live(4)
+        born_late = LogState(9_000, at(5, 9_000), ZERO_ID, ZERO_ID, 1)
+        sub.copy(entry(5, base_ms=9_000), ROOM, NOW_MS)
+        sub.refreshed(born_late, sub.position, resync=False, room_bytes=ROOM)
+        sub.copy(entry(6, base_ms=9_000), ROOM, NOW_MS)  # says recovered:false
+        sub.refreshed(replace(born_late, newest=at(6, 9_000)), sub.position, resync=False, room_bytes=ROOM)
+        (write,) = sub.copy(entry(7, base_ms=9_000), ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is None, "it is told once"
+
     def test_a_log_that_began_anew_and_has_grown_past_the_position_is_read_from_its_beginning(self) -> None:
         sub = live(4)
         new = LogState(9_000, at(7, 9_000), ZERO_ID, ZERO_ID, 1)
@@ -342,6 +431,29 @@ class TestAcks:
         outputs = sub.settle(sub.covered(at(1)), ROOM)
         assert asked(outputs).after == at(2)
         assert written(sub.page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
+
+    @pytest.mark.parametrize("mode", [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL])
+    def test_a_page_of_the_log_writes_no_more_than_the_limit_either(self, mode: AckMode) -> None:
+        sub = subscription(mode, max_unacked=2)
+        outputs = sub.page(asked(sub.registered(log(3))), entries(1, 3), ROOM, NOW_MS)
+        assert written(outputs) == [1, 2], "one more than the limit"
+        assert sub.waits
+        assert sub.proceed(ROOM) == [], "room in the outbox is none in the window"
+        outputs = sub.settle(sub.covered(at(1)), ROOM)
+        assert asked(outputs).after == at(2)
+        assert written(sub.page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
+
+    @pytest.mark.parametrize("ways", ["copy", "page", "follow"])
+    def test_what_comes_after_the_limit_is_not_taken_by_any_way(self, ways: str) -> None:
+        sub = live(0, AckMode.CLIENT, max_unacked=1)
+        assert sub.follow(entry(1), ROOM)
+        if ways == "copy":
+            assert written(sub.copy(entry(2), ROOM, NOW_MS)) == []
+        elif ways == "follow":
+            assert not sub.follow(entry(2), ROOM)
+        else:
+            assert sub.refreshed(log(2), sub.position, resync=True, room_bytes=ROOM) == []
+        assert sub.position == at(1)
 
     def test_the_cursor_waits_for_the_client(self) -> None:
         sub = live(4, AckMode.CLIENT_INDIVIDUAL)
