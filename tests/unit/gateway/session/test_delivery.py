@@ -121,6 +121,12 @@ class TestCatchup:
         assert asked(sub.proceed(10_000)).limit == 9
         assert sub.waits is False
 
+    def test_a_page_that_comes_twice_is_taken_once(self) -> None:
+        sub = subscription()
+        page = asked(sub.registered(log(2)))
+        assert written(sub.page(page, entries(1, 2), ROOM, NOW_MS)) == [1, 2]
+        assert sub.page(page, entries(3, 3), ROOM, NOW_MS) == []
+
     def test_a_page_that_was_not_asked_for_is_ignored(self) -> None:
         sub = subscription()
         page = asked(sub.registered(log(3)))
@@ -158,17 +164,18 @@ class TestCatchup:
     @pytest.mark.parametrize(
         ("state", "hint"),
         [
-            (LogState(1_000, at(2), at(2), ZERO_ID, 1), StreamId(1_001, 3)),
-            (LogState(1_000, at(2), at(2), at(9), 1), StreamId(1_005, 3)),
-            (LogState(1_000, at(2), at(2), ZERO_ID, 1, now_ms=5_000), StreamId(4_999, 3)),
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_002, 2)),
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_001, 3)),
+            (LogState(1_000, at(2), at(1), at(9), 1), StreamId(1_005, 3)),
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1, now_ms=5_000), StreamId(4_999, 3)),
         ],
-        ids=["older than the newest", "older than what was sent", "older than the registration"],
+        ids=["the newest", "older than the newest", "older than what was sent", "older than the registration"],
     )
     def test_a_copy_from_before_the_registration_is_never_written_as_it_is(
         self, state: LogState, hint: StreamId
     ) -> None:
         sub = subscription()
-        sub.page(asked(sub.registered(state)), [], ROOM, NOW_MS)
+        assert written(sub.page(asked(sub.registered(state)), entries(2, 2), ROOM, NOW_MS)) == [2]
         assert is_live(sub)
         late = LogEntry(hint, b"x")
         assert not sub.follow(late, ROOM)
@@ -178,8 +185,31 @@ class TestCatchup:
 
     def test_a_copy_from_after_the_registration_is_written(self) -> None:
         sub = subscription()
-        sub.page(asked(sub.registered(LogState(1_000, at(2), at(2), ZERO_ID, 1, now_ms=1_002))), [], ROOM, NOW_MS)
-        assert sub.follow(LogEntry(StreamId(1_003, 3), b"x"), ROOM)
+        sub.page(asked(sub.registered(LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1, now_ms=5_000))), [], ROOM, NOW_MS)
+        assert sub.follow(LogEntry(StreamId(5_000, 1), b"x"), ROOM), "the same millisecond is none before it"
+
+    def test_what_the_log_had_at_registration_and_has_not_any_more_is_told(self) -> None:
+        sub = subscription()
+        outputs = sub.page(asked(sub.registered(log(4))), [], ROOM, NOW_MS)
+        assert outputs == [Gap(0, 5), Ready(recovered=False)]
+        assert is_live(sub)
+
+    def test_a_short_page_without_what_the_log_had_at_registration_is_not_the_end(self) -> None:
+        sub = subscription()
+        outputs = sub.page(asked(sub.registered(log(4))), entries(1, 2), ROOM, NOW_MS)
+        assert not is_live(sub)
+        assert asked(outputs).after == at(2)
+
+    def test_before_it_is_registered_nothing_is_read(self) -> None:
+        sub = subscription()
+        assert sub.refreshed(log(4), ZERO_ID, resync=True, room_bytes=ROOM) == []
+        assert sub.proceed(ROOM) == []
+        assert not sub.waits
+
+    def test_while_it_knows_no_entry_s_size_it_asks_for_a_whole_page(self) -> None:
+        sub = subscription()
+        sub.registered(log(4))
+        assert asked(sub.refreshed(log(4), sub.position, resync=True, room_bytes=1)).limit == PAGE
 
 
 class TestLive:
@@ -270,13 +300,26 @@ class TestResume:
         assert Ready(recovered=False) in outputs
         assert sub.position <= state.newest, "or nothing would ever be delivered again"
 
-    def test_an_id_of_a_log_that_was_lost_is_told_even_when_the_new_log_seems_to_go_on(self) -> None:
-        _, outputs = self.resumed(at(2), log(4, born_ms=at(2).ms + 1), entries(3, 4))
+    @pytest.mark.parametrize(
+        ("last", "state"),
+        [
+            (at(2), log(4, born_ms=at(2).ms + 1)),
+            (at(2), log(4, oldest=4)),
+            (StreamId(at(2).ms, 5), log(4)),
+        ],
+        ids=["it is younger than the id", "it has lost the next one", "it has never got as far"],
+    )
+    def test_an_id_of_a_log_that_was_lost_is_told_even_when_the_new_log_seems_to_go_on(
+        self, last: StreamId, state: LogState
+    ) -> None:
+        page = [LogEntry(StreamId(at(4).ms, last.seq + 1), b"x")]
+        _, outputs = self.resumed(last, state, page)
         assert outputs[0] == Ready(recovered=False)
-        assert written(outputs) == [3, 4]
+        assert written(outputs) == [last.seq + 1]
 
-    def test_an_entry_just_before_the_oldest_is_enough(self) -> None:
-        _, outputs = self.resumed(at(3), log(9, oldest=4), entries(4, 6))
+    @pytest.mark.parametrize("state", [log(9, oldest=4), log(9, born_ms=at(3).ms)], ids=["oldest", "first"])
+    def test_an_entry_just_before_the_oldest_or_as_old_as_the_log_is_enough(self, state: LogState) -> None:
+        _, outputs = self.resumed(at(3), state, entries(4, 6))
         assert outputs[0] == Ready(recovered=True)
 
     def test_a_first_page_with_a_hole_is_told_before_its_first_message(self) -> None:
@@ -383,6 +426,28 @@ class TestGaps:
         outputs = sub.page(page, [], ROOM, NOW_MS)
         assert not [output for output in outputs if isinstance(output, Gap)], "nothing was there to be gone"
         assert is_live(sub)
+
+    def test_the_first_log_of_a_destination_is_no_other_one(self) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(NO_LOG)), [], ROOM, NOW_MS)
+        sub.refreshed(log(1, born_ms=9_000), sub.position, resync=False, room_bytes=0)
+        assert written(outputs := sub.page(asked(sub.proceed(ROOM)), entries(1, 1), ROOM, NOW_MS)) == [1]
+        assert [output.recovered for output in outputs if isinstance(output, Write)] == [None]
+
+    def test_an_entry_as_old_as_the_new_log_belongs_to_it(self) -> None:
+        sub = live(4)
+        first = LogEntry(StreamId(9_000, 5), b"x")
+        sub.copy(first, ROOM, NOW_MS)
+        sub.refreshed(LogState(9_000, first.id, ZERO_ID, ZERO_ID, 1), sub.position, resync=False, room_bytes=ROOM)
+        assert (sub.position, is_live(sub)) == (first.id, True)
+
+    def test_what_a_copy_has_shown_is_read_although_the_walk_has_not_seen_it_yet(self) -> None:
+        sub = live(4)
+        sub.copy(entry(9), 0, NOW_MS)
+        page = asked(sub.refreshed(log(5), sub.position, resync=True, room_bytes=ROOM))
+        outputs = sub.page(page, entries(5, 5), ROOM, NOW_MS)
+        assert not is_live(sub)
+        assert asked(outputs).after == at(5)
 
     def test_a_log_that_is_as_old_as_before_is_no_other_one(self) -> None:
         sub = live(4)
