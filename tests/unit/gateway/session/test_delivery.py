@@ -56,6 +56,12 @@ def written(outputs: Sequence[Output]) -> list[int]:
     return [output.entry.id.seq for output in outputs if isinstance(output, Write)]
 
 
+def subscribed_page(page: Sequence[LogEntry], room_bytes: int = ROOM) -> list[Output]:
+    """Return what becomes of the first page of a log."""
+    sub = subscription()
+    return sub.page(asked(sub.registered(log(page[-1].id.seq))), page, room_bytes, NOW_MS)
+
+
 def is_live(sub: DeliveryMachine) -> bool:
     return sub.phase is Phase.LIVE
 
@@ -95,6 +101,20 @@ class TestCatchup:
         assert written(sub.page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
         assert is_live(sub)
 
+    def test_of_copies_that_come_meanwhile_the_newest_counts_in_whatever_order_they_come(self) -> None:
+        sub = subscription()
+        page = asked(sub.registered(log(1)))
+        for seq in (4, 2):
+            sub.copy(entry(seq), ROOM, NOW_MS)
+        outputs = sub.page(page, entries(1, 2), ROOM, NOW_MS)
+        assert not is_live(sub), "4 was seen, and the page did not have it"
+        assert asked(outputs).after == at(2)
+
+    def test_with_less_room_than_an_entry_needs_it_asks_for_one(self) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(log(9))), entries(1, 3), 15, NOW_MS)
+        assert asked(sub.proceed(1)).limit == 1
+
     def test_a_copy_before_the_registration_counts_as_seen(self) -> None:
         sub = subscription()
         assert sub.copy(entry(2), ROOM, NOW_MS) == []
@@ -118,8 +138,12 @@ class TestCatchup:
             asked(sub.registered(log(200))), [entry(n, size=1_000) for n in range(1, 101)], 5_500, NOW_MS
         )
         assert len(written(outputs)) == 6
-        assert asked(sub.proceed(10_000)).limit == 9
+        assert asked(sub.proceed(9 * 1_001)).limit == 9, "one byte more than each has on average"
         assert sub.waits is False
+
+    def test_one_byte_of_room_is_room_for_an_entry(self) -> None:
+        assert written(subscribed_page(entries(1, 3), room_bytes=1)) == [1]
+        assert written(subscribed_page(entries(1, 3), room_bytes=0)) == []
 
     def test_a_page_that_comes_twice_is_taken_once(self) -> None:
         sub = subscription()
@@ -167,9 +191,16 @@ class TestCatchup:
             (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_002, 2)),
             (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_001, 3)),
             (LogState(1_000, at(2), at(1), at(9), 1), StreamId(1_005, 3)),
+            (LogState(1_000, at(2), at(1), StreamId(1_005, 3), 1), StreamId(1_005, 3)),
             (LogState(1_000, at(2), at(1), ZERO_ID, 1, now_ms=5_000), StreamId(4_999, 3)),
         ],
-        ids=["the newest", "older than the newest", "older than what was sent", "older than the registration"],
+        ids=[
+            "the newest",
+            "older than the newest",
+            "older than what was sent",
+            "what was sent",
+            "older than the registration",
+        ],
     )
     def test_a_copy_from_before_the_registration_is_never_written_as_it_is(
         self, state: LogState, hint: StreamId
@@ -214,7 +245,9 @@ class TestCatchup:
 
 class TestLive:
     def test_the_next_copy_is_written(self) -> None:
-        assert written(live(4).copy(entry(5), ROOM, NOW_MS)) == [5]
+        sub = live(4)
+        assert written(sub.copy(entry(5), ROOM, NOW_MS)) == [5]
+        assert not sub.waits
 
     def test_an_old_copy_is_dropped(self) -> None:
         sub = live(4)
@@ -341,6 +374,11 @@ class TestGaps:
         assert outputs[0] == Ready(recovered=False)
         assert [o.recovered for o in outputs if isinstance(o, Write)] == [False, None, None]
 
+    def test_a_hole_in_the_middle_of_a_page_is_told_with_the_message_after_it(self) -> None:
+        outputs = subscribed_page([entry(1), entry(3), entry(4)])
+        assert Gap(1, 3) in outputs
+        assert [o.recovered for o in outputs if isinstance(o, Write)] == [None, False, None]
+
     def test_entries_that_are_gone_are_told_and_do_not_stop_it(self) -> None:
         sub = live(4)
         outputs = sub.page(asked(sub.copy(entry(6), ROOM, NOW_MS)), [], ROOM, NOW_MS)
@@ -410,6 +448,33 @@ class TestGaps:
         late = LogEntry(StreamId(at(9).ms, 1), b"x")
         assert not sub.follow(late, ROOM)
         outputs = sub.copy(late, ROOM, NOW_MS)
+        assert (written(outputs), asked(outputs).after) == ([], ZERO_ID)
+
+    def test_what_was_sent_before_the_registration_is_still_known_after_a_lost_log(self) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(log(4, cursor=4, sent=9))), [], ROOM, NOW_MS)
+        page = asked(sub.refreshed(log(3), sub.position, resync=True, room_bytes=ROOM))
+        outputs = sub.page(page, entries(4, 6), ROOM, NOW_MS)
+        assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, True]
+
+    @pytest.mark.parametrize(
+        ("registered", "copies", "late_ms"),
+        [
+            (LogState(1_000, at(4), at(4), ZERO_ID, 1, now_ms=5_000), [], 4_999),
+            (log(4, cursor=4), [5, 6, 7], at(6).ms),
+        ],
+        ids=["older than the registration", "older than what was written"],
+    )
+    def test_after_a_lost_log_a_late_copy_of_it_only_makes_it_read(
+        self, registered: LogState, copies: list[int], late_ms: int
+    ) -> None:
+        sub = subscription()
+        sub.page(asked(sub.registered(registered)), [], ROOM, NOW_MS)
+        for seq in copies:
+            assert written(sub.copy(entry(seq), ROOM, NOW_MS)) == [seq]
+        sub.page(asked(sub.refreshed(NO_LOG, sub.position, resync=True, room_bytes=ROOM)), [], ROOM, NOW_MS)
+        assert is_live(sub)
+        outputs = sub.copy(LogEntry(StreamId(late_ms, 1), b"x"), ROOM, NOW_MS)
         assert (written(outputs), asked(outputs).after) == ([], ZERO_ID)
 
     def test_a_page_of_a_lost_log_that_comes_late_is_ignored(self) -> None:
@@ -519,6 +584,38 @@ class TestAcks:
         else:
             assert sub.refreshed(log(2), sub.position, resync=True, room_bytes=ROOM) == []
         assert sub.position == at(1)
+
+    def test_it_knows_which_message_waits_for_the_client(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.copy(entry(5), ROOM, NOW_MS)
+        assert [sub.awaits(at(seq)) for seq in (4, 5, 6)] == [False, True, False]
+        assert not live(4).awaits(at(4)), "in mode auto none does"
+
+    @pytest.mark.parametrize(("mode", "left"), [(AckMode.CLIENT, []), (AckMode.CLIENT_INDIVIDUAL, [5])])
+    def test_an_ack_covers_what_came_before_only_where_the_mode_says_so(self, mode: AckMode, left: list[int]) -> None:
+        sub = live(4, mode)
+        for seq in (5, 6):
+            sub.copy(entry(seq), ROOM, NOW_MS)
+        sub.settle(sub.covered(at(6)), ROOM)
+        assert [seq for seq in (5, 6) if sub.awaits(at(seq))] == left
+
+    def test_what_the_client_refused_is_not_covered_again_and_holds_the_cursor_until_it_is_safe(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.copy(entry(5), ROOM, NOW_MS)
+        refused = sub.covered(at(5))
+        sub.reject(refused)
+        assert sub.window is not None
+        assert (sub.covered(at(5)), sub.window.cursor) == ([], at(4))
+        sub.settle(refused, ROOM)
+        assert sub.window.cursor == at(5)
+
+    def test_an_expired_message_needs_no_ack_and_does_not_hold_the_cursor(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.copy(entry(5), ROOM, NOW_MS)
+        sub.copy(entry(6, expires_ms=1), ROOM, NOW_MS)
+        sub.settle(sub.covered(at(5)), ROOM)
+        assert sub.window is not None
+        assert sub.window.cursor == at(6)
 
     def test_the_cursor_waits_for_the_client(self) -> None:
         sub = live(4, AckMode.CLIENT_INDIVIDUAL)

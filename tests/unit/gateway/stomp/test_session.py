@@ -148,13 +148,22 @@ def test_nothing_may_come_before_connect_and_nothing_is_read_while_it_is_decided
     data = frame("CONNECT", {"accept-version": "1.2"}) + frame("DISCONNECT")
     assert [type(request) for request in requests(session, data)] == [Connect]
     assert session.state is State.CONNECTING
+    assert requests(session, frame("ACK", {"id": "3/5-2"})) == []
     session.connected()
     assert session.next_request() == Disconnect(None)
 
 
-def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
+def test_until_a_version_is_agreed_on_answers_are_written_as_1_2() -> None:
+    assert StompSession(LIMITS).version is Version.V1_2
+
+
+@pytest.mark.parametrize("command", ["CONNECT", "STOMP"])
+def test_a_second_connect_is_refused(command: str) -> None:
     with pytest.raises(UnexpectedFrame, match="connected already"):
-        only(connected(), frame("CONNECT"))
+        only(connected(), frame(command))
+
+
+def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(UnexpectedFrame, match="no such frame"):
         only(connected(), frame("PUBLISH"))
 
@@ -162,7 +171,21 @@ def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
 def test_after_disconnect_nothing_is_read() -> None:
     session = connected()
     assert requests(session, frame("DISCONNECT", {"receipt": "r"}) + frame("GARBAGE")) == [Disconnect("r")]
+    assert session.state is State.CLOSING
     assert requests(session, b"\0\0\0") == []
+
+
+def test_a_closed_session_reads_nothing_and_refuses_nothing_however_much_comes() -> None:
+    session = connected()
+    session.close()
+    for _ in range(20):
+        assert requests(session, frame("BEGIN", body="x" * LIMITS.max_frame_bytes)) == []
+
+
+def test_a_receipt_belongs_to_its_frame_and_to_no_later_one() -> None:
+    session = connected()
+    assert requests(session, frame("BEGIN", {"transaction": "t", "receipt": "r"})) == [Done("r")]
+    assert session.receipt is None
 
 
 def test_send_is_refused_with_its_receipt() -> None:
