@@ -1,5 +1,6 @@
 """docs/close-codes.md says what close_codes.py says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,20 @@ def test_codes_are_the_standards_or_in_our_two_ranges() -> None:
 
 
 def test_every_reason_fits_a_close_frame() -> None:
+    assert close_codes.MAX_REASON_BYTES == 125 - 2, "a control frame has 125 bytes, two of them the code"
     assert all(len(close.reason.encode()) <= close_codes.MAX_REASON_BYTES for close in close_codes.ALL)
+
+
+def test_a_close_without_advice_says_its_reason_alone() -> None:
+    assert Close("name", 4999, "why").sentence == "why"
+    assert Close("name", 4999, "why", advice="do this").sentence == "why: do this"
+
+
+def test_what_is_known_about_one_case_is_said_in_that_case_alone() -> None:
+    assert close_codes.unavailable(None) is close_codes.UNAVAILABLE
+    assert close_codes.unavailable(7) == replace(close_codes.UNAVAILABLE, retry_after_ms=7)
+    assert "4000 bytes" in close_codes.too_large(4_000).sentence
+    assert close_codes.TOO_LARGE.sentence == close_codes.TOO_LARGE.reason
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ class TestDrainPlan:
         assert {each.count for each in fast} == {2 * CLOSES_PER_S * BATCH_S}
         assert (sum(each.then_wait_s for each in slow), sum(each.then_wait_s for each in fast)) == (10, 5)
 
+    def test_the_pace_is_two_hundred_a_second(self) -> None:
+        plan = plan_drain(1_000, 60, lambda: 1.0)
+        assert [(each.count, each.then_wait_s) for each in plan] == [(50, 0.25)] * 20
+
+    def test_one_second_is_time_too(self) -> None:
+        assert [each.count for each in plan_drain(1_000, 1, lambda: 1.0)] == [250] * 4
+
     def test_a_pause_is_between_half_of_its_share_and_all_of_it(self) -> None:
         assert {each.then_wait_s for each in plan_drain(1_000, 60, lambda: 0.0)} == {BATCH_S / 2}
         assert {each.then_wait_s for each in plan_drain(1_000, 60, lambda: 1.0)} == {BATCH_S}

@@ -69,6 +69,9 @@ class TestDeadlines:
         assert deadlines.check(79.9, written_at=79.9).close is None
         assert deadlines.check(80, written_at=80).close is close_codes.NO_HEART_BEAT
 
+    def test_heart_beats_of_less_than_a_second_are_expected_too(self) -> None:
+        assert self.connected(HeartBeat(wants_ms=1), HeartBeat(can_ms=1)).expects_heart_beats
+
     def test_the_nearest_deadline_is_when_to_look_again(self) -> None:
         ours, theirs = HeartBeat(10_000, 10_000), HeartBeat(10_000, 10_000)
         assert self.connected(ours, theirs, expires_at=3).check(0, written_at=0).look_again_at == 3

@@ -1,5 +1,7 @@
 """How far a cursor may go: to what the kernel has taken."""
 
+import pytest
+
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.session.progress import Progress
 
@@ -23,5 +25,28 @@ class TestProgress:
 
     def test_the_same_entry_is_no_news(self) -> None:
         progress = Progress()
-        assert progress.wrote(StreamId(1, 1), 100)
-        assert not progress.wrote(StreamId(1, 1), 200)
+        assert [progress.wrote(StreamId(1, seq), 100 * seq) for seq in (1, 1, 2)] == [True, False, True]
+
+    @pytest.mark.parametrize(
+        ("steps", "taken"),
+        [
+            ([(0, 0)], 0),
+            ([(1, 100)], 1),
+            ([(1, 0), (2, 99)], 0),
+            ([(1, 0), (2, 100)], 1),
+            ([(1, 0), (2, 199)], 1),
+            ([(1, 0), (2, 200)], 2),
+            ([(1, 0), (2, 200), (3, 250)], 2),
+            ([(1, 50), (2, 150), (3, 200)], 2),
+        ],
+    )
+    def test_it_is_at_the_newest_mark_that_the_kernel_has_reached_and_never_goes_back(
+        self, steps: list[tuple[int, int]], taken: int
+    ) -> None:
+        """A step: up to which entry was written, of 100 bytes each, and how many bytes the kernel took until then."""
+        progress = Progress()
+        for seq, accepted in steps:
+            if seq:
+                progress.wrote(StreamId(1, seq), 100 * seq)
+            progress.accept(accepted)
+        assert progress.taken.seq == taken
