@@ -313,7 +313,7 @@ def test_an_ack_names_its_subscription_in_1_1_and_may_in_1_0() -> None:
 def test_unsubscribe_names_the_subscription_as_subscribe_did(
     version: str, headers: Mapping[str, str], key: str
 ) -> None:
-    request = only(connected(version), frame("UNSUBSCRIBE", headers | {"receipt": "r"}))
+    request = only(connected(version), frame("UNSUBSCRIBE", {**headers, "receipt": "r"}))
     assert request == Unsubscribe(key, "r")
 
 
