@@ -1,5 +1,6 @@
 """docs/close-codes.md agrees with close_codes.py."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,33 @@ def test_no_code_and_no_name_stands_for_two_things() -> None:
         == len({close.name for close in close_codes.ALL})
         == len(close_codes.ALL)
     )
+    assert len(close_codes.ALL) > 15, "the catalogue is found at all"
 
 
 def test_the_table_is_in_the_order_of_the_codes() -> None:
     codes = [int(row[0]) for row in BY_NAME.values()]
     assert codes == sorted(codes)
+
+
+def test_codes_are_the_standards_or_in_our_two_ranges() -> None:
+    assert all(1000 <= close.code <= 1014 or 4000 <= close.code <= 4999 for close in close_codes.ALL)
+
+
+def test_every_reason_fits_a_close_frame() -> None:
+    assert close_codes.MAX_REASON_BYTES == 125 - 2, "a control frame has 125 bytes, two of them the code"
+    assert all(len(close.reason.encode()) <= close_codes.MAX_REASON_BYTES for close in close_codes.ALL)
+
+
+def test_a_close_without_advice_says_its_reason_alone() -> None:
+    assert Close("name", 4999, "why").sentence == "why"
+    assert Close("name", 4999, "why", advice="do this").sentence == "why: do this"
+
+
+def test_what_is_known_about_one_case_is_said_in_that_case_alone() -> None:
+    assert close_codes.unavailable(None) is close_codes.UNAVAILABLE
+    assert close_codes.unavailable(7) == replace(close_codes.UNAVAILABLE, retry_after_ms=7)
+    assert "4000 bytes" in close_codes.too_large(4_000).sentence
+    assert close_codes.TOO_LARGE.sentence == close_codes.TOO_LARGE.reason
 
 
 @pytest.mark.parametrize(

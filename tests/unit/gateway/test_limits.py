@@ -42,6 +42,44 @@ JUDGED_BY = {
 }
 
 
+VALUES = {
+    "max_handshake_bytes": 16 * 1024,
+    "handshake_timeout_s": 10,
+    "connect_timeout_s": 10,
+    "min_connect_s": 1,
+    "close_timeout_s": 5,
+    "max_frame_bytes": 64 * 1024,
+    "max_read_bytes": 256 * 1024,
+    "max_head_bytes": 16 * 1024,
+    "max_headers": 64,
+    "max_subscriptions": 32,
+    "max_queues": 8,
+    "max_subscription_id_chars": 128,
+    "max_transactions": 16,
+    "max_transaction_frames": 1_000,
+    "max_calls_in_flight": 64,
+    "max_unacked_messages": 1_000,
+    "max_outbox_bytes": 256 * 1024,
+    "max_outbox_messages": 1_000,
+    "max_control_bytes": 64 * 1024,
+    "slow_consumer_s": 30,
+    "page_entries": 100,
+    "walk_round_s": 120,
+    "min_kept_delivered_s": 180,
+    "lost_gateway_s": 60,
+    "leaving_session_s": 1,
+    "server_heart_beat_ms": 10_000,
+    "client_heart_beat_ms": 25_000,
+    "heart_beat_grace": 2.5,
+    "ping_interval_s": 25,
+}
+
+
+def test_a_running_gateway_has_these_limits() -> None:
+    """Clients rely on them, and so does the memory that a pod asks for: a change is a decision, and stands here too."""
+    assert dataclasses.asdict(Limits()) == VALUES
+
+
 def test_every_limit_has_its_test() -> None:
     assert set(JUDGED_BY) == {field.name for field in dataclasses.fields(Limits)}
 

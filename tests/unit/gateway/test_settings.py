@@ -1,5 +1,8 @@
 """Where settings enter, and who a client is in mode Trusted."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from pushcluster_contract import env
@@ -30,17 +33,119 @@ def settings(**variables: str) -> Settings:
     )
 
 
+REQUIRED = {
+    "cluster": "default.demo",
+    "pod_name": "gateway-0",
+    "pod_uid": "uid",
+    "amqp_url": "amqp://u:secret-a@host/v",
+    "redis_url": "redis://:secret-b@host",
+}
+
+
 class TestSettings:
     def test_what_is_not_set_has_a_default(self) -> None:
-        parsed = settings()
-        assert parsed.routing_mode is RoutingMode.SESSION
-        assert parsed.auth.mode is AuthMode.JWT
-        assert parsed.auth.algorithm is Algorithm.HS256
-        assert str(parsed.auth.keys_directory) == "/etc/pushcluster/auth"
-        assert (parsed.auth.jwks_url, parsed.auth.issuer, parsed.auth.audiences) == ("", "", frozenset())
-        assert (parsed.max_sessions_per_user, parsed.handshakes_per_second) == (64, 0)
-        assert (parsed.ws_port, parsed.admin_port, parsed.max_connections) == (8080, 9090, 20_000)
-        assert parsed.allowed_origins == ()
+        assert dataclasses.asdict(settings()) == REQUIRED | {
+            "routing_mode": RoutingMode.SESSION,
+            "auth": {
+                "mode": AuthMode.JWT,
+                "algorithm": Algorithm.HS256,
+                "keys_directory": Path("/etc/pushcluster/auth"),
+                "jwks_url": "",
+                "jwks_refresh_s": 300,
+                "jwks_own_ca": False,
+                "issuer": "",
+                "audiences": frozenset(),
+                "user_claim": "sub",
+                "require_expiry": True,
+            },
+            "allowed_origins": (),
+            "listen_host": "0.0.0.0",
+            "ws_port": 8080,
+            "admin_port": 9090,
+            "max_connections": 20_000,
+            "max_sessions_per_user": 64,
+            "handshakes_per_second": 0,
+            "subscription_queues": 7_000,
+            "drain_seconds": 60,
+            "resume_window_seconds": 120,
+        }
+
+    def test_every_variable_reaches_its_own_field(self) -> None:
+        """No value stands twice, so that none can have come from another variable."""
+        parsed = settings(
+            ROUTING_MODE="Gateway",
+            ALLOWED_ORIGINS="https://a",
+            LISTEN_HOST="127.0.0.1",
+            WS_PORT="1001",
+            ADMIN_PORT="1002",
+            MAX_CONNECTIONS="1003",
+            MAX_SESSIONS_PER_USER="104",
+            HANDSHAKES_PER_SECOND="1005",
+            SUBSCRIPTION_QUEUES="1006",
+            DRAIN_SECONDS="1007",
+            RESUME_WINDOW_SECONDS="1008",
+            AUTH_MODE="Trusted",
+            JWT_ALGORITHM="ES256",
+            AUTH_KEYS_DIRECTORY="/keys",
+            JWKS_URL="https://issuer/keys",
+            JWKS_REFRESH_SECONDS="1009",
+            JWKS_OWN_CA="true",
+            JWT_ISSUER="issuer",
+            JWT_AUDIENCES="audience",
+            JWT_USER_CLAIM="user",
+            JWT_REQUIRE_EXPIRY="false",
+        )
+        assert dataclasses.asdict(parsed) == REQUIRED | {
+            "routing_mode": RoutingMode.GATEWAY,
+            "auth": {
+                "mode": AuthMode.TRUSTED,
+                "algorithm": Algorithm.ES256,
+                "keys_directory": Path("/keys"),
+                "jwks_url": "https://issuer/keys",
+                "jwks_refresh_s": 1009,
+                "jwks_own_ca": True,
+                "issuer": "issuer",
+                "audiences": frozenset({"audience"}),
+                "user_claim": "user",
+                "require_expiry": False,
+            },
+            "allowed_origins": ("https://a",),
+            "listen_host": "127.0.0.1",
+            "ws_port": 1001,
+            "admin_port": 1002,
+            "max_connections": 1003,
+            "max_sessions_per_user": 104,
+            "handshakes_per_second": 1005,
+            "subscription_queues": 1006,
+            "drain_seconds": 1007,
+            "resume_window_seconds": 1008,
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "least"),
+        [
+            ("MAX_CONNECTIONS", 1),
+            ("MAX_SESSIONS_PER_USER", 1),
+            ("HANDSHAKES_PER_SECOND", 0),
+            ("SUBSCRIPTION_QUEUES", 0),
+            ("DRAIN_SECONDS", 0),
+            ("RESUME_WINDOW_SECONDS", 0),
+            ("JWKS_REFRESH_SECONDS", 1),
+        ],
+    )
+    def test_the_least_is_taken_and_one_less_is_refused(self, name: str, least: int) -> None:
+        settings(**{name: str(least)})
+        with pytest.raises(InvalidInput, match=f"from {least} to"):
+            settings(**{name: str(least - 1)})
+
+    @pytest.mark.parametrize("name", ["CLUSTER", "POD_NAME", "POD_UID", "AMQP_URL", "REDIS_URL"])
+    def test_what_has_no_default_is_required(self, name: str) -> None:
+        with pytest.raises(InvalidInput, match=f"PUSHCLUSTER_{name}"):
+            settings(**{name: ""})
+
+    def test_an_origin_that_is_none_is_told_with_its_variable(self) -> None:
+        with pytest.raises(InvalidInput, match="PUSHCLUSTER_ALLOWED_ORIGINS: 'null'"):
+            settings(ALLOWED_ORIGINS="https://a null")
 
     def test_origins_are_parted_by_spaces_and_as_browsers_send_them(self) -> None:
         assert settings(ALLOWED_ORIGINS="https://A:443  https://b").allowed_origins == ("https://a", "https://b")

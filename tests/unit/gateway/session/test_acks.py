@@ -69,3 +69,12 @@ def test_after_a_reset_older_entries_are_forgotten() -> None:
     acks.reset(one(2))
     assert acks.covered(one(6), cumulative=True) == []
     assert acks.cursor == one(2)
+
+
+def test_a_log_that_went_back_takes_the_cursor_and_what_was_written_behind_its_end_with_it() -> None:
+    acks = window(4, 5, 6)
+    acks.settle(ids(4))
+    acks.truncate(one(5))
+    assert (acks.cursor, acks.covered(one(6), cumulative=True)) == (one(4), ids(5))
+    acks.truncate(one(3))
+    assert (acks.cursor, acks.covered(one(6), cumulative=True)) == (one(3), [])

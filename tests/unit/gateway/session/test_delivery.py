@@ -1,6 +1,7 @@
 """The state machine of a subscription, step by step (ARCHITECTURE.md, steps 10 to 13)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,12 @@ def written(outputs: Sequence[Output]) -> list[int]:
     return [output.entry.id.seq for output in outputs if isinstance(output, Write)]
 
 
+def subscribed_page(page: Sequence[LogEntry], free_bytes: int = ROOM) -> list[Output]:
+    """Return what becomes of the first page of a log."""
+    sub = subscription()
+    return sub.receive_page(asked(sub.registered(log(page[-1].id.seq))), page, free_bytes, NOW_MS)
+
+
 def is_live(sub: DeliveryMachine) -> bool:
     return sub.phase is Phase.LIVE
 
@@ -94,6 +101,20 @@ class TestCatchup:
         assert written(sub.receive_page(asked(outputs), entries(2, 2), ROOM, NOW_MS)) == [2]
         assert is_live(sub)
 
+    def test_of_copies_that_come_meanwhile_the_newest_counts_in_whatever_order_they_come(self) -> None:
+        sub = subscription()
+        page = asked(sub.registered(log(1)))
+        for seq in (4, 2):
+            sub.receive_copy(entry(seq), ROOM, NOW_MS)
+        outputs = sub.receive_page(page, entries(1, 2), ROOM, NOW_MS)
+        assert not is_live(sub), "4 was seen, and the page did not have it"
+        assert asked(outputs).after == at(2)
+
+    def test_with_less_room_than_an_entry_needs_it_asks_for_one(self) -> None:
+        sub = subscription()
+        sub.receive_page(asked(sub.registered(log(9))), entries(1, 3), 15, NOW_MS)
+        assert asked(sub.proceed(1)).limit == 1
+
     def test_a_copy_before_the_registration_counts_as_seen(self) -> None:
         sub = subscription()
         assert sub.receive_copy(entry(2), ROOM, NOW_MS) == []
@@ -117,8 +138,18 @@ class TestCatchup:
             asked(sub.registered(log(200))), [entry(n, size=1_000) for n in range(1, 101)], 5_500, NOW_MS
         )
         assert len(written(outputs)) == 6
-        assert asked(sub.proceed(10_000)).limit == 9
+        assert asked(sub.proceed(9 * 1_001)).limit == 9, "one byte more than each has on average"
         assert sub.waits is False
+
+    def test_one_byte_of_room_is_room_for_an_entry(self) -> None:
+        assert written(subscribed_page(entries(1, 3), free_bytes=1)) == [1]
+        assert written(subscribed_page(entries(1, 3), free_bytes=0)) == []
+
+    def test_a_page_that_comes_twice_is_taken_once(self) -> None:
+        sub = subscription()
+        page = asked(sub.registered(log(2)))
+        assert written(sub.receive_page(page, entries(1, 2), ROOM, NOW_MS)) == [1, 2]
+        assert sub.receive_page(page, entries(3, 3), ROOM, NOW_MS) == []
 
     def test_a_page_that_was_not_asked_for_is_ignored(self) -> None:
         sub = subscription()
@@ -145,10 +176,80 @@ class TestCatchup:
         outputs = sub.receive_page(asked(sub.registered(log(3, sent=2))), entries(1, 3), ROOM, NOW_MS)
         assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, False]
 
+    @pytest.mark.parametrize("seq", [1, 4])
+    def test_a_copy_of_what_the_log_had_at_registration_only_makes_it_read(self, seq: int) -> None:
+        """It may be of a log that is gone: what the log holds counts."""
+        sub = subscription()
+        page = asked(sub.registered(log(4, cursor=0)))
+        assert sub.receive_copy(entry(seq), ROOM, NOW_MS) == [], "a read is under way"
+        assert sub.phase is Phase.CATCHUP
+        assert written(sub.receive_page(page, entries(1, 3), ROOM, NOW_MS)) == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("state", "hint"),
+        [
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_002, 2)),
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1), StreamId(1_001, 3)),
+            (LogState(1_000, at(2), at(1), at(9), 1), StreamId(1_005, 3)),
+            (LogState(1_000, at(2), at(1), StreamId(1_005, 3), 1), StreamId(1_005, 3)),
+            (LogState(1_000, at(2), at(1), ZERO_ID, 1, now_ms=5_000), StreamId(4_999, 3)),
+        ],
+        ids=[
+            "the newest",
+            "older than the newest",
+            "older than what was sent",
+            "what was sent",
+            "older than the registration",
+        ],
+    )
+    def test_a_copy_from_before_the_registration_is_never_written_as_it_is(
+        self, state: LogState, hint: StreamId
+    ) -> None:
+        sub = subscription()
+        assert written(sub.receive_page(asked(sub.registered(state)), entries(2, 2), ROOM, NOW_MS)) == [2]
+        assert is_live(sub)
+        late = LogEntry(hint, b"x")
+        assert not sub.accept_next(late, ROOM)
+        outputs = sub.receive_copy(late, ROOM, NOW_MS)
+        assert written(outputs) == []
+        assert is_live(sub) or asked(outputs).after == at(2), "the log says what there is"
+
+    def test_a_copy_from_after_the_registration_is_written(self) -> None:
+        sub = subscription()
+        sub.receive_page(
+            asked(sub.registered(LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1, now_ms=5_000))), [], ROOM, NOW_MS
+        )
+        assert sub.accept_next(LogEntry(StreamId(5_000, 1), b"x"), ROOM), "the same millisecond is none before it"
+
+    def test_what_the_log_had_at_registration_and_has_not_any_more_is_told(self) -> None:
+        sub = subscription()
+        outputs = sub.receive_page(asked(sub.registered(log(4))), [], ROOM, NOW_MS)
+        assert outputs == [Gap(0, 5), Ready(recovered=False)]
+        assert is_live(sub)
+
+    def test_a_short_page_without_what_the_log_had_at_registration_is_not_the_end(self) -> None:
+        sub = subscription()
+        outputs = sub.receive_page(asked(sub.registered(log(4))), entries(1, 2), ROOM, NOW_MS)
+        assert not is_live(sub)
+        assert asked(outputs).after == at(2)
+
+    def test_before_it_is_registered_nothing_is_read(self) -> None:
+        sub = subscription()
+        assert sub.refreshed(log(4), ZERO_ID, resync=True, free_bytes=ROOM) == []
+        assert sub.proceed(ROOM) == []
+        assert not sub.waits
+
+    def test_while_it_knows_no_entry_s_size_it_asks_for_a_whole_page(self) -> None:
+        sub = subscription()
+        sub.registered(log(4))
+        assert asked(sub.refreshed(log(4), sub.position, resync=True, free_bytes=1)).limit == PAGE
+
 
 class TestLive:
     def test_the_next_copy_is_written(self) -> None:
-        assert written(live(4).receive_copy(entry(5), ROOM, NOW_MS)) == [5]
+        sub = live(4)
+        assert written(sub.receive_copy(entry(5), ROOM, NOW_MS)) == [5]
+        assert not sub.waits
 
     def test_an_old_copy_is_dropped(self) -> None:
         sub = live(4)
@@ -234,13 +335,26 @@ class TestResume:
         assert Ready(recovered=False) in outputs
         assert sub.position <= state.newest, "or nothing would ever be delivered again"
 
-    def test_an_id_of_a_log_that_was_lost_is_told_even_when_the_new_log_seems_to_go_on(self) -> None:
-        _, outputs = self.resumed(at(2), log(4, born_ms=at(2).ms + 1), entries(3, 4))
+    @pytest.mark.parametrize(
+        ("last", "state"),
+        [
+            (at(2), log(4, born_ms=at(2).ms + 1)),
+            (at(2), log(4, oldest=4)),
+            (StreamId(at(2).ms, 5), log(4)),
+        ],
+        ids=["it is younger than the id", "it has lost the next one", "it has never got as far"],
+    )
+    def test_an_id_of_a_log_that_was_lost_is_told_even_when_the_new_log_seems_to_go_on(
+        self, last: StreamId, state: LogState
+    ) -> None:
+        page = [LogEntry(StreamId(at(4).ms, last.seq + 1), b"x")]
+        _, outputs = self.resumed(last, state, page)
         assert outputs[0] == Ready(recovered=False)
-        assert written(outputs) == [3, 4]
+        assert written(outputs) == [last.seq + 1]
 
-    def test_an_entry_just_before_the_oldest_is_enough(self) -> None:
-        _, outputs = self.resumed(at(3), log(9, oldest=4), entries(4, 6))
+    @pytest.mark.parametrize("state", [log(9, oldest=4), log(9, born_ms=at(3).ms)], ids=["oldest", "first"])
+    def test_an_entry_just_before_the_oldest_or_as_old_as_the_log_is_enough(self, state: LogState) -> None:
+        _, outputs = self.resumed(at(3), state, entries(4, 6))
         assert outputs[0] == Ready(recovered=True)
 
     def test_a_first_page_with_a_hole_is_told_before_its_first_message(self) -> None:
@@ -261,6 +375,11 @@ class TestGaps:
         outputs = sub.receive_page(asked(sub.registered(log(9, cursor=2, oldest=5))), entries(5, 7), ROOM, NOW_MS)
         assert outputs[0] == Ready(recovered=False)
         assert [o.recovered for o in outputs if isinstance(o, Write)] == [False, None, None]
+
+    def test_a_hole_in_the_middle_of_a_page_is_told_with_the_message_after_it(self) -> None:
+        outputs = subscribed_page([entry(1), entry(3), entry(4)])
+        assert Gap(1, 3) in outputs
+        assert [o.recovered for o in outputs if isinstance(o, Write)] == [None, False, None]
 
     def test_entries_that_are_gone_are_told_and_do_not_stop_it(self) -> None:
         sub = live(4)
@@ -313,6 +432,108 @@ class TestGaps:
         assert written(outputs) == []
         assert asked(outputs).after == ZERO_ID, "the log says what there is"
 
+    def test_after_a_lost_log_its_entries_are_marked_as_redelivered_and_later_ones_are_not(self) -> None:
+        sub = live(4)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        page = asked(sub.refreshed(log(3), sub.position, resync=True, free_bytes=ROOM))
+        assert page.after == at(3)
+        outputs = sub.receive_page(page, [entry(4), entry(5), entry(6)], ROOM, NOW_MS)
+        assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, False]
+        assert [output.recovered for output in outputs if isinstance(output, Write)] == [False, None, None]
+
+    def test_a_late_copy_of_what_was_seen_and_never_written_of_a_lost_log_only_makes_it_read(self) -> None:
+        sub = live(4)
+        sub.receive_copy(entry(9), 0, NOW_MS)  # seen, and there was no room for it
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, free_bytes=ROOM))
+        sub.receive_page(page, [], ROOM, NOW_MS)
+        assert is_live(sub)
+        late = LogEntry(StreamId(at(9).ms, 1), b"x")
+        assert not sub.accept_next(late, ROOM)
+        outputs = sub.receive_copy(late, ROOM, NOW_MS)
+        assert (written(outputs), asked(outputs).after) == ([], ZERO_ID)
+
+    def test_what_was_sent_before_the_registration_is_still_known_after_a_lost_log(self) -> None:
+        sub = subscription()
+        sub.receive_page(asked(sub.registered(log(4, cursor=4, sent=9))), [], ROOM, NOW_MS)
+        page = asked(sub.refreshed(log(3), sub.position, resync=True, free_bytes=ROOM))
+        outputs = sub.receive_page(page, entries(4, 6), ROOM, NOW_MS)
+        assert [output.redelivered for output in outputs if isinstance(output, Write)] == [True, True, True]
+
+    @pytest.mark.parametrize(
+        ("registered", "copies", "late_ms"),
+        [
+            (LogState(1_000, at(4), at(4), ZERO_ID, 1, now_ms=5_000), [], 4_999),
+            (log(4, cursor=4), [5, 6, 7], at(6).ms),
+        ],
+        ids=["older than the registration", "older than what was written"],
+    )
+    def test_after_a_lost_log_a_late_copy_of_it_only_makes_it_read(
+        self, registered: LogState, copies: list[int], late_ms: int
+    ) -> None:
+        sub = subscription()
+        sub.receive_page(asked(sub.registered(registered)), [], ROOM, NOW_MS)
+        for seq in copies:
+            assert written(sub.receive_copy(entry(seq), ROOM, NOW_MS)) == [seq]
+        sub.receive_page(asked(sub.refreshed(NO_LOG, sub.position, resync=True, free_bytes=ROOM)), [], ROOM, NOW_MS)
+        assert is_live(sub)
+        outputs = sub.receive_copy(LogEntry(StreamId(late_ms, 1), b"x"), ROOM, NOW_MS)
+        assert (written(outputs), asked(outputs).after) == ([], ZERO_ID)
+
+    def test_a_page_of_a_lost_log_that_comes_late_is_ignored(self) -> None:
+        sub = live(4)
+        late = asked(sub.receive_copy(entry(6), ROOM, NOW_MS))
+        again = asked(sub.refreshed(NO_LOG, sub.position, resync=False, free_bytes=ROOM))
+        assert again.after == ZERO_ID, "it is asked anew, although an answer is under way"
+        assert sub.receive_page(late, entries(5, 6), ROOM, NOW_MS) == []
+
+    def test_what_was_seen_of_a_lost_log_is_not_waited_for(self) -> None:
+        sub = live(4)
+        sub.receive_copy(entry(9), 0, NOW_MS)
+        page = asked(sub.refreshed(NO_LOG, sub.position, resync=True, free_bytes=ROOM))
+        outputs = sub.receive_page(page, [], ROOM, NOW_MS)
+        assert not [output for output in outputs if isinstance(output, Gap)], "nothing was there to be gone"
+        assert is_live(sub)
+
+    def test_the_first_log_of_a_destination_is_no_other_one(self) -> None:
+        sub = subscription()
+        sub.receive_page(asked(sub.registered(NO_LOG)), [], ROOM, NOW_MS)
+        sub.refreshed(log(1, born_ms=9_000), sub.position, resync=False, free_bytes=0)
+        assert written(outputs := sub.receive_page(asked(sub.proceed(ROOM)), entries(1, 1), ROOM, NOW_MS)) == [1]
+        assert [output.recovered for output in outputs if isinstance(output, Write)] == [None]
+
+    def test_an_entry_as_old_as_the_new_log_belongs_to_it(self) -> None:
+        sub = live(4)
+        first = LogEntry(StreamId(9_000, 5), b"x")
+        sub.receive_copy(first, ROOM, NOW_MS)
+        sub.refreshed(LogState(9_000, first.id, ZERO_ID, ZERO_ID, 1), sub.position, resync=False, free_bytes=ROOM)
+        assert (sub.position, is_live(sub)) == (first.id, True)
+
+    def test_what_a_copy_has_shown_is_read_although_the_walk_has_not_seen_it_yet(self) -> None:
+        sub = live(4)
+        sub.receive_copy(entry(9), 0, NOW_MS)
+        page = asked(sub.refreshed(log(5), sub.position, resync=True, free_bytes=ROOM))
+        outputs = sub.receive_page(page, entries(5, 5), ROOM, NOW_MS)
+        assert not is_live(sub)
+        assert asked(outputs).after == at(5)
+
+    def test_a_log_that_is_as_old_as_before_is_no_other_one(self) -> None:
+        sub = live(4)
+        sub.refreshed(log(4), sub.position, resync=False, free_bytes=ROOM)
+        (write,) = sub.receive_copy(entry(5), ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is None
+
+    def test_the_birth_of_the_log_that_it_reads_now_is_remembered(self) -> None:
+        sub = live(4)
+        born_late = LogState(9_000, at(5, 9_000), ZERO_ID, ZERO_ID, 1)
+        sub.receive_copy(entry(5, base_ms=9_000), ROOM, NOW_MS)
+        sub.refreshed(born_late, sub.position, resync=False, free_bytes=ROOM)
+        sub.receive_copy(entry(6, base_ms=9_000), ROOM, NOW_MS)  # says recovered:false
+        sub.refreshed(replace(born_late, newest=at(6, 9_000)), sub.position, resync=False, free_bytes=ROOM)
+        (write,) = sub.receive_copy(entry(7, base_ms=9_000), ROOM, NOW_MS)
+        assert isinstance(write, Write)
+        assert write.recovered is None, "it is told once"
+
     def test_a_log_that_began_anew_and_has_grown_past_the_position_is_read_from_its_beginning(self) -> None:
         sub = live(4)
         new = LogState(9_000, at(7, 9_000), ZERO_ID, ZERO_ID, 1)
@@ -342,6 +563,61 @@ class TestAcks:
         outputs = sub.settle(sub.covered(at(1)), ROOM)
         assert asked(outputs).after == at(2)
         assert written(sub.receive_page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
+
+    @pytest.mark.parametrize("mode", [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL])
+    def test_a_page_of_the_log_writes_no_more_than_the_limit_either(self, mode: AckMode) -> None:
+        sub = subscription(mode, max_unacked=2)
+        outputs = sub.receive_page(asked(sub.registered(log(3))), entries(1, 3), ROOM, NOW_MS)
+        assert written(outputs) == [1, 2], "one more than the limit"
+        assert sub.waits
+        assert sub.proceed(ROOM) == [], "room in the outbox is none in the window"
+        outputs = sub.settle(sub.covered(at(1)), ROOM)
+        assert asked(outputs).after == at(2)
+        assert written(sub.receive_page(asked(outputs), entries(3, 3), ROOM, NOW_MS)) == [3]
+
+    @pytest.mark.parametrize("ways", ["copy", "page", "follow"])
+    def test_what_comes_after_the_limit_is_not_taken_by_any_way(self, ways: str) -> None:
+        sub = live(0, AckMode.CLIENT, max_unacked=1)
+        assert sub.accept_next(entry(1), ROOM)
+        if ways == "copy":
+            assert written(sub.receive_copy(entry(2), ROOM, NOW_MS)) == []
+        elif ways == "follow":
+            assert not sub.accept_next(entry(2), ROOM)
+        else:
+            assert sub.refreshed(log(2), sub.position, resync=True, free_bytes=ROOM) == []
+        assert sub.position == at(1)
+
+    def test_it_knows_which_message_waits_for_the_client(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        assert [sub.awaits(at(seq)) for seq in (4, 5, 6)] == [False, True, False]
+        assert not live(4).awaits(at(4)), "in mode auto none does"
+
+    @pytest.mark.parametrize(("mode", "left"), [(AckMode.CLIENT, []), (AckMode.CLIENT_INDIVIDUAL, [5])])
+    def test_an_ack_covers_what_came_before_only_where_the_mode_says_so(self, mode: AckMode, left: list[int]) -> None:
+        sub = live(4, mode)
+        for seq in (5, 6):
+            sub.receive_copy(entry(seq), ROOM, NOW_MS)
+        sub.settle(sub.covered(at(6)), ROOM)
+        assert [seq for seq in (5, 6) if sub.awaits(at(seq))] == left
+
+    def test_what_the_client_refused_is_not_covered_again_and_holds_the_cursor_until_it_is_safe(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        refused = sub.covered(at(5))
+        sub.reject(refused)
+        assert sub.window is not None
+        assert (sub.covered(at(5)), sub.window.cursor) == ([], at(4))
+        sub.settle(refused, ROOM)
+        assert sub.window.cursor == at(5)
+
+    def test_an_expired_message_needs_no_ack_and_does_not_hold_the_cursor(self) -> None:
+        sub = live(4, AckMode.CLIENT_INDIVIDUAL)
+        sub.receive_copy(entry(5), ROOM, NOW_MS)
+        sub.receive_copy(entry(6, expires_ms=1), ROOM, NOW_MS)
+        sub.settle(sub.covered(at(5)), ROOM)
+        assert sub.window is not None
+        assert sub.window.cursor == at(6)
 
     def test_the_cursor_waits_for_the_client(self) -> None:
         sub = live(4, AckMode.CLIENT_INDIVIDUAL)

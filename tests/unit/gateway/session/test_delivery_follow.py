@@ -49,6 +49,12 @@ def full(mode: AckMode) -> DeliveryMachine:
     return sub
 
 
+def written_at(mode: AckMode, ms: int) -> DeliveryMachine:
+    sub = live(mode)
+    sub.receive_copy(LogEntry(at(6, ms), b"x"), ROOM, 0)
+    return sub
+
+
 STATES: dict[str, Callable[[AckMode], DeliveryMachine]] = {
     "registering": lambda mode: DeliveryMachine(ack_mode=mode, last_message_id=None, max_unacked=2, page_entries=3),
     "catchup": registered,
@@ -56,6 +62,7 @@ STATES: dict[str, Callable[[AckMode], DeliveryMachine]] = {
     "resumed, and not told yet": lambda mode: live(mode, last=at(5)),
     "sent before": lambda mode: live(mode, sent=8),
     "window full": full,
+    "younger than its registration": lambda mode: written_at(mode, MS + 10),
 }
 ENTRIES = {
     "old": LogEntry(at(5), b"x"),
@@ -63,6 +70,7 @@ ENTRIES = {
     "next but two": LogEntry(at(8), b"x"),
     "after a hole": LogEntry(at(7), b"x"),
     "next, of an older log": LogEntry(at(6, MS - 1), b"x"),
+    "next but one, of an older log": LogEntry(at(7, MS + 5), b"x"),
     "expired": LogEntry(at(6), b"x", expires_ms=1),
     "not expired": LogEntry(at(6), b"x", expires_ms=10**15),
 }

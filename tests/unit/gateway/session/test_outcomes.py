@@ -112,6 +112,26 @@ async def test_each_check_asks_a_socket_once_however_many_messages_it_has_not_ta
     assert not outcomes._pending_writes
 
 
+async def test_a_socket_is_asked_after_the_write_and_then_twenty_times_a_second(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    outcomes, delays = server.services.outcomes, list[float]()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(server.services.clients[0].socket), "sample_accepted", lambda _: 0)
+        patch.setattr(outcomes, "_call_later", lambda delay_s, _: delays.append(delay_s))
+        for _ in range(2):
+            push(server, alice.session)
+        assert delays == [0.0], "one look is for all"
+        outcomes._check_writes()
+        outcomes._check_writes()
+        assert delays == [0.0, 0.05, 0.05]
+
+
+def test_ten_thousand_untaken_messages_are_noted() -> None:
+    assert outcomes_module.MAX_PENDING_WRITES == 10_000
+
+
 async def test_what_waited_for_a_socket_that_is_gone_is_forgotten(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,8 @@ def test_in_1_0_a_cr_is_padding_and_in_1_1_an_octet_like_any_other() -> None:
 @pytest.mark.parametrize("data", [b"ACK\nid:1\r2\n\n\0", b"A\rCK\n\n\0", b"ACK\ni\rd:1\n\n\0", b"ACK\nid:1\r\r\n\n\0"])
 def test_in_1_2_a_cr_stands_only_before_a_lf(data: bytes) -> None:
     assert parse(data) == ([], "MalformedFrame")
-    assert parse(data, version=Version.V1_1)[1] is None
+    for version in (None, Version.V1_0, Version.V1_1):
+        assert parse(data, version=version)[1] is None
 
 
 def test_a_body_may_hold_anything_but_nul_and_with_its_length_nul_too() -> None:

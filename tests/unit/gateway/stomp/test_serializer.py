@@ -7,6 +7,7 @@ from pushcluster_gateway.stomp.frames import AckMode, Frame, Version
 from pushcluster_gateway.stomp.parser import FrameParser
 from pushcluster_gateway.stomp.serializer import (
     CACHED_PREFIXES,
+    HEART_BEAT,
     MessageEncoder,
     TailEncoder,
     _encode_prefix,
@@ -118,6 +119,41 @@ def test_connected_is_not_escaped_and_others_are() -> None:
 
 def test_a_body_has_its_length() -> None:
     assert encode_frame(Frame("ERROR", {}, b"why\n"), Version.V1_1) == b"ERROR\ncontent-length:4\n\nwhy\n\0"
+
+
+def test_a_heart_beat_is_one_line_feed() -> None:
+    assert HEART_BEAT == b"\n"
+
+
+def test_each_header_has_its_line_and_nothing_stands_between() -> None:
+    frame = Frame("RECEIPT", {"receipt-id": "r", "recovered": "true"})
+    assert encode_frame(frame, Version.V1_2) == b"RECEIPT\nreceipt-id:r\nrecovered:true\n\n\0"
+
+
+def test_the_head_of_a_message_holds_what_differs_between_subscriptions() -> None:
+    start = b"MESSAGE\ndestination:/user/queue/demo\nsubscription:s\n"
+    assert encoder().encode_head(ENTRY.id) == start
+    head = encoder(ack_mode=AckMode.CLIENT).encode_head(ENTRY.id, redelivered=True, recovered=True)
+    assert head == start + b"ack:3/1700000000000-7\nredelivered:true\nrecovered:true\n"
+
+
+@pytest.mark.parametrize("text", ["", "3", "/1-1", "²/1-1", "-3/1-1", "1234567890/1-1"])
+def test_what_is_no_ack_header_of_ours_is_none(text: str) -> None:
+    assert parse_ack_id(text) is None
+
+
+def test_the_number_in_an_ack_header_has_at_most_nine_digits() -> None:
+    assert parse_ack_id("123456789/1-1") == (123_456_789, "1-1")
+
+
+@pytest.mark.parametrize("first", list(Version))
+@pytest.mark.parametrize("second", list(Version))
+def test_a_tail_is_made_anew_for_another_version_and_kept_for_the_same(first: Version, second: Version) -> None:
+    tails = TailEncoder()
+    entry = LogEntry(ENTRY.id, b"body", headers={"x-a": "1:\r2"})
+    before, after = tails.encode(entry, first), tails.encode(entry, second)
+    assert after == encode_tail(entry, second)
+    assert (before is after) == (first is second)
 
 
 def test_sessions_of_a_user_share_the_tail_and_no_other_entry_or_version_gets_it() -> None:

@@ -7,11 +7,9 @@ from pushcluster_contract.ids import StreamId
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.errors import (
-    FrameTooLarge,
     InvalidDestination,
     InvalidHeader,
     LimitExceeded,
-    ProtocolViolation,
     SendRefused,
     UnexpectedFrame,
     UnsupportedVersion,
@@ -134,7 +132,7 @@ def test_heart_beats_are_read_and_absent_ones_are_none() -> None:
     assert connect_with({"heart-beat": "1000,2000"}).heart_beat == HeartBeat(0, 0), "1.0 has none"
 
 
-@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,0", "1, 2", TOO_LONG + ",0", "0," + TOO_LONG, ""])
+@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,0", "²,0", "1, 2", TOO_LONG + ",0", "0," + TOO_LONG, ""])
 def test_a_heart_beat_that_is_not_two_numbers_is_refused(text: str) -> None:
     with pytest.raises(InvalidHeader, match="heart-beat"):
         connect_with({"accept-version": "1.2", "heart-beat": text})
@@ -148,13 +146,22 @@ def test_nothing_may_come_before_connect_and_nothing_is_read_while_it_is_decided
     data = frame("CONNECT", {"accept-version": "1.2"}) + frame("DISCONNECT")
     assert [type(request) for request in requests(session, data)] == [Connect]
     assert session.state is State.CONNECTING
+    assert requests(session, frame("ACK", {"id": "3/5-2"})) == []
     session.connected()
     assert session.next_request() == Disconnect(None)
 
 
-def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
+def test_until_a_version_is_agreed_on_answers_are_written_as_1_2() -> None:
+    assert StompSession(LIMITS).version is Version.V1_2
+
+
+@pytest.mark.parametrize("command", ["CONNECT", "STOMP"])
+def test_a_second_connect_is_refused(command: str) -> None:
     with pytest.raises(UnexpectedFrame, match="already connected"):
-        only(connected(), frame("CONNECT"))
+        only(connected(), frame(command))
+
+
+def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(UnexpectedFrame, match="no such frame"):
         only(connected(), frame("PUBLISH"))
 
@@ -162,7 +169,21 @@ def test_a_second_connect_and_an_unknown_command_are_refused() -> None:
 def test_after_disconnect_nothing_is_read() -> None:
     session = connected()
     assert requests(session, frame("DISCONNECT", {"receipt": "r"}) + frame("GARBAGE")) == [Disconnect("r")]
+    assert session.state is State.CLOSING
     assert requests(session, b"\0\0\0") == []
+
+
+def test_a_closed_session_reads_nothing_and_refuses_nothing_however_much_comes() -> None:
+    session = connected()
+    session.close()
+    for _ in range(20):
+        assert requests(session, frame("BEGIN", body="x" * LIMITS.max_frame_bytes)) == []
+
+
+def test_a_receipt_belongs_to_its_frame_and_to_no_later_one() -> None:
+    session = connected()
+    assert requests(session, frame("BEGIN", {"transaction": "t", "receipt": "r"})) == [ReceiptDue("r")]
+    assert session.receipt is None
 
 
 def test_send_is_refused_with_its_receipt() -> None:
@@ -216,11 +237,18 @@ def test_a_destination_that_is_nobodys_own_is_refused(destination: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "fault"),
     [
-        ({"id": "1"}, "destination"),
-        ({"destination": "/user/queue/a"}, "'id'"),
+        ({"id": "1"}, "^SUBSCRIBE has no header 'destination': "),
+        ({"destination": "/user/queue/a"}, "^SUBSCRIBE has no header 'id': "),
+        ({"destination": "/user/queue/a", "id": ""}, "^SUBSCRIBE has header 'id' with value '': "),
         ({"destination": "/user/queue/a", "id": "123456"}, "more than 5 characters"),
-        ({"destination": "/user/queue/a", "id": "1", "ack": "never"}, "ack"),
-        ({"destination": "/user/queue/a", "id": "1", "last-message-id": "x"}, "last-message-id"),
+        (
+            {"destination": "/user/queue/a", "id": "1", "ack": "never"},
+            "^SUBSCRIBE has header 'ack' with value 'never': ",
+        ),
+        (
+            {"destination": "/user/queue/a", "id": "1", "last-message-id": "x"},
+            "header 'last-message-id' with value 'x': ",
+        ),
     ],
 )
 def test_a_subscribe_with_a_wrong_header_names_it(headers: Mapping[str, str], fault: str) -> None:
@@ -247,10 +275,64 @@ def test_acks_are_read_as_each_version_writes_them() -> None:
     )
 
 
-@pytest.mark.parametrize("ack_id", ["", "x", "1", "1/x", "x/1-1", "1/1-1-1", "9999999999/1-1"])
-def test_an_ack_of_no_message_of_ours_is_refused(ack_id: str) -> None:
-    with pytest.raises(InvalidHeader):
-        only(connected(), frame("ACK", {"id": ack_id}))
+@pytest.mark.parametrize("command", ["ACK", "NACK"])
+@pytest.mark.parametrize(
+    ("ack_id", "wrong"),
+    [
+        ("", ""),
+        ("x", "x"),
+        ("1", "1"),
+        ("1/x", "x"),
+        ("x/1-1", "x/1-1"),
+        ("1/1-1-1", "1-1-1"),
+        ("9999999999/1-1", "9999999999/1-1"),
+    ],
+)
+def test_an_ack_of_no_message_of_ours_is_refused(command: str, ack_id: str, wrong: str) -> None:
+    with pytest.raises(InvalidHeader, match=f"^{command} has header 'id' with value '{wrong}': "):
+        only(connected(), frame(command, {"id": ack_id}))
+
+
+def test_an_ack_names_its_subscription_in_1_1_and_may_in_1_0() -> None:
+    named = only(connected("1.0"), frame("ACK", {"message-id": "5-2", "subscription": "s"}))
+    assert isinstance(named, Acknowledge)
+    assert named.key == "s"
+    with pytest.raises(InvalidHeader, match=r"^ACK has no header 'subscription': "):
+        only(connected("1.1"), frame("ACK", {"message-id": "5-2"}))
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "key"),
+    [
+        ("1.2", {"id": "s"}, "s"),
+        ("1.1", {"id": "s", "destination": "/user/queue/demo"}, "s"),
+        ("1.0", {"id": "s", "destination": "/user/queue/demo"}, "s"),
+        ("1.0", {"destination": "/user/queue/demo"}, "/user/queue/demo"),
+    ],
+)
+def test_unsubscribe_names_the_subscription_as_subscribe_did(
+    version: str, headers: Mapping[str, str], key: str
+) -> None:
+    request = only(connected(version), frame("UNSUBSCRIBE", {**headers, "receipt": "r"}))
+    assert request == Unsubscribe(key, "r")
+
+
+@pytest.mark.parametrize(
+    ("version", "header"), [("1.0", "destination"), ("1.1", "id"), ("1.2", "id")], ids=["1.0", "1.1", "1.2"]
+)
+def test_an_unsubscribe_that_names_no_subscription_is_refused(version: str, header: str) -> None:
+    elsewhere = {"destination": "/user/queue/demo"} if header == "id" else {}
+    with pytest.raises(InvalidHeader, match=f"^UNSUBSCRIBE has no header '{header}': "):
+        only(connected(version), frame("UNSUBSCRIBE", elsewhere))
+
+
+def test_what_connect_and_subscribe_leave_out_has_a_default() -> None:
+    assert connect_with({}) == Connect(Version.V1_0, HeartBeat(), "", "")
+    destination = {"destination": "/user/queue/demo"}
+    assert subscribe_with({"id": "12345", **destination}) == Subscribe(
+        "12345", "12345", Destination("queue", "demo"), AckMode.AUTO, None, None
+    )
+    assert subscribe_with({"id": "s", **destination}, "1.0").key == "s"
 
 
 def test_1_0_has_no_nack() -> None:
@@ -293,19 +375,22 @@ def test_abort_forgets_the_transaction() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "says"),
     [
-        frame("COMMIT", {"transaction": "other"}),
-        frame("ABORT", {"transaction": "other"}),
-        frame("ACK", {"id": "1/5-1", "transaction": "other"}),
-        frame("BEGIN", {"transaction": "t"}),
-        frame("BEGIN"),
+        (frame("COMMIT", {"transaction": "other"}), "^COMMIT has header 'transaction' with value 'other': no transaction"),
+        (frame("ABORT", {"transaction": "other"}), "^ABORT has header 'transaction' with value 'other': no transaction"),
+        (
+            frame("NACK", {"id": "1/5-1", "transaction": "other"}),
+            "^NACK has header 'transaction' with value 'other': no transaction",
+        ),
+        (frame("BEGIN", {"transaction": "t"}), "^BEGIN has header 'transaction' with value 't': this transaction"),
+        (frame("BEGIN"), "^BEGIN has no header 'transaction'"),
     ],
 )
-def test_a_transaction_that_is_not_open_or_open_already_is_refused(data: bytes) -> None:
+def test_a_transaction_that_is_not_open_or_open_already_is_refused(data: bytes, says: str) -> None:
     session = connected()
     requests(session, frame("BEGIN", {"transaction": "t"}))
-    with pytest.raises(InvalidHeader):
+    with pytest.raises(InvalidHeader, match=says):
         requests(session, data)
 
 
@@ -323,12 +408,3 @@ def test_one_frame_too_many_in_transactions_is_refused() -> None:
         requests(session, frame("ACK", {"id": "1/5-1", "transaction": name}))
     with pytest.raises(LimitExceeded, match="3 frames"):
         requests(session, frame("ACK", {"id": "1/5-1", "transaction": "t1"}))
-
-
-def test_every_violation_says_how_the_connection_ends_and_why() -> None:
-    def leaves(error: type[ProtocolViolation]) -> list[type[ProtocolViolation]]:
-        return [leaf for child in error.__subclasses__() for leaf in leaves(child)] or [error]
-
-    for error in leaves(ProtocolViolation):
-        assert error.close in close_codes.ALL
-    assert str(FrameTooLarge("body", 5)) == "body has more than 5 bytes"
