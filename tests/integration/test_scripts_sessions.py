@@ -64,7 +64,7 @@ class Bench:
         return str(reply[0].decode())
 
     async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:
-        """Register sessions of as many users, as a gateway does (step G2)."""
+        """Register sessions of as many users, as a gateway does."""
         sessions = [(f"user{n}", session_id(secrets.token_bytes(17))) for n in range(count)]
         await self.redis.zadd(self.keys.gateways, {str(incarnation): 1})
         await self.redis.sadd(self.keys.gateway(incarnation), *(encode_member(user, sid) for user, sid in sessions))

@@ -143,7 +143,7 @@ async def running_gateway(
 
 @dataclass
 class Backend:
-    """Appends messages and sends copies, as a dispatcher does (steps D2 and D4)."""
+    """Appends messages and sends copies, as a dispatcher does."""
 
     redis: Redis
     scripts: ScriptRunner

@@ -168,6 +168,21 @@ class TestKeyRefresher:
                 await eventually(partial(failed_reads, kept, failures), within_s=5)
                 assert (kept.refresher.keyring is FIRST) is stays
 
+    async def test_a_read_that_succeeds_lets_the_time_without_one_begin_anew(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(FIRST)
+            kept.source.answers.put_nowait(Unavailable("down"))
+            await eventually(partial(failed_reads, kept, 1), within_s=5)
+            kept.now[0] += MAX_UNREADABLE_S - 1
+            kept.source.answers.put_nowait(FIRST)
+            kept.source.answers.put_nowait(Unavailable("down"))
+            await eventually(partial(failed_reads, kept, 2), within_s=5)
+            for passed_s, failures, stays in ((MAX_UNREADABLE_S - 1, 3, True), (1, 4, False)):
+                kept.now[0] += passed_s
+                kept.source.answers.put_nowait(Unavailable("down"))
+                await eventually(partial(failed_reads, kept, failures), within_s=5)
+                assert (kept.refresher.keyring is FIRST) is stays
+
     async def test_all_who_meet_an_unknown_key_share_one_question(self, kept: Kept) -> None:
         await first_keys(kept)
         kept.now[0] += 30

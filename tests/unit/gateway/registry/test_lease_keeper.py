@@ -10,6 +10,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import LEASE_MS
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry import lease_keeper as lease_keeper_module
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import RESYNC_BATCH_SESSIONS, STUCK_AFTER_S, LeaseKeeper
 from pushcluster_gateway.registry.store import Renewal, SessionRegistry
@@ -161,3 +162,90 @@ class TestLeaseKeeper:
         lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=10)
         hub.add(as_client(FakeClient("alice", "s")))
         assert sum(len(lease_keeper.next_walk_step()) for _ in range(40)) in {3, 4}
+
+    async def test_what_redis_last_answered_shows_and_why_it_did_not(self) -> None:
+        lease_keeper, registry, _, now = self.lease_keeper()
+        assert (lease_keeper.last_error != "", lease_keeper.gateways, lease_keeper.redis_answering_s) == (True, 1, 0.0)
+        registry.away = True
+        with pytest.raises(Unavailable):
+            await lease_keeper.renew()
+        assert lease_keeper.last_error == "away"
+        registry.away = False
+        registry.renewals = [Renewal(existed=True, run_id="r", gateways=5)]
+        await lease_keeper.renew()
+        now[0] += 3
+        assert (lease_keeper.gateways, lease_keeper.redis_answering_s) == (5, 3.0)
+
+    async def test_a_renewal_counts_from_when_it_was_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An answer may take long: the lease in Redis is as old as the question at most."""
+        lease_keeper, registry, _, now = self.lease_keeper()
+
+        async def answer_late() -> Renewal:
+            now[0] += LEASE_MS / 1_000
+            return Renewal(existed=True, run_id="r", gateways=2)
+
+        monkeypatch.setattr(registry, "renew_lease", answer_late)
+        await lease_keeper.renew()
+        assert not lease_keeper.lease_held
+
+    @pytest.mark.parametrize(
+        ("renewal", "counted"),
+        [
+            (Renewal(existed=False, run_id="r", gateways=2), {ResyncCause.LEASE_LOST: 1}),
+            (Renewal(existed=True, run_id="another", gateways=2), {ResyncCause.REDIS_RESTARTED: 2}),
+            (Renewal(existed=True, run_id="r", gateways=2), {}),
+        ],
+        ids=["a lost lease", "another Redis and back", "all as before"],
+    )
+    async def test_each_reason_for_a_resync_is_counted(self, renewal: Renewal, counted: dict[ResyncCause, int]) -> None:
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        await lease_keeper.renew()
+        registry.renewals = [renewal]
+        await lease_keeper.renew()
+        await lease_keeper.renew()
+        assert +lease_keeper._metrics.resyncs == counted
+        assert lease_keeper._metrics.lease_renewals == 3
+
+    async def test_after_an_uncertain_renewal_everything_is_written_back_once(self) -> None:
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        await lease_keeper.renew()
+        registry.away = True
+        with pytest.raises(Unavailable):
+            await lease_keeper.renew()
+        registry.away = False
+        await lease_keeper.renew()
+        await lease_keeper.renew()
+        assert +lease_keeper._metrics.resyncs == {ResyncCause.LEASE_UNCERTAIN: 1}
+
+    async def test_a_resync_is_done_once_and_the_walk_goes_on_after_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease_keeper_module, "WALK_STEP_S", 0.01)
+        seen: list[tuple[str, bool]] = []
+
+        async def refresh(client: Client, resync: bool) -> None:
+            seen.append((client.sid, resync))
+
+        lease_keeper, _, hub, _ = self.lease_keeper(refresh, walk_round_s=0.01)
+        hub.add(as_client(FakeClient("alice", "a")))
+        lease_keeper.request_resync(ResyncCause.REDIS_RESTARTED)
+        walk = asyncio.create_task(lease_keeper.run_walk())
+        await eventually(lambda: len(seen) >= 4, within_s=5)
+        walk.cancel()
+        assert seen[:4] == [("a", True), *[("a", False)] * 3]
+
+    async def test_renewals_go_on_after_any_failure_and_those_of_redis_are_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease_keeper_module, "LEASE_RENEW_MS", 10)
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        renew, failures = registry.renew_lease, [Unavailable("away"), ValueError("nobody thought of this")]
+
+        async def fail_twice() -> Renewal:
+            if failures:
+                raise failures.pop(0)
+            return await renew()
+
+        monkeypatch.setattr(registry, "renew_lease", fail_twice)
+        renewals = asyncio.create_task(lease_keeper.run_renewals())
+        await eventually(lambda: registry.renewed >= 1, within_s=5)
+        renewals.cancel()
+        assert lease_keeper._metrics.redis_errors == 1

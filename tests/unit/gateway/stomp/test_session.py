@@ -377,11 +377,17 @@ def test_abort_forgets_the_transaction() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (frame("COMMIT", {"transaction": "other"}), "^COMMIT has header 'transaction' with value 'other': no transaction"),
-        (frame("ABORT", {"transaction": "other"}), "^ABORT has header 'transaction' with value 'other': no transaction"),
+        (
+            frame("COMMIT", {"transaction": "other"}),
+            "^COMMIT has header 'transaction' with value 'other': no",
+        ),
+        (
+            frame("ABORT", {"transaction": "other"}),
+            "^ABORT has header 'transaction' with value 'other': no",
+        ),
         (
             frame("NACK", {"id": "1/5-1", "transaction": "other"}),
-            "^NACK has header 'transaction' with value 'other': no transaction",
+            "^NACK has header 'transaction' with value 'other': no",
         ),
         (frame("BEGIN", {"transaction": "t"}), "^BEGIN has header 'transaction' with value 't': this transaction"),
         (frame("BEGIN"), "^BEGIN has no header 'transaction'"),
