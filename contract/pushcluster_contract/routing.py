@@ -21,9 +21,12 @@ class RoutingMode(StrEnum):
     BROADCAST = "Broadcast"
 
 
-def session_key(name: str, sid: str) -> str:
-    """Return the routing key of one session in mode Session: `<name>-user<sid>`, as in `session_key("demo", sid)`."""
-    return f"{name}-user{check_session_id(sid)}"
+def session_key(destination_name: str, sid: str) -> str:
+    """Return the routing key of a session's queues in mode Session: `<name>-user<sid>`.
+
+    `destination_name` is `demo` for the destinations `/queue/demo` and `/topic/demo`, which share a key.
+    """
+    return f"{destination_name}-user{check_session_id(sid)}"
 
 
 def subscription_queue(unique: str) -> str:

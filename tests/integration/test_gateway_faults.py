@@ -13,7 +13,7 @@ from pushcluster_contract.keys import encode_member
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import Services, close_amqp_connections, down, kill_and_start, paused
 from tests.support.gateways import Backend, RunningGateway, backend, running_gateway, token

@@ -20,7 +20,7 @@ from pushcluster_runtime.redis.client import (
     ScriptRunner,
     connect,
 )
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 from tests.support.planes import Plane
 
 DEMO: Final = Destination("queue", "demo")

@@ -10,7 +10,7 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 from tests.simulation import broker_model, redis_model
 from tests.simulation.clients import Device, Producer
 from tests.simulation.loop import SimulatedLoop

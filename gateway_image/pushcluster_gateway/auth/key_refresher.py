@@ -1,4 +1,10 @@
-"""Keeps the keys that verify tokens fresh: reads them in the background, and again when none verifies a token."""
+"""Keeps the keys that verify tokens fresh, so that a rotated key reaches a running gateway.
+
+Keys are read in the background: every `jwksRefreshSeconds` from the issuer, every 5 s from a mounted Secret
+(`key_sources`). They are read once more when no key verifies a token: `authenticator` then waits for a read that began
+after the token came, before it refuses the client. A read replaces the whole `Keyring`; while reads fail, the last keys
+stay.
+"""
 
 import asyncio
 import logging

@@ -36,7 +36,7 @@ from pushcluster_runtime.redis.client import (
     translate,
     translated,
 )
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 
 MAX_BATCH: Final = 200
 """Calls in one pipeline."""

@@ -204,7 +204,7 @@ class WebSocketConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio."""
         self.outbox.paused = True
-        self.outbox.stalled(self._server.clock(), self._transport.get_write_buffer_size())
+        self.outbox.check_stall(self._server.clock(), self._transport.get_write_buffer_size())
         self.wake_at(self._server.clock() + STALL_CHECK_S)
 
     def resume_writing(self) -> None:
@@ -260,7 +260,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         handler = cast(SocketHandler, self.handler)
         due = handler.check_deadlines(now)
-        if self.outbox.stalled(now, self._transport.get_write_buffer_size()):
+        if self.outbox.check_stall(now, self._transport.get_write_buffer_size()):
             handler.refuse(close_codes.SLOW_CONSUMER)
         elif self.outbox.paused:
             due = min(due, now + STALL_CHECK_S)

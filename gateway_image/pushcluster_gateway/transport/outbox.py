@@ -1,7 +1,12 @@
 """What waits for one client's socket: joined into one write in each loop tick, bounded in bytes and messages.
 
-MESSAGE frames are added only while there is space. RECEIPT, ERROR and heart-beats are always added. They are bounded
-because the gateway stops reading from a client that causes too many of them.
+Callers add MESSAGE frames only while `free_bytes` is not 0: up to `max_outbox_bytes` and `max_outbox_messages` of
+`limits`, and none while the transport is full. Beyond that nothing is queued and nothing is lost: `session/delivery.py`
+pauses the subscription, and it rereads the log once the outbox has space. If the socket takes nothing for
+`slow_consumer_s`, the client is closed with 4001.
+
+RECEIPT, ERROR and heart-beats are always added. They are bounded because the gateway stops reading from a client that
+causes more than `max_control_bytes` of them (`refuses_input`).
 """
 
 from pushcluster_gateway.limits import Limits
@@ -80,7 +85,7 @@ class Outbox:
         self.end_offset = self.written_bytes
         self._messages = 0
 
-    def stalled(self, now: float, transport_bytes: int) -> bool:
+    def check_stall(self, now: float, transport_bytes: int) -> bool:
         """Return whether the socket has taken nothing for too long. `transport_bytes` is what the transport holds."""
         if not self.paused:
             self._stalled_since = None

@@ -1,4 +1,7 @@
-"""`spec.gateway`: how many gateways run, whom they accept, and how they authenticate clients."""
+"""`spec.gateway`: how many gateways run, whom they accept, and how they authenticate clients.
+
+CONTRIBUTING.md, "Add a `spec` field", lists every place that a new field touches.
+"""
 
 from dataclasses import dataclass
 from typing import Final, Self

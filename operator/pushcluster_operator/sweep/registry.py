@@ -11,7 +11,7 @@ from pushcluster_contract.keys import Keys, parse_lease
 from pushcluster_operator.status.redis_memory import RedisMemory
 from pushcluster_operator.sweep.removals import GatewayLease
 from pushcluster_runtime.redis.client import ScriptRunner, connect, translated
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 
 MAX_CONNECTIONS: Final = 2
 

@@ -1,4 +1,11 @@
-"""The sweep removes the sessions of gateway processes that have ended. `removals` decides which."""
+"""The sweep removes the sessions of gateway processes that have ended, every 3 s and when a pod's event comes.
+
+`removals` decides which, from leases and pods. `pushcluster_runtime.redis.incarnation_removal` deletes them, the lease
+last, so that a gateway which was removed by mistake notices and writes its sessions back.
+
+Gateways remove sessions too, their own when they drain and those of earlier processes of their pod when they start
+(`registry/store.py` of the gateway). The sweep is for all that had no time to.
+"""
 
 import logging
 import time

@@ -19,7 +19,7 @@ from pushcluster_gateway.registry.store import CursorMove, Renewal, SessionRegis
 from pushcluster_gateway.session.delivery import LogState
 from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_runtime.redis.client import Argument, Call, ScriptRunner
-from pushcluster_runtime.redis.removal import remove_incarnation
+from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 
 DEMO: Final = Destination("queue", "demo")
 KEYS: Final = Keys("ns.demo")

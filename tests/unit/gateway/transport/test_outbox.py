@@ -51,10 +51,10 @@ class TestOutbox:
     def test_a_socket_is_stalled_when_it_takes_nothing_for_too_long(self) -> None:
         outbox = Outbox(self.limits)
         outbox.paused = True
-        assert not outbox.stalled(0, 1_000)
-        assert not outbox.stalled(9, 1_000)
-        assert not outbox.stalled(9.5, 999), "it took a byte"
-        assert not outbox.stalled(19, 999)
-        assert outbox.stalled(19.5, 999)
+        assert not outbox.check_stall(0, 1_000)
+        assert not outbox.check_stall(9, 1_000)
+        assert not outbox.check_stall(9.5, 999), "it took a byte"
+        assert not outbox.check_stall(19, 999)
+        assert outbox.check_stall(19.5, 999)
         outbox.paused = False
-        assert not outbox.stalled(20, 999)
+        assert not outbox.check_stall(20, 999)
