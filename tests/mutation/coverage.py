@@ -54,7 +54,8 @@ class Coverage:
         place = (target.name, mutant.line)
         if mutant.function and not mutant.cached and place not in self.at_import:
             return self.by_line.get(place, set())
-        near = {test for test in self.seconds if target.is_own(test)}
+        bounds = f"{target.tests}/test_bounds.py"
+        near = {test for test in self.seconds if target.is_own(test) or test.partition("::")[0] == bounds}
         name = mutant.function.rpartition(".")[2] if mutant.cached else self.names.defined.get(place, "")
         if self.names.find_uses(name):
             return near | self._that_use(name)

@@ -8,6 +8,7 @@ that before it acknowledges: after a restart, Redis may have lost what it had an
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from ssl import SSLContext
 from typing import Any, Final, Self, cast
 
 import hiredis
@@ -74,11 +75,10 @@ class RedisWire(asyncio.Protocol):
         takes does not count: on a slow disk, Redis answers a long pipeline steadily, and its end late.
         """
         try:
-            options = parse_url(url)
+            options = dict(parse_url(url))
         except ValueError:
-            raise InvalidInput("the Redis URL is not redis://:password@host:port/db") from None
-        encrypted = options.pop("connection_class", None) is SSLConnection
-        tls = SSLConnection(**options).ssl_context.get() if encrypted else None
+            raise InvalidInput("the Redis URL is not redis[s]://:password@host:port/db") from None
+        tls = _build_tls(options)
         host, port = options.get("host", "localhost"), options.get("port", 6379)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -179,6 +179,19 @@ class RedisWire(asyncio.Protocol):
         _raise_first(replies[:greeted])
         self.run_id = parse_server_info(replies[greeted - 1])["run_id"]
         _raise_first(replies[greeted:])
+
+
+def _build_tls(options: dict[str, Any]) -> SSLContext | None:
+    """Take the kind of connection out of a URL's options, and return its TLS context; None without TLS."""
+    kind = options.pop("connection_class", None)
+    if kind is None:
+        return None
+    if kind is not SSLConnection:
+        raise InvalidInput("the Redis URL must begin with redis:// or rediss://")
+    try:
+        return SSLConnection(**options).ssl_context.get()
+    except (TypeError, OSError, RedisError) as error:
+        raise InvalidInput(f"the options of the Redis URL cannot be used: {error}") from None
 
 
 def _raise_first(replies: Sequence[Reply]) -> None:

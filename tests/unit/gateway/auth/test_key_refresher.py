@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from pushcluster_gateway.auth.key_refresher import (
     MAX_UNREADABLE_S,
     MAX_WAITING_TOKENS,
     KeyRefresher,
+    build_key_refresher,
 )
 from pushcluster_gateway.auth.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
-from pushcluster_gateway.auth.key_sources import IssuerSource
+from pushcluster_gateway.auth.key_sources import IssuerSource, SecretSource
 from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
+from pushcluster_gateway.auth.settings import AuthMode, AuthSettings
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
 from tests.support.issuer import Authority, Issuer, SigningKey
@@ -306,3 +309,43 @@ class TestKeyRefresher:
             issuer.serve(b"lies")
             await eventually(lambda: "not JSON" in kept.refresher.last_error, within_s=5)
             assert ids() == ["two"]
+
+
+class TestBuild:
+    """The settings choose where keys come from, and how often."""
+
+    def build(self, mode: AuthMode = AuthMode.JWT, jwks_url: str = "", *, own_ca: bool = False) -> KeyRefresher | None:
+        settings = AuthSettings(
+            mode=mode,
+            algorithm=Algorithm.RS256,
+            keys_directory=Path("/keys"),
+            jwks_url=jwks_url,
+            jwks_refresh_s=77,
+            jwks_own_ca=own_ca,
+            issuer="",
+            audiences=frozenset(),
+            user_claim="sub",
+            require_expiry=True,
+        )
+        environment = Environment(lambda: 0.0, lambda: 0.0, lambda size: b"x" * size, lambda: 0.5)
+        return build_key_refresher(settings, Metrics(), environment)
+
+    def test_mode_trusted_has_no_keys(self) -> None:
+        assert self.build(AuthMode.TRUSTED) is None
+
+    def test_without_an_address_the_keys_are_in_the_mounted_files_and_are_read_every_five_seconds(self) -> None:
+        refresher = self.build()
+        assert refresher is not None
+        source = refresher._source
+        assert isinstance(source, SecretSource)
+        assert vars(source) == vars(SecretSource(Path("/keys"), Algorithm.RS256))
+        assert refresher._schedule.succeed() == 5.0
+
+    @pytest.mark.parametrize(("own_ca", "ca_file"), [(False, None), (True, Path("/keys/ca.crt"))])
+    def test_with_an_address_the_issuer_is_asked_as_often_as_is_set(self, own_ca: bool, ca_file: Path | None) -> None:
+        refresher = self.build(jwks_url="https://issuer/keys", own_ca=own_ca)
+        assert refresher is not None
+        source = refresher._source
+        assert isinstance(source, IssuerSource)
+        assert vars(source) == vars(IssuerSource("https://issuer/keys", Algorithm.RS256, ca_file))
+        assert refresher._schedule.succeed() == 77.0

@@ -249,3 +249,32 @@ class TestLeaseKeeper:
         await eventually(lambda: registry.renewed >= 1, within_s=5)
         renewals.cancel()
         assert lease_keeper._metrics.redis_errors == 1
+
+    async def test_the_walk_begins_its_back_off_anew_once_redis_has_answered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease_keeper_module, "WALK_STEP_S", 0.001)
+        answers = iter([False, False, True, False])
+        delays: list[float] = []
+        slept = asyncio.Event()
+        sleep = asyncio.sleep
+
+        async def note(delay_s: float) -> None:
+            delays.append(delay_s)
+            if len(delays) == 3:
+                slept.set()
+            await sleep(0)
+
+        async def refresh(client: Client, resync: bool) -> None:
+            if not next(answers, True):
+                raise Unavailable("away")
+
+        lease_keeper, _, hub, _ = self.lease_keeper(refresh, walk_round_s=0.001)
+        hub.add(as_client(FakeClient("alice", "a")))
+        monkeypatch.setattr(asyncio, "sleep", note)
+        walk = asyncio.create_task(lease_keeper.run_walk())
+        async with asyncio.timeout(5):
+            await slept.wait()
+        walk.cancel()
+        assert delays[0] < delays[1]
+        assert delays[2] == delays[0]

@@ -1,6 +1,7 @@
 """What the registry asks Redis for: every key, every argument, and what is written first."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
 import pytest
@@ -390,3 +391,29 @@ class TestLost:
         redis.answers |= {"time": (self.NOW_S, 0), "zmscore": [None, None]}
         assert await registry.remove_lost("alice") == 2
         assert list(redis.sessions[KEYS.sessions("alice")].values()) == [str(OWN)]
+
+
+class TestClose:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda registry: registry.register("alice", SID),
+            lambda registry: registry.leave("alice", SID),
+            lambda registry: registry.subscribe("alice", SID, DEMO),
+            lambda registry: registry.unsubscribe("alice", SID, DEMO),
+            lambda registry: registry.advance_cursor(ADVANCE_MOVE),
+            lambda registry: registry.read_page("alice", DEMO, StreamId(0, 0), 1),
+            lambda registry: registry.remove_lost("alice"),
+            lambda registry: registry.refresh_member("alice", SID),
+        ],
+        ids=["register", "leave", "subscribe", "unsubscribe", "cursor", "page", "lost", "member"],
+    )
+    async def test_whoever_waits_is_given_up(
+        self, call: Callable[[SessionRegistry], Coroutine[Any, Any, Any]], registry: SessionRegistry
+    ) -> None:
+        waits = asyncio.ensure_future(call(registry))
+        await asyncio.sleep(0)
+        await registry.close()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(5):
+                await waits

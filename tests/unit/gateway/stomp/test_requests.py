@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pushcluster_gateway.stomp.frames import HeartBeat, Version, negotiate_interval_ms
+from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, HeartBeat, Version, negotiate_interval_ms
 from pushcluster_gateway.stomp.requests import headers_of_connected
 
 ANSWER: dict[str, Any] = {
@@ -40,3 +40,7 @@ def test_a_heart_beat_goes_as_often_as_both_sides_can_bear_and_never_if_one_has_
     can: int, wants: int, interval: int
 ) -> None:
     assert negotiate_interval_ms(can, wants) == interval
+
+
+def test_each_subprotocol_is_its_version() -> None:
+    assert SUBPROTOCOLS == {"v12.stomp": Version.V1_2, "v11.stomp": Version.V1_1, "v10.stomp": Version.V1_0}

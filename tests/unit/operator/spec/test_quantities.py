@@ -32,6 +32,18 @@ def test_canonical_forms(text: str, canonical: str) -> None:
     assert quantities.canonical(text) == canonical
 
 
+@pytest.mark.parametrize(
+    ("suffix", "unit"),
+    [
+        ("m", Fraction(1, 1000)),
+        *(("", 1), ("k", 10**3), ("M", 10**6), ("G", 10**9), ("T", 10**12), ("P", 10**15)),
+        *(("Ki", 2**10), ("Mi", 2**20), ("Gi", 2**30), ("Ti", 2**40), ("Pi", 2**50)),
+    ],
+)
+def test_each_suffix_is_its_unit(suffix: str, unit: Fraction) -> None:
+    assert quantities.parse(f"7{suffix}") == 7 * unit
+
+
 @given(st.integers(0, 10**6), st.sampled_from(["", "m", "k", "M", "G", "Ki", "Mi", "Gi", "Ti"]))
 def test_the_canonical_form_is_the_same_number_and_stays_as_it_is(number: int, suffix: str) -> None:
     canonical = quantities.canonical(f"{number}{suffix}")

@@ -20,7 +20,9 @@ from tests.unit.operator.objects import body
         ({"routing": {"mode": "session"}}, r"spec.routing.mode must be one of Session, Gateway, Broadcast"),
         ({"dispatcher": {"api": {"enabled": "yes"}}}, r"spec.dispatcher.api.enabled must be true or false"),
         ({"gateway": {"allowedOrigins": ["app"]}}, r"spec.gateway.allowedOrigins\[0\] must be an origin such as"),
-        ({"gateway": {"auth": {"secretRef": {}}}}, r"spec.gateway.auth.secretRef.name must be a Secret's name"),
+        ({"gateway": {"auth": {"secretRef": {}}}}, r"spec.gateway.auth.secretRef.name must be a Secret's name, not ''"),
+        ({"gateway": {"auth": {"secretRef": {"name": 5}}}}, r"auth.secretRef.name must be a Secret's name, not 5"),
+        ({"gateway": {"image": 5}}, r"spec.gateway.image must be the name of a container image, not 5"),
         (
             {"gateway": {"auth": {"mode": "Trusted", "secretRef": {"name": "x"}}}},
             r"spec.gateway.auth.mode Trusted checks no token: remove secretRef",

@@ -37,6 +37,8 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
             "CreateContainerConfigError",
             'pod p cannot start: secret "x" not found; create the object that this names',
         ),
+        (waiting("CreateContainerError", "no space"), "CreateContainerError", "pod p cannot start: no space"),
+        (waiting("RunContainerError", "no exec"), "RunContainerError", "pod p cannot start: no exec"),
         (waiting("CrashLoopBackOff") | ended(1) | LOOPING, "CrashLoopBackOff", "repeatedly ends with exit code 1"),
         ({"state": {"running": {}}} | ended(1) | LOOPING, "CrashLoopBackOff", "`kubectl logs p --previous` says why"),
         (waiting("CrashLoopBackOff") | ended(2) | LOOPING, "BadSettings", "refuses its settings"),
@@ -97,7 +99,11 @@ def test_a_volume_that_is_not_there_yet_is_named() -> None:
 def test_pods_that_cannot_even_be_made() -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
     (trouble,) = find_creation_trouble({"status": {"conditions": [failure]}})
-    assert "exceeded quota" in trouble.message
+    assert trouble.reason == "PodsRefused"
+    assert "cannot create the pods: exceeded quota;" in trouble.message
+    del failure["message"]
+    (trouble,) = find_creation_trouble({"status": {"conditions": [failure]}})
+    assert "cannot create the pods: ;" in trouble.message
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,16 @@ async def test_the_scheme_decides_on_tls(url: str, encrypted: bool, port: int, m
     with pytest.raises(Unavailable):
         await RedisWire.connect(url, name="x")
     assert tried == [("h", port, encrypted)]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("unix:///run/redis.sock", "must begin with redis:// or rediss://"),
+        ("rediss://h?foo=1", "options of the Redis URL cannot be used"),
+        ("rediss://h?ssl_ca_certs=/nowhere/ca.crt", "options of the Redis URL cannot be used"),
+    ],
+)
+async def test_a_url_that_cannot_be_used_is_refused_instead_of_another_server_being_asked(url: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        await RedisWire.connect(url, name="x")

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+import pytest
+
+import pushcluster_contract
+from tests.support.bounds import check_bounds
+
+
+def test_every_bound_has_the_value_that_was_agreed_on(request: pytest.FixtureRequest) -> None:
+    check_bounds(pushcluster_contract, Path(__file__).with_name("bounds.txt"), request)
