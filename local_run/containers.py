@@ -32,7 +32,8 @@ _given_ports: Final[set[int]] = set()
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection will get.
 
-    No port is returned twice: services get theirs some time before they listen.
+    No port is returned twice in one process: services get theirs some time before they listen. Another process may get
+    the same one. `Container.run` then finds it taken, and tries again with others.
 
     The kernel takes ports of outgoing connections from `ip_local_port_range`. A port from there could be taken before
     its owner listens, or while a stopped service is about to come back to it.

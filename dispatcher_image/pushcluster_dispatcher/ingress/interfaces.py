@@ -17,7 +17,7 @@ class LogAppender(Protocol):
     async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
         """Append in order, and return the result for each. Raise Unavailable when the connection is lost.
 
-        Whenever the rest has to wait, `on_part` gets the results so far, by position.
+        Whenever the rest has to wait, `on_part` gets the results since its last call, by position.
         """
 
     async def keep_ids(self, messages: Sequence[Message]) -> None:

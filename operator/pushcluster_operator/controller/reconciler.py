@@ -52,7 +52,7 @@ from pushcluster_operator.sweep.sweeper import Key, Sweeper, SweptCluster
 RESYNC_S: Final = 10.0
 """How long a deleted or edited Secret can stay so. Secrets are read by name and not watched, so that the operator needs
 no right to list them."""
-FIRST_RETRY_S: Final = 1.0
+FIRST_RECHECK_S: Final = 1.0
 """The first wait after a child changed during a reconcile. Each further one in a row doubles it, up to RESYNC_S."""
 SWEEP_FAILING_S: Final = 30.0
 """How long sweeps may fail before the status says so. A restart of Redis takes less."""
@@ -66,7 +66,7 @@ class ReconcileMemory:
 
     applied: dict[ObjectKey, Applied] = field(default_factory=dict)
     status_written_s: float = 0.0
-    retry_s: float = FIRST_RETRY_S / 2
+    retry_s: float = FIRST_RECHECK_S / 2
     """The last wait. It doubles with every reconcile during which somebody else changed a child."""
 
 
@@ -131,7 +131,7 @@ class Reconciler:
         )
         observed = await self._add_store_reports(observed, identity, snapshot)
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
-        memory.retry_s = min(memory.retry_s * 2, RESYNC_S) if again else FIRST_RETRY_S / 2
+        memory.retry_s = min(memory.retry_s * 2, RESYNC_S) if again else FIRST_RECHECK_S / 2
         return memory.retry_s if again else RESYNC_S
 
     async def _forget(self, key: Key, body: Manifest | None) -> None:

@@ -134,8 +134,8 @@ class Delivery:
         if delivery.resume_window_seconds > delivery.offline_ttl_seconds:
             raise InvalidSpec(
                 f"{reader.path}.resume.windowSeconds ({delivery.resume_window_seconds}) must not be more than "
-                f"offline.ttlSeconds ({delivery.offline_ttl_seconds}), because "
-                "nothing is kept longer. Its default is 120, so set it too when ttlSeconds is less"
+                f"offline.ttlSeconds ({delivery.offline_ttl_seconds}), because nothing is kept longer. "
+                f"Its default is {defaults.RESUME_WINDOW_S}, so set it too when ttlSeconds is less"
             )
         return delivery
 

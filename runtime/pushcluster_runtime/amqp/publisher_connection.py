@@ -109,8 +109,5 @@ class PublisherConnection:
 
     def _set_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
-            _log.warning(
-                "nothing can be published now; the connection is tried again",
-                extra={"connection": self._name, "reason": trouble},
-            )
+            _log.warning("nothing can be published now", extra={"connection": self._name, "reason": trouble})
         self.trouble = trouble
