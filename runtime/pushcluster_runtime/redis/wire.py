@@ -75,7 +75,7 @@ class RedisWire(asyncio.Protocol):
         takes does not count: on a slow disk, Redis answers a long pipeline steadily, and its end late.
         """
         try:
-            options = dict(parse_url(url))
+            options: dict[str, Any] = {**parse_url(url)}
         except ValueError:
             raise InvalidInput("the Redis URL is not redis[s]://:password@host:port/db") from None
         tls = _build_tls(options)
