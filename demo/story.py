@@ -123,15 +123,16 @@ def write_env(cluster: Cluster, access: Access) -> None:
     ENV_FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()), encoding="utf-8")
 
 
-async def connect(access: Access, user: str) -> StompClient:
+async def connect(access: Access, user: str, key: str = "") -> StompClient:
     """Connect `user` through the Service. Retry, as a client would, while the Service or a stopping gateway refuses.
 
-    Raises TimeoutError after 30 s.
+    The token is signed with `key`, or with the key that `access` has. Raises TimeoutError after 30 s, and StompError if
+    a gateway refuses the token.
     """
     deadline = time.monotonic() + 30
     while True:
         try:
-            return await StompClient.connect(access.ws_url, token=mint(access.jwt_key, user))
+            return await StompClient.connect(access.ws_url, token=mint(key or access.jwt_key, user))
         except (OSError, EOFError, TimeoutError, ConnectionError, InvalidHandshake) as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{user} cannot connect to {access.ws_url}: {error!r}") from error

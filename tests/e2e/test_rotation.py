@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from demo.kubectl import Cluster
-from demo.tokens import mint
+from demo.story import connect
 from pushcluster_contract.tokens import HS256_KEY, HS256_SECOND_KEY, KEYS_DIRECTORY
 from tests.e2e.api_publisher import ApiPublisher
 from tests.e2e.follower import Follower
 from tests.e2e.metrics import read_metric
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
-from tests.support.stomp_client import StompClient, StompError
+from tests.support.stomp_client import StompError
 from tests.support.waiting import eventually as eventually_async
 
 REACHED_WITHIN_S = 120
@@ -93,7 +93,7 @@ async def is_let_in_everywhere(pc: PushCluster, key: str) -> None:
     missing = set(gateways(pc))
 
     async def try_once() -> bool:
-        client = await StompClient.connect(pc.access.ws_url, token=mint(key, "carol"))
+        client = await connect(pc.access, "carol", key)
         missing.discard(client.gateway)
         await client.close()
         return not missing
@@ -106,7 +106,7 @@ async def is_let_in_everywhere(pc: PushCluster, key: str) -> None:
 async def is_refused_everywhere(pc: PushCluster, key: str) -> None:
     for _ in range(TRIES):
         with pytest.raises(StompError, match="signature"):
-            await StompClient.connect(pc.access.ws_url, token=mint(key, "mallory"))
+            await connect(pc.access, "mallory", key)
 
 
 async def exchange_the_key_of_tokens(pc: PushCluster) -> None:

@@ -59,11 +59,11 @@ class RunningDispatcher:
 
     @cached_property
     def admin_url(self) -> str:
-        return self._url_logged_as("admin server")
+        return self._url_logged_as("the admin server listens")
 
     @cached_property
     def api_url(self) -> str:
-        return self._url_logged_as("API server")
+        return self._url_logged_as("the API server listens")
 
     def log(self) -> str:
         """Return what it has logged so far."""
