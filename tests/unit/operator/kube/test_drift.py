@@ -85,3 +85,9 @@ def test_a_changed_field_of_ours_is_drift(path: str, value: Any) -> None:
 def test_no_child_differs_from_itself(name: str) -> None:
     child = children()[name]
     assert not is_drifted(child, live(child))
+
+
+@pytest.mark.parametrize("live", [["a", "x", "c"], ["x", "b", "c"], ["a", "b", "x"]])
+def test_one_entry_of_a_list_that_differs_is_drift(live: list[str]) -> None:
+    assert is_drifted({"spec": {"args": ["a", "b", "c"]}}, {"spec": {"args": live}})
+    assert not is_drifted({"spec": {"args": live}}, {"spec": {"args": list(live)}})

@@ -31,6 +31,8 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
             "ImagePullFailed",
             "image img:1 of pod p cannot be pulled; correct the image's name",
         ),
+        (waiting("InvalidImageName", "y"), "ImagePullFailed", "access to its registry"),
+        (waiting("ErrImageNeverPull", "y"), "ImagePullFailed", "access to its registry"),
         (waiting("ImagePullBackOff", "y"), "ImagePullFailed", "`kubectl describe pod p` says why"),
         (
             waiting("CreateContainerConfigError", 'secret "x" not found'),
