@@ -16,7 +16,7 @@ from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import Binding, build_subscription_queue
 from pushcluster_gateway.broker.link import CHANNELS
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection
 from pushcluster_runtime.redis.client import connect
 
 SESSIONS: Final = 10_000

@@ -19,7 +19,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import TOPIC_EXCHANGE, RoutingMode
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import Binding, build_gateway_queue, build_subscription_queue, build_topology
-from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.amqp import AmqpConnection
 from pushcluster_runtime.redis.client import connect
 
 DEMO: Final = Destination("queue", "demo")

@@ -15,7 +15,7 @@ from benchmarks.child import Handler, run
 from benchmarks.stomp_clients import STAMP_CHARS, STAMP_MARK, encode_stamp
 from pushcluster_contract.headers import DESTINATION
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
 TICK_S: Final = 0.005

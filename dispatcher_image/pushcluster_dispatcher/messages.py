@@ -14,7 +14,7 @@ from pushcluster_contract.headers import DESTINATION, FURTHER_ROUTING_KEYS, sele
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_USER_BYTES
 from pushcluster_contract.outcomes import ReplyAddress, check_reply_queue
-from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER, Delivery
+from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
 from pushcluster_runtime.amqp.frames import decode_properties
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000

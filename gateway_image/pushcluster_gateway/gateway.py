@@ -37,7 +37,7 @@ from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.session.tasks import ClientTasks
 from pushcluster_gateway.stomp.requests import Connect
 from pushcluster_gateway.stomp.serializer import TailEncoder
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 _log = logging.getLogger(__name__)
 

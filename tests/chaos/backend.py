@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.headers import DESTINATION as DESTINATION_HEADER
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, ConfirmOutcome
 from tests.chaos.devices import DESTINATION
 from tests.support.delivery_log import Attempt, History
 

@@ -16,7 +16,7 @@ from pushcluster_contract.topology import (
     build_gateway_queue,
     build_subscription_queue,
 )
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, Delivery
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, Delivery
 from tests.support.dispatchers import (
     DEMO,
     Logs,

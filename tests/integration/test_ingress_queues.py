@@ -10,7 +10,7 @@ import pytest
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Queue, ingress_queue
 from pushcluster_dispatcher.ingress.refused_partitions import GRACE_S
-from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.amqp import AmqpConnection
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher, all_acknowledged, count_left
 from tests.support.planes import Plane
 from tests.support.waiting import WITHIN_S, eventually

@@ -15,7 +15,7 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, Queue
 from pushcluster_dispatcher.api.requests import MAX_WAIT_MS
 from pushcluster_gateway.limits import Limits
-from pushcluster_runtime.amqp.connection import (
+from pushcluster_runtime.amqp import (
     AmqpChannel,
     AmqpConnection,
     ConfirmOutcome,

@@ -20,7 +20,7 @@ from pushcluster_contract.topology import (
     build_topology,
     ingress_queue,
 )
-from pushcluster_runtime.amqp.connection import (
+from pushcluster_runtime.amqp import (
     UNREADABLE_HEADER,
     AmqpChannel,
     AmqpConnection,

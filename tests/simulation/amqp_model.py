@@ -9,7 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Binding, Queue, Topology
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
+from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 from tests.simulation.ingress_model import OnMessage
 
 if TYPE_CHECKING:

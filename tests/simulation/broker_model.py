@@ -15,7 +15,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE
 from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery
+from pushcluster_runtime.amqp import ConfirmOutcome, Delivery
 from tests.simulation.ingress_model import Ingress, OnMessage
 
 if TYPE_CHECKING:

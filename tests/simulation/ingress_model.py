@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pika.spec import BasicProperties
 
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 if TYPE_CHECKING:
     from tests.simulation.amqp_model import Channel

@@ -23,7 +23,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.topology import PUSH_EXCHANGE, REJECTED_QUEUE, build_topology, ingress_queue
-from pushcluster_runtime.amqp.connection import (
+from pushcluster_runtime.amqp import (
     AmqpChannel,
     AmqpConnection,
     ConfirmOutcome,

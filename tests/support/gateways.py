@@ -33,7 +33,7 @@ from pushcluster_dispatcher.log.entries import parse_sessions
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.main import ListeningPorts, serve
 from pushcluster_gateway.settings import Settings
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, ConfirmOutcome
 from pushcluster_runtime.redis.client import ScriptRunner, connect
 from pushcluster_runtime.settings import EnvironmentVariables
 from tests.support.fake_services import JWT_KEY, QUEUE

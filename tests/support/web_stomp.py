@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 
 from local_run.containers import Container
 from local_run.stores import READY_WITHIN_S, USER, WEB_STOMP_PORT, build_rabbitmq, running
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, ConfirmOutcome
 from tests.support.waiting import eventually_sync
 
 PROBE_TIMEOUT_S: Final = 2.0

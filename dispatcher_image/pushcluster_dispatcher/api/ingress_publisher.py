@@ -18,7 +18,7 @@ from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.routing import DEFAULT_EXCHANGE, gateway_queue
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_partition, build_publish_targets, build_reply_queue
 from pushcluster_dispatcher.api.replies import Replies
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, ConfirmOutcome
 from pushcluster_runtime.backoff import Backoff
 
 MAX_IN_FLIGHT: Final = 1_000

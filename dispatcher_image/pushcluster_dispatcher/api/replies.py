@@ -9,7 +9,7 @@ from typing import Final
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 MAX_WAITING: Final = 1_000
 """How many messages' outcomes one dispatcher may wait for at the same time."""

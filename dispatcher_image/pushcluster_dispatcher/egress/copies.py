@@ -32,7 +32,7 @@ from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.log.entries import Appended, parse_sessions
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
+from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 
 MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
 """Bytes of copies that the broker has not confirmed, of the whole process. Beyond it, partitions wait."""

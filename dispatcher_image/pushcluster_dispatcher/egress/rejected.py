@@ -11,8 +11,8 @@ from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
 from pushcluster_contract.topology import REJECTED_EXCHANGE
 from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.messages import Rejection
+from pushcluster_runtime.amqp import ConfirmOutcome, Delivery
 from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery
 
 MAX_HEADER_BYTES: Final = 65_536
 """Limit for the producer's own headers. All properties together must fit into one frame (131,072 bytes)."""

@@ -17,7 +17,7 @@ from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_dispatcher.log.redis_link import RedisLink
 from pushcluster_dispatcher.log.user_log import UserLog
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection
 from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis.wire import RedisWire

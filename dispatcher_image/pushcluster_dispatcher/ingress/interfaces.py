@@ -8,7 +8,7 @@ from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.log.interfaces import OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 
 class LogAppender(Protocol):

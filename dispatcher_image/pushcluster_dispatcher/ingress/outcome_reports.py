@@ -6,7 +6,7 @@ from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message, Rejection, parse_reply_address
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 
 def plan_reports(

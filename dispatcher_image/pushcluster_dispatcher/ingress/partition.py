@@ -40,7 +40,7 @@ from pushcluster_dispatcher.messages import (
     parse_delivery,
 )
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 
 KEPT_TIMES_A_WINDOW: Final = 4

@@ -29,8 +29,8 @@ from pushcluster_contract.topology import (
 )
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, Delivery
 from pushcluster_runtime.amqp.confirms import ConfirmOutcome
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection, Delivery
 from pushcluster_runtime.amqp.outcome_publisher import OutcomePublisher
 from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff

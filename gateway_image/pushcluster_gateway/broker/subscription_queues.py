@@ -16,7 +16,7 @@ from pushcluster_gateway.broker.link import BrokerLink
 from pushcluster_gateway.broker.queue_quota import QueueQuota
 from pushcluster_gateway.session.delivery import Phase
 from pushcluster_gateway.session.subscription import Subscription
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 REOPEN_BATCH: Final = 256
 """Queues to declare at once after a reconnect."""

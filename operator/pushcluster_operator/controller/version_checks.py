@@ -12,7 +12,7 @@ from pushcluster_operator.errors import Refused, Unavailable
 from pushcluster_operator.kube.client import KubeClient
 from pushcluster_operator.status.pods import Trouble
 from pushcluster_operator.status.versions import describe_old_rabbitmq
-from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.amqp import AmqpConnection
 
 KUBERNETES_EVERY_S: Final = 60.0
 RABBITMQ_TIMEOUT_S: Final = 3.0

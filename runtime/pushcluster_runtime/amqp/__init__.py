@@ -6,6 +6,6 @@ Use `AmqpConnection` and `AmqpChannel`, and `PublisherConnection` to publish onl
 from pushcluster_runtime.amqp.channel import AmqpChannel
 from pushcluster_runtime.amqp.confirms import ConfirmOutcome
 from pushcluster_runtime.amqp.connection import AmqpConnection
-from pushcluster_runtime.amqp.frames import Delivery, PropertiesTemplate
+from pushcluster_runtime.amqp.frames import UNREADABLE_HEADER, Delivery, PropertiesTemplate
 
-__all__ = ["AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "PropertiesTemplate"]
+__all__ = ["UNREADABLE_HEADER", "AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "PropertiesTemplate"]

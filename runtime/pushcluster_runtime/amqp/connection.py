@@ -24,12 +24,8 @@ from pushcluster_runtime.amqp.channel import (
     AmqpChannel,
     settle,
 )
-from pushcluster_runtime.amqp.confirms import ConfirmOutcome
 from pushcluster_runtime.amqp.errors import describe, translate, unavailable
-from pushcluster_runtime.amqp.frames import UNREADABLE_HEADER, Delivery, PropertiesTemplate
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
-
-__all__ = ["UNREADABLE_HEADER", "AmqpChannel", "AmqpConnection", "ConfirmOutcome", "Delivery", "PropertiesTemplate"]
 
 SILENCE_CHECK_S: Final = 1.0
 """How often the connection checks whether the broker still answers."""

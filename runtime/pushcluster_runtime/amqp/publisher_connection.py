@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Topology
-from pushcluster_runtime.amqp.connection import AmqpChannel, AmqpConnection
+from pushcluster_runtime.amqp.channel import AmqpChannel
+from pushcluster_runtime.amqp.connection import AmqpConnection
 from pushcluster_runtime.backoff import Backoff
 
 _log = logging.getLogger(__name__)

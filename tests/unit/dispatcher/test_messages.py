@@ -22,7 +22,7 @@ from pushcluster_dispatcher.messages import (
     parse_delivery,
     parse_expiration,
 )
-from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER, Delivery
+from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
 from pushcluster_runtime.amqp.frames import encode_properties
 
 

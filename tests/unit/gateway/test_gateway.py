@@ -28,7 +28,7 @@ from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.delivery import LogState
 from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_gateway.transport.outbox import Outbox
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 from tests.support.waiting import eventually
 
 LIMITS = Limits(leaving_session_s=0.05)

@@ -10,7 +10,7 @@ from pika import frame, spec
 
 from pushcluster_contract.errors import TooOld
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.amqp.connection import AmqpConnection
+from pushcluster_runtime.amqp import AmqpConnection
 from pushcluster_runtime.redis.client import ScriptRunner, connect
 from pushcluster_runtime.redis.wire import RedisWire
 

@@ -24,7 +24,7 @@ from pushcluster_dispatcher.api.explain import LogFacts
 from pushcluster_dispatcher.api.replies import Replies
 from pushcluster_dispatcher.api.routes import ApiServices
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 KEY: Final = "sesame-open"
 PUBLISH_KEY: Final = "publish-only"

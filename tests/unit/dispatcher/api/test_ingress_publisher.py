@@ -14,7 +14,7 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_dispatcher.api import ingress_publisher as publisher_module
 from pushcluster_dispatcher.api.ingress_publisher import MAX_IN_FLIGHT, IngressPublisher
 from pushcluster_dispatcher.api.replies import Replies
-from pushcluster_runtime.amqp.connection import AmqpConnection, ConfirmOutcome
+from pushcluster_runtime.amqp import AmqpConnection, ConfirmOutcome
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel
 from tests.support.waiting import eventually

@@ -18,7 +18,7 @@ from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, PropertiesTemplate
+from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 from pushcluster_runtime.amqp.frames import decode_properties
 from pushcluster_runtime.tasks import cancel
 from tests.support.clock import moved_clock

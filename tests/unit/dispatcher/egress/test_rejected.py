@@ -14,7 +14,7 @@ from pushcluster_dispatcher.egress.rejected import (
     build_rejected,
 )
 from pushcluster_dispatcher.messages import RejectClass, Rejection
-from pushcluster_runtime.amqp.connection import ConfirmOutcome, Delivery, PropertiesTemplate
+from pushcluster_runtime.amqp import ConfirmOutcome, Delivery, PropertiesTemplate
 
 FRAME_MAX = 131_072
 NO_DESTINATION = Rejection(RejectClass.DESTINATION, "header 'destination' is missing")

@@ -16,7 +16,7 @@ from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.log.interfaces import OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 
 NOW_MS = 1_700_000_000_000

@@ -21,7 +21,7 @@ from pushcluster_dispatcher.log.entries import parse_sessions
 from pushcluster_dispatcher.log.user_log import UserLog
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.settings import Retention
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.amqp.frames import encode_properties
 from pushcluster_runtime.backoff import Backoff
 

@@ -8,7 +8,7 @@ from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAd
 from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message, RejectClass, Rejection
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 
 DEMO = Destination("queue", "demo")
 ADDRESS = ReplyAddress("q", "c1")

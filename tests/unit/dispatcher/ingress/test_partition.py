@@ -8,7 +8,7 @@ from pushcluster_dispatcher.ingress import partition as partition_module
 from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.messages import Message
-from pushcluster_runtime.amqp.connection import Delivery
+from pushcluster_runtime.amqp import Delivery
 from tests.support.clock import moved_clock
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.ingress.partition_bench import NOW_MS, running, settle

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pika import frame, spec
 
-from pushcluster_runtime.amqp.connection import UNREADABLE_HEADER
+from pushcluster_runtime.amqp import UNREADABLE_HEADER
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
 

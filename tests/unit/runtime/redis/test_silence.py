@@ -9,9 +9,9 @@ import pytest
 from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import Unavailable
+from pushcluster_runtime.amqp import AmqpConnection
 from pushcluster_runtime.amqp import channel as channel_module
 from pushcluster_runtime.amqp.channel import ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S, AmqpChannel
-from pushcluster_runtime.amqp.connection import AmqpConnection
 from tests.support.clock import MovedClock, moved_clock
 from tests.support.waiting import eventually
 
