@@ -161,6 +161,22 @@ class TestKeyRefresher:
             await eventually(lambda: not kept.refresher.has_keys, within_s=5)
             assert kept.refresher.last_error == "a test: it has no key for RS256"
 
+    async def test_keys_beside_ones_that_cannot_be_used_are_no_trouble(self, kept: Kept) -> None:
+        usable = Keyring(FIRST.keys, ("one more has no kid",))
+        kept.source.answers.put_nowait(usable)
+        await eventually(lambda: kept.refresher.keyring is usable, within_s=5)
+        assert kept.refresher.last_error == ""
+
+    async def test_the_log_says_how_many_keys_stay(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            for answer in (Unavailable("not up yet"), FIRST, Unavailable("down"), Unavailable("down")):
+                kept.source.answers.put_nowait(answer)
+            await eventually(partial(failed_reads, kept, 3), within_s=30)
+            assert [(record.cause, record.kept) for record in caplog.records if hasattr(record, "kept")] == [
+                ("not up yet", 0),
+                ("down", len(FIRST.keys)),
+            ]
+
     async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
             kept.source.answers.put_nowait(FIRST)
