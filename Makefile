@@ -48,6 +48,7 @@ run: $(VENV)/.ready page/node_modules/.package-lock.json ## Run the data plane o
 .PHONY: test
 test: $(VENV)/.ready page/node_modules/.package-lock.json ## Run every test: static, unit, fuzz, simulation, integration, chaos, conformance, e2e on kind.
 	@$(PYTHON) -m local_cluster up
+	@$(PYTHON) -m local_cluster last-release
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/python -m tests.side_by_side $(ARGS)
 
@@ -82,6 +83,7 @@ test-conformance: $(VENV)/.ready ## Run the tests against other implementations:
 .PHONY: test-e2e
 test-e2e: $(VENV)/.ready ## Run the end-to-end tests on kind.
 	@$(PYTHON) -m local_cluster up
+	@$(PYTHON) -m local_cluster last-release
 	@$(PYTHON) -m local_cluster chromium
 	@$(BIN)/pytest tests/e2e $(ARGS)
 

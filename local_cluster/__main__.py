@@ -67,6 +67,14 @@ def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
     _tell_changed(flow, reporter)
 
 
+def _last_release(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
+    flow = Workflow(places, reporter)
+    if not flow.cluster.is_well():
+        raise CannotContinue("There is no cluster to load images into. Run `python3 -m local_cluster up`.")
+    run_steps(flow.last_release_steps(), reporter)
+    flow.write_facts()
+
+
 def _tell_changed(flow: Workflow, reporter: Reporter) -> None:
     if flow.changed:
         reporter.say(f"These images changed in the nodes. Restart the pods that run them: {', '.join(flow.changed)}")
@@ -87,6 +95,7 @@ _COMMANDS: dict[str, tuple[Callable[[Places, Reporter, argparse.Namespace], None
     "images": (_images, "pull or build the images"),
     "up": (_up, "create the cluster, or bring it up to date"),
     "load": (_load, "rebuild the programs' images and load them into the running cluster"),
+    "last-release": (_last_release, "build the last release's gateway and dispatcher and load them into the cluster"),
     "down": (_down, "remove the cluster"),
     "chromium": (_chromium, "make sure that Chromium is installed"),
 }

@@ -46,11 +46,13 @@ class AppImage:
     places: Places
     program: str
     python_image: str
+    tag: str = ""
+    """The tag, if it is not the version."""
 
     @property
     def name(self) -> str:
         """The image's name and tag."""
-        return image_name(self.program, self.places.version())
+        return image_name(self.program, self.tag or self.places.version())
 
     @property
     def _requirements(self) -> Path:

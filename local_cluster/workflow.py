@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from local_cluster.app_images import apps_are_built, build_apps, image_name
+from local_cluster.app_images import AppImage, apps_are_built, build_apps, image_name
 from local_cluster.base_images import PYTHON, RABBITMQ, REDIS, OuterImage, base_is_built, provide_base
 from local_cluster.cluster import Cluster
 from local_cluster.docker import build_image, image_id
 from local_cluster.engine import engine_answers, ensure_engine
 from local_cluster.errors import CannotContinue
 from local_cluster.kube_build import cluster_binary, host_tools
+from local_cluster.last_release import provide_sources, release_images
 from local_cluster.loading import identities, load_images, pinned_name
 from local_cluster.node_image import LOCAL, PUBLIC, NodeImage
 from local_cluster.registry import ENV_REGISTRY, Registry
@@ -31,6 +32,8 @@ class Workflow:
     reporter: Reporter
     registry: Registry = field(default_factory=Registry)
     changed: list[str] = field(default_factory=list)
+    last_images: dict[str, str] = field(default_factory=dict)
+    """The images of the last release in the nodes, once they are there."""
     engine_was_down: bool = False
     """Whether this command started Docker. An earlier cluster has then lost its processes and its routes."""
 
@@ -213,9 +216,30 @@ class Workflow:
         ids = identities([built[program] for program in PROGRAMS])
         return built | {program: pinned_name(built[program], ids[built[program]]) for program in PROGRAMS}
 
+    def last_release_steps(self) -> list[Step]:
+        """Return the steps that build the last release's images and bring them into the nodes."""
+        return [
+            Step("last", "Images of the last release", 20, self._build_last_release),
+            Step("load-last", "The last release into the nodes", 10, self._load_last_release, needs=("last",)),
+        ]
+
+    def _last_release(self) -> dict[str, AppImage]:
+        return release_images(provide_sources(self.places), self._present(PYTHON))
+
+    def _build_last_release(self) -> None:
+        for image in self._last_release().values():
+            image.build()
+
+    def _load_last_release(self) -> None:
+        built = {part: image.name for part, image in self._last_release().items()}
+        ids = identities(list(built.values()))
+        self.last_images = {part: pinned_name(name, ids[name]) for part, name in built.items()}
+        load_images({self.last_images[part]: name for part, name in built.items()}, self.places.log("load"))
+
     def write_facts(self) -> None:
         """Write build/cluster.json for the demo, the tests and `make run`."""
-        facts = build_facts(self.places, self.images(), self.cluster.kubectl_program)
+        images = self.images() | self.last_images
+        facts = build_facts(self.places, images, self.cluster.kubectl_program)
         self.places.cluster_file.write_text(json.dumps(facts, indent=2) + "\n")
 
 
