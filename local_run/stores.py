@@ -75,7 +75,7 @@ def build_rabbitmq(
         "vm_memory_high_watermark.relative": WATERMARK_PERCENT / 100,
         "disk_free_limit.absolute": "100MB",
         "max_message_size": BROKER_MAX_MESSAGE_BYTES,
-        "raft.wal_max_size_bytes": WAL_BYTES,
+        "quorum_queue.wal_max_size_bytes": WAL_BYTES,
     }
     configuration = "".join(f"{name} = {value}\n" for name, value in settings.items())
     configuration += "".join(_PLUGIN_SETTINGS[plugin] for plugin in plugins)

@@ -29,7 +29,10 @@ WATERMARK_PERCENT: Final = 60
 """Above this part of the memory limit, the broker blocks publishers. The rest is for messages already under way."""
 FREE_DISK_PERCENT: Final = 5
 WAL_BYTES: Final = 64 * 1_048_576
-"""The log that all quorum queues share. It is held in memory too, where RabbitMQ's default of 512 MiB would not fit."""
+"""The log that all quorum queues share. It is held in memory too, where RabbitMQ's default of 512 MiB would not fit.
+
+`raft.wal_max_size_bytes` has no effect on quorum queues in RabbitMQ 4.3 (seen on 4.3.6).
+"""
 BASE_BYTES: Final = 160 * 1_048_576
 """An idle broker, with the connections of gateways and dispatchers."""
 QUEUE_BYTES: Final = 32 * 1_024
@@ -88,7 +91,7 @@ def _configuration(inputs: Inputs) -> str:
         "vm_memory_high_watermark.absolute": memory * WATERMARK_PERCENT // 100,
         "disk_free_limit.absolute": free_disk,
         "max_message_size": BROKER_MAX_MESSAGE_BYTES,
-        "raft.wal_max_size_bytes": WAL_BYTES,
+        "quorum_queue.wal_max_size_bytes": WAL_BYTES,
         # Prometheus does not need the management agent's own statistics, which take as much memory as the queues.
         "management_agent.disable_metrics_collector": "true",
         "prometheus.tcp.port": METRICS_PORT,

@@ -80,7 +80,7 @@ def test_the_broker_knows_its_memory_limit() -> None:
     assert int(conf["vm_memory_high_watermark.absolute"]) == limit * 6 // 10
     assert conf["management_agent.disable_metrics_collector"] == "true", "it takes as much memory as queues do"
     assert int(conf["max_message_size"]) == BROKER_MAX_MESSAGE_BYTES
-    assert int(conf["raft.wal_max_size_bytes"]) * 4 < limit
+    assert int(conf["quorum_queue.wal_max_size_bytes"]) * 4 < limit
 
 
 @pytest.mark.parametrize("name", ["StatefulSet/demo-redis", "StatefulSet/demo-rabbitmq"])
