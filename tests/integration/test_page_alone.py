@@ -16,6 +16,18 @@ from tests.support.fake_gateway import FakeGateway, running, running_gateway
 from tests.support.waiting import eventually
 
 ALICE = "[data-user=alice].inbox"
+WIDTHS_PX = (390, 768, 1280)
+"""A telephone, a tablet, a desk."""
+TEXT_OUTSIDE_ITS_BOX = """
+  () => [...document.querySelectorAll("button, #recipients span, .inbox > header > *")].flatMap((element) => {
+    const text = document.createRange();
+    text.selectNodeContents(element);
+    const box = element.getBoundingClientRect();
+    const isOutside = ({ left, right, top, bottom }) =>
+      left < box.left - 1 || right > box.right + 1 || top < box.top - 1 || bottom > box.bottom + 1;
+    return [...text.getClientRects()].some(isOutside) ? [element.textContent] : [];
+  })
+"""
 A_MINUTE_MS = 60_000
 
 
@@ -26,7 +38,12 @@ async def gateway() -> AsyncIterator[FakeGateway]:
 
 
 @pytest.fixture
-async def page(gateway: FakeGateway) -> AsyncIterator[Page]:
+def users() -> str:
+    return "alice"
+
+
+@pytest.fixture
+async def page(gateway: FakeGateway, users: str) -> AsyncIterator[Page]:
     async def accept(_: web.Request) -> web.Response:
         return web.json_response({}, status=202)
 
@@ -36,7 +53,7 @@ async def page(gateway: FakeGateway) -> AsyncIterator[Page]:
         environ = {
             "PAGE_WS_URL": gateway.url,
             "PAGE_API_URL": f"http://127.0.0.1:{api_port}",
-            "PAGE_USERS": "alice",
+            "PAGE_USERS": users,
             "PAGE_API_KEY": "key",
             "PAGE_JWT_KEY": "k" * 32,
             "PAGE_STOMPJS_DIR": str(STOMPJS_DIR),
@@ -132,3 +149,17 @@ async def test_the_page_can_be_used_by_keyboard_alone(page: Page) -> None:
     await expect(page.locator("#sent")).to_contain_text("for alice")
     await expect(page.locator("input[name=text]")).to_be_focused()
     await expect(page.locator("input[name=text]")).to_have_value("")
+
+
+@pytest.mark.parametrize("users", ["alice,bob", "alice,a.user.with.a.long.name@example.com"])
+async def test_the_page_fits_every_width_and_its_buttons_hold_their_text(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    await gateway.send("1000-1", "long" * 50)
+    await expect(page.locator(".inbox li")).to_have_count(1)
+    gateway.refusal = "the registry is away, try again"
+    await gateway.drop()
+    await expect(page.locator(f"{ALICE}[data-state=reconnecting]")).to_be_visible()
+    for width in WIDTHS_PX:
+        await page.set_viewport_size({"width": width, "height": 800})
+        assert await page.evaluate(TEXT_OUTSIDE_ITS_BOX) == [], width
+        assert await page.evaluate("() => document.documentElement.scrollWidth") <= width
