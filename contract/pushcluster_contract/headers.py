@@ -13,9 +13,9 @@ FURTHER_ROUTING_KEYS: Final = "CC"
 """RabbitMQ's sender-selected distribution. The broker removes its other header, `BCC`, before the message arrives."""
 
 REJECT_REASON: Final = "pushcluster-reject-reason"
-"""On a message in `push.rejected`: the reason in words."""
+"""On a message in `push.rejected` or `push.refused`: the reason in words."""
 REJECT_USER: Final = "pushcluster-user"
-"""On a message in `push.rejected`: the routing key with which it was published, which is the user id."""
+"""On such a message: the routing key with which it was published, which is the user id."""
 
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"

@@ -60,6 +60,11 @@ REJECTED_QUEUE_MAX_MESSAGES: Final = 100_000
 
 REJECTED_QUEUE_MAX_BYTES: Final = 256 * 1_048_576
 
+REFUSED_QUEUE_MAX_MESSAGES: Final = 100_000
+"""The broker drops the oldest messages first."""
+
+REFUSED_QUEUE_MAX_BYTES: Final = 256 * 1_048_576
+
 MAX_BATCH_COPIES: Final = 512
 """Copies that one AMQP message may hold (`batch.py`)."""
 

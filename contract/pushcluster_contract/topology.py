@@ -11,6 +11,8 @@ from pushcluster_contract.limits import (
     GATEWAY_QUEUE_MAX_MESSAGES,
     INGRESS_PARTITIONS,
     INGRESS_QUEUE_MAX_BYTES,
+    REFUSED_QUEUE_MAX_BYTES,
+    REFUSED_QUEUE_MAX_MESSAGES,
     REJECTED_QUEUE_MAX_BYTES,
     REJECTED_QUEUE_MAX_MESSAGES,
     REPLY_QUEUE_MAX_BYTES,
@@ -23,6 +25,9 @@ from pushcluster_contract.routing import BROADCAST_EXCHANGE, gateway_queue, subs
 PUSH_EXCHANGE: Final = "push"
 REJECTED_EXCHANGE: Final = "push.rejected"
 REJECTED_QUEUE: Final = "push.rejected"
+"""Messages that dispatchers or the broker could not pass on. Gateways of version 0.2 put refused ones here too."""
+REFUSED_QUEUE: Final = "push.refused"
+"""Copies of messages that clients refused. It has no exchange: gateways publish to it by its name."""
 
 Argument = str | int | bool
 
@@ -69,11 +74,11 @@ def ingress_queue(partition: int) -> str:
 
 
 def build_topology() -> Topology:
-    """Return the durable part, which is the same in every mode: for ingress, rejected messages and broadcast."""
+    """Return the durable part, which is the same in every mode."""
     published, partitions = build_publish_targets(), [build_partition(n) for n in range(INGRESS_PARTITIONS)]
     return Topology(
         exchanges=published.exchanges,
-        queues=(*published.queues, *(queue for each in partitions for queue in each.queues)),
+        queues=(*published.queues, build_refused_queue(), *(queue for each in partitions for queue in each.queues)),
         bindings=(*published.bindings, *(binding for each in partitions for binding in each.bindings)),
     )
 
@@ -86,9 +91,14 @@ def build_publish_targets() -> Topology:
             Exchange(BROADCAST_EXCHANGE, "fanout"),
             _PUSH,
         ),
-        queues=(Queue(REJECTED_QUEUE, _REJECTED_ARGUMENTS),),
+        queues=(Queue(REJECTED_QUEUE, _keep_newest(REJECTED_QUEUE_MAX_MESSAGES, REJECTED_QUEUE_MAX_BYTES)),),
         bindings=(Binding(REJECTED_EXCHANGE, REJECTED_QUEUE),),
     )
+
+
+def build_refused_queue() -> Queue:
+    """Return the queue of messages that clients refused."""
+    return Queue(REFUSED_QUEUE, _keep_newest(REFUSED_QUEUE_MAX_MESSAGES, REFUSED_QUEUE_MAX_BYTES))
 
 
 def build_partition(number: int) -> Topology:
@@ -134,12 +144,11 @@ _INGRESS_ARGUMENTS: Final[Mapping[str, Argument]] = {
     "x-dead-letter-exchange": REJECTED_EXCHANGE,
     "x-dead-letter-strategy": "at-least-once",
 }
-_REJECTED_ARGUMENTS: Final[Mapping[str, Argument]] = {
-    "x-queue-type": "quorum",
-    "x-max-length": REJECTED_QUEUE_MAX_MESSAGES,
-    "x-max-length-bytes": REJECTED_QUEUE_MAX_BYTES,
-    "x-overflow": "drop-head",
-}
+
+
+def _keep_newest(max_messages: int, max_bytes: int) -> Mapping[str, Argument]:
+    """Return the arguments of a durable queue that a person reads."""
+    return {**_drop_oldest(max_messages, max_bytes), "x-queue-type": "quorum"}
 
 
 def _drop_oldest(max_messages: int, max_bytes: int) -> Mapping[str, Argument]:

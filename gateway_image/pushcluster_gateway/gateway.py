@@ -24,6 +24,7 @@ from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.refused import RefusedMessages
 from pushcluster_gateway.registration import RegistrationDependencies, SessionRegistration
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease import ResyncCause
@@ -110,6 +111,7 @@ class Gateway:
             metrics=self.metrics,
             wall_clock=self.wall_clock,
         )
+        self._refused = RefusedMessages(registry, broker, limits=self.limits, metrics=self.metrics, clock=self.clock)
         call_later = asyncio.get_running_loop().call_later
         self.outcomes = OutcomeReporter(
             broker.send_outcome, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
@@ -168,7 +170,7 @@ class Gateway:
         self._tasks.spawn(partial(self._read_page, subscription, asked), subscription.client)
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
-        """Copy messages that the client refused by NACK to `push.rejected`."""
+        """Copy messages that the client refused by NACK to `push.refused`."""
         self._tasks.spawn_call(partial(self._reject, client, rejected, receipt), client, receipt)
 
     def cursor_moved(self, subscription: Subscription) -> None:
@@ -259,15 +261,7 @@ class Gateway:
     async def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         for number, (subscription, message_ids) in enumerate(rejected, start=1):
             for message_id in message_ids:
-                entry = await self.registry.read_entry(client.user, subscription.destination, message_id)
-                if entry is None:
-                    _log.warning(
-                        "a message that the client refused has left the log: push.rejected does not get it",
-                        extra={"message_id": str(message_id)},
-                    )
-                else:
-                    await self.broker.reject(client.user, subscription.destination, entry)
-                    self.metrics.messages_rejected += 1
+                await self._refused.copy(client, subscription.destination, message_id)
             self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
 

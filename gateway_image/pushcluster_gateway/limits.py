@@ -67,6 +67,12 @@ class Limits:
     max_unacked_messages: int = 1_000
     """Messages of one subscription that are written and not yet acknowledged. At this number it pauses."""
 
+    max_refused_copies: int = 60
+    """Copies in `push.refused` that one user may cause at once, at one gateway. Further NACKs count as handled."""
+
+    refused_copies_per_s: float = 1.0
+    """The same bound in the long run."""
+
     max_outbox_bytes: int = 262_144
     """Bytes that wait for one client's socket. Beyond it the subscriptions pause, and reread the log later."""
 

@@ -15,7 +15,9 @@ class Metrics:
     messages_written: int = 0
     messages_redelivered: int = 0
     messages_rejected: int = 0
-    """Messages that clients refused by NACK. They are in `push.rejected`."""
+    """Messages that clients refused by NACK. They are in `push.refused`."""
+    refusals_not_copied: int = 0
+    """Messages that clients refused and that are not there, because their users had refused too many."""
     copies_dropped: int = 0
     """Copies that were no newer than what had been written, or that no subscription here wanted."""
     batches_refused: int = 0
@@ -86,7 +88,8 @@ class GatewayCollector(Collector):
         yield _counter("auth_tokens_put_off", "CONNECTs told to try again: no key in time.", counts.tokens_put_off)
         yield _counter("messages_written", "MESSAGE frames written.", counts.messages_written)
         yield _counter("messages_redelivered", "MESSAGEs with redelivered:true.", counts.messages_redelivered)
-        yield _counter("messages_rejected", "Messages put into push.rejected after a NACK.", counts.messages_rejected)
+        yield _counter("messages_rejected", "Messages put into push.refused after a NACK.", counts.messages_rejected)
+        yield _counter("refusals_not_copied", "NACKs beyond the bound of copies.", counts.refusals_not_copied)
         yield _counter("copies_dropped", "Copies over AMQP that were not needed.", counts.copies_dropped)
         yield _counter("batches_refused", "Batches or copies that could not be read.", counts.batches_refused)
         yield _counter("holes", "Copies after which a subscription reread the log.", counts.holes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pushcluster_contract.ids import StreamId
-from pushcluster_contract.topology import REJECTED_QUEUE
+from pushcluster_contract.topology import REFUSED_QUEUE
 from pushcluster_gateway.limits import Limits
 from tests.conformance import report
 from tests.support.amqp_admin import AmqpAdmin
@@ -78,7 +78,7 @@ async def test_a_client_of_other_people_gets_and_settles_and_resumes(
         await client.order("nack", message=2)
 
         async def four_are_settled() -> bool:
-            refused = (await amqp_admin.queues(plane.vhost))[REJECTED_QUEUE]
+            refused = (await amqp_admin.queues(plane.vhost))[REFUSED_QUEUE]
             return (await back.cursor("alice"), refused) == (StreamId.parse(pushed[3]), 1)
 
         await eventually(four_are_settled)

@@ -12,6 +12,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.headers import REJECT_USER
 from pushcluster_contract.limits import LOG_PAGE_ENTRIES
 from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.topology import REFUSED_QUEUE
 from pushcluster_gateway.limits import Limits
 from tests.support.containers import Services
 from tests.support.dispatchers import (
@@ -261,7 +262,7 @@ async def test_ack_mode_client_individual_settles_one_by_one(stage: Stage) -> No
         assert [(message.text, message["redelivered"]) for message in again] == [(body, "true") for body in "123"]
 
 
-async def test_a_nack_puts_a_copy_into_push_rejected_and_counts_as_handled(stage: Stage) -> None:
+async def test_a_nack_puts_a_copy_into_push_refused_and_counts_as_handled(stage: Stage) -> None:
     before = await stage.gateways[0].metric("messages_rejected_total")
     async with connected(stage.gateways[0].url, token=token("refusing")) as client:
         await client.subscribe(QUEUE, ack="client-individual")
@@ -270,9 +271,9 @@ async def test_a_nack_puts_a_copy_into_push_rejected_and_counts_as_handled(stage
         await client.nack(bad, receipt=True)
         await client.ack(good, receipt=True)
         await stage.cursor_at("refusing", good)
-        async with consuming(stage.plane) as rejected:
-            await eventually(lambda: rejected)
-            assert [(each.body, (each.properties.headers or {})[REJECT_USER]) for each in rejected] == [
+        async with consuming(stage.plane, REFUSED_QUEUE) as refused:
+            await eventually(lambda: refused)
+            assert [(each.body, (each.properties.headers or {})[REJECT_USER]) for each in refused] == [
                 (b"bad", "refusing")
             ]
         assert await stage.gateways[0].metric("messages_rejected_total") == before + 1

@@ -13,6 +13,7 @@ from pushcluster_contract.topology import (
     REJECTED_QUEUE,
     Queue,
     build_gateway_queue,
+    build_refused_queue,
     build_reply_queue,
     build_subscription_queue,
     build_topology,
@@ -29,7 +30,7 @@ from tests.support.waiting import eventually
 
 MESSAGE_BYTES: Final = 65_536
 QUORUM_SCALE: Final = 64
-"""By so much the two quorum queues are smaller here than in a cluster, in bytes: 256 MiB would take minutes."""
+"""By so much the quorum queues are smaller here than in a cluster, in bytes: 256 MiB would take minutes."""
 
 
 def _of_topology(name: str) -> Queue:
@@ -42,6 +43,7 @@ IN_MESSAGES: Final[list[tuple[Queue, int]]] = [
     (build_reply_queue("x"), limits.REPLY_QUEUE_MAX_MESSAGES),
     (build_gateway_queue(Incarnation("pod", "0" * 16))[0], limits.GATEWAY_QUEUE_MAX_MESSAGES),
     (_of_topology(REJECTED_QUEUE), limits.REJECTED_QUEUE_MAX_MESSAGES),
+    (build_refused_queue(), limits.REFUSED_QUEUE_MAX_MESSAGES),
 ]
 IN_BYTES: Final[list[tuple[Queue, int]]] = [
     (build_subscription_queue("x"), limits.SUBSCRIPTION_QUEUE_MAX_BYTES),
@@ -97,8 +99,16 @@ async def test_one_body_more_drops_the_oldest(channel: AmqpChannel, queue: Queue
     assert await oldest_and_count(channel, queue, count) == (1, count)
 
 
-async def test_one_rejected_body_more_drops_the_oldest(channel: AmqpChannel) -> None:
-    queue, most = smaller(_of_topology(REJECTED_QUEUE), limits.REJECTED_QUEUE_MAX_BYTES)
+@pytest.mark.parametrize(
+    ("kept", "limit"),
+    [
+        (_of_topology(REJECTED_QUEUE), limits.REJECTED_QUEUE_MAX_BYTES),
+        (build_refused_queue(), limits.REFUSED_QUEUE_MAX_BYTES),
+    ],
+    ids=name_of,
+)
+async def test_one_kept_body_more_drops_the_oldest(channel: AmqpChannel, kept: Queue, limit: int) -> None:
+    queue, most = smaller(kept, limit)
     count = most // MESSAGE_BYTES
     await fill(channel, queue, count + 1, MESSAGE_BYTES)
     oldest, held = await oldest_and_count(channel, queue, count)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pika.spec import BasicProperties
 
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE
-from pushcluster_contract.topology import REJECTED_EXCHANGE, Binding
+from pushcluster_contract.topology import REFUSED_QUEUE, REJECTED_EXCHANGE, Binding
 from pushcluster_runtime.amqp import ConfirmOutcome, Delivery
 from tests.simulation.ingress_model import Ingress, OnMessage
 
@@ -109,6 +109,8 @@ class Server:
         """Route what a dispatcher or gateway publishes."""
         if exchange == REJECTED_EXCHANGE:
             self.rejected.append(body)
+            return ConfirmOutcome.CONFIRMED
+        if (exchange, routing_key) == (DEFAULT_EXCHANGE, REFUSED_QUEUE):
             return ConfirmOutcome.CONFIRMED
         names = [routing_key] if exchange == DEFAULT_EXCHANGE else self._bindings.get((exchange, routing_key), [])
         queues = [queue for name in names if (queue := self._queues.get(name)) is not None]

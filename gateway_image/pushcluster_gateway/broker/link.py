@@ -18,14 +18,15 @@ from pushcluster_contract.headers import DESTINATION, REJECT_REASON, REJECT_USER
 from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
-from pushcluster_contract.routing import BROADCAST_EXCHANGE, TOPIC_EXCHANGE
+from pushcluster_contract.routing import BROADCAST_EXCHANGE, DEFAULT_EXCHANGE, TOPIC_EXCHANGE
 from pushcluster_contract.topology import (
-    REJECTED_EXCHANGE,
+    REFUSED_QUEUE,
     Binding,
     Topology,
     build_gateway_queue,
+    build_publish_targets,
+    build_refused_queue,
     build_subscription_queue,
-    build_topology,
 )
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
@@ -43,14 +44,9 @@ NACK_REASON: Final = "the client refused it (NACK)"
 CONFIRM_TIMEOUT_S: Final = 10.0
 PERSISTENT: Final = 2
 
-
-def _select_exchange(name: str) -> Topology:
-    return Topology(tuple(each for each in build_topology().exchanges if each.name == name), (), ())
-
-
 # A gateway declares what it binds or publishes to, so that it may start before any dispatcher.
-_BOUND: Final = _select_exchange(BROADCAST_EXCHANGE)
-_PUBLISHED: Final = _select_exchange(REJECTED_EXCHANGE)
+_BOUND: Final = Topology(tuple(x for x in build_publish_targets().exchanges if x.name == BROADCAST_EXCHANGE), (), ())
+_PUBLISHED: Final = Topology((), (build_refused_queue(),), ())
 
 _log = logging.getLogger(__name__)
 
@@ -163,8 +159,8 @@ class BrokerLink:
         """Return whether this queue belongs to the current connection."""
         return self._link is not None and name in self._link.queues
 
-    async def reject(self, user: str, destination: Destination, entry: LogEntry) -> None:
-        """Publish a refused message to `push.rejected`. Raise Unavailable unless the broker confirms it."""
+    async def put_refused(self, user: str, destination: Destination, entry: LogEntry) -> None:
+        """Publish a refused message to `push.refused`. Raise Unavailable unless the broker confirms it."""
         properties = BasicProperties(
             content_type=entry.content_type or None,
             message_id=entry.producer_message_id or None,
@@ -181,11 +177,11 @@ class BrokerLink:
             raise Unavailable(self._publisher.trouble)
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                outcome = await channel.publish(REJECTED_EXCHANGE, user, entry.body, properties, mandatory=True)
+                outcome = await channel.publish(DEFAULT_EXCHANGE, REFUSED_QUEUE, entry.body, properties, mandatory=True)
         except TimeoutError:
             raise Unavailable(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:g} s") from None
         if outcome is not ConfirmOutcome.CONFIRMED:
-            raise Unavailable(f"RabbitMQ did not accept a rejected message: {outcome.name.lower()}")
+            raise Unavailable(f"RabbitMQ did not accept a refused message: {outcome.name.lower()}")
 
     def send_outcome(self, address: ReplyAddress, report: OutcomeReport) -> None:
         """Send an outcome to a producer. Nothing waits for it."""

@@ -8,7 +8,7 @@ from pushcluster_contract.ids import ZERO_ID, StreamId
 class _State(Enum):
     OUTSTANDING = auto()
     REJECTING = auto()
-    """After a NACK, until `push.rejected` has the message."""
+    """After a NACK, until `push.refused` has the message."""
     SETTLED = auto()
 
 

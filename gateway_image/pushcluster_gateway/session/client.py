@@ -70,7 +70,7 @@ class ClientServices(SubscriptionServices, Protocol):
         """Undo `subscribe`. The answer comes by `Client.call_ended`."""
 
     def reject(self, client: "Client", rejected: Sequence[Rejected], receipt: str | None) -> None:
-        """Copy messages to `push.rejected`.
+        """Copy messages to `push.refused`.
 
         The answer comes by `Client.settled` or `Client.fail`, and then `Client.call_ended`.
         """
@@ -218,7 +218,7 @@ class Client:
         self._handle_requests()
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], receipt: str | None) -> None:
-        """Settle messages that were acknowledged, or copied to `push.rejected` after a NACK. Then send the receipt."""
+        """Settle messages that were acknowledged, or copied to `push.refused` after a NACK. Then send the receipt."""
         subscription.settle(message_ids)
         self.send_receipt(receipt)
 

@@ -265,7 +265,7 @@ class DeliveryMachine:
         return self.window.covered(message_id, cumulative=self.ack_mode is AckMode.CLIENT)
 
     def reject(self, message_ids: list[StreamId]) -> None:
-        """Note that the client refused these messages. `settle` follows when `push.rejected` has them."""
+        """Note that the client refused these messages. `settle` follows when `push.refused` has them."""
         if self.window is not None:
             self.window.reject(message_ids)
 

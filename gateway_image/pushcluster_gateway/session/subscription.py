@@ -169,7 +169,7 @@ class Subscription:
             self._apply(self.machine.receive_page(asked, entries, client.socket.outbox.free_bytes, now_ms))
 
     def settle(self, message_ids: list[StreamId]) -> None:
-        """Settle messages that were acknowledged, or copied to `push.rejected` after a NACK."""
+        """Settle messages that were acknowledged, or copied to `push.refused` after a NACK."""
         if not self.ended:
             self._apply(self.machine.settle(message_ids, self.client.socket.outbox.free_bytes))
             self.client.services.cursor_moved(self)

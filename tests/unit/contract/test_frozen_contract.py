@@ -20,6 +20,7 @@ from pushcluster_contract.topology import (
     build_gateway_queue,
     build_partition,
     build_publish_targets,
+    build_refused_queue,
     build_reply_queue,
     build_subscription_queue,
     build_topology,
@@ -54,6 +55,8 @@ def test_the_bounds_are_what_documents_and_other_versions_say() -> None:
         "INGRESS_QUEUE_MAX_BYTES": 256 * MIB,
         "REJECTED_QUEUE_MAX_MESSAGES": 100_000,
         "REJECTED_QUEUE_MAX_BYTES": 256 * MIB,
+        "REFUSED_QUEUE_MAX_MESSAGES": 100_000,
+        "REFUSED_QUEUE_MAX_BYTES": 256 * MIB,
         "MAX_BATCH_COPIES": 512,
         "MAX_BATCH_BYTES": 131_072,
         "SUBSCRIPTION_QUEUE_MAX_MESSAGES": 1_000,
@@ -210,16 +213,20 @@ def test_what_dispatchers_publish_to_never_changes_on_a_live_broker() -> None:
     )
 
 
+def test_what_gateways_put_refused_messages_into_never_changes_on_a_live_broker() -> None:
+    assert build_refused_queue() == Queue("push.refused", REJECTED)
+
+
 def test_a_partition_never_changes_on_a_live_broker() -> None:
     name = "pushcluster.ingress.07"
     assert build_partition(7) == Topology((PUSH,), (Queue(name, INGRESS),), (Binding("push", name),))
 
 
-def test_the_whole_topology_is_what_is_published_to_and_all_partitions() -> None:
+def test_the_whole_topology_is_what_is_published_to_refused_messages_and_all_partitions() -> None:
     published, partitions = build_publish_targets(), [build_partition(number) for number in range(16)]
     assert build_topology() == Topology(
         published.exchanges,
-        published.queues + tuple(queue for each in partitions for queue in each.queues),
+        (*published.queues, build_refused_queue(), *(queue for each in partitions for queue in each.queues)),
         published.bindings + tuple(binding for each in partitions for binding in each.bindings),
     )
 
