@@ -32,24 +32,32 @@ _BROKER_HEADERS: Final = frozenset(
 _BROKER_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 
 
-def is_forwarded(name: str) -> bool:
-    """Return whether a producer's header of this name may reach the client."""
-    return name == TRACEPARENT or name.startswith(FORWARDED_PREFIX)
+def forwarded_name(name: str) -> str | None:
+    """Return the name under which the client gets a producer's header; None if it stays here.
+
+    Producers may write the prefix and `traceparent` in any case. Names in STOMP are case-sensitive, so `X-Kind` becomes
+    `x-kind`. A name that begins with `x-` stays as it is.
+    """
+    if name.startswith(FORWARDED_PREFIX):
+        return name
+    lower = name.lower()
+    return lower if lower == TRACEPARENT or lower.startswith(FORWARDED_PREFIX) else None
 
 
 def select_forwarded(headers: Mapping[str, object]) -> dict[str, str]:
     """Return the producer's headers that reach the client: `x-…` and `traceparent`, with their values as text.
 
-    Raise InvalidInput for more than the limits allow, and for a value that is not a string, number or boolean.
-    Headers that brokers add on the way are left out.
+    Raise InvalidInput for more than the limits allow, for a value that is not a string, number or boolean, and for two
+    headers that the client would get under one name. Headers that brokers add on the way are left out.
     """
     forwarded: dict[str, str] = {}
     for name, value in headers.items():
-        if not is_forwarded(name):
+        seen = forwarded_name(name)
+        if seen is None or seen in _BROKER_HEADERS or seen.startswith(_BROKER_PREFIXES):
             continue
-        if name in _BROKER_HEADERS or name.startswith(_BROKER_PREFIXES):
-            continue
-        forwarded[name] = _text(name, value)
+        if seen in forwarded:
+            raise InvalidInput(f"header {name[:100]!r} is there twice: clients would get both as {seen[:100]!r}")
+        forwarded[seen] = _text(name, value)
     size = sum(len(name.encode()) + len(value.encode()) for name, value in forwarded.items())
     if len(forwarded) > MAX_FORWARDED_HEADERS or size > MAX_FORWARDED_HEADER_BYTES:
         raise InvalidInput(

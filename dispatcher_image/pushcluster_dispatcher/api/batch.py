@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import is_forwarded
+from pushcluster_contract.headers import forwarded_name
 from pushcluster_contract.ids import check_message_id, check_user
 from pushcluster_contract.limits import MAX_BODY_BYTES
 from pushcluster_dispatcher.api.publication import Publication, check_content_type, check_headers
@@ -90,7 +90,7 @@ def _parse_headers(value: object) -> Mapping[str, str]:
         raise InvalidInput("field 'headers' is not a JSON object")
     headers = cast(dict[str, object], value)
     for name in headers:
-        if not is_forwarded(name):
+        if forwarded_name(name) is None:
             raise InvalidInput(f"header {name[:100]!r} would not reach clients; only x-… and traceparent do")
     return check_headers(headers)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from pushcluster_contract.headers import TRACEPARENT
 from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_NAME_CHARS
 from pushcluster_contract.outcomes import MessageOutcome
 from pushcluster_contract.version import VERSION
@@ -140,8 +141,8 @@ _MESSAGE: Final = _object(
         "expiration": _EXPIRATION,
         "headers": {
             "type": "object",
-            "description": "Headers that reach the client.",
-            "propertyNames": {"pattern": "^(x-.*|traceparent)$"},
+            "description": "Headers that reach the client, with a prefix `X-` in lower case.",
+            "propertyNames": {"pattern": f"^([Xx]-.*|{''.join(f'[{c.upper()}{c}]' for c in TRACEPARENT)})$"},
             "additionalProperties": {"type": ["string", "number", "boolean"]},
         },
     },

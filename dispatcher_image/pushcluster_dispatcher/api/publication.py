@@ -8,7 +8,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.headers import DESTINATION, is_forwarded, select_forwarded
+from pushcluster_contract.headers import DESTINATION, forwarded_name, select_forwarded
 from pushcluster_contract.outcomes import ReplyAddress
 
 MAX_CONTENT_TYPE_BYTES: Final = 255
@@ -44,7 +44,8 @@ class Publication:
 def check_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Return the headers that reach the client. Raises InvalidInput if they pass a limit or are not printable."""
     for name, value in headers.items():
-        if is_forwarded(name) and not (name.isprintable() and (not isinstance(value, str) or value.isprintable())):
+        is_printable = name.isprintable() and (not isinstance(value, str) or value.isprintable())
+        if forwarded_name(name) is not None and not is_printable:
             raise InvalidInput(f"header {name[:100]!r} is not printable Unicode")
     return select_forwarded(headers)
 

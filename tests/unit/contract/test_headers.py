@@ -20,6 +20,21 @@ def test_x_headers_and_traceparent_are_forwarded_as_text_and_the_rest_stays() ->
     assert select_forwarded(headers) == {"x-a": "1", "x-n": "2", "x-b": "true", "x-raw": "raw", "traceparent": "00-1"}
 
 
+def test_a_header_whose_prefix_is_in_upper_case_is_forwarded_in_lower_case_and_any_other_as_it_is() -> None:
+    headers = {"X-Upper": "1", "X-BOTH": 2, "x-Mixed": "3", "Traceparent": "00-1", "Xother": "o", "Tracestate": "s"}
+    assert select_forwarded(headers) == {"x-upper": "1", "x-both": "2", "x-Mixed": "3", "traceparent": "00-1"}
+
+
+@pytest.mark.parametrize(("one", "other"), [("X-Kind", "x-kind"), ("x-kind", "X-KIND"), ("traceparent", "TraceParent")])
+def test_two_headers_that_the_client_would_see_under_one_name_are_refused(one: str, other: str) -> None:
+    with pytest.raises(InvalidInput, match=other):
+        select_forwarded({one: "1", other: "2"})
+
+
+def test_a_header_of_a_broker_stays_in_upper_case_too() -> None:
+    assert select_forwarded({"X-Death": "a", "X-First-Death-Queue": "b"}) == {}
+
+
 @pytest.mark.parametrize(
     "name", ["x-death", "x-delivery-count", "x-acquired-count", "x-opt-delivery-count", "x-shovelled",
              "x-received-from", "x-first-death-", "x-first-death-reason", "x-last-death-", "x-last-death-queue"],
