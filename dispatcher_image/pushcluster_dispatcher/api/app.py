@@ -8,6 +8,7 @@ from aiohttp import HttpVersion11, web
 from pushcluster_contract.api_keys import ApiKeys, Scope
 from pushcluster_dispatcher.api.connections import ApiServer, CutCause, Screen, check_head, trust
 from pushcluster_dispatcher.api.problems import Problem, translate
+from pushcluster_dispatcher.api.requests import check_target
 from pushcluster_dispatcher.api.routes import ApiServices, Route, Routes
 from pushcluster_dispatcher.metrics import Metrics
 
@@ -34,6 +35,7 @@ def _build_app(services: ApiServices, keys: ApiKeys, metrics: Metrics) -> web.Ap
         try:
             check_head(request)
             _authorize(request, keys, scopes)
+            check_target(request)
             response = await handler(request)
         except Exception as error:
             response = translate(request, error)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput
@@ -17,6 +17,8 @@ from pushcluster_dispatcher.messages import parse_expiration
 MAX_BATCH_MESSAGES: Final = 500
 MAX_BATCH_BYTES: Final = 1_048_576
 """The JSON document."""
+MAX_BATCH_OBJECTS: Final = 4_000
+"""JSON objects in one document. A batch needs two for each message: itself and its headers."""
 
 _REQUIRED: Final = ("user", "destination")
 _FIELDS: Final = frozenset({*_REQUIRED, "body", "bodyBase64", "contentType", "messageId", "expiration", "headers"})
@@ -25,13 +27,47 @@ _FIELDS: Final = frozenset({*_REQUIRED, "body", "bodyBase64", "contentType", "me
 def parse_batch(document: bytes, new_message_id: Callable[[], str]) -> list[Publication | InvalidInput]:
     """Return each message, or what is wrong with it, in order. Raises InvalidInput if the whole is unparseable."""
     try:
-        batch: Any = json.loads(document)
+        batch: Any = json.loads(document, object_pairs_hook=_Objects().read)
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError):
         raise InvalidInput("the body is not JSON") from None
+    if isinstance(batch, _Repeated):
+        raise batch.error()
     messages = batch.get("messages") if isinstance(batch, dict) and set(batch) == {"messages"} else None
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
         raise InvalidInput(f'the body must be {{"messages": […]}} with 1 to {MAX_BATCH_MESSAGES} messages')
     return [_parse_or_tell(message, new_message_id) for message in messages]
+
+
+class _Repeated(NamedTuple):
+    """What stands for a JSON object that has a field twice. Readers disagree on which of the two counts."""
+
+    field: str
+
+    def error(self) -> InvalidInput:
+        return InvalidInput(f"field {self.field[:100]!r} is there more than once")
+
+
+class _Objects:
+    """Reads the JSON objects of one document."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def read(self, pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Repeated:
+        """Return an object. Raise InvalidInput for one too many."""
+        self._count += 1
+        if self._count > MAX_BATCH_OBJECTS:
+            raise InvalidInput(f"the body has more than {MAX_BATCH_OBJECTS} JSON objects")
+        fields: dict[str, Any] = {}
+        for name, value in pairs:
+            if isinstance(value, _Repeated):
+                return value
+            if name in fields:
+                return _Repeated(name)
+            fields[name] = value
+        return fields
 
 
 def _parse_or_tell(message: object, new_message_id: Callable[[], str]) -> Publication | InvalidInput:
@@ -42,6 +78,8 @@ def _parse_or_tell(message: object, new_message_id: Callable[[], str]) -> Public
 
 
 def _parse_message(message: object, new_message_id: Callable[[], str]) -> Publication:
+    if isinstance(message, _Repeated):
+        raise message.error()
     if not isinstance(message, dict):
         raise InvalidInput("the message is not a JSON object")
     fields = cast(dict[str, object], message)

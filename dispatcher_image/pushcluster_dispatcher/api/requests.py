@@ -1,6 +1,7 @@
 """Parses requests. Behind this module, nothing looks into paths, queries or headers."""
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -22,6 +23,7 @@ MAX_WAIT_MS: Final = 30_000
 """How long a request may wait for outcomes."""
 JSON: Final = "application/json"
 
+_STRAY_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2}).{0,2}")
 _MEANT_FOR_CLIENTS: Final = "x-push-"
 """`X-Push-<name>` reaches the client as `x-<name>`. Other `x-` headers are left out, because proxies add addresses,
 identities and keys of the back end's network under names that cannot be listed."""
@@ -33,6 +35,13 @@ def parse_user(request: web.Request) -> str:
         return check_user(unquote_to_bytes(request.rel_url.raw_parts[3]).decode())
     except UnicodeDecodeError:
         raise InvalidInput("the user id in the path is not percent-encoded UTF-8") from None
+
+
+def check_target(request: web.Request) -> None:
+    """Raise InvalidInput for a % without two hex digits (RFC 3986, section 2.1). aiohttp would take it literally."""
+    stray = _STRAY_PERCENT.search(request.raw_path)
+    if stray is not None:
+        raise InvalidInput(f"the request's target has {stray[0]!r}: a % must be followed by two hex digits; write %25")
 
 
 def check_query(request: web.Request, *names: str) -> None:

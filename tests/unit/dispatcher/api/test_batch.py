@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_NAME_CHARS, MAX_USER_BYTES
-from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, parse_batch
+from pushcluster_dispatcher.api.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, MAX_BATCH_OBJECTS, parse_batch
 from pushcluster_dispatcher.api.publication import MAX_CONTENT_TYPE_BYTES, Publication
 from pushcluster_dispatcher.api.requests import MAX_WAIT_MS
 from pushcluster_dispatcher.api.routes import BATCH_WINDOW, MAX_BATCHES
@@ -175,6 +175,38 @@ def test_a_wrong_message_is_told_what_is_wrong(fields: object, reason: str) -> N
     parsed = parse_one(fields)
     assert isinstance(parsed, InvalidInput)
     assert reason in str(parsed)
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ('{"user":"alice","user":"bob","destination":"/queue/demo","body":"x"}', "user"),
+        ('{"user":"alice","us\\u0065r":"alice","destination":"/queue/demo","body":"x"}', "user"),
+        ('{"user":"alice","destination":"/queue/demo","body":"x","headers":{"x-a":"1","x-a":"2"}}', "x-a"),
+        ('{"user":"alice","destination":"/queue/demo","body":{"a":1,"a":2}}', "a"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused_and_the_other_messages_are_taken(item: str, name: str) -> None:
+    document = f'{{"messages":[{item},{json.dumps(PLAIN)}]}}'
+    refused, taken = parse_batch(document.encode(), lambda: "made-up")
+    assert isinstance(refused, InvalidInput)
+    assert str(refused) == f"field {name!r} is there more than once"
+    assert isinstance(taken, Publication)
+
+
+def test_a_batch_with_two_lists_of_messages_is_refused_as_a_whole() -> None:
+    one = json.dumps([PLAIN])
+    with pytest.raises(InvalidInput, match="'messages' is there more than once"):
+        parse_batch(f'{{"messages":{one},"messages":{one}}}'.encode(), lambda: "made-up")
+
+
+def test_one_json_object_more_than_a_batch_may_have_is_refused_before_the_rest_is_read() -> None:
+    def nested(objects: int) -> bytes:
+        return b'{"messages":[[%b]]}' % b",".join([b"{}"] * (objects - 1))
+
+    assert len(parse_batch(nested(MAX_BATCH_OBJECTS), lambda: "made-up")) == 1
+    with pytest.raises(InvalidInput, match="JSON objects"):
+        parse_batch(nested(MAX_BATCH_OBJECTS + 1), lambda: "made-up")
 
 
 def test_each_field_of_a_message_reaches_the_publication() -> None:

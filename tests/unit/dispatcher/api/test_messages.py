@@ -95,6 +95,29 @@ async def test_a_user_that_is_not_utf8_is_refused(bench: Bench) -> None:
     assert bench.broker.published == []
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/users/%zz/messages?destination=/queue/demo",
+        "/v1/users/a%2/messages?destination=/queue/demo",
+        "/v1/users/a%/messages?destination=/queue/demo",
+        "/v1/users/alice/messages?destination=/queue/demo&expiration=%g0",
+        "/v1/users/alice/messages?destination=/queue/demo%",
+    ],
+)
+async def test_a_percent_sign_without_two_hex_digits_is_refused(bench: Bench, target: str) -> None:
+    assert await raw_status(bench, f"POST {target}".encode()) == 400
+    assert bench.broker.published == []
+
+
+@pytest.mark.parametrize("path", ["/v1/users/%zz/sessions", "/v1/users/alice/route?destination=%zz"])
+async def test_no_path_may_have_such_a_percent_sign(bench: Bench, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n\r\n"
+    answer = await raw_request(bench.port, request.encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"'%zz': a % must be followed by two hex digits" in answer
+
+
 async def test_a_percent_sign_is_part_of_a_user_when_it_is_encoded(bench: Bench) -> None:
     assert await raw_status(bench, b"POST /v1/users/%25FF/messages?destination=/queue/demo") == 202
     assert bench.broker.published[0][0] == "%FF"
