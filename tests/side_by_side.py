@@ -1,6 +1,8 @@
-"""Run the tests on kind beside all others: they mostly wait for pods, so two cores have time for the rest meanwhile.
+"""Run the tests in three parts at once: on kind, with services, and without any.
 
-`make test` runs `python -m tests.side_by_side [ARGUMENT …]`. Options go to both runs. If any argument does not begin
+The first two mostly wait for pods and services, so two cores have time for the third meanwhile.
+
+`make test` runs `python -m tests.side_by_side [ARGUMENT …]`. Options go to each run. If any argument does not begin
 with `-`, such as a path, there is one run with the arguments as they are.
 """
 
@@ -8,51 +10,79 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 ROOT: Final = Path(__file__).parents[1]
-ON_KIND: Final = "tests/e2e"
-LOG: Final = Path("build/test-e2e.log")
-"""What the run beside prints, until it is shown at the end."""
-CACHE: Final = "cache_dir=build/pytest-cache-e2e"
-"""A cache of its own: with one for both, `--lf` would know the failures of the run that ended last."""
+LOGS: Final = Path("build")
+"""Where each run beside the first prints to, until that is shown at the end."""
+BESIDE: Final = {
+    "e2e": ("tests/e2e",),
+    "pure": ("tests/fuzz", "tests/simulation", "tests/static", "tests/unit"),
+}
+"""The runs beside the first, which has all other tests: name → folders."""
 NOTHING_SELECTED: Final = 5
 """pytest's exit code when no test was selected."""
 
 
-def plan_runs(arguments: Sequence[str]) -> list[list[str]]:
-    """Return pytest's arguments for each run. The first one is shown as it goes."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of pytest. Without a name, it is shown as it goes."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """The file that has its output."""
+        return LOGS / f"test-{self.name}.log"
+
+
+def plan_runs(arguments: Sequence[str]) -> list[Run]:
+    """Return the runs. The first one is shown as it goes, because it takes longest."""
     if any(not each.startswith("-") for each in arguments):
-        return [list(arguments)]
-    return [[f"--ignore={ON_KIND}", *arguments], [ON_KIND, "-o", CACHE, *arguments]]
+        return [Run("", tuple(arguments))]
+    elsewhere = [folder for folders in BESIDE.values() for folder in folders]
+    runs = [Run("", (*(f"--ignore={folder}" for folder in elsewhere), *arguments))]
+    for name, folders in BESIDE.items():
+        # A cache of its own: with one for all, `--lf` would know the failures of the run that ended last.
+        cache = ("-o", f"cache_dir=build/pytest-cache-{name}")
+        runs.append(Run(name, (*folders, *cache, *arguments)))
+    return runs
 
 
 def judge(codes: Sequence[int]) -> int:
-    """Return the exit code of all runs: the first that failed. One of them may have selected no test, not all."""
+    """Return the exit code of all runs: the first that failed. Some of them may have selected no test, not all."""
     failed = [code for code in codes if code not in {0, NOTHING_SELECTED}]
     return failed[0] if failed else min(codes)
 
 
-def run_side_by_side(commands: Sequence[Sequence[str]], log: Path) -> int:
-    """Run the commands at once, the output of all but the first into `log`, and print it at the end.
+def run_side_by_side(commands: Sequence[Sequence[str]], logs: Sequence[Path]) -> int:
+    """Run the commands at once, and return their exit code. Each but the first prints into its log, shown at the end.
 
     Ctrl-C and SIGTERM end the runs, not this process: each of them takes down what it has started, and is waited for.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
+    with ExitStack() as files:
+        outputs: list[IO[bytes] | None] = [None]
+        for log in logs:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            outputs.append(files.enter_context(log.open("wb")))
         runs = [
-            subprocess.Popen(command, cwd=ROOT, stdout=file if beside else None, stderr=file if beside else None)
-            for beside, command in enumerate(commands)
+            subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+            for command, output in zip(commands, outputs, strict=True)
         ]
         # Set after the runs began, so that they do not inherit it. A terminal sends them Ctrl-C itself.
         signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: _interrupt(runs))
         codes = [runs[0].wait()]
-        if any(each.poll() is None for each in runs):
-            print(f"Waiting for the tests on kind; {LOG} has their output so far.", flush=True)
-        codes += [each.wait() for each in runs[1:]]
-    print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+        for run, log in zip(runs[1:], logs, strict=True):
+            if run.poll() is None:
+                print(f"Waiting for other tests. Their output so far: {log}", flush=True)
+            codes.append(run.wait())
+    for log in logs:
+        print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
     return judge(codes)
 
 
@@ -63,8 +93,9 @@ def _interrupt(runs: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run everything, and return the exit code."""
-    commands = [[sys.executable, "-m", "pytest", *run] for run in plan_runs(arguments)]
-    return run_side_by_side(commands, ROOT / LOG)
+    runs = plan_runs(arguments)
+    commands = [[sys.executable, "-m", "pytest", *run.arguments] for run in runs]
+    return run_side_by_side(commands, [ROOT / run.log for run in runs[1:]])
 
 
 if __name__ == "__main__":

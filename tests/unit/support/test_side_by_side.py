@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import CACHE, ROOT, judge, plan_runs
+from tests.side_by_side import BESIDE, ROOT, Run, judge, plan_runs
 from tests.support.waiting import eventually_sync
 
 TAKES_DOWN = """
@@ -25,31 +25,39 @@ STARTER = """
 import pathlib, sys
 from tests.side_by_side import run_side_by_side
 folder, code = sys.argv[1:]
-commands = [[sys.executable, "-c", code, folder, name] for name in ("first", "second")]
-sys.exit(run_side_by_side(commands, pathlib.Path(folder) / "log"))
+commands = [[sys.executable, "-c", code, folder, name] for name in ("first", "second", "third")]
+sys.exit(run_side_by_side(commands, [pathlib.Path(folder) / "log", pathlib.Path(folder) / "another log"]))
 """
 
 
-def test_the_tests_on_kind_run_beside_all_others_and_each_test_runs_once() -> None:
-    assert plan_runs([]) == [["--ignore=tests/e2e"], ["tests/e2e", "-o", CACHE]]
+def test_each_folder_is_in_one_run_and_new_ones_are_in_the_first() -> None:
+    first, *beside = plan_runs([])
+    folders = [folder for each in BESIDE.values() for folder in each]
+    assert first == Run("", tuple(f"--ignore={folder}" for folder in folders))
+    assert [each.arguments[: -len(("-o", "cache"))] for each in beside] == list(BESIDE.values())
+    assert len(set(folders)) == len(folders)
+    assert all((ROOT / folder).is_dir() for folder in folders)
 
 
-def test_options_go_to_both_runs() -> None:
-    assert plan_runs(["-x", "--durations=5"]) == [
-        ["--ignore=tests/e2e", "-x", "--durations=5"],
-        ["tests/e2e", "-o", CACHE, "-x", "--durations=5"],
-    ]
+def test_no_two_runs_share_a_cache_or_a_log() -> None:
+    runs = plan_runs([])
+    assert len({each.arguments[-1] for each in runs}) == len({each.log for each in runs}) == len(runs)
+
+
+def test_options_go_to_each_run() -> None:
+    plain, runs = plan_runs([]), plan_runs(["-x", "--durations=5"])
+    assert [each.arguments for each in runs] == [(*each.arguments, "-x", "--durations=5") for each in plain]
 
 
 @pytest.mark.parametrize("arguments", [["tests/unit"], ["-x", "tests/e2e/test_apply.py"], ["-k", "resume"]])
 def test_anything_but_options_makes_one_run_of_the_arguments_as_they_are(arguments: list[str]) -> None:
-    assert plan_runs(arguments) == [arguments]
+    assert plan_runs(arguments) == [Run("", tuple(arguments))]
 
 
 @pytest.mark.parametrize(
     ("codes", "code"), [([0, 0], 0), ([1, 0], 1), ([0, 2], 2), ([2, 1], 2), ([0, 5], 0), ([5, 0], 0), ([5, 5], 5)]
 )
-def test_one_failure_fails_all_and_one_run_may_have_nothing_to_do(codes: list[int], code: int) -> None:
+def test_one_failure_fails_all_and_some_runs_may_have_nothing_to_do(codes: list[int], code: int) -> None:
     assert judge(codes) == code
 
 
@@ -58,11 +66,11 @@ def test_each_run_takes_down_what_it_started(how: str, tmp_path: Path) -> None:
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, str(tmp_path), TAKES_DOWN], cwd=ROOT, start_new_session=True
     )
-    eventually_sync(lambda: (tmp_path / "first runs").exists() and (tmp_path / "second runs").exists())
+    names = ("first", "second", "third")
+    eventually_sync(lambda: all((tmp_path / f"{name} runs").exists() for name in names))
     if how == "Ctrl-C":
         os.killpg(starter.pid, signal.SIGINT)
     else:
         starter.terminate()
     assert starter.wait(timeout=60) == 3
-    assert (tmp_path / "first took down").exists()
-    assert (tmp_path / "second took down").exists()
+    assert all((tmp_path / f"{name} took down").exists() for name in names)
