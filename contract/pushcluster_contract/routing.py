@@ -1,5 +1,6 @@
 """How a message is routed: the modes, the routing keys, and the copies that a dispatcher sends."""
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -52,15 +53,22 @@ def plan_copies(mode: RoutingMode, destination: Destination, subscribed: Mapping
 
     `subscribed` maps the user's sessions that have this destination to their gateways. If it is empty, there is no
     copy, except in mode Broadcast: there the dispatcher does not look at sessions.
+
+    In mode Session, a gateway that holds several of these sessions gets one copy on its own queue, as in mode Gateway.
+    So a user with many sessions costs as many copies as gateways, and not a copy for each session.
     """
     if mode is RoutingMode.BROADCAST:
         return (Copy(BROADCAST_EXCHANGE, ""),)
     if mode is RoutingMode.GATEWAY:
         return tuple(map(_to_gateway, dict.fromkeys(subscribed.values())))
-    return tuple(
-        Copy(TOPIC_EXCHANGE, session_key(destination.name, sid), _to_gateway(incarnation))
+    at_gateway = Counter(subscribed.values())
+    copies = (
+        _to_gateway(incarnation)
+        if at_gateway[incarnation] > 1
+        else Copy(TOPIC_EXCHANGE, session_key(destination.name, sid), _to_gateway(incarnation))
         for sid, incarnation in subscribed.items()
     )
+    return tuple(dict.fromkeys(copies))
 
 
 def _to_gateway(incarnation: Incarnation) -> Copy:

@@ -11,7 +11,8 @@ from pushcluster_contract.session_entry import SessionEntry
 
 _HOW: Final = {
     RoutingMode.SESSION: "Mode Session: one copy for each subscribed session, straight to the queue that its "
-    "subscription bound to amq.topic. A copy that no queue takes goes to the queue of the session's gateway.",
+    "subscription bound to amq.topic. A copy that no queue takes goes to the queue of the session's gateway. A gateway "
+    "with several of these sessions gets one copy for all of them, to its own queue.",
     RoutingMode.GATEWAY: "Mode Gateway: one copy for each gateway that holds a subscribed session, to its own queue.",
     RoutingMode.BROADCAST: "Mode Broadcast: one copy to every gateway. Gateways that do not hold the user drop it.",
 }

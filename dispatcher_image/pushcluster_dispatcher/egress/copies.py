@@ -1,6 +1,8 @@
 """Send copies of appended messages to the gateways. The log has every message; a copy only makes delivery fast.
 
 Copies that all partitions have for one routing key in one tick of the event loop are joined into one AMQP message.
+Each partition has a budget of its own for what is under way (`copy_budget.py`). So a user with many or large copies
+makes the users of one partition wait, and no others.
 
 While the broker blocks publishers (memory or disk alarm), nobody waits for it. Copies are left out, so that ingress is
 still drained. When the broker takes messages again, every gateway is told to read its users' logs. If the dispatcher
@@ -15,6 +17,7 @@ queue meanwhile: a gateway's queue reaches all of its subscriptions.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
@@ -28,14 +31,13 @@ from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
 from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
+from pushcluster_dispatcher.egress.copy_budget import CopyBudget
 from pushcluster_dispatcher.egress.interfaces import Publisher
 from pushcluster_dispatcher.log.entries import Appended, parse_sessions
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 
-MAX_COPY_BYTES_IN_FLIGHT: Final = 16 * 1_048_576
-"""Bytes of copies that the broker has not confirmed, of the whole process. Beyond it, partitions wait."""
 CACHED_ROUTES: Final = 4_096
 """How many users' addresses and plans are cached. Both together take at most about four kilobytes."""
 CACHED_SESSIONS_BYTES: Final = 512
@@ -68,7 +70,7 @@ class CopyConnection(Protocol):
 class _CopyBatch:
     """Copies that are sent in one AMQP message."""
 
-    __slots__ = ("body", "copies", "count", "fell_back", "settled", "size", "to")
+    __slots__ = ("body", "copies", "count", "fell_back", "held", "settled", "size", "to")
 
     def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
         self.to = to
@@ -76,6 +78,8 @@ class _CopyBatch:
         """Empty once they are joined into `body`."""
         self.count = 0
         self.size = 0
+        self.held: dict[CopyBudget, int] = {}
+        """The bytes of these copies, by the partition that they came from."""
         self.body = b""
         self.settled = settled
         """Resolves when there is nothing more to wait for, sent or not. Fails when the messages have to come again."""
@@ -92,20 +96,20 @@ class CopyPublisher:
         self._loop = asyncio.get_running_loop()
         self._filling: dict[Copy, _CopyBatch] = {}
         self._in_flight: set[_CopyBatch] = set()
-        self._held_bytes = 0
-        self._capacity = asyncio.Event()
+        self._budgets: defaultdict[int, CopyBudget] = defaultdict(CopyBudget)
         self._left_out = False
         self._unroutable: dict[str, float] = {}
         """Routing keys that no queue took → until when they are not tried again."""
         self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
 
-    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
-        """Publish the copies of a batch in the order of the log. Wait only while MAX_COPY_BYTES_IN_FLIGHT is reached.
+    async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        """Publish the copies of a partition's batch in the order of the log. Wait only while its budget is used up.
 
         Return futures that resolve when the broker has answered for the copies, or blocks publishers. They fail with
         Unavailable when the connection is lost. Then all of the copies have to be sent again.
         """
         settled: dict[asyncio.Future[None], None] = {}
+        budget = self._budgets[partition]
         for message, entry in appended:
             if entry.known and entry.held is None:
                 continue
@@ -113,10 +117,9 @@ class CopyPublisher:
             if plan:
                 data = _encode(message, entry)
                 for to in self._reroute(plan) if self._unroutable else plan:
-                    while self._held_bytes >= MAX_COPY_BYTES_IN_FLIGHT and self._publisher.channel is not None:
-                        self._capacity.clear()
-                        await self._capacity.wait()
-                    settled[self._add(to, data)] = None
+                    while budget.is_used_up and self._publisher.channel is not None:
+                        await budget.wait()
+                    settled[self._add(to, data, budget)] = None
         return list(settled)
 
     def plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
@@ -139,15 +142,16 @@ class CopyPublisher:
         """Note that the broker takes no messages. Copies under way may come late or never, so stop waiting."""
         for batch in self._in_flight:
             self._end(batch)
-        self._capacity.set()
+        for budget in self._budgets.values():
+            budget.wake()
 
     def _reroute(self, plan: tuple[Copy, ...]) -> Iterable[Copy]:
-        """Return the plan with gateways' queues instead of unroutable routing keys, each queue once."""
+        """Return the plan with gateways' queues instead of unroutable routing keys."""
         now_s = self._loop.time()
-        return dict.fromkeys(
+        return [
             to if to.fallback is None or self._unroutable.get(to.routing_key, 0.0) <= now_s else to.fallback
             for to in plan
-        )
+        ]
 
     def _note_unroutable(self, routing_key: str) -> None:
         self._unroutable.pop(routing_key, None)
@@ -158,7 +162,7 @@ class CopyPublisher:
     def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         return plan_copies(self._mode, destination, parse_sessions(sessions))
 
-    def _add(self, to: Copy, data: bytes) -> asyncio.Future[None]:
+    def _add(self, to: Copy, data: bytes, budget: CopyBudget) -> asyncio.Future[None]:
         batch = self._filling.get(to)
         if batch is not None and (batch.count >= MAX_BATCH_COPIES or batch.size + len(data) >= MAX_BATCH_BYTES):
             del self._filling[to]
@@ -168,10 +172,12 @@ class CopyPublisher:
             if not self._filling:
                 self._loop.call_soon(self._publish_all)
             batch = self._filling[to] = _CopyBatch(to, self._loop.create_future())
+        size = len(data)
         batch.copies.append(data)
         batch.count += 1
-        batch.size += len(data)
-        self._held_bytes += len(data)
+        batch.size += size
+        batch.held[budget] = batch.held.get(budget, 0) + size
+        budget.take(size)
         return batch.settled
 
     def _publish_all(self) -> None:
@@ -240,9 +246,8 @@ class CopyPublisher:
         self._release(batch, sent=False)
 
     def _release(self, batch: _CopyBatch, *, sent: bool = True) -> None:
-        self._held_bytes -= batch.size
-        if self._held_bytes < MAX_COPY_BYTES_IN_FLIGHT:
-            self._capacity.set()
+        for budget, size in batch.held.items():
+            budget.release(size)
         self._end(batch, sent=sent)
 
     def _end(self, batch: _CopyBatch, *, sent: bool = False) -> None:

@@ -133,7 +133,7 @@ class IngressConsumer:
         with self._noting_refusals(number):
             channel = await amqp.channel(prefetch=prefetch)
         try:
-            session = self._new_session(channel, wire, prefetch)
+            session = self._new_session(channel, wire, number, prefetch)
             with self._noting_refusals(number):
                 # Declared here, so that a refused queue stops no other partition, and a deleted one is made again.
                 await channel.declare(build_partition(number))
@@ -162,7 +162,7 @@ class IngressConsumer:
             self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
             raise
 
-    def _new_session(self, channel: AmqpChannel, wire: RedisWire, prefetch: int) -> PartitionSession:
+    def _new_session(self, channel: AmqpChannel, wire: RedisWire, number: int, prefetch: int) -> PartitionSession:
         services = self._services
         retention = services.settings.retention
         log = UserLog(wire, services.keys, retention, backoff=services.new_backoff())
@@ -172,6 +172,7 @@ class IngressConsumer:
             services.partition,
             request_barrier=lambda: services.barrier.request(wire.run_id),
             ids_window_s=retention.idempotency_window_ms / 1_000,
+            number=number,
             prefetch=prefetch,
         )
 

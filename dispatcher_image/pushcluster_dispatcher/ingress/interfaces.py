@@ -27,8 +27,11 @@ class LogAppender(Protocol):
 class CopySink(Protocol):
     """What sends copies to gateways (`CopyPublisher`)."""
 
-    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
-        """Publish copies in the order of the log. The futures resolve when there is nothing more to wait for."""
+    async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        """Publish a partition's copies in the order of the log.
+
+        The futures resolve when there is nothing more to wait for.
+        """
 
 
 class RejectSink(Protocol):

@@ -78,9 +78,10 @@ class _BatchInFlight:
 class _BatchCopies:
     """The copies of one batch. Each is handed over once, whether Redis takes the batch at once or in parts."""
 
-    def __init__(self, messages: Sequence[Message], sink: CopySink) -> None:
+    def __init__(self, messages: Sequence[Message], sink: CopySink, partition: int) -> None:
         self._messages = messages
         self._sink = sink
+        self._partition = partition
         self._handed_over: set[int] = set()
         """`id` of each message that a part had: two messages may be equal."""
         self.outcomes: list[asyncio.Future[None]] = []
@@ -98,7 +99,7 @@ class _BatchCopies:
         await self._send([pair for pair in appended if id(pair[0]) not in handed_over] if handed_over else appended)
 
     async def _send(self, in_log: Sequence[tuple[Message, Appended]]) -> None:
-        self.outcomes += await self._sink.send(in_log)
+        self.outcomes += await self._sink.send(self._partition, in_log)
 
 
 class PartitionSession:
@@ -112,8 +113,10 @@ class PartitionSession:
         *,
         request_barrier: Callable[[], asyncio.Future[None]],
         ids_window_s: float,
+        number: int,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
+        """`number` is that of the partition, 0 to 15."""
         self._channel = channel
         self._log = log
         self._copies = services.copies
@@ -123,6 +126,7 @@ class PartitionSession:
         self._metrics = services.metrics
         self._request_barrier = request_barrier
         self._ids_window_s = ids_window_s
+        self._number = number
         self._ledger = Ledger()
         self._acknowledged_tag = 0
         # The batches that the ledger has open, in the same order.
@@ -190,7 +194,7 @@ class PartitionSession:
         """Append a batch to the users' logs, hand over its copies, and ask for the barrier that covers it."""
         accepted, messages, rejected = _sort_out(batch)
         self._begun.append((batch[-1].tag, messages))
-        copies = _BatchCopies(messages, self._copies)
+        copies = _BatchCopies(messages, self._copies, self._number)
         results = await self._append(messages, copies)
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
         barrier = self._request_barrier()

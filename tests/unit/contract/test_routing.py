@@ -17,11 +17,19 @@ def test_the_routing_key_in_mode_session_is_name_user_session() -> None:
 
 
 def test_session_mode_sends_to_each_session_with_the_destination_and_falls_back_to_its_gateway() -> None:
-    to_gateway = Copy("", f"pushcluster.gateway.{GATEWAY_1}")
-    assert plan_copies(RoutingMode.SESSION, QUEUE, {A: GATEWAY_1, B: GATEWAY_1}) == (
-        Copy("amq.topic", f"demo-user{A}", to_gateway),
-        Copy("amq.topic", f"demo-user{B}", to_gateway),
+    assert plan_copies(RoutingMode.SESSION, QUEUE, {A: GATEWAY_1, B: GATEWAY_2}) == (
+        Copy("amq.topic", f"demo-user{A}", Copy("", f"pushcluster.gateway.{GATEWAY_1}")),
+        Copy("amq.topic", f"demo-user{B}", Copy("", f"pushcluster.gateway.{GATEWAY_2}")),
     )
+
+
+def test_session_mode_sends_one_copy_to_a_gateway_that_holds_several_such_sessions() -> None:
+    assert plan_copies(RoutingMode.SESSION, QUEUE, {A: GATEWAY_1, B: GATEWAY_2, C: GATEWAY_1}) == (
+        Copy("", f"pushcluster.gateway.{GATEWAY_1}"),
+        Copy("amq.topic", f"demo-user{B}", Copy("", f"pushcluster.gateway.{GATEWAY_2}")),
+    )
+    crowd = {f"{n:026}".translate(str.maketrans("0189", "wxyz")): GATEWAY_1 for n in range(256)}
+    assert len(plan_copies(RoutingMode.SESSION, TOPIC, crowd)) == 1
 
 
 def test_gateway_mode_sends_once_to_each_gateway_that_holds_such_a_session() -> None:

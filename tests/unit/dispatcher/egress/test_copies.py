@@ -9,11 +9,12 @@ from pushcluster_contract.batch import parse_batch, parse_copy
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import Incarnation, StreamId
-from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES, MAX_BODY_BYTES
+from pushcluster_contract.limits import INGRESS_PARTITIONS, MAX_BATCH_BYTES, MAX_BATCH_COPIES, MAX_BODY_BYTES
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import RoutingMode, gateway_queue
 from pushcluster_dispatcher.egress import copies as copies_module
+from pushcluster_dispatcher.egress import copy_budget
 from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message
@@ -28,10 +29,12 @@ DEMO = Destination("queue", "demo")
 INCARNATION, OTHER_GATEWAY = Incarnation("pod", "0" * 16), Incarnation("pod", "1" * 16)
 SID_1, SID_2 = "a" * 26, "b" * 26
 KEY_1, KEY_2, QUEUE = f"demo-user{SID_1}", f"demo-user{SID_2}", gateway_queue(INCARNATION)
+OTHER_QUEUE = gateway_queue(OTHER_GATEWAY)
 ALL_CONFIRMED = {
     KEY_1: ConfirmOutcome.CONFIRMED,
     KEY_2: ConfirmOutcome.CONFIRMED,
     QUEUE: ConfirmOutcome.CONFIRMED,
+    OTHER_QUEUE: ConfirmOutcome.CONFIRMED,
     "": ConfirmOutcome.CONFIRMED,
 }
 
@@ -94,11 +97,14 @@ class Bench:
     def __post_init__(self) -> None:
         self.copies = CopyPublisher(self.publisher, self.mode, self.metrics)
 
-    async def send(self, *appended: tuple[Message, Appended]) -> None:
+    async def send(self, *appended: tuple[Message, Appended], partition: int = 0) -> None:
         """Send, and wait until nothing more is to be waited for."""
         async with asyncio.timeout(5):
-            for settled in await self.copies.send(appended):
+            for settled in await self.copies.send(partition, appended):
                 await settled
+
+    def held_bytes(self, partition: int = 0) -> int:
+        return self.copies._budgets[partition].held_bytes
 
     def count(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total")
@@ -109,7 +115,9 @@ def bench(outcomes: dict[str, ConfirmOutcome] | None = None, mode: RoutingMode =
 
 
 def entry(*sids: str, stream_id: bytes = b"1-1", expires_ms: int = 0, gateway: Incarnation = INCARNATION) -> Appended:
-    sessions = "\n".join(f"{sid} {gateway}" for sid in sids).encode()
+    """Return an entry for these sessions. SID_2 is at the other gateway, so that each has a queue of its own."""
+    gateways = {SID_2: OTHER_GATEWAY}
+    sessions = "\n".join(f"{sid} {gateways.get(sid, gateway)}" for sid in sids).encode()
     return Appended(stream_id, known=False, dropped=0, sessions=sessions, expires_ms=expires_ms)
 
 
@@ -164,7 +172,8 @@ async def test_every_session_gets_its_copies_in_the_order_of_the_log() -> None:
 
 async def test_copies_of_all_partitions_for_one_gateway_in_one_tick_become_one_message() -> None:
     played = bench(mode=RoutingMode.GATEWAY)
-    await asyncio.gather(*(played.send((message(str(n), f"user{n}"), entry(SID_1, SID_2))) for n in range(20)))
+    sends = (played.send((message(str(n), f"user{n}"), entry(SID_1)), partition=n % 16) for n in range(20))
+    await asyncio.gather(*sends)
     assert played.publisher.published == [("", QUEUE, [str(n) for n in range(20)])]
     await played.send((message("later"), entry(SID_1)))
     assert len(played.publisher.published) == 2
@@ -223,14 +232,14 @@ async def test_a_copy_that_the_gateway_does_not_take_either_is_counted() -> None
 
 async def test_every_copy_of_a_returned_batch_is_counted() -> None:
     played = bench({QUEUE: ConfirmOutcome.RETURNED}, RoutingMode.GATEWAY)
-    await played.send((message("1"), entry(SID_1, SID_2)), (message("2"), entry(SID_1)))
+    await played.send((message("1"), entry(SID_1)), (message("2"), entry(SID_1)))
     assert (played.count("copies_sent"), played.count("copies_returned"), played.count("copies_lost")) == (2, 2, 2)
 
 
 async def test_copies_wait_for_room_in_bytes_when_the_broker_confirms_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", 2_000)
+    monkeypatch.setattr(copy_budget, "MAX_COPY_BYTES_IN_FLIGHT", 2_000)
     played = bench({})
-    sending = asyncio.create_task(played.copies.send([(message(b"x" * 1_000), entry(SID_1))] * 3))
+    sending = asyncio.create_task(played.copies.send(0, [(message(b"x" * 1_000), entry(SID_1))] * 3))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
     assert [len(found) for _, _, found in played.publisher.published] == [2]
     assert not sending.done()
@@ -243,10 +252,10 @@ async def test_a_copy_waits_when_the_bytes_in_flight_are_as_many_as_allowed(
     room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played = bench({})
-    first = asyncio.create_task(played.copies.send([(message(), entry(SID_1))]))
+    first = asyncio.create_task(played.copies.send(0, [(message(), entry(SID_1))]))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
-    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", played.copies._held_bytes + room)
-    second = asyncio.create_task(played.copies.send([(message(), entry(SID_1))]))
+    monkeypatch.setattr(copy_budget, "MAX_COPY_BYTES_IN_FLIGHT", played.held_bytes() + room)
+    second = asyncio.create_task(played.copies.send(0, [(message(), entry(SID_1))]))
     for _ in range(5):
         await asyncio.sleep(0)
     assert second.done() is bool(room)
@@ -274,7 +283,7 @@ async def test_while_the_broker_blocks_nobody_waits_and_gateways_are_told_afterw
 async def test_a_partition_that_waits_for_copies_goes_on_when_the_broker_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copies_module, "MAX_COPY_BYTES_IN_FLIGHT", 1_000)
+    monkeypatch.setattr(copy_budget, "MAX_COPY_BYTES_IN_FLIGHT", 1_000)
     played = bench({})
     sending = asyncio.create_task(played.send((message(b"x" * 1_000), entry(SID_1)), (message(), entry(SID_1))))
     await eventually(lambda: len(played.publisher.open) == 1, within_s=2)
@@ -293,7 +302,7 @@ async def test_messages_whose_copies_were_lost_with_the_connection_come_again(wh
         played.publisher.open[0].set_exception(Unavailable("gone"))
     with pytest.raises(Unavailable, match="connection for copies"):
         await asyncio.wait_for(sending, 2)
-    assert (played.count("copies_left_out"), played.copies._held_bytes) == (0, 0)
+    assert (played.count("copies_left_out"), played.held_bytes()) == (0, 0)
     published = len(played.publisher.published)
     played.copies.opened()
     assert len(played.publisher.published) == published, "nobody has to be told"
@@ -339,7 +348,7 @@ async def test_a_copy_that_amqp_cannot_carry_is_lost_and_holds_back_no_other() -
     played.publisher.unencodable = KEY_1
     await played.send((message(), entry(SID_1, SID_2)))
     assert played.publisher.published == [("amq.topic", KEY_2, ["hi"])]
-    assert (played.count("copies_lost"), played.copies._held_bytes) == (1, 0)
+    assert (played.count("copies_lost"), played.held_bytes()) == (1, 0)
 
 
 async def test_a_session_whose_id_has_another_form_is_left_out() -> None:
@@ -353,7 +362,8 @@ async def test_a_session_whose_id_has_another_form_is_left_out() -> None:
 async def test_long_session_lists_are_planned_without_being_remembered() -> None:
     played = bench({})
     sids = [f"{chr(97 + n)}" * 26 for n in range(20)]
-    plan = played.copies.plan(DEMO, entry(*sids).sessions)
+    lines = (f"{sid} {Incarnation('pod', f'{n:016x}')}" for n, sid in enumerate(sids))
+    plan = played.copies.plan(DEMO, "\n".join(lines).encode())
     assert [copy.routing_key for copy in plan] == [f"demo-user{sid}" for sid in sids]
     assert played.copies._plan.cache_info().currsize == 0
 
@@ -361,12 +371,12 @@ async def test_long_session_lists_are_planned_without_being_remembered() -> None
 RETURNED_1_AND_2 = {**ALL_CONFIRMED, KEY_1: ConfirmOutcome.RETURNED, KEY_2: ConfirmOutcome.RETURNED}
 
 
-async def test_after_an_unroutable_copy_the_next_goes_to_the_gateway_at_once_and_once_for_all_its_sessions() -> None:
+async def test_after_an_unroutable_copy_the_next_goes_to_the_gateway_at_once() -> None:
     played = bench(RETURNED_1_AND_2)
     await played.send((message("1"), entry(SID_1, SID_2)))
     del played.publisher.published[:]
     await played.send((message("2"), entry(SID_1, SID_2)), (message("3"), entry(SID_1)))
-    assert played.publisher.published == [("", QUEUE, ["2", "3"])]
+    assert played.publisher.published == [("", QUEUE, ["2", "3"]), ("", OTHER_QUEUE, ["2"])]
     assert (played.count("copies_returned"), played.count("copies_fallback")) == (2, 2)
 
 
@@ -406,16 +416,55 @@ async def test_a_queue_that_is_missing_again_is_the_newest_that_is_remembered(mo
         assert played.publisher.published == [("", QUEUE, ["hi"])]
 
 
-async def test_sixteen_mebibytes_of_copies_are_under_way_and_not_more() -> None:
+async def test_one_mebibyte_of_a_partitions_copies_is_under_way_and_sixteen_of_all_partitions() -> None:
     played = bench({}, RoutingMode.GATEWAY)
-    sending = asyncio.create_task(played.copies.send([(message(b"x" * MAX_BODY_BYTES), entry(SID_1))] * 260))
-    await eventually(lambda: played.publisher.bodies, within_s=5)
+    large = [(message(b"x" * MAX_BODY_BYTES), entry(SID_1))] * 20
+    sending = [asyncio.create_task(played.copies.send(n, large)) for n in range(INGRESS_PARTITIONS)]
     for _ in range(5):
         await asyncio.sleep(0)
-    under_way = sum(map(len, played.publisher.bodies))
-    assert 16 * 1_048_576 < under_way < 16 * 1_048_576 + MAX_BATCH_BYTES
-    assert not sending.done()
-    await cancel(sending)
+    under_way = [played.held_bytes(n) for n in range(INGRESS_PARTITIONS)]
+    one_copy = len(played.publisher.bodies[0])
+    assert all(1_048_576 <= each < 1_048_576 + one_copy for each in under_way)
+    assert sum(map(len, played.publisher.bodies)) < 16 * (1_048_576 + one_copy)
+    assert not any(each.done() for each in sending)
+    for each in sending:
+        await cancel(each)
+
+
+async def test_a_partition_that_waits_for_its_copies_keeps_no_other_partition_waiting() -> None:
+    played = bench({QUEUE: ConfirmOutcome.CONFIRMED})
+    hot = [(message(b"x" * MAX_BODY_BYTES, "hot"), entry(SID_2))] * 40
+    waiting = asyncio.create_task(played.copies.send(3, hot))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    await asyncio.wait_for(played.copies.send(4, [(message("2"), entry(SID_1))]), 2)
+    await eventually(lambda: ("amq.topic", KEY_1, ["2"]) in played.publisher.published, within_s=2)
+    assert not waiting.done()
+    await cancel(waiting)
+
+
+async def test_copies_that_several_partitions_have_in_one_message_are_given_back_to_each() -> None:
+    played = bench({}, RoutingMode.GATEWAY)
+    sends = [
+        asyncio.create_task(played.send((message("x" * 10 * n, f"user{n}"), entry(SID_1)), partition=n))
+        for n in range(3)
+    ]
+    await eventually(lambda: played.publisher.open, within_s=2)
+    (body,) = played.publisher.bodies
+    assert played.held_bytes(0) < played.held_bytes(1) < played.held_bytes(2)
+    assert sum(map(played.held_bytes, range(3))) == len(body) - 1
+    played.publisher.open[0].set_result(ConfirmOutcome.CONFIRMED)
+    await asyncio.gather(*sends)
+    assert [played.held_bytes(n) for n in range(3)] == [0, 0, 0]
+
+
+async def test_a_user_with_many_sessions_at_one_gateway_costs_one_copy() -> None:
+    played = bench()
+    sids = [f"{chr(97 + n)}" * 26 for n in range(20) if n != 1]
+    await played.send((message("1"), entry(*sids)), (message("2"), entry(*sids)))
+    assert played.publisher.published == [("", QUEUE, ["1", "2"])]
+    assert played.count("copies_sent") == 2
 
 
 async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,4 +475,4 @@ async def test_one_missing_queue_more_than_is_remembered_forgets_the_oldest(monk
     del played.publisher.published[:]
     await played.send((message("3"), entry(SID_2)))
     await played.send((message("4"), entry(SID_1)))
-    assert played.publisher.published == [("", QUEUE, ["3"]), ("amq.topic", KEY_1, ["4"]), ("", QUEUE, ["4"])]
+    assert played.publisher.published == [("", OTHER_QUEUE, ["3"]), ("amq.topic", KEY_1, ["4"]), ("", QUEUE, ["4"])]

@@ -20,6 +20,7 @@ from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 
 NOW_MS = 1_700_000_000_000
+PARTITION = 7
 SESSIONS = b"a" * 26 + b" pod.0000000000000000"
 
 
@@ -41,7 +42,8 @@ class PlayedCopies:
     sent: list[bytes] = field(default_factory=list)
     open: list[asyncio.Future[None]] = field(default_factory=list)
 
-    async def send(self, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+    async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
+        assert partition == PARTITION, "its own budget"
         self.sent += [message.body for message, _ in appended]
         self.open.append(asyncio.get_running_loop().create_future())
         return [self.open[-1]]
@@ -119,6 +121,7 @@ class Bench:
             PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
             request_barrier=self._request,
             ids_window_s=self.ids_window_s,
+            number=PARTITION,
             prefetch=self.prefetch,
         )
         self.task = asyncio.create_task(self.session.run())

@@ -83,7 +83,7 @@ async def test_all_that_is_remembered_fits_beside_what_is_under_way() -> None:
 
 async def test_one_byte_more_of_a_users_sessions_is_planned_and_not_remembered() -> None:
     played = CopyPublisher(cast(Any, None), RoutingMode.SESSION, Metrics())
-    names = [f"{each}.0000000000000000".encode() for each in ("p" * 64, "p" * 64, "p" * 64, "p" * 63)]
+    names = [f"{each}.{n:016x}".encode() for n, each in enumerate(("p" * 64, "p" * 64, "p" * 64, "p" * 63))]
     others = b"\n".join(sid(n) + b" " + name for n, name in enumerate(names))
     for more in (0, 1):
         rest = copies.CACHED_SESSIONS_BYTES - len(others) - len(b"\n" + sid(4) + b" .0000000000000000") + more
