@@ -16,6 +16,7 @@ from benchmarks import (
     end_to_end,
     gateway_memory,
     gateway_push,
+    hot_user,
     plots,
     slow_client,
 )
@@ -46,6 +47,7 @@ SHORT: Final[dict[str, Figure]] = {
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=2_400, per_s=800)),
     "storm": lambda services: connect_storm.run(services, sessions=10_000),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4, rounds=8)),
+    "hot-user": lambda services: hot_user.run(services, hot_user.Load()),
 }
 LONG: Final[dict[str, Figure]] = {
     **SHORT,
@@ -54,6 +56,7 @@ LONG: Final[dict[str, Figure]] = {
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=300_000, steady_s=60)),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=15, rounds=9)),
+    "hot-user": lambda services: hot_user.run(services, hot_user.Load(seconds=15, rounds=5)),
 }
 
 
