@@ -52,6 +52,10 @@ class AckWindow:
         """Return whether this entry was written and is neither acknowledged nor refused."""
         return self._entries.get(message_id) is _State.OUTSTANDING
 
+    def holds(self, message_id: StreamId) -> bool:
+        """Return whether this entry was written and is not settled yet."""
+        return self._entries.get(message_id, _State.SETTLED) is not _State.SETTLED
+
     def covered(self, message_id: StreamId, *, cumulative: bool) -> list[StreamId]:
         """Return the outstanding entries that an ACK or NACK of `message_id` covers."""
         if not cumulative:

@@ -2,6 +2,10 @@
 
 Messages without such a request take no extra work. A report may be lost, and then the producer gets none. The log and
 the client's acknowledgements do not depend on reports.
+
+A producer may publish a message again, and ask what became of it long ago. Nothing is kept for that except what clients
+refused: every entry up to a subscription's position has expired, was refused, or was got by its client or by an earlier
+session of the user.
 """
 
 from collections import deque
@@ -52,7 +56,11 @@ class OutcomeReporter:
             return
         if subscription.machine.window is not None:
             self._await_acknowledgement(subscription, entry, request)
-        elif self._pending_writes_count < MAX_PENDING_WRITES:
+        else:
+            self._await_write(subscription, entry, request)
+
+    def _await_write(self, subscription: Subscription, entry: LogEntry, request: ReplyRequest) -> None:
+        if self._pending_writes_count < MAX_PENDING_WRITES:
             client = subscription.client
             untaken = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
             self._pending_writes.setdefault(client, deque()).append(untaken)
@@ -62,12 +70,24 @@ class OutcomeReporter:
             self._metrics.outcomes_dropped += 1
 
     def repeated(self, subscription: Subscription, entry: LogEntry) -> None:
-        """Note a copy of an entry that was written before: its producer published it again and wants outcomes."""
+        """Report what became of an entry before: its producer published it again and wants outcomes."""
+        request = self._read(subscription, entry)
+        if request is None:
+            return
         window = subscription.machine.window
-        if window is not None and window.covered(entry.id, cumulative=False):
-            request = self._read(subscription, entry)
-            if request is not None:
-                self._await_acknowledgement(subscription, entry, request)
+        if window is not None and window.holds(entry.id):
+            self._await_acknowledgement(subscription, entry, request)
+        elif 0 < entry.expires_ms < subscription.client.services.redis_now_ms():
+            return  # nobody knows whether it was written before it expired
+        elif entry.id <= subscription.started_after:
+            self._report(subscription, entry, request, MessageOutcome.WRITTEN)
+        elif window is None:
+            self._await_write(subscription, entry, request)
+        else:
+            was_refused = subscription.was_refused(entry.id)
+            if was_refused is not None:
+                outcome = MessageOutcome.REJECTED if was_refused else MessageOutcome.ACKED
+                self._report(subscription, entry, request, outcome)
 
     def expired(self, subscription: Subscription, entry: LogEntry) -> None:
         """Report an entry that expired before it was written."""
@@ -77,6 +97,8 @@ class OutcomeReporter:
 
     def settled(self, subscription: Subscription, message_ids: list[StreamId], outcome: MessageOutcome) -> None:
         """Report entries that the client has acknowledged or refused."""
+        if outcome is MessageOutcome.REJECTED:
+            subscription.note_refused(message_ids)
         if subscription.outcome_requests:
             for message_id in message_ids:
                 asked = subscription.outcome_requests.pop(message_id, None)

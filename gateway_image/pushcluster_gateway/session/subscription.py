@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pushcluster_contract.batch import Address
-from pushcluster_contract.ids import StreamId
+from pushcluster_contract.ids import ZERO_ID, StreamId
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, ReplyRequest
 from pushcluster_gateway.limits import Limits
@@ -24,6 +24,7 @@ from pushcluster_gateway.session.delivery import (
 )
 from pushcluster_gateway.session.interfaces import ClientSocket, Requester
 from pushcluster_gateway.session.progress import Progress
+from pushcluster_gateway.session.refused import RefusedMessages
 from pushcluster_gateway.stomp.errors import InvalidHeader
 from pushcluster_gateway.stomp.frames import Version
 from pushcluster_gateway.stomp.requests import Acknowledge, Subscribe
@@ -99,6 +100,7 @@ class Subscription:
     """One subscription. It drops all answers of the services that come after it has `ended`."""
 
     __slots__ = (
+        "_refused",
         "address",
         "client",
         "destination",
@@ -112,6 +114,7 @@ class Subscription:
         "progress",
         "queue",
         "receipt",
+        "started_after",
     )
 
     def __init__(self, client: Subscriber, request: Subscribe, number: int) -> None:
@@ -132,6 +135,9 @@ class Subscription:
         """Whether the cursor flusher will collect this subscription's cursor."""
         self.outcome_requests: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
         """Entries, without their bodies, that wait for an acknowledgement and whose producers want outcomes."""
+        self._refused: RefusedMessages | None = None
+        self.started_after: StreamId = ZERO_ID
+        """The position at which the subscription began. Earlier sessions of the user got what is not newer."""
         self.progress = Progress()
         self.machine = DeliveryMachine(
             ack_mode=request.ack_mode,
@@ -153,7 +159,9 @@ class Subscription:
         """Begin the catch-up: the queue and the registry entry are there."""
         if not self.ended:
             self.progress.flushed = (log.cursor, log.sent)  # the registry knows it already
-            self._apply(self.machine.registered(log))
+            outputs = self.machine.registered(log)
+            self.started_after = self.machine.position
+            self._apply(outputs)
 
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool) -> None:
         """Compare with the log after a refresh. `asked_at` was the position when the refresh began."""
@@ -173,6 +181,17 @@ class Subscription:
         if not self.ended:
             self._apply(self.machine.settle(message_ids, self.client.socket.outbox.free_bytes))
             self.client.services.cursor_moved(self)
+
+    def note_refused(self, message_ids: Sequence[StreamId]) -> None:
+        """Remember for a while that the client refused these messages."""
+        if self._refused is None:
+            self._refused = RefusedMessages()
+        for message_id in message_ids:
+            self._refused.add(message_id)
+
+    def was_refused(self, message_id: StreamId) -> bool | None:
+        """Return whether the client refused this message, or None if that is forgotten."""
+        return False if self._refused is None else self._refused.was_refused(message_id)
 
     def copy_arrived(self, entry: LogEntry) -> None:
         """Take a copy of a message that came over AMQP."""

@@ -12,6 +12,7 @@ from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.session import outcomes as outcomes_module
+from pushcluster_gateway.session import refused
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
@@ -216,8 +217,128 @@ async def test_a_message_that_is_published_again_tells_its_new_asker(server: Run
     await alice.ack(message, receipt=True)
     assert [address for address, _ in server.services.reports] == [again]
     server.services.subscriptions[0].copy_arrived(copy)
-    assert told(server) == [MessageOutcome.ACKED], "of what is settled nobody knows any more how"
+    assert told(server) == [MessageOutcome.ACKED] * 2, "what is settled is remembered"
     assert not server.services.subscriptions[0].outcome_requests
+
+
+def publish_again(server: RunningServer, message_id: str, *sids: str, **fields: Any) -> None:
+    """Let the copy arrive that a dispatcher sends when a message comes again and its producer asks."""
+    again = ReplyRequest(ReplyAddress("replies", "c2"), sids).encode()
+    copy = LogEntry(StreamId.parse(message_id), b"hi", reply=again, **fields)
+    for subscription in server.services.subscriptions:
+        subscription.copy_arrived(copy)
+
+
+async def test_of_a_message_that_was_written_a_retry_learns_that(server: RunningServer, alice: StompClient) -> None:
+    await alice.subscribe("/user/queue/demo")
+    server.services.push("alice", b"hi")
+    message = await alice.next_message()
+    publish_again(server, message["message-id"], alice.session)
+    await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
+    assert server.services.reports[0][0] == ReplyAddress("replies", "c2")
+    await alice.no_message(for_s=0.05)
+
+
+async def test_of_a_message_that_the_socket_has_not_taken_a_retry_learns_it_once_it_has(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    socket = server.services.clients[0].socket
+    accepted, looks = socket.sample_accepted(), 0
+
+    def sample_little() -> int:
+        nonlocal looks
+        looks += 1
+        return accepted
+
+    monkeypatch.setattr(type(socket), "sample_accepted", lambda _: sample_little())
+    message_id = server.services.push("alice", b"hi")
+    publish_again(server, str(message_id), alice.session)
+    looks = 0
+    await eventually(lambda: looks >= 3, within_s=5)
+    assert told(server) == []
+    monkeypatch.undo()
+    await eventually(lambda: told(server) == [MessageOutcome.WRITTEN], within_s=5)
+
+
+@pytest.mark.parametrize("mode", ["client", "client-individual"])
+async def test_of_a_message_that_was_settled_a_retry_learns_how(
+    server: RunningServer, alice: StompClient, mode: str
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack=mode)
+    for settle in (alice.ack, alice.nack):
+        server.services.push("alice", b"hi")
+        message = await alice.next_message()
+        await settle(message, receipt=True)
+        publish_again(server, message["message-id"], alice.session)
+    assert told(server) == [MessageOutcome.ACKED, MessageOutcome.REJECTED]
+
+
+async def test_of_a_message_that_is_being_put_aside_after_a_nack_a_retry_learns_it_then(
+    server: RunningServer, alice: StompClient
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    server.services.push("alice", b"hi")
+    message = await alice.next_message()
+    (subscription,) = server.services.subscriptions
+    ids = [StreamId.parse(message["message-id"])]
+    subscription.machine.reject(ids)
+    publish_again(server, message["message-id"], alice.session)
+    assert told(server) == []
+    server.services.outcomes.settled(subscription, ids, MessageOutcome.REJECTED)
+    assert told(server) == [MessageOutcome.REJECTED]
+
+
+@pytest.mark.parametrize("mode", ["auto", "client"])
+async def test_a_session_that_subscribed_after_a_message_says_that_an_earlier_one_got_it(
+    server: RunningServer, alice: StompClient, mode: str
+) -> None:
+    message_id = server.services.push("alice", b"hi")
+    await alice.subscribe("/user/queue/demo", ack=mode, last_message_id=str(message_id))
+    publish_again(server, str(message_id), alice.session)
+    assert told(server) == [MessageOutcome.WRITTEN]
+    await alice.no_message(for_s=0.05)
+
+
+async def test_of_a_message_that_waits_for_its_ack_a_retry_learns_it_even_if_it_has_expired_since(
+    server: RunningServer, alice: StompClient
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack="client")
+    server.services.push("alice", b"hi")
+    message = await alice.next_message()
+    publish_again(server, message["message-id"], alice.session, expires_ms=1)
+    await alice.ack(message, receipt=True)
+    assert told(server) == [MessageOutcome.ACKED]
+
+
+@pytest.mark.parametrize("mode", ["auto", "client"])
+async def test_of_a_message_that_has_expired_since_nobody_knows_whether_it_was_written(
+    server: RunningServer, alice: StompClient, mode: str
+) -> None:
+    await alice.subscribe("/user/queue/demo", ack=mode)
+    message_id = server.services.push("alice", b"hi", expires_ms=1)
+    publish_again(server, str(message_id), alice.session, expires_ms=1)
+    server.services.push("alice", b"hi")
+    await alice.next_message()
+    assert told(server) == []
+
+
+async def test_so_many_refusals_of_a_subscription_are_remembered_and_of_one_more_the_oldest_is_not_guessed(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refused, "MAX_REFUSED_MESSAGES", 2)
+    await alice.subscribe("/user/queue/demo", ack="client-individual")
+    ids = []
+    for _ in range(3):
+        server.services.push("alice", b"hi")
+        message = await alice.next_message()
+        await alice.nack(message, receipt=True)
+        ids.append(message["message-id"])
+    for message_id in ids:
+        publish_again(server, message_id, alice.session)
+    assert [(report.message_id, report.outcome) for _, report in server.services.reports] == [
+        (message_id, MessageOutcome.REJECTED) for message_id in ids[1:]
+    ]
 
 
 @pytest.mark.parametrize(
