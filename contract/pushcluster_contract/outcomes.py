@@ -89,6 +89,12 @@ class OutcomeReport:
     sessions: tuple[str, ...] = ()
     """Sessions that existed when the message was appended. Once each has reported, no more outcomes follow."""
     reason: str = ""
+    """Why a dispatcher rejected the message, in words."""
+    cause: str = ""
+    """The same in one word for programs: the label `reason` of `pushcluster_dispatcher_rejected_total`.
+
+    Dispatchers of version 0.2 leave it out.
+    """
 
     def encode(self) -> bytes:
         """Return the body of the AMQP message: a JSON object without empty values."""
@@ -102,6 +108,7 @@ class OutcomeReport:
             "gateway": self.gateway,
             "sessions": list(self.sessions),
             "reason": self.reason,
+            "cause": self.cause,
         }
         present = {name: value for name, value in document.items() if value}
         return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
@@ -121,6 +128,7 @@ class OutcomeReport:
                 gateway=str(document.get("gateway", "")),
                 sessions=tuple(map(str, document.get("sessions", ()))),
                 reason=str(document.get("reason", "")),
+                cause=str(document.get("cause", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidInput(f"{body[:100]!r} is not an outcome report") from None

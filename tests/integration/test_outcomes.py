@@ -121,6 +121,45 @@ async def test_what_nobody_gets_now_is_stored_and_comes_later(
         assert await gateway.metric("outcomes_sent_total") == 0, "it was not there when the message was published"
 
 
+@pytest.mark.parametrize("mode", RoutingMode)
+async def test_a_retry_hears_what_became_of_the_message_before_and_another_body_is_a_conflict(
+    plane: Plane, mode: RoutingMode
+) -> None:
+    async with (
+        running_dispatcher(plane, ROUTING_MODE=mode) as dispatcher,
+        running_gateway(plane, ROUTING_MODE=mode) as gateway,
+    ):
+        await eventually(gateway.is_ready)
+
+        async def publish(body: str) -> tuple[int, Any]:
+            url = f"{dispatcher.api_url}/v1/users/alice/messages?destination={DEMO}&wait={MAX_WAIT_MS}"
+            headers = {**AUTHORIZED, "Idempotency-Key": "order-7"}
+            async with dispatcher.session.post(url, data=body, headers=headers) as response:
+                return response.status, await response.json(content_type=None)
+
+        async with (
+            connected(gateway.url, token=token("alice")) as auto,
+            connected(gateway.url, token=token("alice")) as client,
+        ):
+            await auto.subscribe("/user/queue/demo")
+            await client.subscribe("/user/queue/demo", ack="client")
+            first = asyncio.create_task(publish("hello"))
+            await acknowledge_next(client)
+            for status, answer in (await first, await publish("hello")):
+                assert status == 200
+                expected = {auto.session: "written", client.session: "acked"}
+                assert outcomes_by_session(answer["outcomes"]) == expected
+            status, answer = await publish("another")
+            assert (status, answer["status"]) == (409, 409)
+            assert "under this message id before" in answer["detail"]
+            assert (await auto.next_message()).text == "hello"
+            await auto.no_message(for_s=0.2)
+        async with connected(gateway.url, token=token("alice")) as later:
+            await later.subscribe("/user/queue/demo")
+            status, answer = await publish("hello")
+            assert (status, outcomes_by_session(answer["outcomes"])) == (200, {later.session: "written"})
+
+
 async def test_a_message_that_was_too_old_when_its_turn_came_is_expired(
     plane: Plane, dispatcher: RunningDispatcher, logs: Logs
 ) -> None:

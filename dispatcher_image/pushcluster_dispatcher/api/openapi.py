@@ -201,7 +201,7 @@ def _post_message() -> Document:
         "responses": {
             "200": _json("The request has `wait`, and all outcomes are final.", _ref("Accepted")),
             "202": _json("The message is on disk, in a majority of the ingress queue.", _ref("Accepted")),
-            **_problems(400, 408, 413, 415, 429, 503),
+            **_problems(400, 408, 409, 413, 415, 429, 503),
         },
     }
 

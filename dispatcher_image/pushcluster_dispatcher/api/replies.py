@@ -9,6 +9,7 @@ from typing import Final
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.messages import RejectClass
 from pushcluster_runtime.amqp import Delivery
 
 MAX_WAITING: Final = 1_000
@@ -38,6 +39,13 @@ class Collected:
             self.by_session.setdefault(report.session, report)
         else:
             self.whole = self.whole or report
+
+    @property
+    def conflict(self) -> str:
+        """Why the message is not the one that was published under its message id before. "": it is no such case."""
+        whole = self.whole
+        # The API checks the form of message ids, so a dispatcher has nothing else against one.
+        return whole.reason if whole is not None and whole.cause == RejectClass.MESSAGE_ID else ""
 
     @property
     def complete(self) -> bool:

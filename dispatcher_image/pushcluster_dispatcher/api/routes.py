@@ -141,9 +141,11 @@ class Routes:
         with ExitStack() as waiting:
             waiter = self._wait_inside(waiting)
             await self._publish(publication, waiter)
-            outcomes, complete = await self._outcomes(publication, waiter, deadline)
-        status = HTTPStatus.OK if complete else HTTPStatus.ACCEPTED
-        return web.json_response({**answer, "outcomes": outcomes}, status=status)
+            collected = await self._collect(publication, waiter, deadline)
+        if collected.conflict:
+            raise Problem(HTTPStatus.CONFLICT, collected.conflict)
+        status = HTTPStatus.OK if collected.complete else HTTPStatus.ACCEPTED
+        return web.json_response({**answer, "outcomes": describe_outcomes(collected)}, status=status)
 
     async def _post_batch(self, request: web.Request) -> web.Response:
         """Publish many messages, each independently."""
@@ -181,8 +183,7 @@ class Routes:
                 results += await asyncio.gather(*map(self._publish_one, messages[window], waiters[window]))
             for message, waiter, result in zip(messages, waiters, results, strict=True):
                 if isinstance(message, Publication) and waiter is not None and result["status"] == HTTPStatus.ACCEPTED:
-                    result["outcomes"], complete = await self._outcomes(message, waiter, deadline)
-                    result["status"] = int(HTTPStatus.OK if complete else HTTPStatus.ACCEPTED)
+                    result.update(describe_result(await self._collect(message, waiter, deadline)))
         return results
 
     async def _publish_one(self, message: Publication | InvalidInput, waiter: Waiter | None) -> Answer:
@@ -213,12 +214,12 @@ class Routes:
                 f"this dispatcher already waits for the outcomes of {MAX_WAITING} messages",
             ) from None
 
-    async def _outcomes(self, publication: Publication, waiter: Waiter, deadline: float) -> tuple[list[Answer], bool]:
-        """Return one outcome for each session, and whether all of them are final."""
+    async def _collect(self, publication: Publication, waiter: Waiter, deadline: float) -> Collected:
+        """Return what is known of a message by the deadline, or once all is known."""
         collected = await waiter.wait_until(deadline)
         if not collected.complete and not collected.sessions:
             collected.sessions = await self._subscribed(publication)
-        return describe_outcomes(collected), collected.complete
+        return collected
 
     async def _subscribed(self, publication: Publication) -> tuple[str, ...]:
         """Return whose outcomes are missing if nobody has reported: the sessions that are there now."""
@@ -273,6 +274,14 @@ class Routes:
         return web.json_response(
             {"user": user, "destinations": destinations, "sessions": sum(told), "unreachable": len(told) - sum(told)}
         )
+
+
+def describe_result(collected: Collected) -> Answer:
+    """Return the part of a batch's result that says what became of a published message. Pure."""
+    if collected.conflict:
+        return {"status": int(HTTPStatus.CONFLICT), "detail": collected.conflict}
+    status = HTTPStatus.OK if collected.complete else HTTPStatus.ACCEPTED
+    return {"status": int(status), "outcomes": describe_outcomes(collected)}
 
 
 def describe_outcomes(collected: Collected) -> list[Answer]:

@@ -44,5 +44,10 @@ def plan_rejection(delivery: Delivery, rejection: Rejection) -> tuple[ReplyAddre
     except InvalidInput:
         return None
     message_id = properties.message_id if isinstance(properties.message_id, str) else ""
-    report = OutcomeReport(MessageOutcome.REJECTED, producer_message_id=message_id, reason=rejection.reason)
+    report = OutcomeReport(
+        MessageOutcome.REJECTED,
+        producer_message_id=message_id,
+        reason=rejection.reason,
+        cause=rejection.kind.value,
+    )
     return address, report

@@ -39,7 +39,7 @@ def test_what_is_no_reply_request_is_refused(text: str) -> None:
 
 def test_a_report_survives_its_body() -> None:
     report = OutcomeReport(
-        MessageOutcome.ACKED, "bøb", "/queue/demo", "1-1", "order-7", SID, "gateway-0", (SID,), "a reason"
+        MessageOutcome.ACKED, "bøb", "/queue/demo", "1-1", "order-7", SID, "gateway-0", (SID,), "a reason", "message_id"
     )
     assert OutcomeReport.parse(report.encode()) == report
 

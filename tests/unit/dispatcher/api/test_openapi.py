@@ -114,6 +114,14 @@ def answered(case: Case) -> Case:
     return run
 
 
+def taken(case: Case) -> Case:
+    async def run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> aiohttp.ClientResponse:
+        bench.broker.reports = [OutcomeReport(MessageOutcome.REJECTED, reason="another", cause="message_id")]
+        return await case(bench, monkeypatch)
+
+    return run
+
+
 def slow(path: str, **headers: str) -> Case:
     async def run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> aiohttp.ClientResponse:
         async def never() -> Any:
@@ -153,6 +161,7 @@ CASES: Final[dict[tuple[str, str], dict[str, Case]]] = {
         "401": call("POST", PATH, key="", data=b"x"),
         "403": call("POST", PATH, key=READ_KEY, data=b"x"),
         "408": slow(PATH),
+        "409": taken(call("POST", f"{PATH}&wait=30000", data=b"x")),
         "413": call("POST", PATH, data=b"x" * (MAX_BODY_BYTES + 1)),
         "415": call("POST", PATH, data=b"x", headers={"Content-Encoding": "deflate"}),
         "429": crowded(call("POST", f"{PATH}&wait=50", data=b"x")),

@@ -66,6 +66,46 @@ async def test_what_holds_for_the_message_as_a_whole_ends_the_wait(bench: Bench)
     assert (await response.json())["outcomes"] == [{"outcome": "rejected", "reason": "too large"}]
 
 
+TAKEN = "another message was published under this message id before: 5-7 in the user's log"
+OTHER_BODY = OutcomeReport(MessageOutcome.REJECTED, reason=TAKEN, cause="message_id")
+
+
+async def test_an_idempotency_key_with_another_body_is_a_conflict(bench: Bench) -> None:
+    bench.broker.reports = [OTHER_BODY]
+    response = await bench.post(LONG, **{"Idempotency-Key": "order-7"})
+    assert response.status == 409
+    assert await problem(response) == TAKEN
+
+
+async def test_a_conflict_of_one_message_of_a_batch_is_its_own(bench: Bench) -> None:
+    bench.broker.reports = [OTHER_BODY]
+    message = {"user": "alice", "destination": "/queue/demo", "body": "x", "messageId": "order-7"}
+    response = await bench.batch(message, {"user": "alice"}, query="?wait=30000")
+    assert response.status == 207
+    document = await response.json()
+    assert document["accepted"] == 0
+    assert document["results"][0] == {
+        "status": 409,
+        "user": "alice",
+        "destination": "/queue/demo",
+        "messageId": "order-7",
+        "detail": TAKEN,
+    }
+
+
+@pytest.mark.parametrize("report", [
+    OutcomeReport(MessageOutcome.REJECTED, reason="Redis: ERR", cause="script"),
+    OutcomeReport(MessageOutcome.REJECTED, reason=TAKEN),
+])  # fmt: skip
+async def test_what_is_rejected_for_another_cause_or_by_an_older_dispatcher_is_no_conflict(
+    bench: Bench, report: OutcomeReport
+) -> None:
+    bench.broker.reports = [report]
+    response = await bench.post(LONG)
+    assert response.status == 200
+    assert (await response.json())["outcomes"] == [{"outcome": "rejected", "reason": report.reason}]
+
+
 async def test_each_message_of_a_batch_has_its_own_outcomes(bench: Bench) -> None:
     bench.broker.reports = [acked(SID)]
     message = {"user": "alice", "destination": "/queue/demo", "body": "x"}

@@ -62,7 +62,7 @@ def test_a_rejection_is_told_with_its_reason() -> None:
     told = rejection(reply_to="q", correlation_id="c1", message_id="m1")
     assert told == (
         ADDRESS,
-        OutcomeReport(MessageOutcome.REJECTED, producer_message_id="m1", reason="no destination"),
+        OutcomeReport(MessageOutcome.REJECTED, producer_message_id="m1", reason="no destination", cause="destination"),
     )
 
 
