@@ -24,7 +24,7 @@ from pushcluster_gateway.session.delivery import (
 )
 from pushcluster_gateway.session.interfaces import ClientSocket, Requester
 from pushcluster_gateway.session.progress import Progress
-from pushcluster_gateway.session.refused import RefusedMessages
+from pushcluster_gateway.session.refusals import RecentRefusals
 from pushcluster_gateway.stomp.errors import InvalidHeader
 from pushcluster_gateway.stomp.frames import Version
 from pushcluster_gateway.stomp.requests import Acknowledge, Subscribe
@@ -135,7 +135,7 @@ class Subscription:
         """Whether the cursor flusher will collect this subscription's cursor."""
         self.outcome_requests: dict[StreamId, tuple[LogEntry, ReplyRequest]] | None = None
         """Entries, without their bodies, that wait for an acknowledgement and whose producers want outcomes."""
-        self._refused: RefusedMessages | None = None
+        self._refused: RecentRefusals | None = None
         self.started_after: StreamId = ZERO_ID
         """The position at which the subscription began. Earlier sessions of the user got what is not newer."""
         self.progress = Progress()
@@ -185,7 +185,7 @@ class Subscription:
     def note_refused(self, message_ids: Sequence[StreamId]) -> None:
         """Remember for a while that the client refused these messages."""
         if self._refused is None:
-            self._refused = RefusedMessages()
+            self._refused = RecentRefusals()
         for message_id in message_ids:
             self._refused.add(message_id)
 

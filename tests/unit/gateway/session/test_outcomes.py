@@ -12,7 +12,7 @@ from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.session import outcomes as outcomes_module
-from pushcluster_gateway.session import refused
+from pushcluster_gateway.session import refusals
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
@@ -326,7 +326,7 @@ async def test_of_a_message_that_has_expired_since_nobody_knows_whether_it_was_w
 async def test_so_many_refusals_of_a_subscription_are_remembered_and_of_one_more_the_oldest_is_not_guessed(
     server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refused, "MAX_REFUSED_MESSAGES", 2)
+    monkeypatch.setattr(refusals, "MAX_RECENT_REFUSALS", 2)
     await alice.subscribe("/user/queue/demo", ack="client-individual")
     ids = []
     for _ in range(3):

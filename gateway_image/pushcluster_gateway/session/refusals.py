@@ -4,11 +4,11 @@ from typing import Final
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
 
-MAX_REFUSED_MESSAGES: Final = 100
+MAX_RECENT_REFUSALS: Final = 100
 """How many are remembered. The one that was refused first is forgotten first."""
 
 
-class RefusedMessages:
+class RecentRefusals:
     """The messages that the client refused last."""
 
     __slots__ = ("_ids", "_known_after")
@@ -23,7 +23,7 @@ class RefusedMessages:
     def add(self, message_id: StreamId) -> None:
         """Note a message that the client refused."""
         self._ids[message_id] = None
-        if len(self._ids) > MAX_REFUSED_MESSAGES:
+        if len(self._ids) > MAX_RECENT_REFUSALS:
             forgotten = next(iter(self._ids))
             del self._ids[forgotten]
             self._known_after = max(self._known_after, forgotten)
