@@ -172,7 +172,8 @@ class TestKeyRefresher:
             for answer in (Unavailable("not up yet"), FIRST, Unavailable("down"), Unavailable("down")):
                 kept.source.answers.put_nowait(answer)
             await eventually(partial(failed_reads, kept, 3), within_s=30)
-            assert [(record.cause, record.kept) for record in caplog.records if hasattr(record, "kept")] == [
+            fields = [record.__dict__ for record in caplog.records]
+            assert [(each["cause"], each["kept"]) for each in fields if "kept" in each] == [
                 ("not up yet", 0),
                 ("down", len(FIRST.keys)),
             ]
