@@ -19,7 +19,7 @@ from pushcluster_gateway.broker.copies import CopyReader
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.client import Client, Rejected
-from pushcluster_gateway.session.delivery import LogState, ReadPage
+from pushcluster_gateway.session.delivery import LogPage, LogState, ReadPage
 from pushcluster_gateway.session.hub import Hub
 from pushcluster_gateway.session.outcomes import OutcomeReporter
 from pushcluster_gateway.session.subscription import Subscription
@@ -94,7 +94,7 @@ class InstantServices:
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         """See ClientServices."""
-        asyncio.get_running_loop().call_soon(subscription.page_read, asked, [])
+        asyncio.get_running_loop().call_soon(subscription.page_read, asked, LogPage((), cut=False))
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         """See ClientServices."""

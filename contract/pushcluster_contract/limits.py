@@ -92,6 +92,9 @@ REPLY_QUEUE_MAX_BYTES: Final = 16 * 1_048_576
 LOG_PAGE_ENTRIES: Final = 100
 """Log entries that a subscription in CATCHUP reads at once."""
 
+LOG_PAGE_BYTES: Final = 262_144
+"""The same bound in bytes. One entry is read in any case."""
+
 DISPATCHER_PREFETCH_MESSAGES: Final = 500
 """Unacknowledged ingress messages of one partition. It is also the largest batch of APPEND scripts."""
 

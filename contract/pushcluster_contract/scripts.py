@@ -10,6 +10,7 @@ class Script(StrEnum):
     APPEND = "append"
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
+    READ_PAGE = "read_page"
     REGISTER = "register"
     REMOVE_SESSION = "remove_session"
     ADVANCE_CURSOR = "advance_cursor"

@@ -250,13 +250,13 @@ class Gateway:
 
     async def _read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         client = subscription.client
-        entries = await self._tasks.until_available(
-            partial(self.registry.read_page, client.user, subscription.destination, asked.after, asked.limit),
+        page = await self._tasks.until_available(
+            partial(self.registry.read_page, client.user, subscription.destination, asked),
             wanted=lambda: not subscription.ended,
         )
-        if entries is not None:
+        if page is not None:
             self.metrics.pages_read += 1
-            subscription.page_read(asked, entries)
+            subscription.page_read(asked, page)
 
     async def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         for number, (subscription, message_ids) in enumerate(rejected, start=1):

@@ -6,6 +6,7 @@ Bounds on which other programs rely too are in `pushcluster_contract.limits`.
 from dataclasses import dataclass
 
 from pushcluster_contract.limits import (
+    LOG_PAGE_BYTES,
     LOG_PAGE_ENTRIES,
     LOST_GATEWAY_MS,
     MAX_QUEUES_PER_SESSION,
@@ -90,6 +91,9 @@ class Limits:
 
     page_entries: int = LOG_PAGE_ENTRIES
     """Log entries that a subscription in CATCHUP reads at once."""
+
+    page_bytes: int = LOG_PAGE_BYTES
+    """The same bound in bytes. A subscription whose client's outbox has less room reads less."""
 
     walk_round_s: float = WALK_ROUND_MS / 1_000
     """The walk refreshes each session once in about this time, and so finds a lost copy even if nothing else does."""

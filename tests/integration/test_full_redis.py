@@ -15,6 +15,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
+from pushcluster_gateway.session.delivery import ReadPage
 from pushcluster_operator.sweep.registry import RegistryClient as OperatorsRegistry
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.redis.client import ScriptRunner, connect
@@ -143,7 +144,8 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
         state, _ = await registry.subscribe("alice", second, DEMO)
         assert state.newest == newest
         assert {sid: len(entry.destinations) for sid, entry in (await sessions()).items()} == {first: 0, second: 1}
-        assert [entry.body for entry in await registry.read_page("alice", DEMO, state.cursor, 10)] == [b"one"]
+        page = await registry.read_page("alice", DEMO, ReadPage(state.cursor, 10, 100, 1))
+        assert [entry.body for entry in page.entries] == [b"one"]
         await registry.advance_cursor(CursorMove("alice", DEMO, newest, newest))
         assert await back.cursor("alice") == newest
         await registry.unsubscribe("alice", second, DEMO)

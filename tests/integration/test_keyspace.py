@@ -82,6 +82,11 @@ class Caller:
         names = [keys.sessions("u"), keys.meta("u", destination), keys.log("u", destination), keys.destinations("u")]
         return names, [rng.choice(self._sids), rng.choice(self._incarnations), str(destination), HOUR, HOUR, 2]
 
+    def _read_page(self) -> tuple[list[str], list[Any]]:
+        rng = self._rng
+        args = [rng.choice(self._newest[-6:]), rng.choice((1, 3, 5)), rng.choice((1, 12, 20, 99))]
+        return [self._keys.log("u", rng.choice(self._destinations))], args
+
     def _unsubscribe(self) -> tuple[list[str], list[Any]]:
         return [self._keys.sessions("u")], [self._rng.choice(self._sids), str(self._rng.choice(self._destinations))]
 

@@ -156,6 +156,20 @@ class Keyspace:
         texts = str(cursor).encode(), str(sent).encode()
         return [meta.get("born", 0), newest.ms, newest.seq, *texts, oldest, now]
 
+    def _read_page(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
+        after, limit, free = StreamId.parse(args[0]), int(args[1]), int(args[2])
+        page: list[Any] = []
+        for item in self.data.get(keys[0], []):
+            if item.id <= after:
+                continue
+            free -= sum(len(name) + len(value) for name, value in item.fields.items())
+            if free < 0 and page:
+                return [1, page]
+            page.append([str(item.id).encode(), [text for field in item.fields.items() for text in field]])
+            if len(page) == limit:
+                break
+        return [0, page]
+
     def _unsubscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
         sid, destination = args[0].encode(), args[1].encode()
         entry = self.data.get(keys[0], {}).get(sid)

@@ -263,6 +263,7 @@ class Gateway(Process):
 
 LIMITS: Final = Limits(
     page_entries=4,
+    page_bytes=50,
     max_unacked_messages=6,
     max_outbox_bytes=700,
     max_outbox_messages=4,

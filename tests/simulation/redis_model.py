@@ -310,9 +310,6 @@ class _Pipeline:
     async def __aexit__(self, *_: object) -> None:
         return
 
-    def xrange(self, key: str, low: str, high: str, count: int | None = None) -> None:
-        self._commands.append(("xrange", key, low, high, count))
-
     def info(self, section: str) -> None:
         self._commands.append(("info",))
 

@@ -20,7 +20,7 @@ from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.client import Client, Rejected
-from pushcluster_gateway.session.delivery import LogState, ReadPage
+from pushcluster_gateway.session.delivery import LogPage, LogState, ReadPage
 from pushcluster_gateway.session.outcomes import OutcomeReporter
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.errors import Unauthenticated
@@ -124,7 +124,7 @@ class FakeServices:
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
-        self._later(partial(subscription.page_read, asked, page))
+        self._later(partial(subscription.page_read, asked, LogPage(page, cut=False)))
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         self._later(partial(self._reject, client, rejected, receipt))

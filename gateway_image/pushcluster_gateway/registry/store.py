@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
@@ -27,13 +27,12 @@ from pushcluster_contract.scripts import Script
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_gateway.registry.batcher import Batcher
 from pushcluster_gateway.registry.lost_sessions import LostSession, parse_holders, plan_lost
-from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.delivery import LogPage, LogState, ReadPage
 from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_runtime.redis.client import (
     Argument,
     Call,
     ScriptRunner,
-    translate,
     translated,
 )
 from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
@@ -41,7 +40,7 @@ from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
 MAX_BATCH: Final = 200
 """Calls in one pipeline."""
 MAX_PAGES: Final = 16
-"""Pages of the log in one pipeline, and so in memory at once."""
+"""Pages of the log in one pipeline. Redis and the gateway hold so many at once, of LOG_PAGE_BYTES each."""
 MAX_LOST_SESSION_LOOKUPS: Final = 16
 """Users whose sessions are checked for lost gateways at once."""
 
@@ -64,9 +63,6 @@ class CursorMove:
     destination: Destination
     cursor: StreamId
     sent: StreamId
-
-
-_PageKey = tuple[str, StreamId, int]
 
 
 class SessionRegistry:
@@ -106,7 +102,7 @@ class SessionRegistry:
         }
         self._added_members = Batcher[str](self._add_members, max_batch=MAX_BATCH)
         self._removed_members = Batcher[str](self._remove_members, max_batch=MAX_BATCH)
-        self._pages = Batcher[_PageKey](self._read_pages, max_batch=MAX_PAGES)
+        self._pages = Batcher[Call](partial(scripts.run_many, Script.READ_PAGE), max_batch=MAX_PAGES)
         self._lost_session_lookups = Batcher[str](self._remove_lost, max_batch=MAX_LOST_SESSION_LOOKUPS)
 
     async def register(self, user: str, sid: str) -> None:
@@ -156,15 +152,19 @@ class SessionRegistry:
         """Remove the destination from the session's entry."""
         await self._calls[Script.UNSUBSCRIBE].run(Call([self._keys.sessions(user)], [sid, str(destination)]))
 
-    async def read_page(self, user: str, destination: Destination, after: StreamId, limit: int) -> list[LogEntry]:
-        """Return at most `limit` entries of the log that are newer than `after`."""
-        return _parse_entries(await self._pages.run((self._keys.log(user, destination), after, limit)))
+    async def read_page(self, user: str, destination: Destination, asked: ReadPage) -> LogPage:
+        """Run the READ_PAGE script. Return the oldest entries of the log that are newer than `asked.after`."""
+        call = Call([self._keys.log(user, destination)], [str(asked.after), asked.limit, asked.max_bytes])
+        cut, items = await self._pages.run(call)
+        # A script returns the fields of an entry as one list, and redis-py leaves that as it is.
+        entries = [LogEntry.from_stream(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, flat in items]
+        return LogPage(entries, bool(cut))
 
     async def read_entry(self, user: str, destination: Destination, message_id: StreamId) -> LogEntry | None:
         """Return one entry, or None when it has left the log."""
         with translated():
-            items = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
-        return _parse_entries(items)[0] if items else None
+            items: Any = await self._client.xrange(self._keys.log(user, destination), str(message_id), str(message_id))
+        return LogEntry.from_stream(*items[0]) if items else None
 
     async def advance_cursor(self, move: CursorMove) -> None:
         """Advance one cursor now, when it cannot wait for the next `advance_cursors`."""
@@ -264,15 +264,3 @@ class SessionRegistry:
         leases, now_ms = dict(zip(incarnations, expiries, strict=True)), seconds * 1_000 + microseconds // 1_000
         plan = partial(plan_lost, leases=leases, now_ms=now_ms, lost_ms=self._lost_gateway_ms, own=self._incarnation)
         return {user: plan(each) for user, each in zip(users, holders, strict=True)}
-
-    async def _read_pages(self, pages: Sequence[_PageKey]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key, after, limit in pages:
-                pipeline.xrange(key, f"({after}", "+", count=limit)
-            with translated():
-                replies = await pipeline.execute(raise_on_error=False)
-        return [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
-
-
-def _parse_entries(items: Any) -> list[LogEntry]:
-    return [LogEntry.from_stream(id_, fields) for id_, fields in items]

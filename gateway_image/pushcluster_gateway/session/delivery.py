@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
+from pushcluster_contract.limits import LOG_PAGE_BYTES
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_gateway.session.acks import AckWindow
 from pushcluster_gateway.stomp.frames import AckMode
@@ -54,11 +55,22 @@ class Write(NamedTuple):
 
 
 class ReadPage(NamedTuple):
-    """Read at most `limit` entries after `after`, and pass them to `receive_page` together with this request."""
+    """Read entries after `after`, and pass them to `receive_page` together with this request."""
 
     after: StreamId
     limit: int
+    """The most entries."""
+    max_bytes: int
+    """The most bytes. One entry is read in any case."""
     ticket: int
+
+
+class LogPage(NamedTuple):
+    """The answer to ReadPage."""
+
+    entries: Sequence[LogEntry]
+    cut: bool
+    """Whether `max_bytes` ended the page. If not, and with fewer entries than `limit`, the log has nothing newer."""
 
 
 class Ready(NamedTuple):
@@ -89,9 +101,9 @@ class DeliveryMachine:
     __slots__ = (
         "_asked",
         "_born_ms",
-        "_entry_bytes",
         "_newest_seen",
         "_newest_when_asked",
+        "_page_bytes",
         "_page_entries",
         "_ready_sent",
         "_recovered",
@@ -107,7 +119,13 @@ class DeliveryMachine:
     )
 
     def __init__(
-        self, *, ack_mode: AckMode, last_message_id: StreamId | None, max_unacked: int, page_entries: int
+        self,
+        *,
+        ack_mode: AckMode,
+        last_message_id: StreamId | None,
+        max_unacked: int,
+        page_entries: int,
+        page_bytes: int = LOG_PAGE_BYTES,
     ) -> None:
         self.phase = Phase.REGISTERING
         self.ack_mode = ack_mode
@@ -118,7 +136,7 @@ class DeliveryMachine:
         self.window = None if ack_mode is AckMode.AUTO else AckWindow(max_unacked)
         self._resume_after = last_message_id
         self._page_entries = page_entries
-        self._entry_bytes = 0
+        self._page_bytes = page_bytes
         self._born_ms = 0
         self._newest_seen: StreamId = ZERO_ID
         self._newest_when_asked: StreamId = ZERO_ID
@@ -149,7 +167,7 @@ class DeliveryMachine:
         if self.window is not None:
             self.window.reset(self.position)
         self.phase = Phase.CATCHUP
-        return [self._ask(self._page_entries)]
+        return [self._ask(self._page_bytes)]
 
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
         """Compare the log with the position, after the registry was written again.
@@ -176,8 +194,10 @@ class DeliveryMachine:
             self._asked = False  # a page that was read before the registry was written may be outdated
         return self.proceed(free_bytes)
 
-    def receive_page(self, asked: ReadPage, entries: Sequence[LogEntry], free_bytes: int, now_ms: int) -> list[Output]:
-        """Take the answer to ReadPage. `now_ms` is by Redis TIME."""
+    def receive_page(
+        self, asked: ReadPage, entries: Sequence[LogEntry], free_bytes: int, now_ms: int, *, cut: bool = False
+    ) -> list[Output]:
+        """Take the answer to ReadPage. `cut` is as in LogPage, and `now_ms` is by Redis TIME."""
         if not self._asked or asked.ticket != self._ticket:
             return []
         self._asked = False
@@ -201,10 +221,8 @@ class DeliveryMachine:
             free_bytes -= len(entry.body)
             outputs += self._write_or_expire(entry, now_ms)
         else:
-            if len(entries) < asked.limit and self.position >= self._newest_seen:
+            if not cut and len(entries) < asked.limit and self.position >= self._newest_seen:
                 self.phase = Phase.LIVE
-        if entries:
-            self._entry_bytes = sum(len(entry.body) for entry in entries) // len(entries) + 1
         return outputs + self.proceed(free_bytes)
 
     def accept_next(self, entry: LogEntry, free_bytes: int) -> bool:
@@ -251,8 +269,7 @@ class DeliveryMachine:
         """Continue to catch up: the outbox or the window of unacknowledged messages may have space again."""
         if self.phase is not Phase.CATCHUP or self._asked or free_bytes <= 0 or self._window_full:
             return []
-        fitting = free_bytes // self._entry_bytes if self._entry_bytes else self._page_entries
-        return [self._ask(max(1, min(self._page_entries, fitting)))]
+        return [self._ask(free_bytes)]
 
     def awaits(self, message_id: StreamId) -> bool:
         """Return whether the client has this message and has neither acknowledged nor refused it."""
@@ -288,11 +305,11 @@ class DeliveryMachine:
 
     # Steps
 
-    def _ask(self, limit: int) -> ReadPage:
+    def _ask(self, free_bytes: int) -> ReadPage:
         self._asked = True
         self._ticket += 1
         self._newest_when_asked = self._newest_seen
-        return ReadPage(self.position, limit, self._ticket)
+        return ReadPage(self.position, self._page_entries, min(self._page_bytes, free_bytes), self._ticket)
 
     def _is_hole(self, entry: LogEntry) -> bool:
         return entry.id.seq != self.position.seq + 1

@@ -15,6 +15,7 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.delivery import (
     DeliveryMachine,
     Expired,
+    LogPage,
     LogState,
     Output,
     Phase,
@@ -144,6 +145,7 @@ class Subscription:
             last_message_id=request.last_message_id,
             max_unacked=limits.max_unacked_messages,
             page_entries=limits.page_entries,
+            page_bytes=limits.page_bytes,
         )
         self.encoder = MessageEncoder(
             version=client.version,
@@ -169,12 +171,13 @@ class Subscription:
             free_bytes = self.client.socket.outbox.free_bytes
             self._apply(self.machine.refreshed(log, asked_at, resync=resync, free_bytes=free_bytes))
 
-    def page_read(self, asked: ReadPage, entries: Sequence[LogEntry]) -> None:
+    def page_read(self, asked: ReadPage, page: LogPage) -> None:
         """Take a page of the log."""
         if not self.ended:
             client = self.client
             now_ms = client.services.redis_now_ms()
-            self._apply(self.machine.receive_page(asked, entries, client.socket.outbox.free_bytes, now_ms))
+            free_bytes = client.socket.outbox.free_bytes
+            self._apply(self.machine.receive_page(asked, page.entries, free_bytes, now_ms, cut=page.cut))
 
     def settle(self, message_ids: list[StreamId]) -> None:
         """Settle messages that were acknowledged, or copied to `push.refused` after a NACK."""

@@ -66,6 +66,7 @@ def test_the_bounds_are_what_documents_and_other_versions_say() -> None:
         "REPLY_QUEUE_MAX_MESSAGES": 10_000,
         "REPLY_QUEUE_MAX_BYTES": 16 * MIB,
         "LOG_PAGE_ENTRIES": 100,
+        "LOG_PAGE_BYTES": 262_144,
         "DISPATCHER_PREFETCH_MESSAGES": 500,
         "LEASE_MS": 8_000,
         "LEASE_RENEW_MS": 2_000,

@@ -73,8 +73,9 @@ def test_a_session_entry_survives_its_text() -> None:
 @pytest.mark.parametrize("script", Script)
 def test_every_script_names_its_keys_and_arguments_and_waits_for_memory_only_to_add_a_message(script: Script) -> None:
     source = script.source()
-    assert source.startswith("#!lua\n" if script is Script.APPEND else "#!lua flags=allow-oom\n")
-    source = source.split("\n", 1)[1]
+    flags = {Script.APPEND: "", Script.READ_PAGE: " flags=no-writes"}
+    shebang, _, source = source.partition("\n")
+    assert shebang == f"#!lua{flags.get(script, ' flags=allow-oom')}"
     header = "".join(line for line in source.splitlines(keepends=True) if line.startswith("--"))
     code = source.removeprefix(header)
     for reference in set(re.findall(r"(?:KEYS|ARGV)\[\d+\]", code)):

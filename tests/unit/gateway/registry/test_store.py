@@ -17,6 +17,7 @@ from pushcluster_gateway.registry.store import (
     MAX_PAGES,
     SessionRegistry,
 )
+from pushcluster_gateway.session.delivery import ReadPage
 from pushcluster_runtime.redis.client import Argument, Call, ScriptRunner
 
 DEMO = Destination("queue", "demo")
@@ -38,9 +39,6 @@ class CountingPipeline:
 
     async def __aexit__(self, *_: object) -> None:
         pass
-
-    def xrange(self, *_: object, count: int) -> None:
-        self._commands += count
 
     def hgetall(self, _: str) -> None:
         self._commands += 1
@@ -68,10 +66,10 @@ class CountingRedis:
         assert script is Script.ADD_MEMBERS
         self.counts.append(len(args))
 
-    async def run_many(self, script: Script, calls: Sequence[Call]) -> list[int]:
+    async def run_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         if script is not Script.REMOVE_SESSION:
             self.counts.append(len(calls))
-        return [1] * len(calls)
+        return [(0, []) if script is Script.READ_PAGE else 1] * len(calls)
 
 
 @pytest.fixture
@@ -122,7 +120,7 @@ async def test_one_session_more_is_removed_in_a_second_round_trip(
 
 
 async def test_one_page_more_is_read_after_the_others(redis: CountingRedis, registry: SessionRegistry) -> None:
-    calls = [registry.read_page(f"u{n}", DEMO, StreamId(0, 0), 1) for n in range(MAX_PAGES + 1)]
+    calls = [registry.read_page(f"u{n}", DEMO, ReadPage(StreamId(0, 0), 1, 1, 1)) for n in range(MAX_PAGES + 1)]
     assert await counts_of(redis, calls) == [MAX_PAGES, 1]
 
 

@@ -17,7 +17,7 @@ from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_gateway.registry.store import CursorMove, Renewal, SessionRegistry
-from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.delivery import LogPage, LogState, ReadPage
 from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_runtime.redis.client import Argument, Call, ScriptRunner
 from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
@@ -28,6 +28,8 @@ OWN, SIBLING, STRANGER = (Incarnation(pod, char * 16) for pod, char in (("pod-1"
 SID, OTHER_SID = "s" * SESSION_ID_CHARS, "t" * SESSION_ID_CHARS
 KEPT_MS, MAX_SESSIONS, LOST_MS = 11_000, 7, 60_000
 """Three values that nobody takes for one another."""
+
+ONE_ENTRY: Final = ReadPage(StreamId(0, 0), 1, 1, 1)
 
 Asked = tuple[Any, ...]
 
@@ -239,13 +241,15 @@ async def test_a_renewal_asks_for_the_lease_and_tells_what_redis_answered(
     assert not (await registry.renew_lease()).existed
 
 
-async def test_a_page_of_the_log_begins_after_what_the_client_has_and_ends_at_its_limit(
-    redis: RecordingRedis, registry: SessionRegistry
+@pytest.mark.parametrize("cut", [0, 1])
+async def test_a_page_of_the_log_begins_after_what_the_client_has_and_ends_at_its_limits(
+    redis: RecordingRedis, registry: SessionRegistry, cut: int
 ) -> None:
-    redis.answers["xrange"] = [(b"5-1", {b"b": b"one"}), (b"5-2", {b"b": b"two"})]
-    entries = await registry.read_page("alice", DEMO, StreamId(4, 9), 100)
-    assert entries == [LogEntry(StreamId(5, 1), b"one", headers={}), LogEntry(StreamId(5, 2), b"two", headers={})]
-    assert redis.asked == [("xrange", KEYS.log("alice", DEMO), "(4-9", "+", ("count", 100))]
+    redis.answers[Script.READ_PAGE] = [cut, [[b"5-1", [b"b", b"one", b"t", b"a/b"]], [b"5-2", [b"b", b"two"]]]]
+    page = await registry.read_page("alice", DEMO, ReadPage(StreamId(4, 9), 100, 5_000, 1))
+    one, two = LogEntry(StreamId(5, 1), b"one", "a/b", headers={}), LogEntry(StreamId(5, 2), b"two", headers={})
+    assert page == LogPage([one, two], cut=bool(cut))
+    assert redis.asked == [(Script.READ_PAGE, [KEYS.log("alice", DEMO)], ["4-9", 100, 5_000])]
 
 
 async def test_one_entry_is_read_by_its_id_and_may_be_gone(redis: RecordingRedis, registry: SessionRegistry) -> None:
@@ -260,12 +264,10 @@ async def test_one_entry_is_read_by_its_id_and_may_be_gone(redis: RecordingRedis
 async def test_a_page_that_redis_refuses_is_its_readers_error_alone(
     redis: RecordingRedis, registry: SessionRegistry
 ) -> None:
-    redis.answers["xrange"] = ResponseError("LOADING Redis is loading the dataset in memory")
-    with pytest.raises(Unavailable, match="LOADING"):
-        await registry.read_page("alice", DEMO, StreamId(0, 0), 1)
-    redis.answers["xrange"] = ResponseError("WRONGTYPE")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await registry.read_page("alice", DEMO, StreamId(0, 0), 1)
+    for error in (Unavailable("Redis: LOADING"), ResponseError("WRONGTYPE")):
+        redis.answers[Script.READ_PAGE] = error
+        with pytest.raises(type(error), match=str(error)):
+            await registry.read_page("alice", DEMO, ONE_ENTRY)
 
 
 async def test_of_many_cursors_the_error_that_time_can_mend_is_raised_first(registry: SessionRegistry) -> None:
@@ -402,7 +404,7 @@ class TestClose:
             lambda registry: registry.subscribe("alice", SID, DEMO),
             lambda registry: registry.unsubscribe("alice", SID, DEMO),
             lambda registry: registry.advance_cursor(ADVANCE_MOVE),
-            lambda registry: registry.read_page("alice", DEMO, StreamId(0, 0), 1),
+            lambda registry: registry.read_page("alice", DEMO, ONE_ENTRY),
             lambda registry: registry.remove_lost("alice"),
             lambda registry: registry.refresh_member("alice", SID),
         ],

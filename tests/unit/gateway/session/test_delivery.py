@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
+from pushcluster_contract.limits import LOG_PAGE_BYTES
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_gateway.session.delivery import (
     DeliveryMachine,
@@ -110,10 +111,16 @@ class TestCatchup:
         assert not is_live(sub), "4 was seen, and the page did not have it"
         assert asked(outputs).after == at(2)
 
-    def test_with_less_room_than_an_entry_needs_it_asks_for_one(self) -> None:
-        sub = subscription()
-        sub.receive_page(asked(sub.registered(log(9))), entries(1, 3), 15, NOW_MS)
-        assert asked(sub.proceed(1)).limit == 1
+    def test_a_page_that_its_bytes_have_cut_is_not_the_end_of_the_log(self) -> None:
+        """The log had 3 when it was registered; 4 and 5 came since, and their copies were lost."""
+        sub = subscription(page_entries=100)
+        outputs = sub.receive_page(asked(sub.registered(log(3))), entries(1, 3), ROOM, NOW_MS, cut=True)
+        assert written(outputs) == [1, 2, 3]
+        assert not is_live(sub)
+        assert asked(outputs).after == at(3)
+        outputs = sub.receive_page(asked(outputs), entries(4, 5), ROOM, NOW_MS, cut=False)
+        assert written(outputs) == [4, 5]
+        assert is_live(sub)
 
     def test_a_copy_before_the_registration_counts_as_seen(self) -> None:
         sub = subscription()
@@ -132,14 +139,19 @@ class TestCatchup:
         assert again.after == at(2)
         assert not sub.waits
 
-    def test_it_asks_for_as_many_entries_as_will_fit(self) -> None:
+    def test_it_asks_for_no_more_bytes_than_a_page_has_or_the_outbox_takes(self) -> None:
         sub = subscription(page_entries=100)
-        outputs = sub.receive_page(
-            asked(sub.registered(log(200))), [entry(n, size=1_000) for n in range(1, 101)], 5_500, NOW_MS
-        )
-        assert len(written(outputs)) == 6
-        assert asked(sub.proceed(9 * 1_001)).limit == 9, "one byte more than each has on average"
+        first = asked(sub.registered(log(200)))
+        assert (first.limit, first.max_bytes) == (100, LOG_PAGE_BYTES)
+        page = [entry(n, size=1_000) for n in range(1, 101)]
+        assert len(written(sub.receive_page(first, page, 5_500, NOW_MS))) == 6
+        assert asked(sub.proceed(9_000)).max_bytes == 9_000
         assert sub.waits is False
+
+    def test_with_more_room_than_a_page_has_it_asks_for_a_page(self) -> None:
+        sub = subscription()
+        sub.receive_page(asked(sub.registered(log(9))), entries(1, 3), 15, NOW_MS)
+        assert asked(sub.proceed(LOG_PAGE_BYTES + 1)).max_bytes == LOG_PAGE_BYTES
 
     def test_one_byte_of_room_is_room_for_an_entry(self) -> None:
         assert written(subscribed_page(entries(1, 3), free_bytes=1)) == [1]

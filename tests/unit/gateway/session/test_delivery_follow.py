@@ -37,7 +37,7 @@ def registered(mode: AckMode, *, sent: int = 0, last: StreamId | None = None) ->
 
 def live(mode: AckMode, *, sent: int = 0, last: StreamId | None = None) -> DeliveryMachine:
     sub = registered(mode, sent=sent, last=last)
-    sub.receive_page(ReadPage(at(5), 3, 1), [], ROOM, 0)
+    sub.receive_page(ReadPage(at(5), 3, ROOM, 1), [], ROOM, 0)
     assert sub.phase is Phase.LIVE
     return sub
 
