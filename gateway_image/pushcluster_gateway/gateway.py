@@ -109,7 +109,7 @@ class Gateway:
             tasks=self._tasks,
             limits=self.limits,
             metrics=self.metrics,
-            wall_clock=self.wall_clock,
+            clock=self.clock,
         )
         self._refused = RefusedMessages(registry, broker, limits=self.limits, metrics=self.metrics, clock=self.clock)
         call_later = asyncio.get_running_loop().call_later
@@ -120,7 +120,7 @@ class Gateway:
     # ClientServices
 
     def redis_now_ms(self) -> int:
-        """Return Redis TIME in ms, estimated from the local clock and the last answer of Redis."""
+        """Return Redis TIME in ms, estimated from the last answer of Redis and the monotonic clock."""
         return self.sessions.redis_now_ms()
 
     def new_session_id(self) -> str:

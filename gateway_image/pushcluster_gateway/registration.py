@@ -49,7 +49,7 @@ class SessionRegistration:
         tasks: ClientTasks,
         limits: Limits,
         metrics: Metrics,
-        wall_clock: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._registry = dependencies.registry
         self._lease_keeper = dependencies.lease_keeper
@@ -59,12 +59,15 @@ class SessionRegistration:
         self._tasks = tasks
         self._limits = limits
         self._metrics = metrics
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._redis_ahead_ms = 0
 
     def redis_now_ms(self) -> int:
-        """Return Redis TIME in ms, estimated from the local clock and the last answer of Redis."""
-        return int(self._wall_clock() * 1_000) + self._redis_ahead_ms
+        """Return Redis TIME in ms: the last answer of Redis, and what has passed since by the monotonic clock.
+
+        The wall clock has no part in it. It may be set at any time, and would then expire messages or keep them.
+        """
+        return int(self._clock() * 1_000) + self._redis_ahead_ms
 
     async def register(self, client: Client) -> None:
         """Register the session: take a lease first, then write the entry."""
@@ -156,7 +159,7 @@ class SessionRegistration:
 
     async def _write_destination(self, client: Client, destination: Destination) -> LogState:
         log, now_ms = await self._registry.subscribe(client.user, client.sid, destination)
-        self._redis_ahead_ms = now_ms - int(self._wall_clock() * 1_000)
+        self._redis_ahead_ms = now_ms - int(self._clock() * 1_000)
         return log
 
     async def _remove_lost_or_wait(self, user: str) -> None:

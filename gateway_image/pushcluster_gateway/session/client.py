@@ -43,7 +43,7 @@ class ClientServices(SubscriptionServices, Protocol):
     clock: Callable[[], float]
     """Seconds of the event loop."""
     wall_clock: Callable[[], float]
-    """Seconds since the epoch."""
+    """Seconds since the epoch, for the times in tokens alone."""
 
     def new_session_id(self) -> str:
         """Return a new session id, which no session had before."""

@@ -25,10 +25,11 @@ from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
 from pushcluster_gateway.registry.store import SessionRegistry
 from pushcluster_gateway.session.client import Client
-from pushcluster_gateway.session.delivery import LogState
+from pushcluster_gateway.session.delivery import LogPage, LogState
 from pushcluster_gateway.session.errors import TooManySessions
 from pushcluster_gateway.transport.outbox import Outbox
 from pushcluster_runtime.amqp import Delivery
+from tests.support.clock import ManualClock
 from tests.support.waiting import eventually
 
 LIMITS = Limits(leaving_session_s=0.05)
@@ -72,6 +73,8 @@ class World:
     redis_answering_s: float = 3_600
     away: bool = False
     """Whether no lease can be had."""
+    redis_ms: int = 0
+    """Redis TIME."""
 
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -113,7 +116,10 @@ class World:
 
     async def subscribe(self, *_: str | Destination) -> tuple[LogState, int]:
         await self._ask("script")
-        return LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1), 0
+        return LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1), self.redis_ms
+
+    async def read_page(self, *_: object) -> LogPage:
+        return LogPage((), cut=False)
 
     async def unsubscribe(self, *_: str | Destination) -> None:
         self.asked.append("unsubscribe")
@@ -122,7 +128,7 @@ class World:
         self.asked.append("leave")
 
 
-def build_client(world: World) -> tuple[Gateway, Client]:
+def build_client(world: World, environment: Environment | None = None) -> tuple[Gateway, Client]:
     metrics = Metrics()
     gateway = Gateway(
         mode=RoutingMode.SESSION,
@@ -131,7 +137,7 @@ def build_client(world: World) -> tuple[Gateway, Client]:
         limits=LIMITS,
         metrics=metrics,
         authenticator=TrustedAuthenticator(),
-        environment=Environment(asyncio.get_running_loop().time, lambda: 0.0, bytes, lambda: 0.5),
+        environment=environment or Environment(asyncio.get_running_loop().time, lambda: 0.0, bytes, lambda: 0.5),
     )
     registry = cast(SessionRegistry, world)
     gateway.attach(
@@ -179,6 +185,27 @@ async def test_a_destination_that_was_left_while_it_was_subscribed_does_not_stay
     world.release.set()
     await gateway.wait_for_tasks(within_s=2)
     assert world.asked == ["unsubscribe"], "once more, after the script that wrote the destination"
+
+
+async def test_what_a_gateway_takes_for_redis_time_does_not_move_with_its_wall_clock() -> None:
+    """It decides which messages have expired. A wall clock may be set at any time, by hand or by NTP."""
+    clock, wall_clock = ManualClock(), ManualClock()
+    world = World("", redis_ms=1_700_000_000_000)
+    gateway, client = build_client(world, Environment(clock, wall_clock, bytes, lambda: 0.5))
+    client.received(CONNECT)
+    await gateway.wait_for_tasks(within_s=2)
+    client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
+    await eventually(lambda: "script" in world.asked, within_s=2)
+    await eventually(lambda: gateway.redis_now_ms() == 1_700_000_000_000, within_s=2)
+    wall_clock.now += 120
+    assert gateway.redis_now_ms() == 1_700_000_000_000
+    wall_clock.now -= 240
+    clock.now += 1.5
+    assert gateway.redis_now_ms() == 1_700_000_001_500
+    world.redis_ms += 60_000
+    await gateway.refresh(client, resync=False)
+    assert gateway.redis_now_ms() == 1_700_000_060_000, "a step of Redis TIME counts from its next answer on"
+    client.lost()
 
 
 @pytest.mark.parametrize(
