@@ -1,5 +1,6 @@
 """The rules for the claims of a token whose signature is verified (RFC 7519, 4.1). No I/O, no clock."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,8 @@ from pushcluster_gateway.stomp.errors import Unauthenticated
 
 CLOCK_SKEW_S: Final = 5.0
 """How far the issuer's clock may be ahead of ours. A token that becomes valid within this time is valid."""
+MAX_RETRY_AFTER_S: Final = 86_400
+"""The longest wait that a client is told until its token becomes valid. It asks again then."""
 MAX_TIME_S: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -43,7 +46,11 @@ class ClaimRules:
             raise Unauthenticated("the token's claim 'aud' does not name this service")
         begins, expires = _time(claims, "nbf"), _time(claims, "exp")
         if begins is not None and begins > now + CLOCK_SKEW_S:
-            raise Unauthenticated("the token is not valid yet")
+            wait_s = begins - CLOCK_SKEW_S - now
+            raise Unauthenticated(
+                f"the token is not valid yet: it becomes valid in {math.ceil(wait_s)} s",
+                retry_after_ms=math.ceil(min(wait_s, MAX_RETRY_AFTER_S) * 1_000),
+            )
         if expires is None and self.require_expiry:
             raise Unauthenticated("the token has no claim 'exp': this gateway accepts only tokens that expire")
         if expires is not None and expires <= now:

@@ -135,7 +135,7 @@ class Client:
         try:
             self.stomp.receive(data)
         except ProtocolViolation as violation:
-            self.fail(violation.close, str(violation))
+            self.fail(violation.ending, str(violation))
         self._handle_requests()
 
     def outbox_drained(self) -> None:
@@ -263,7 +263,7 @@ class Client:
                     return
                 self._handle(request)
         except ProtocolViolation as violation:
-            self.fail(violation.close, str(violation), self.stomp.receipt)
+            self.fail(violation.ending, str(violation), self.stomp.receipt)
 
     def _handle(self, request: Request) -> None:
         match request:

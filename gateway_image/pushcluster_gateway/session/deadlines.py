@@ -11,6 +11,8 @@ from pushcluster_gateway.stomp.frames import HeartBeat, negotiate_interval_ms
 SEND_EARLY: Final = 0.8
 """A heart-beat is sent after this part of its interval, because the timer wheel may be late by one tick."""
 NEVER: Final = float("inf")
+MAX_TIMER_MS: Final = 2**31 - 1
+"""The longest delay of a browser's `setTimeout`. A timer with a longer one goes off at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,11 @@ class Deadlines:
         self._sends_s = negotiate_interval_ms(ours.can_ms, theirs.wants_ms) / 1_000
 
     def expires_in_ms(self, now: float) -> int | None:
-        """Return for how many ms the token is still valid, or None when it does not expire."""
-        return None if self.expires_at == NEVER else max(0, int((self.expires_at - now) * 1_000))
+        """Return for how many ms the token is valid. None: it does not expire, or no client can wait so long."""
+        if self.expires_at == NEVER:
+            return None
+        left_ms = max(0, int((self.expires_at - now) * 1_000))
+        return left_ms if left_ms <= MAX_TIMER_MS else None
 
     @property
     def expects_heart_beats(self) -> bool:

@@ -13,7 +13,7 @@ ProtocolViolation
 └── Unauthenticated       the client did not prove who it is
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pushcluster_contract.errors import PushClusterError
@@ -27,6 +27,11 @@ class ProtocolViolation(PushClusterError):
     """The client broke a rule. It gets an ERROR frame with this text, then the gateway closes the connection."""
 
     close: ClassVar[Close] = close_codes.BAD_FRAME
+
+    @property
+    def ending(self) -> Close:
+        """How the connection ends: `close`, with what is known about this case."""
+        return self.close
 
 
 @dataclass(eq=False)
@@ -139,6 +144,13 @@ class Unauthenticated(ProtocolViolation):
 
     close: ClassVar[Close] = close_codes.NOT_AUTHENTICATED
     detail: str
+    retry_after_ms: int | None = None
+    """When the same attempt may succeed. None: never."""
+
+    @property
+    def ending(self) -> Close:
+        """See ProtocolViolation."""
+        return self.close if self.retry_after_ms is None else replace(self.close, retry_after_ms=self.retry_after_ms)
 
     def __str__(self) -> str:
         return f"not authenticated: {self.detail}"

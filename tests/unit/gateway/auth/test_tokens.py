@@ -4,12 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import jwt
 import pytest
 
 from pushcluster_contract.tokens import Algorithm
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.auth.authenticator import JwtAuthenticator, KeyUnknown
 from pushcluster_gateway.auth.claims import (
     CLOCK_SKEW_S,
@@ -293,6 +295,23 @@ class TestClaims:
         assert self.identify({"nbf": NOW + CLOCK_SKEW_S}).user == "alice"
         with pytest.raises(Unauthenticated, match="not valid yet"):
             self.identify({"nbf": NOW + CLOCK_SKEW_S + 1})
+
+    @pytest.mark.parametrize(
+        ("begins_in_s", "says_s", "retry_after_ms"),
+        [(0.1, 1, 100), (37, 37, 37_000), (86_400, 86_400, 86_400_000), (86_401, 86_401, 86_400_000)],
+    )
+    def test_a_token_that_is_not_valid_yet_says_when_to_come_again_and_at_least_once_a_day(
+        self, begins_in_s: float, says_s: int, retry_after_ms: int
+    ) -> None:
+        with pytest.raises(Unauthenticated, match=f" in {says_s} s") as caught:
+            self.identify({"nbf": NOW + CLOCK_SKEW_S + begins_in_s})
+        assert caught.value.retry_after_ms == retry_after_ms
+        assert caught.value.ending == replace(close_codes.NOT_AUTHENTICATED, retry_after_ms=retry_after_ms)
+
+    def test_any_other_token_that_is_refused_does_not_say_when_to_come_again(self) -> None:
+        with pytest.raises(Unauthenticated) as caught:
+            self.identify({"exp": NOW})
+        assert caught.value.ending is close_codes.NOT_AUTHENTICATED
 
     @pytest.mark.parametrize("claim", ["exp", "nbf"])
     @pytest.mark.parametrize(

@@ -146,6 +146,13 @@ async def test_a_token_that_proves_nothing_is_refused(server: RunningServer, bad
     assert caught.value.frame["message"] == close_codes.NOT_AUTHENTICATED.reason
 
 
+async def test_a_client_whose_token_is_not_valid_yet_is_told_when_to_come_again(server: RunningServer) -> None:
+    with pytest.raises(StompError, match="not valid yet") as caught:
+        await StompClient.connect(server.url, token=token(nbf=int(time.time()) + 3_600))
+    assert caught.value.frame is not None
+    assert 3_000_000 < int(caught.value.frame["retry-after-ms"]) <= 3_600_000
+
+
 async def test_a_token_may_come_with_the_handshake(server: RunningServer) -> None:
     client = await StompClient.open(server.url, headers={"Authorization": f"Bearer {token()}"})
     await client.send("CONNECT", {"accept-version": "1.2"})

@@ -2,7 +2,7 @@
 
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
-from pushcluster_gateway.session.deadlines import NEVER, SEND_EARLY, Deadlines
+from pushcluster_gateway.session.deadlines import MAX_TIMER_MS, NEVER, SEND_EARLY, Deadlines
 from pushcluster_gateway.stomp.frames import HeartBeat
 
 
@@ -97,6 +97,15 @@ class TestDeadlines:
         deadlines = self.connected(HeartBeat(), HeartBeat(), expires_at=50)
         assert [deadlines.expires_in_ms(now) for now in (0, 48.5, 49.75, 50, 60)] == [50_000, 1_500, 250, 0, 0]
         assert self.connected(HeartBeat(), HeartBeat()).expires_in_ms(0) is None
+
+    def test_what_is_left_is_not_told_when_no_browser_can_wait_so_long(self) -> None:
+        assert MAX_TIMER_MS == 2**31 - 1, "the longest delay of a browser's setTimeout; a longer one fires at once"
+        most_s = MAX_TIMER_MS / 1_000
+        assert self.connected(HeartBeat(), HeartBeat(), expires_at=most_s).expires_in_ms(0) == MAX_TIMER_MS
+        assert self.connected(HeartBeat(), HeartBeat(), expires_at=most_s + 0.001).expires_in_ms(0) is None
+        year_9999 = self.connected(HeartBeat(), HeartBeat(), expires_at=251_606_362_765)
+        assert year_9999.expires_in_ms(0) is None
+        assert year_9999.check(251_606_362_765, written_at=0).close is close_codes.TOKEN_EXPIRED
 
     def test_without_heart_beats_on_either_side_nothing_is_due(self) -> None:
         for ours, theirs in ((HeartBeat(0, 0), HeartBeat(1_000, 1_000)), (HeartBeat(1_000, 1_000), HeartBeat(0, 0))):

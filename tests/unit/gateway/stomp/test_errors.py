@@ -35,7 +35,7 @@ FAULTS: list[tuple[ProtocolViolation, Close, list[str]]] = [
 
 @pytest.mark.parametrize(("fault", "close", "facts"), FAULTS, ids=lambda value: type(value).__name__)
 def test_each_fault_has_its_close_and_its_facts(fault: ProtocolViolation, close: Close, facts: list[str]) -> None:
-    assert fault.close is close
+    assert fault.close is fault.ending is close
     for each in facts:
         assert each in str(fault)
 
