@@ -1,7 +1,8 @@
 """Runs each request of a client as a task.
 
-A task never raises. Unavailable becomes an ERROR frame that asks the client to try again. An unexpected error becomes a
-log record and an ERROR frame.
+A task never raises. Unavailable becomes an ERROR frame that asks the client to try again, and an unexpected error one
+that says so. Why is in the log: the ERROR frame carries a reference to it, because the reason names addresses and
+versions of services inside.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pushcluster_gateway import close_codes
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.errors import TooManySessions
+from pushcluster_gateway.session.fault_references import REFERENCE_BYTES, FaultReferences
 from pushcluster_gateway.session.interfaces import Requester
 from pushcluster_gateway.stomp.errors import ProtocolViolation
 from pushcluster_runtime.backoff import Backoff
@@ -29,6 +31,7 @@ class ClientTasks:
     def __init__(self, metrics: Metrics, environment: Environment) -> None:
         self._metrics = metrics
         self._environment = environment
+        self._references = FaultReferences(environment.entropy)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Work, client: Requester, receipt: str | None = None) -> asyncio.Task[None]:
@@ -70,11 +73,26 @@ class ClientTasks:
             await work()
         except Unavailable as error:
             self._metrics.calls_failed += 1
-            client.fail(close_codes.unavailable(error.retry_after_ms), str(error), receipt)
+            client.fail(close_codes.unavailable(error.retry_after_ms), self._put_off(client, str(error)), receipt)
         except TooManySessions as error:
             client.fail(close_codes.TOO_MANY_SESSIONS, str(error), receipt)
         except ProtocolViolation as violation:
-            client.fail(violation.close, str(violation), receipt)
+            client.fail(violation.ending, str(violation), receipt)
         except Exception:
-            _log.exception("a client's request failed", extra={"session": client.sid})
-            client.fail(close_codes.INTERNAL_ERROR, "an unexpected error, see the gateway's log", receipt)
+            reference = self._environment.entropy(REFERENCE_BYTES).hex()
+            _log.exception("a client's request failed", extra={"session": client.sid, "reference": reference})
+            text = f"an unexpected error; the gateway's log has it under reference {reference}"
+            client.fail(close_codes.INTERNAL_ERROR, text, receipt)
+
+    def _put_off(self, client: Requester, cause: str) -> str:
+        """Return what to tell a client whose request cannot be answered now. Log the cause unless the log has it."""
+        reference = self._references.refer(cause, self._environment.clock())
+        if reference.is_new:
+            _log.warning(
+                "a client's request is put off; others for the same cause share this reference for a while",
+                extra={"session": client.sid, "cause": cause, "reference": reference.id},
+            )
+        return (
+            "a service that this gateway needs does not answer now, try again; "
+            f"the gateway's log says more under reference {reference.id}"
+        )
