@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from websockets.typing import Origin
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.transport.admission import Admission, CutCause
+from pushcluster_gateway.transport.close_log import CloseLog
 from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.eviction import EvictionQueue
 from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
@@ -30,9 +32,10 @@ ABORT_S: Final = 1.0
 """How long the event loop may take to report that cut sockets are gone."""
 BACKLOG: Final = 1_024
 
-# websockets logs every connection that opens or closes, so only its warnings are kept.
 _log = logging.getLogger(__name__)
-_log.setLevel(logging.WARNING)
+# websockets logs every connection that opens or closes, so only its warnings are kept.
+_websockets_log = logging.getLogger(f"{__name__}.websockets")
+_websockets_log.setLevel(logging.WARNING)
 
 
 HandlerFactory = Callable[[WebSocketConnection, HandshakeResult], SocketHandler]
@@ -57,7 +60,7 @@ class WebSocketServer:
         self.wheel: TimerWheel[PendingConnection | WebSocketConnection] = TimerWheel(
             tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock()
         )
-        self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_log)
+        self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_websockets_log)
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
@@ -69,6 +72,7 @@ class WebSocketServer:
         # A request without Origin does not come from a browser, so no foreign page can have caused it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
         self._metrics = metrics
+        self._close_log = CloseLog()
         self._handler_factory = handler_factory
         self._to_flush: list[WebSocketConnection] = []
         self._listener: asyncio.Server | None = None
@@ -96,6 +100,7 @@ class WebSocketServer:
         if self._ticker is not None:
             self._ticker.cancel()
         await self.wait_empty(within_s=ABORT_S)
+        self._log_closes(math.inf)
 
     async def wait_empty(self, within_s: float) -> None:
         """Return when no socket is open any more, or after `within_s`."""
@@ -115,7 +120,7 @@ class WebSocketServer:
 
     def new_handshake(self) -> ServerHandshake:
         """Return a handshake for one request."""
-        return ServerHandshake(self.limits, self._origins, _log)
+        return ServerHandshake(self.limits, self._origins, _websockets_log)
 
     def admit(self, pending: PendingConnection) -> bool:
         """Register a new socket, and evict the oldest unauthenticated one if there are too many.
@@ -147,6 +152,7 @@ class WebSocketServer:
         self._forget(connection)
         if connection.cause is not None:
             self._metrics.closes[connection.cause.name] += 1
+            self._close_log.note(connection.cause.name)
 
     def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
         self._evictions.remove(socket)
@@ -196,7 +202,7 @@ class WebSocketServer:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def check_deadlines(self) -> None:
-        """Do what is due by now, for all sockets."""
+        """Do what is due by now, for all sockets. Log what was closed."""
         now = self.clock()
         for socket in self.wheel.advance(now):
             try:
@@ -204,6 +210,11 @@ class WebSocketServer:
             except Exception:
                 _log.exception("could not check a connection's deadlines, so it is cut")
                 socket.abort()
+        self._log_closes(now)
+
+    def _log_closes(self, now: float) -> None:
+        for cause, count in self._close_log.take_due(now).items():
+            _log.info("connections closed", extra={"cause": cause, "count": count})
 
     def _oldest_unauthenticated(self) -> PendingConnection | WebSocketConnection | None:
         return self._evictions.oldest_unauthenticated(opened_by=self.clock() - self.limits.min_connect_s)
