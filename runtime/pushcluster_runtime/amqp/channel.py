@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from pika.channel import Channel
@@ -42,6 +43,7 @@ class AmqpChannel:
         self._raw = raw
         self._calls: set[asyncio.Future[Any]] = set()
         self._confirms = Confirms()
+        self._on_get_empty: Callable[[], None] | None = None
         self._connection = cast(PikaConnection, raw.connection)
         self._answered_at = self._confirmed_at = self._loop.time()
         self._consumers = ChannelConsumers(raw, self._connection, self.abandon)
@@ -123,6 +125,32 @@ class AmqpChannel:
         )
         return consumer_tag
 
+    async def get(self, queue: str) -> Delivery | None:
+        """Return a queue's next message, unacknowledged, or None if it has none. One call at a time. Raise Unavailable.
+
+        This is for tools. Programs consume.
+        """
+        got: list[Delivery] = []
+
+        def ask(*, callback: Callable[[], None]) -> None:
+            def on_message(_: Channel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
+                key = method.routing_key or ""
+                got.append(
+                    Delivery(
+                        method.delivery_tag or 0, method.exchange or "", key, method.redelivered, properties, body, ""
+                    )
+                )
+                callback()
+
+            if self._on_get_empty is None:
+                empty = [Basic.GetEmpty]
+                self._raw.add_callback(lambda _: self._on_get_empty and self._on_get_empty(), empty, one_shot=False)
+            self._on_get_empty = callback
+            self._raw.basic_get(queue, on_message)
+
+        await self._call(ask)
+        return got[0] if got else None
+
     async def cancel(self, consumer_tag: str) -> None:
         """Stop a consumer. Messages that it holds unacknowledged stay with this channel.
 
@@ -182,6 +210,15 @@ class AmqpChannel:
             self._raw.basic_ack(delivery_tag, multiple)
         except AMQPError as error:
             raise translate(error) from error
+
+    def give_back(self) -> None:
+        """Give all unacknowledged messages back, in order, unless the channel is gone.
+
+        A quorum queue puts them at its end. It does not count this against its delivery limit, as it does when the
+        connection ends.
+        """
+        with suppress(AMQPError):
+            self._raw.basic_nack(0, multiple=True, requeue=True)
 
     async def close(self) -> None:
         """Close. Unacknowledged messages go back to their queues, in order. To close twice is allowed."""
