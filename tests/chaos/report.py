@@ -3,7 +3,7 @@
 from typing import Final
 
 from demo.kubectl import BUILD
-from tests.support.delivery_judge import Report
+from tests.support.delivery_report import Report
 
 COLUMNS: Final = (
     "attempted",
@@ -14,6 +14,7 @@ COLUMNS: Final = (
     "unmarked",
     "reordered",
     "unexpected",
+    "under_two_ids",
     "signalled_gaps",
     "unsignalled_gaps",
 )

@@ -13,8 +13,9 @@ from pushcluster_runtime.redis.client import connect
 from tests.chaos.backend import BackEnd
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.devices import DESTINATION, Device, Kind
-from tests.support.delivery_judge import Report, check
+from tests.support.delivery_judge import check
 from tests.support.delivery_log import Entry
+from tests.support.delivery_report import Report
 from tests.support.dispatchers import Logs
 from tests.support.waiting import eventually
 

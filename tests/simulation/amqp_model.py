@@ -54,7 +54,7 @@ class Connection:
 
     async def close(self) -> None:
         if not self.owner.dead:
-            self.server.drop(self)
+            self.server.drop(self, by_itself=True)
             self.tell_lost()
 
     def tell_lost(self) -> None:
@@ -77,7 +77,7 @@ class Connection:
         heals = self.world.cut_until(self.owner, "rabbitmq")
         self._up_at = max(self._up_at, loop.time() + self.world.latency(), heals)
         if not self.owner.dead:
-            loop.call_at(self._up_at, self._arrive, work, args)
+            loop.run_as(self.world.owner, loop.call_at, self._up_at, self._arrive, work, args)
 
     def down(self, work: Callable[..., Any], *args: Any, channel: "Channel | None" = None, late_s: float = 0.0) -> None:
         """Tell the program something, in order unless it is late."""
@@ -171,7 +171,8 @@ class Channel:
     async def close(self) -> None:
         if not self.connection.owner.dead and not self.lost.done():
             # What the broker has sent on the way is not heard any more, and comes back with the rest.
-            self.connection.up(self.connection.server.ingress.forget_channel, self)
+            ingress = self.connection.server.ingress
+            self.connection.up(partial(ingress.forget_channel, self, lost=self.connection.owner.stopping))
             self.tell_lost("closed")
 
     def call(self, work: Callable[[], Any]) -> asyncio.Future[Any]:

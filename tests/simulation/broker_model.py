@@ -160,8 +160,8 @@ class Server:
         self.up = True
         self._world.trace("rabbitmq is up")
 
-    def drop(self, connection: "Connection") -> None:
-        """The broker ends a connection; its program hears of it a little later."""
+    def drop(self, connection: "Connection", *, by_itself: bool = False, heard_at: float | None = None) -> None:
+        """The broker, or the program `by_itself`, ends a connection; its program hears of it a little later."""
         if connection not in self.connections:
             return
         self.connections.remove(connection)
@@ -169,5 +169,7 @@ class Server:
         for name in [name for name, queue in self._queues.items() if queue.connection is connection]:
             self.delete(name)
         for channel in connection.channels:
-            self.ingress.forget_channel(channel)
-        self._world.loop.call_later(self._world.random() * 0.5, connection.tell_lost)
+            self.ingress.forget_channel(channel, lost=not by_itself or connection.owner.stopping)
+        loop = self._world.loop
+        at = loop.time() + self._world.random() * 0.5
+        loop.run_as(connection.owner, loop.call_at, max(at, heard_at or 0.0), connection.tell_lost)

@@ -7,10 +7,13 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.headers import DESTINATION
 from pushcluster_contract.ids import StreamId
+from tests.simulation.programs import Gateway
 from tests.simulation.sockets import Socket
 from tests.support.delivery_log import Attempt, Seen, Subscribed
 
 RETRY_S: Final = 0.3
+SURE_TTL_MS: Final = 60_000
+"""A message that may wait for so long outlives its schedule, unless somebody sets a clock."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,11 @@ class Device:
         if self._session is None:
             return []
         return [sub.record for sub in self._session.subs.values() if sub.record.open]
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """What it is connected to."""
+        return None if self._session is None else self._session.socket.gateway
 
     @property
     def settled(self) -> bool:
@@ -221,12 +229,14 @@ def _recovered(headers: dict[str, str]) -> bool | None:
 class Producer:
     """A back end that publishes to one user's destination and sends again, in order, what was not confirmed."""
 
-    def __init__(self, world: Any, user: str, destination: str) -> None:
+    def __init__(self, world: Any, user: str, destination: str, *, identifies: bool) -> None:
         self._world = world
         self.user = user
         self.destination = destination
+        self._identifies = identifies
         self._history = world.history(user, destination)
         self._unconfirmed: dict[int, BasicProperties] = {}
+        self._sent: set[int] = set()
         self._connection = 0
         self._connected = False
         self._connect()
@@ -240,9 +250,12 @@ class Producer:
         attempts: list[Attempt] = self._history.attempts
         number = len(attempts)
         body = f"{self.user}{self.destination}#{number}"
-        attempts.append(Attempt(body, self._world.loop.time(), expires=bool(ttl_ms)))
+        expires = bool(ttl_ms) and (ttl_ms < SURE_TTL_MS or not self._world.redis_clock_is_steady)
+        attempts.append(Attempt(body, self._world.loop.time(), expires=expires, identified=self._identifies))
         properties = BasicProperties(
-            message_id=body, headers={DESTINATION: self.destination}, expiration=str(ttl_ms) if ttl_ms else None
+            message_id=body if self._identifies else None,
+            headers={DESTINATION: self.destination},
+            expiration=str(ttl_ms) if ttl_ms else None,
         )
         self._unconfirmed[number] = properties
         self._send(number, properties)
@@ -265,6 +278,9 @@ class Producer:
 
     def _send(self, number: int, properties: BasicProperties) -> None:
         if self._connected:
+            if number in self._sent:
+                self._history.attempts[number].published_again_at.append(self._world.loop.time())
+            self._sent.add(number)
             body = self._history.attempts[number].body.encode()
             connection = self._connection
 

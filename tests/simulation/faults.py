@@ -11,7 +11,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
-from tests.simulation import broker_model, redis_model
+from tests.simulation import broker_model, redis_model, redis_server
 from tests.simulation.clients import Device, Producer
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.programs import Dispatcher, Gateway, Process
@@ -38,7 +38,7 @@ class Faults:
     loop: SimulatedLoop
     keys: Keys
     mode: RoutingMode
-    redis: redis_model.Server
+    redis: redis_server.Server
     broker: broker_model.Server
     gateways: list[Gateway]
     dispatchers: list[Dispatcher]
@@ -140,6 +140,8 @@ class Faults:
 
     def _forget(self) -> None:
         producer = self._rng.choice(self.producers)
+        if self.redis.clock_went_back:
+            return  # see `step_clock`
         user, destination = producer.user, Destination.parse(producer.destination)
         self.trace("{} {} is forgotten", user, destination)
         keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.destinations(user)]

@@ -11,6 +11,7 @@ from pushcluster_runtime.amqp import Delivery
 
 if TYPE_CHECKING:
     from tests.simulation.amqp_model import Channel
+    from tests.simulation.loop import Owner
 
 SAFE_S: Final = 0.002
 """From a message's arrival to its being safe on disk."""
@@ -36,6 +37,8 @@ class _Consumer:
     priority: int
     unacked: dict[int, Message] = field(default_factory=dict)
     tag: int = 0
+    term: int = 0
+    """How many consumers had got something before, when this one first did."""
 
 
 class Ingress:
@@ -49,11 +52,23 @@ class Ingress:
         self._numbers = 0
         self._consumers: list[_Consumer] = []
         self._active: _Consumer | None = None
+        self.returned: dict[bytes, list[float]] = {}
+        """By body, when a message came back because the channel that held it was lost."""
+        self._terms: dict[Owner, int] = {}
+        self._when_busy: list[Callable[[], object]] = []
 
     @property
     def idle(self) -> bool:
         """Whether it is empty and everything is acknowledged."""
         return not self._ready and not any(consumer.unacked for consumer in self._consumers)
+
+    def term_of(self, owner: "Owner") -> int:
+        """Return which consumer of all, in the order of their first deliveries, this process was last."""
+        return self._terms.get(owner, 0)
+
+    def when_busy(self, call: Callable[[], object]) -> None:
+        """Call once a message is on its way to a consumer."""
+        self._when_busy.append(call)
 
     def publish(
         self, user: str, properties: BasicProperties, body: bytes, confirm: Callable[[], None], *, reads: bool
@@ -97,6 +112,12 @@ class Ingress:
             consumer = self._active = best
         if consumer is None or best is not consumer:
             return  # the one that has to give way gets nothing more
+        if self._ready and not consumer.term:
+            consumer.term = self._terms[consumer.channel.connection.owner] = max(self._terms.values(), default=0) + 1
+        if self._ready and self._when_busy:
+            calls, self._when_busy = self._when_busy, []
+            for call in calls:
+                call()
         while self._ready:
             message = self._ready.popleft()
             consumer.tag += 1
@@ -118,12 +139,15 @@ class Ingress:
                     del consumer.unacked[each]
                 self._feed()
 
-    def forget_channel(self, channel: "Channel") -> None:
-        """The channel is closed: what it held comes back in order."""
+    def forget_channel(self, channel: "Channel", *, lost: bool) -> None:
+        """The channel is lost, or its program has closed it: what it held comes back in order."""
         for consumer in [each for each in self._consumers if each.channel is channel]:
             self._consumers.remove(consumer)
             if self._active is consumer:
                 self._active = None
+            if lost:
+                for message in consumer.unacked.values():
+                    self.returned.setdefault(message.body, []).append(self._world.loop.time())
             self._requeue(consumer)
         self._feed()
 

@@ -35,8 +35,12 @@ class Keyspace:
     """Every entry that the log of a key ever had, with its fate."""
     expiries: dict[str, tuple[int, Fate]] = field(default_factory=dict)
     """When the log of a key expires as a whole, ms, and what that makes of its entries."""
-    noted: dict[str, list[tuple[int, StreamId]]] = field(default_factory=dict)
-    """By meta, when `sent` moved and whereto, ms; nothing that was lost since."""
+    noted: dict[str, list[tuple[float, StreamId]]] = field(default_factory=dict)
+    """By meta, when `sent` moved and whereto, s of `clock_s`; nothing that was lost since."""
+    clock_s: Callable[[], float] = lambda: 0.0
+    """What histories are dated by. It goes on where TIME steps."""
+    term: int = 0
+    """Of who runs the next commands; see `Entry.term`."""
     _undo: list[list[Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -110,7 +114,7 @@ class Keyspace:
                 return [str(known[0]).encode(), 1, 0, sessions, int(fields.get(b"e", b"0")), *rest]
             if known is not None:
                 for entry in self.history[log_key]:
-                    entry.forgotten |= entry.id == known[0]
+                    entry.id_expired |= entry.id == known[0]
         meta: dict[str, Any] = self._touch(meta_key, {})
         newest: StreamId = meta.get("newest", StreamId(0, 0))
         cursor: StreamId = meta.get("cursor", StreamId(0, 0))
@@ -208,7 +212,7 @@ class Keyspace:
             moved = 1
         if meta.get("sent", StreamId(0, 0)) < sent <= meta["newest"]:
             meta["sent"] = sent
-            self.noted.setdefault(keys[0], []).append((now, sent))
+            self.noted.setdefault(keys[0], []).append((self.clock_s(), sent))
         cursor = meta.get("cursor")
         if cursor is None or keys[1] not in self.data:
             return moved
@@ -318,7 +322,7 @@ class Keyspace:
             self.data[key] = saved
 
     def _note(self, log_key: str, id_: StreamId, body: str) -> None:
-        entry = Entry(id_, body)
+        entry = Entry(id_, body, appended_at=self.clock_s(), term=self.term)
         self.history.setdefault(log_key, []).append(entry)
         self._undo[-1].append(partial(_set_fate, entry, Fate.VANISHED))
 

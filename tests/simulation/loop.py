@@ -48,11 +48,15 @@ class Handle:
 class Owner:
     """A simulated process."""
 
-    __slots__ = ("dead", "name", "tasks")
+    __slots__ = ("backlog", "dead", "name", "stopping", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.stopping = False
+        """It was told to end."""
+        self.backlog: list[Handle] | None = None
+        """While it stands still: what it would have done, in order. None while it runs."""
         self.tasks: list[_Task] = []
 
 
@@ -134,6 +138,17 @@ class SimulatedLoop:
             if not task.done():
                 task.cancel()
         owner.tasks.clear()
+        self.resume(owner)
+
+    def pause(self, owner: Owner) -> None:
+        """Let a process do nothing, as SIGSTOP does: what comes for it and what it has planned waits."""
+        if owner.backlog is None and not owner.dead:
+            owner.backlog = []
+
+    def resume(self, owner: Owner) -> None:
+        """Let it do at once, and in order, what has waited."""
+        backlog, owner.backlog = owner.backlog, None
+        self._ready.extend(backlog or ())
 
     def begin(self) -> None:
         """Become the running loop."""
@@ -148,7 +163,11 @@ class SimulatedLoop:
                 handle = ready.popleft()
                 callback = handle.callback
                 if callback is not None:
-                    self.owner = handle.owner
+                    owner = handle.owner
+                    if owner.backlog is not None:
+                        owner.backlog.append(handle)
+                        continue
+                    self.owner = owner
                     callback(*handle.args)
             if not timers or timers[0][0] > until_s or stop():
                 break

@@ -143,6 +143,10 @@ class Process:
     def alive(self) -> bool:
         return not self.owner.dead
 
+    @property
+    def stands_still(self) -> bool:
+        return self.owner.backlog is not None
+
     def start(self, mode: RoutingMode) -> None:
         """Start it in this mode, unless it runs."""
         if self.owner.dead:
@@ -154,6 +158,7 @@ class Process:
     def stop(self) -> None:
         """SIGTERM."""
         self.world.trace("{} is stopped", self.name)
+        self.owner.stopping = True
         self._stop.set()
 
     def kill(self) -> None:
@@ -206,11 +211,13 @@ class Gateway(Process):
         super().__init__(world, name)
         self.incarnations: list[Incarnation] = []
         """Every process start."""
+        self.clock_ahead_s = 0.0
+        """By how much somebody has set its node's clock forward."""
 
     @property
     def ready(self) -> bool:
         """What /readyz says."""
-        return self.alive and self.program._readiness()[0]
+        return self.alive and not self.stands_still and self.program._readiness()[0]
 
     def open(self, socket: Any) -> Any:
         """A client has opened a WebSocket; return what speaks over it."""
@@ -252,7 +259,7 @@ class Gateway(Process):
         off_s = world.random() * 0.2
         environment = Environment(
             clock=world.loop.time,
-            wall_clock=lambda: float(world.now_ms / 1_000 + off_s),
+            wall_clock=lambda: float(world.now_ms / 1_000 + off_s + self.clock_ahead_s),
             entropy=world.entropy,
             random=world.random,
         )

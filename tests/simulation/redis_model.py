@@ -1,169 +1,20 @@
-"""A model of Redis around `keyspace`: fsync, crashes, and connections that break."""
+"""A model of a program's side of Redis: connections that stand for `RedisWire`, for redis-py and for `ScriptRunner`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis.client import DIGESTS, Call
-from tests.simulation.keyspace import Keyspace
-from tests.simulation.loop import Owner
+from tests.simulation.redis_requests import Pipeline, Synced
 
-FSYNC_S: Final = 0.001
-EVERYSEC_S: Final = 1.0
-REPLY_TIMEOUT_S: Final = 3.0
+if TYPE_CHECKING:
+    from tests.simulation.loop import Owner
+    from tests.simulation.redis_server import Server
 
 _SCRIPTS: Final = {digest.encode(): script for script, digest in DIGESTS.items()}
-
-
-class Server:
-    """One Redis and everybody's connections to it."""
-
-    def __init__(self, world: Any, *, always: bool) -> None:
-        self.keyspace = Keyspace()
-        self.run_id = "life1"
-        self.up = True
-        self.lossless = True
-        """Whether everything that it was told is there, or went by its own rules."""
-        self._world = world
-        self._always = always
-        self._life = 1
-        self._waiting: list[tuple[asyncio.Future[Any], Any, int]] = []
-        """Replies that wait for an fsync."""
-        self._wires: list[Wire] = []
-        self._pending: dict[asyncio.Future[Any], Owner] = {}
-        self._sync_planned = False
-        if not always:
-            world.loop.call_later(EVERYSEC_S, self._sync_each_second)
-
-    @property
-    def now_ms(self) -> int:
-        return int(self._world.now_ms)
-
-    def request(self, owner: Owner, work: Callable[[], Any], *, arrives: float | None = None) -> asyncio.Future[Any]:
-        """Send something; the future has the reply, or Unavailable when nobody knows whether it ran."""
-        world = self._world
-        reply: asyncio.Future[Any] = world.loop.create_future()
-        if owner.dead:
-            reply.cancel()
-            return reply
-        if not self.up:
-            world.loop.call_later(world.latency(), _fail, reply, "connection refused")
-            return reply
-        self._pending[reply] = owner
-        heals = world.cut_until(owner, "redis")
-        now = world.loop.time()
-        arrives = max(arrives or now + world.latency(), heals)
-        if heals > now + REPLY_TIMEOUT_S:
-            world.loop.call_later(REPLY_TIMEOUT_S, self._give_up, reply)
-        world.loop.call_at(arrives, self._arrive, reply, work, self._life)
-        return reply
-
-    def wait_synced(self, reply: asyncio.Future[Any], value: Any) -> None:
-        """Answer once everything that has run by now is on disk."""
-        self._waiting.append((reply, value, self.keyspace.unsynced))
-        if self._always:
-            self._plan_sync()
-
-    def crash(self, lose: float, down_s: float) -> None:
-        """`kill -9`: of what no fsync has covered, this share is lost. It is up again after `down_s`."""
-        if not self.up:
-            return
-        self.up = False
-        lost = round(self.keyspace.unsynced * lose)
-        self._world.trace("redis crashes, loses {} commands", lost)
-        self.lossless = self.lossless and not lost
-        self.keyspace.lose(lost)
-        self.keyspace.synced(self.keyspace.unsynced)
-        self._life += 1
-        self.run_id = f"life{self._life}"
-        self._waiting.clear()
-        for reply in list(self._pending):
-            self._give_up(reply)
-        for wire in list(self._wires):
-            wire.break_("redis crashed")
-        self._world.loop.call_later(down_s, self._start)
-
-    def flush(self) -> None:
-        """FLUSHALL by somebody's hand."""
-        self._world.trace("redis is emptied")
-        self.lossless = False
-        self.keyspace.wipe()
-
-    def add_wire(self, wire: "Wire") -> None:
-        self._wires.append(wire)
-
-    def drop_wire(self, wire: "Wire") -> None:
-        if wire in self._wires:
-            self._wires.remove(wire)
-
-    def _start(self) -> None:
-        self.up = True
-        self._world.trace("redis is up")
-
-    def _arrive(self, reply: asyncio.Future[Any], work: Callable[[], Any], life: int) -> None:
-        if life != self._life or not self.up:
-            return
-        self.keyspace.expire(self.now_ms)
-        result = work()
-        if isinstance(result, _Synced):
-            self.wait_synced(reply, result.value)
-        elif self._always and self.keyspace.unsynced:
-            self.wait_synced(reply, result)
-        else:
-            self._answer(reply, result)
-
-    def _answer(self, reply: asyncio.Future[Any], value: Any) -> None:
-        if not reply.done():
-            world = self._world
-            heals = world.cut_until(self._pending[reply], "redis")
-            world.loop.call_at(max(world.loop.time() + world.latency(), heals), self._deliver, reply, value)
-
-    def _deliver(self, reply: asyncio.Future[Any], value: Any) -> None:
-        if self._pending.pop(reply, None) is not None and not reply.done():
-            reply.set_result(value)
-
-    def _give_up(self, reply: asyncio.Future[Any]) -> None:
-        if self._pending.pop(reply, None) is not None:
-            _fail(reply, "no reply")
-
-    def _plan_sync(self) -> None:
-        if not self._sync_planned:
-            self._sync_planned = True
-            self._world.loop.call_later(FSYNC_S, self._sync, self.keyspace.unsynced, self._life)
-
-    def _sync(self, commands: int, life: int) -> None:
-        self._sync_planned = False
-        if life != self._life:
-            return
-        self.keyspace.synced(commands)
-        waiting, self._waiting = self._waiting, []
-        for reply, value, needs in waiting:
-            if needs <= commands:
-                self._answer(reply, value)
-            else:
-                self._waiting.append((reply, value, needs - commands))
-        if self._waiting and self._always:
-            self._plan_sync()
-
-    def _sync_each_second(self) -> None:
-        if self.up:
-            self._sync(self.keyspace.unsynced, self._life)
-        self._world.loop.call_later(EVERYSEC_S, self._sync_each_second)
-
-
-@dataclass(frozen=True, slots=True)
-class _Synced:
-    value: Any
-
-
-def _fail(reply: asyncio.Future[Any], reason: str) -> None:
-    if not reply.done():
-        reply.set_exception(Unavailable(f"Redis: {reason}"))
-        reply.exception()
 
 
 class Wire:
@@ -172,8 +23,8 @@ class Wire:
     def __init__(self, world: Any) -> None:
         self._world = world
         self._server: Server = world.redis
-        self._owner: Owner = world.loop.owner
-        self._last_arrival = 0.0
+        self.owner: Owner = world.loop.owner
+        self.last_arrival = 0.0
         self.lost: asyncio.Future[str] = world.loop.create_future()
         self.run_id = ""
 
@@ -181,18 +32,19 @@ class Wire:
     async def connect(cls, url: str, *, name: str) -> "Wire":
         wire = cls(asyncio.get_running_loop().world)  # type: ignore[attr-defined]
         server = wire._server
-        wire.run_id = await server.request(wire._owner, lambda: server.run_id)
+        wire.run_id = await server.request(wire.owner, lambda: server.run_id)
         if wire.run_id != server.run_id:
             raise Unavailable("Redis: gone again")
-        server.add_wire(wire)
+        server.add_connection(wire)
         return wire
 
     async def execute(self, commands: Sequence[bytes], *, timeout_s: float = 0) -> list[Any]:
         if self.lost.done():
             raise Unavailable(f"Redis: {self.lost.result()}")
         now = self._world.loop.time()
-        self._last_arrival = max(self._last_arrival, now + self._world.latency())
-        reply = self._server.request(self._owner, partial(self._run, commands), arrives=self._last_arrival)
+        self.last_arrival = max(self.last_arrival, now + self._world.latency())
+        work = _Commands(self._world, commands)
+        reply = self._server.request(self.owner, work, arrives=self.last_arrival, connection=self)
         try:
             replies: list[Any] = await reply
         except Unavailable as error:
@@ -203,46 +55,66 @@ class Wire:
         return replies
 
     def break_(self, reason: str) -> None:
-        self._server.drop_wire(self)
+        self._server.drop_connection(self)
         if not self.lost.done():
             self.lost.set_result(reason)
 
     def close(self) -> None:
         self.break_("closed")
 
-    def _run(self, commands: Sequence[bytes]) -> Any:
-        keyspace, now = self._server.keyspace, self._server.now_ms
-        replies: list[Any] = []
-        group: list[tuple[Script, list[str], list[bytes]]] | None = None
-        synced = refused = False
-        for packed in commands:
+
+class _Commands(Pipeline):
+    """What one call of `execute` sends."""
+
+    def __init__(self, world: Any, commands: Sequence[bytes]) -> None:
+        self._world = world
+        self._commands = commands
+        self._done = 0
+        self._replies: list[Any] = []
+        self._group: list[tuple[Script, list[str], list[bytes]]] | None = None
+        self._synced = self._refused = False
+
+    def run_up_to(self, share: float) -> None:
+        """See Pipeline."""
+        self._run(int(len(self._commands) * share))
+
+    def __call__(self) -> Any:
+        """See Pipeline."""
+        self._run(len(self._commands))
+        return Synced(self._replies) if self._synced else self._replies
+
+    def _run(self, end: int) -> None:
+        redis: Server = self._world.redis
+        keyspace, now = redis.keyspace, redis.now_ms
+        replies = self._replies
+        for packed in self._commands[self._done : end]:
             name, *args = packed.split(b"\r\n")[2::2]
             if name == b"MULTI":
-                group, refused = [], False
+                self._group, self._refused = [], False
                 replies.append(b"OK")
             elif name == b"EXEC":
                 error = Unavailable("EXECABORT")
-                replies.append(error if refused else [keyspace.run(*each, now) for each in group or ()])
-                group = None
+                replies.append(error if self._refused else [keyspace.run(*each, now) for each in self._group or ()])
+                self._group = None
             elif name == b"WAITAOF":
-                synced = True
+                self._synced = True
                 replies.append([1, 0])
             elif name == b"EVAL":
                 replies.append(keyspace.run(Script.BARRIER, [args[2].decode()], [], now))
             elif name == b"PEXPIRE":
                 replies.append(keyspace.command("pexpire", args[0].decode(), int(args[1]), now))
             elif self._world.redis_is_full():
-                refused = True
+                self._refused = True
                 replies.append(Unavailable("OOM command not allowed"))
             else:
                 count = int(args[1])
                 call = _SCRIPTS[args[0]], [key.decode() for key in args[2 : 2 + count]], args[2 + count :]
-                if group is None:
+                if self._group is None:
                     replies.append(keyspace.run(*call, now))
                 else:
-                    group.append(call)
+                    self._group.append(call)
                     replies.append(b"QUEUED")
-        return _Synced(replies) if synced else replies
+        self._done = max(self._done, end)
 
 
 class Client:

@@ -26,7 +26,7 @@ class Socket:
         self.open = True
         """The gateway's side has not closed."""
         self._world = world
-        self._gateway = gateway
+        self.gateway = gateway
         self._owner = gateway.owner
         self._device = device
         self._kernel_free = kernel_bytes
@@ -86,7 +86,7 @@ class Socket:
             self.sample_accepted()
             self.open = False
             self.outbox.discard()
-            self._gateway.forget(self)
+            self.gateway.forget(self)
             self._reach_client(self._device.closed, self)
             if self.handler is not None and not self._owner.dead:
                 self.handler.lost()
@@ -94,7 +94,7 @@ class Socket:
     def reset(self) -> None:
         """Cut the socket, and what the client has not read with it."""
         self.open = False
-        self._gateway.forget(self)
+        self.gateway.forget(self)
         self._device.disconnect_from(self)
 
     def _flush(self) -> None:

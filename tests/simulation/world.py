@@ -11,13 +11,15 @@ from pushcluster_contract.ids import ZERO_ID, Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_dispatcher.settings import Retention
-from tests.simulation import broker_model, redis_model
+from tests.simulation import broker_model, redis_server
 from tests.simulation.clients import Device, Producer
-from tests.simulation.faults import FAULTS, Faults
+from tests.simulation.faults import FAULTS
 from tests.simulation.loop import Owner, SimulatedLoop
 from tests.simulation.programs import CLUSTER, LIMITS, Dispatcher, Gateway
-from tests.support.delivery_judge import Report, check
+from tests.simulation.time_faults import TimeFaults
+from tests.support.delivery_judge import check
 from tests.support.delivery_log import Channel, Fate, History
+from tests.support.delivery_report import Report
 
 TROUBLE_S: Final = 4.0
 """Traffic and faults."""
@@ -44,7 +46,7 @@ class Result:
         return self.report.ok and not self.failures
 
 
-class World(Faults):
+class World(TimeFaults):
     """Everything that exists in one schedule."""
 
     def __init__(self, seed: int, say: Callable[[str], None] | None = None) -> None:
@@ -81,7 +83,7 @@ class World(Faults):
             )
         )
         self.mode = rng.choice(list(RoutingMode))
-        self.redis = redis_model.Server(self, always=rng.random() < 0.7)
+        self.redis = redis_server.Server(self, always=rng.random() < 0.7)
         self.broker = broker_model.Server(self, self._copy_faults())
         self.gateways = [Gateway(self, f"gateway{n}") for n in range(2)]
         self.dispatchers = [Dispatcher(self, f"dispatcher{n}") for n in range(rng.choice((1, 2)))]
@@ -161,6 +163,7 @@ class World(Faults):
         if self.alarms:
             at_s, for_s = 0.5 + self._apart.random() * (TROUBLE_S - 0.5), self._apart.random() * 2.0
             self.loop.call_later(at_s, self._alarm, for_s)
+        self.plan_time_faults(random.Random(f"time faults of {self.seed}"), 0.5, TROUBLE_S)
 
     def _come_again(self) -> None:
         """Promise 3: what was delivered is not replayed to who does not ask for it."""
@@ -195,8 +198,9 @@ class World(Faults):
             history.log = keyspace.history.get(self.keys.log(user, parsed), [])
             history.fates_known = True
             history.lossless = self.redis.lossless
-            noted = keyspace.noted.get(self.keys.meta(user, parsed), ())
-            history.noted = [((at_ms - EPOCH_MS) / 1_000, sent) for at_ms, sent in noted]
+            history.noted = list(keyspace.noted.get(self.keys.meta(user, parsed), ()))
+            for attempt in history.attempts:
+                attempt.returned_at = self.broker.ingress.returned.get(attempt.body.encode(), [])
         for body in self.broker.rejected:
             user, _, rest = body.decode().partition("/")
             self.history(user, "/" + rest.partition("#")[0]).rejected.add(body.decode())
@@ -212,7 +216,9 @@ class World(Faults):
                 resumes = rng.random() < 0.6
                 name = f"{user}-{n}({ack}{', resumes' if resumes else ''})"
                 self.devices.append(Device(self, name, user, destinations, ack=ack, resumes=resumes))
-            self.producers += [Producer(self, user, destination) for destination in destinations]
+            for destination in destinations:
+                drawn = random.Random(f"ids of {self.seed} {user} {destination}").random()
+                self.producers.append(Producer(self, user, destination, identifies=drawn >= self.unidentified_share))
 
     def _copy_faults(self) -> broker_model.CopyFaults:
         rng = self._rng
@@ -224,7 +230,7 @@ class World(Faults):
         return broker_model.CopyFaults(lost, doubled, late, returned)
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
-        end = self.loop.time() + HEAL_WITHIN_S
+        end = max(self.loop.time(), self.still_until_s) + HEAL_WITHIN_S
         while not done():
             if self.loop.time() >= end:
                 self.failures.append(f"not everything is {what} within {HEAL_WITHIN_S:g} s: {self._explain()}")
@@ -249,7 +255,8 @@ class World(Faults):
 
     def _has_healed(self) -> bool:
         return (
-            self.redis.up
+            self.loop.time() >= self.still_until_s
+            and self.redis.up
             and self.broker.up
             and self.broker.ingress.idle
             and all(producer.settled for producer in self.producers)

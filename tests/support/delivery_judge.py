@@ -6,66 +6,10 @@ be seen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 from pushcluster_contract.ids import ZERO_ID, StreamId
 from tests.support.delivery_log import Attempt, Channel, Entry, Fate, History, Seen, Subscribed
-
-MAX_EXAMPLES: Final = 5
-"""Offending examples that a report keeps of each kind; the counts are complete."""
-
-
-@dataclass(slots=True)
-class Report:
-    """Counts over all channels. `ok` is what the promises ask for."""
-
-    attempted: int = 0
-    confirmed: int = 0
-    delivered: int = 0
-    """Messages that some session got."""
-    stored: int = 0
-    """Confirmed, not delivered, kept for an offline user."""
-    dropped: int = 0
-    """Confirmed, not delivered, gone by the limits of promise 3 or with an emptied Redis."""
-    lost: int = 0
-    duplicated: int = 0
-    """Seen again by the same device."""
-    unmarked: int = 0
-    """Of those, without `redelivered:true`."""
-    wrongly_unmarked: int = 0
-    """Of those, under a message-id that Redis knew as sent, or had to know, when SUBSCRIBE came (`History.noted`)."""
-    renumbered: int = 0
-    """Of those, under another message-id."""
-    reordered: int = 0
-    unexpected: int = 0
-    signalled_gaps: int = 0
-    unsignalled_gaps: int = 0
-    needless_gaps: int = 0
-    """`recovered:false` where nothing is missing: a client fetches everything again for nothing."""
-    outrun: int = 0
-    """Gaps of an open subscription behind a faster session of the same user (see `Fate.WINDOW`), told or to be told."""
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was lost, reordered, unexpected, missing in silence, or told wrongly."""
-        offences = self.lost, self.reordered, self.unexpected, self.unsignalled_gaps
-        return not any((*offences, self.needless_gaps, self.wrongly_unmarked))
-
-    def note(self, kind: str, example: str) -> None:
-        """Count one offence."""
-        setattr(self, kind, getattr(self, kind) + 1)
-        examples = self.examples.setdefault(kind, [])
-        if len(examples) < MAX_EXAMPLES:
-            examples.append(example)
-
-    def describe(self) -> str:
-        """Return the counts and the first examples of every offence, for people."""
-        names = [name for name in self.__slots__ if name != "examples"]
-        lines = [" ".join(f"{name}={getattr(self, name)}" for name in names)]
-        lines += [f"{kind}: {example}" for kind, examples in self.examples.items() for example in examples]
-        return "\n".join(lines)
+from tests.support.delivery_report import Report
 
 
 def check(histories: Mapping[Channel, History]) -> Report:
@@ -88,6 +32,8 @@ class _Judge:
         for entry in history.log:
             self._entries.setdefault(entry.body, []).append(entry)
         self._by_id = {entry.id: entry for entry in history.log}
+        self._repeats: set[StreamId] = set()
+        """Entries that may repeat an earlier one."""
 
     def judge(self) -> None:
         self._judge_log()
@@ -105,8 +51,8 @@ class _Judge:
         self._judge_user()
 
     def _judge_log(self) -> None:
-        newest, last = -1, ZERO_ID
-        appended: dict[str, Entry] = {}
+        newest, last, term = -1, ZERO_ID, 0
+        appended: dict[str, list[Entry]] = {}
         for entry in self._history.log:
             if entry.body not in self._index:
                 self._report.note("unexpected", f"{self._name}: {entry.id} holds {entry.body!r}: nobody published it")
@@ -114,16 +60,41 @@ class _Judge:
             if entry.id <= last:
                 self._report.note("reordered", f"{self._name}: {entry.id} was appended after {last}")
             last = entry.id
-            earlier = appended.get(entry.body)
-            if earlier is not None:
-                if earlier.fate is not Fate.VANISHED and not earlier.forgotten:
-                    self._report.note(
-                        "unexpected", f"{self._name}: {entry.body!r} is in the log as {earlier.id} and {entry.id}"
-                    )
+            if entry.term < term:
+                self._report.note("stale", f"{self._name}: {entry.id} {entry.body!r} behind what a successor appended")
+            term = max(term, entry.term)
+            earlier = appended.setdefault(entry.body, [])
+            if earlier:
+                self._judge_repeat(entry, [each for each in earlier if each.fate is not Fate.VANISHED])
             elif self._index[entry.body] < newest:
                 self._report.note("reordered", f"{self._name}: {entry.body!r} ({entry.id}) behind a later message")
-            appended[entry.body] = entry
+            earlier.append(entry)
             newest = max(newest, self._index[entry.body])
+
+    def _judge_repeat(self, entry: Entry, earlier: Sequence[Entry]) -> None:
+        """Judge an entry whose message stood in the log before."""
+        standing = [each for each in earlier if not each.forgotten]
+        if not standing:
+            return
+        if self._may_be_repeated(entry, standing):
+            self._report.repeated += 1
+            self._repeats.add(entry.id)
+        else:
+            ids = ", ".join(str(each.id) for each in standing)
+            self._report.note("under_two_ids", f"{self._name}: {entry.body!r} is in the log as {ids} and {entry.id}")
+
+    def _may_be_repeated(self, entry: Entry, standing: Sequence[Entry]) -> bool:
+        """Whether the message came to a dispatcher once more, and nothing told that it had been appended.
+
+        It comes once more where the broker loses the channel of the dispatcher that holds it, or where its publisher
+        sends it again. What tells is its message id, for as long as Redis remembers that.
+        """
+        attempt = self._history.attempts[self._index[entry.body]]
+        if attempt.identified and not standing[-1].id_expired:
+            return False
+        came_again = [*attempt.returned_at, *attempt.published_again_at]
+        by_then = [at for at in came_again if entry.appended_at is None or at <= entry.appended_at]
+        return len(standing) <= len(by_then)
 
     def _judge_frames(self, name: str, subscription: Subscribed, known: set[str]) -> None:
         """Order, doubles and strangers among what a client saw; `known` is what its device has seen so far."""
@@ -147,12 +118,16 @@ class _Judge:
                 report.duplicated += 1
                 report.unmarked += not frame.redelivered
                 report.renumbered += len(self._entries.get(frame.body, ())) > 1
-            elif index < newest_index and not any(each.forgotten for each in self._entries.get(frame.body, ())):
+            elif index < newest_index and not self._is_excused(frame):
                 report.note("reordered", f"{name}: {frame.body!r} came after a later message")
             known.add(frame.body)
             if entry is None or entry.fate is not Fate.VANISHED:
                 # What Redis lost is appended anew: whoever saw some of it before gets it all again, from its beginning.
                 newest_index = max(newest_index, index)
+
+    def _is_excused(self, frame: Seen) -> bool:
+        """Whether its place behind later messages has been judged with the log."""
+        return frame.id in self._repeats or any(each.forgotten for each in self._entries.get(frame.body, ()))
 
     def _judge_marks(
         self, name: str, subscription: Subscribed, known: set[StreamId], of_session: set[StreamId]

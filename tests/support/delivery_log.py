@@ -21,7 +21,13 @@ class Attempt:
     """Seconds of the same clock as `Subscribed.subscribed_at`."""
     confirmed: bool = False
     expires: bool = False
-    """It carries an `expiration`: then it may never be seen."""
+    """It carries an `expiration` that may pass before it is seen: then it may never be."""
+    identified: bool = True
+    """It carries a message id."""
+    published_again_at: list[float] = field(default_factory=list)
+    """When its publisher, who missed the confirm, sent it once more. Seconds of the same clock."""
+    returned_at: list[float] = field(default_factory=list)
+    """When the broker lost the AMQP channel of a dispatcher that held it unacknowledged. Seconds of the same clock."""
 
 
 class Fate(Enum):
@@ -46,7 +52,13 @@ class Entry:
     body: str
     fate: Fate = Fate.KEPT
     forgotten: bool = False
-    """Its producer's message id is not known any more, past the retention or with an emptied Redis."""
+    """Somebody has emptied Redis, or forgotten the user, since: nobody can know that the message was here."""
+    id_expired: bool = False
+    """Its message id was known once more, and had expired."""
+    appended_at: float | None = None
+    """Seconds of the same clock as the attempt's; None: nobody knows."""
+    term: int = 0
+    """Grows with each consumer of ingress that follows another; of whoever appended this. 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,13 @@
 """The delivery checker itself: it counts every kind of offence, and nothing else."""
 
+from typing import Any
+
+import pytest
+
 from pushcluster_contract.ids import StreamId
-from tests.support.delivery_judge import MAX_EXAMPLES, Report, check
+from tests.support.delivery_judge import check
 from tests.support.delivery_log import Attempt, Entry, Fate, History, Seen, Subscribed
+from tests.support.delivery_report import MAX_EXAMPLES, Report
 
 
 def at(seq: int) -> StreamId:
@@ -199,10 +204,68 @@ def test_a_message_that_nobody_published_is_unexpected() -> None:
     assert judge(history(1, Subscribed("phone", seen=[*seen(1), Seen(at(2), "?")], open=True))).unexpected == 1
 
 
-def test_one_message_under_two_ids_is_unexpected() -> None:
+def doubled(**facts: Any) -> History:
+    """Return a message's history that stands in the log twice: appended at the seconds 3 and 5."""
     one = history(1, Subscribed("phone", seen=[Seen(at(1), "m1"), Seen(at(2), "m1")], open=True))
-    one.log.append(Entry(at(2), "m1"))
-    assert judge(one).unexpected == 1
+    one.attempts = [Attempt("m1", 1.0, confirmed=True, **facts)]
+    one.log = [Entry(at(1), "m1", appended_at=3.0), Entry(at(2), "m1", appended_at=5.0)]
+    return one
+
+
+def test_one_message_under_two_ids_is_an_offence() -> None:
+    for one in (doubled(), doubled(identified=False)):
+        report = judge(one)
+        assert (report.under_two_ids, report.repeated, report.ok) == (1, 0, False)
+
+
+@pytest.mark.parametrize("why", ["returned_at", "published_again_at"])
+@pytest.mark.parametrize("at_s", [2.0, 4.0])
+def test_a_message_without_an_id_that_came_to_a_dispatcher_again_may_stand_under_two_ids(why: str, at_s: float) -> None:
+    """Also when it came again before it was appended first: bytes of the lost connection may have arrived late."""
+    report = judge(doubled(identified=False, **{why: [at_s]}))
+    assert (report.under_two_ids, report.repeated, report.ok) == (0, 1, True)
+
+
+def test_what_comes_again_later_excuses_nothing() -> None:
+    assert judge(doubled(identified=False, returned_at=[6.0])).under_two_ids == 1
+
+
+def test_each_repeat_needs_a_return_of_its_own() -> None:
+    one = doubled(identified=False, returned_at=[4.0])
+    one.log.append(Entry(at(3), "m1", appended_at=5.5))
+    assert judge(one).under_two_ids == 1
+
+
+def test_a_message_with_an_id_stands_under_one_id_while_redis_knows_it() -> None:
+    one = doubled(returned_at=[4.0], published_again_at=[4.0])
+    assert judge(one).under_two_ids == 1
+    one.log[0].id_expired = True
+    assert judge(one).ok
+    one.attempts[0].returned_at = one.attempts[0].published_again_at = []
+    assert judge(one).under_two_ids == 1, "an id may expire, but the message came to one dispatcher alone"
+
+
+def test_who_has_forgotten_a_log_cannot_know_what_stood_in_it() -> None:
+    one = doubled()
+    one.log[0].forgotten = True
+    assert judge(one).under_two_ids == 0
+
+
+def test_a_repeat_is_not_out_of_order_for_who_sees_it_first() -> None:
+    one = history(2, Subscribed("phone", seen=[Seen(at(2), "m2"), Seen(at(3), "m1"), Seen(at(4), "m2")], open=True))
+    one.attempts = [Attempt(f"m{n}", float(n), confirmed=True, identified=False, returned_at=[4.0]) for n in (1, 2)]
+    one.log += [Entry(at(3), "m1", appended_at=5.0), Entry(at(4), "m2", appended_at=5.0)]
+    report = judge(one)
+    assert (report.repeated, report.reordered, report.ok) == (2, 0, True)
+
+
+def test_a_dispatcher_that_appends_behind_its_successor_is_an_offence() -> None:
+    one = history(3, Subscribed("phone", seen=seen(1, 2, 3), open=True))
+    for entry, term in zip(one.log, (1, 1, 2), strict=True):
+        entry.term = term
+    assert judge(one).ok
+    one.log[2].term, one.log[1].term = 1, 2
+    assert (judge(one).stale, judge(one).ok) == (1, False)
 
 
 def test_a_message_may_come_under_another_id_when_redis_lost_the_first_one() -> None:

@@ -1,0 +1,129 @@
+"""Faults of time: programs and Redis that stand still, bytes that arrive late, and clocks that step."""
+
+import random
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from pushcluster_contract.limits import LEASE_MS
+from tests.simulation.clients import Device
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Owner
+from tests.simulation.programs import Gateway, Process
+
+TIME_FAULTS: Final = (
+    *("stand_still_dispatcher", "stand_still_dispatcher", "stand_still_gateway"),
+    *("stand_still_redis", "break_redis", "break_redis"),
+    *("step_gateway_clock", "step_redis_clock"),
+)
+
+HEARTBEAT_S: Final = 1.0
+"""A connection that has said nothing for this long is dropped by the broker."""
+STANDSTILLS_S: Final = ((0.2, 0.9), (1.2, 3.0), (4.2, 5.5), (8.2, 9.0))
+"""Shorter than the heart-beat; longer than it; than the shorter idempotency window; than the lease."""
+REDIS_STANDSTILLS_S: Final = ((0.2, 2.5), (3.2, 4.5), (4.5, 7.0))
+"""Shorter than Redis may be silent; longer; so that a connection that was tried meanwhile is given up too."""
+LATE_S: Final = (0.0, 0.05, 1.0, 3.0)
+"""At most so much later, bytes of a connection that has broken arrive."""
+BUSY_S: Final = 0.01
+"""A dispatcher has to do with a message for so long at least."""
+CLOCK_STEP_S: Final = 120
+ARMED_S: Final = 2.0
+"""For how long a connection breaks with the next thing that is sent over it."""
+
+
+class TimeFaults(Faults):
+    """The faults of a `World`, by the names in TIME_FAULTS."""
+
+    time_faults: ClassVar[Sequence[str]] = TIME_FAULTS
+    time_faults_share: ClassVar[float] = 0.0
+    """Of all schedules, those with some of them."""
+    unidentified_share: ClassVar[float] = 0.0
+    """Of all publishers, those who give no message ids."""
+
+    redis_clock_is_steady: bool = True
+    """Nobody sets it in this schedule."""
+    still_until_s: float = 0.0
+    """By then, whatever stands still goes on, and everything late has arrived."""
+
+    def plan_time_faults(self, drawn: random.Random, from_s: float, until_s: float) -> None:
+        """Draw the faults of this schedule apart, so that one without any stays the schedule that it was."""
+        if drawn.random() >= self.time_faults_share:
+            return
+        for _ in range(drawn.choice((1, 1, 2, 3))):
+            fault = drawn.choice(self.time_faults)
+            self.redis_clock_is_steady = self.redis_clock_is_steady and fault != "step_redis_clock"
+            self.loop.call_later(from_s + drawn.random() * (until_s - from_s), getattr(self, f"_{fault}"))
+
+    def _stand_still_dispatcher(self) -> None:
+        """Let one do nothing for a while, from when there is something to do."""
+        self.broker.ingress.when_busy(
+            lambda: self.loop.call_later(self.random() * BUSY_S, self._stand_still, self._rng.choice(self.dispatchers))
+        )
+
+    def _stand_still_gateway(self) -> None:
+        gateway = self._rng.choice(self.gateways)
+        if self._stand_still(gateway) > HEARTBEAT_S:
+            for device in self.devices:
+                if device.gateway is gateway and self.random() < 0.5:
+                    self.loop.call_later(HEARTBEAT_S, self._leave, device, gateway)
+
+    def _leave(self, device: Device, gateway: Gateway) -> None:
+        """Its client misses heart-beats."""
+        if device.gateway is gateway and gateway.stands_still:
+            device.disconnect(noticed_after_s=0.0)
+
+    def _stand_still(self, process: Process) -> float:
+        """Let a program do nothing for a while; return for how long, s."""
+        if not process.alive or process.stands_still:
+            return 0.0
+        for_s = self._draw_between(*self._rng.choice(STANDSTILLS_S))
+        goes_on_at = self.loop.time() + for_s
+        self.trace("{} stands still for {:.2f} s", process.name, for_s)
+        self._await(goes_on_at + HEARTBEAT_S)
+        self.loop.pause(process.owner)
+        if self.random() < 0.5:
+            self.redis.delay_unsent(process.owner, goes_on_at)
+        if for_s > HEARTBEAT_S:
+            heard_at = goes_on_at + self._rng.choice((0.0, self.random() * HEARTBEAT_S))
+            self.loop.call_later(HEARTBEAT_S, self._miss_heartbeats, process.owner, heard_at)
+        if isinstance(process, Gateway) and for_s * 1_000 > LEASE_MS:
+            self.loop.call_later(LEASE_MS / 1_000, self._remove, process.incarnations[-1])
+        self.loop.call_at(goes_on_at, self._go_on, process.owner)
+        return for_s
+
+    def _go_on(self, owner: Owner) -> None:
+        if owner.backlog is not None:
+            self.trace("{} goes on", owner.name)
+            self.loop.resume(owner)
+
+    def _miss_heartbeats(self, owner: Owner, heard_at: float) -> None:
+        if owner.backlog is not None:
+            for connection in [each for each in self.broker.connections if each.owner is owner]:
+                self.broker.drop(connection, heard_at=heard_at)
+
+    def _stand_still_redis(self) -> None:
+        for_s = self._draw_between(*self._rng.choice(REDIS_STANDSTILLS_S))
+        self._await(self.loop.time() + for_s + HEARTBEAT_S)
+        self.redis.pause(for_s)
+
+    def _break_redis(self) -> None:
+        """Break a program's connections to Redis with something under way, of which a part may arrive later."""
+        process = self._rng.choice((*self.dispatchers, *self.dispatchers, *self.gateways))
+        late_s = self.random() * self._rng.choice(LATE_S)
+        share = self._rng.choice((0.0, self.random(), 1.0, 1.0))
+        self._await(self.loop.time() + ARMED_S + late_s + HEARTBEAT_S)
+        self.redis.break_next(process.owner, late_s, share, until_s=self.loop.time() + ARMED_S)
+
+    def _step_gateway_clock(self) -> None:
+        gateway = self._rng.choice(self.gateways)
+        gateway.clock_ahead_s += self._rng.choice((CLOCK_STEP_S, -CLOCK_STEP_S))
+        self.trace("the clock of {} steps to {:+g} s", gateway.name, gateway.clock_ahead_s)
+
+    def _step_redis_clock(self) -> None:
+        self.redis.step_clock(self._rng.choice((CLOCK_STEP_S, -CLOCK_STEP_S)) * 1_000)
+
+    def _draw_between(self, least: float, most: float) -> float:
+        return least + self.random() * (most - least)
+
+    def _await(self, at: float) -> None:
+        self.still_until_s = max(self.still_until_s, at)
