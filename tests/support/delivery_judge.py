@@ -62,7 +62,8 @@ class _Judge:
             last = entry.id
             if entry.term < term:
                 self._report.note("stale", f"{self._name}: {entry.id} {entry.body!r} behind what a successor appended")
-            term = max(term, entry.term)
+            if not entry.forgotten:  # an emptied Redis has forgotten its appenders too
+                term = max(term, entry.term)
             earlier = appended.setdefault(entry.body, [])
             if earlier:
                 self._judge_repeat(entry, [each for each in earlier if each.fate is not Fate.VANISHED])
