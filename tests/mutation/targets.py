@@ -40,7 +40,7 @@ DECIDE_BESIDE_IO: Final = (
     "pushcluster_gateway.registry.lease_keeper",
     "pushcluster_gateway.registry.store",
     "pushcluster_gateway.session.outcomes",
-    "pushcluster_gateway.session.refused",
+    "pushcluster_gateway.session.refusals",
     "pushcluster_gateway.settings",
     "pushcluster_dispatcher.api.batch",
     "pushcluster_dispatcher.api.requests",
