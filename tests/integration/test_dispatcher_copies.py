@@ -118,6 +118,18 @@ async def test_a_returned_copy_goes_to_the_gateways_own_queue(
     assert await dispatcher.metric("copies_lost_total") == 0
 
 
+async def test_two_sessions_at_one_gateway_get_one_copy_on_its_own_queue(
+    dispatcher: RunningDispatcher, producing: Producer, logs: Logs, gateway: AmqpChannel
+) -> None:
+    received, own = await consume_gateway_queue(gateway), await consume_session(gateway)
+    for sid in (SID, "b" * 26):
+        await logs.register("alice", sid, SessionEntry(GATEWAY, (DEMO,)).encode())
+    producing.send("alice", "hi")
+    await eventually(lambda: received)
+    await dispatcher.wait_for_metric("copies_sent_total", 1)
+    assert (bodies_in(received), own) == ([b"hi"], [])
+
+
 async def test_a_copy_that_nobody_takes_is_counted_and_the_log_has_it(
     plane: Plane, dispatcher: RunningDispatcher, producing: Producer, logs: Logs
 ) -> None:

@@ -131,16 +131,22 @@ async def test_a_retry_hears_what_became_of_the_message_before_and_another_body_
     ):
         await eventually(gateway.is_ready)
 
-        async def publish(body: str) -> tuple[int, Any]:
-            url = f"{dispatcher.api_url}/v1/users/alice/messages?destination={DEMO}&wait={MAX_WAIT_MS}"
+        async def publish(body: str, user: str = "alice", wait_ms: int = MAX_WAIT_MS) -> tuple[int, Any]:
+            url = f"{dispatcher.api_url}/v1/users/{user}/messages?destination={DEMO}&wait={wait_ms}"
             headers = {**AUTHORIZED, "Idempotency-Key": "order-7"}
             async with dispatcher.session.post(url, data=body, headers=headers) as response:
                 return response.status, await response.json(content_type=None)
 
+        async def gateway_reports() -> bool:
+            return (await publish("hello", "bob", 500))[0] == 200
+
         async with (
+            connected(gateway.url, token=token("bob")) as bob,
             connected(gateway.url, token=token("alice")) as auto,
             connected(gateway.url, token=token("alice")) as client,
         ):
+            await bob.subscribe("/user/queue/demo")
+            await eventually(gateway_reports)  # its connection for outcomes may come up later than it is ready
             await auto.subscribe("/user/queue/demo")
             await client.subscribe("/user/queue/demo", ack="client")
             first = asyncio.create_task(publish("hello"))
