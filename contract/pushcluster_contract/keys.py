@@ -27,7 +27,7 @@ class Keys:
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:log:{destination.kind}:{destination.name}"
 
     def meta(self, user: str, destination: Destination) -> str:
-        """Hash: born, ms, seq, cursor, sent, accounted (see `lua/append.lua`)."""
+        """Hash: born, ms, seq, cursor, sent, accounted, attempt (see `lua/append.lua`)."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:meta:{destination.kind}:{destination.name}"
 
     def message(self, user: str, destination: Destination, message_id: str) -> str:
@@ -51,6 +51,17 @@ class Keys:
     def gateway(self, incarnation: Incarnation) -> str:
         """Set of `encode_member(user, sid)`: the sessions that a clean-up of this incarnation has to remove."""
         return f"pc:{self.cluster}:gw:{incarnation}"
+
+    def token(self, partition: int) -> str:
+        """String: the fencing token of this ingress partition that was handed out last (see `lua/take_token.lua`)."""
+        return f"pc:{self.cluster}:token:{partition:02}"
+
+    def fence(self, partition: int) -> str:
+        """String: the highest fencing token with which an APPEND of this partition ran. A lower one is refused.
+
+        Unlike the keys of a user it stands in a hash slot of its own: a Redis Cluster would need another fence.
+        """
+        return f"pc:{self.cluster}:fence:{partition:02}"
 
     @property
     def barrier(self) -> str:

@@ -13,6 +13,8 @@ CONTENT_TYPE: Final = b"t"
 MESSAGE_ID: Final = b"m"
 EXPIRES_MS: Final = b"e"
 REPLY: Final = b"r"
+ATTEMPT: Final = b"a"
+"""Which delivery of which dispatcher's channel this is (`lua/append.lua`). Gateways do not read it."""
 
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})

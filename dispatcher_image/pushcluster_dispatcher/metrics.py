@@ -27,6 +27,18 @@ class Metrics:
             "Messages that were not appended again, because their message id was known",
             registry=registry,
         )
+        self.fenced = Counter(
+            f"{prefix}_appends_fenced",
+            "Batches that Redis refused because another dispatcher had taken the partition over",
+            registry=registry,
+        )
+        self.attempts_again = Counter(
+            f"{prefix}_attempts_again",
+            "Appends made again because a Redis connection was lost before they were safe, by what the log had: "
+            "found (it was there) or appended",
+            ["result"],
+            registry=registry,
+        )
         self.dropped = Counter(
             f"{prefix}_dropped_undelivered",
             "Log entries that no session had received when the limits of delivery.offline removed them",

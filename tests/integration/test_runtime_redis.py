@@ -19,6 +19,7 @@ from pushcluster_runtime.redis.client import (
     translated,
 )
 from pushcluster_runtime.redis.wire import RedisWire, pack
+from tests.support.appends import append_call
 from tests.support.containers import Services, down, kill_and_start, paused
 from tests.support.planes import Plane
 from tests.support.waiting import WITHIN_S, eventually
@@ -53,9 +54,7 @@ def call(plane: Plane) -> Call:
 @pytest.fixture
 def append(plane: Plane) -> Call:
     """A call of the one script that a full server refuses."""
-    keys = Keys(plane.cluster)
-    names = [keys.meta("alice", DEMO), keys.log("alice", DEMO), keys.sessions("alice"), keys.destinations("alice")]
-    return Call(names, ["body", "", "", "", 0, 1_000, *[60_000] * 4, str(DEMO)])
+    return append_call(Keys(plane.cluster), "alice", DEMO, "body")
 
 
 async def test_scripts_are_there_before_the_first_call_on_every_connection(client: Redis, call: Call) -> None:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
+from redis.exceptions import ResponseError
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
-from pushcluster_contract.log_entry import LogEntry
+from pushcluster_contract.log_entry import ATTEMPT, LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
 from pushcluster_operator.children.redis import STREAM_NODE_BYTES
-from pushcluster_runtime.redis.client import Call, ScriptRunner, connect
+from pushcluster_runtime.redis.client import ScriptRunner, connect
+from tests.support.appends import append_call
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
@@ -41,13 +43,24 @@ class Bench:
         resume_ms: int = 120_000,
         known_ms: int = 600_000,
         reply: ReplyAddress | None = None,
+        **attempt: Any,
     ) -> list[Any]:
-        keys = [self.meta, self.log, self.keys.sessions(self.user), self.keys.destinations(self.user)]
-        if message_id:
-            keys.append(self.keys.message(self.user, DEMO, message_id))
-        args: list[str | int] = [body, "", "", message_id, ttl_ms, most, keep_ms, resume_ms, 2 * keep_ms, known_ms]
-        args += [str(DEMO), *([] if reply is None else [reply.encode()])]
-        answer: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, keys, args)
+        call = append_call(
+            self.keys,
+            self.user,
+            DEMO,
+            body,
+            message_id=message_id,
+            ttl_ms=ttl_ms,
+            most=most,
+            keep_ms=keep_ms,
+            kept_delivered_ms=resume_ms,
+            meta_ms=2 * keep_ms,
+            known_ms=known_ms,
+            reply="" if reply is None else reply.encode(),
+            **attempt,
+        )
+        answer: list[Any] = await ScriptRunner(self.redis).run(Script.APPEND, call.keys, call.args)
         return answer
 
     @property
@@ -114,11 +127,11 @@ async def test_a_known_message_id_still_tells_where_the_user_is(bench: Bench) ->
 
 
 async def test_a_known_message_id_tells_what_the_log_has_beside_the_body(bench: Bench) -> None:
-    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.destinations("alice")]
-    keys.append(bench.keys.message("alice", DEMO, "m"))
-    rest: list[str | int] = ["m", 0, 10, DAY_MS, 1_000, DAY_MS, 60_000, str(DEMO)]
     for headers, content_type in (('{"x-a":"1"}', "a/b"), ('{"x-a":"2"}', "c/d")):
-        answer = await ScriptRunner(bench.redis).run(Script.APPEND, keys, ["body", headers, content_type, *rest])
+        call = append_call(
+            bench.keys, "alice", DEMO, "body", headers=headers, content_type=content_type, message_id="m"
+        )
+        answer = await ScriptRunner(bench.redis).run(Script.APPEND, call.keys, call.args)
     assert answer[1:] == [1, 0, b"", 0, b"a/b", b'{"x-a":"1"}']
 
 
@@ -222,12 +235,16 @@ async def test_a_message_id_is_forgotten_after_its_window_however_long_the_log_i
 
 
 async def test_headers_content_type_and_message_id_are_read_back(bench: Bench) -> None:
-    keys = [bench.meta, bench.log, bench.keys.sessions("alice"), bench.keys.destinations("alice")]
-    keys.append(bench.keys.message("alice", DEMO, "mid"))
-    args: list[str | bytes | int] = [
-        b"\x00\xff\r\n", '{"x-ä":"ö"}', "text/plain", "mid", 0, 10, DAY_MS, 1_000, DAY_MS, 1_000, str(DEMO),
-    ]  # fmt: skip
-    await ScriptRunner(bench.redis).run(Script.APPEND, keys, args)
+    call = append_call(
+        bench.keys,
+        "alice",
+        DEMO,
+        b"\x00\xff\r\n",
+        headers='{"x-ä":"ö"}',
+        content_type="text/plain",
+        message_id="mid",
+    )
+    await ScriptRunner(bench.redis).run(Script.APPEND, call.keys, call.args)
     (entry,) = await bench.entries()
     assert (entry.body, entry.content_type, entry.producer_message_id) == (b"\x00\xff\r\n", "text/plain", "mid")
     assert entry.headers == {"x-ä": "ö"}
@@ -235,13 +252,7 @@ async def test_headers_content_type_and_message_id_are_read_back(bench: Bench) -
 
 async def test_a_key_of_the_wrong_kind_is_an_error_of_this_message_alone(bench: Bench) -> None:
     await bench.redis.set(bench.log, "not a stream")
-    calls = [
-        Call(
-            [bench.keys.meta(u, DEMO), bench.keys.log(u, DEMO), bench.keys.sessions(u), bench.keys.destinations(u)],
-            ["x", "", "", "", 0, 9, 9, 9, 9, 9, str(DEMO)],
-        )
-        for u in ("alice", "bob")
-    ]
+    calls = [append_call(bench.keys, user, DEMO, "x") for user in ("alice", "bob")]
     wrong, right = await ScriptRunner(bench.redis).run_many(Script.APPEND, calls)
     assert "WRONGTYPE" in str(wrong)
     assert right[0].endswith(b"-1")
@@ -319,3 +330,125 @@ async def test_a_log_of_one_message_takes_a_third_of_what_redis_sets_aside_by_it
     assert await bench.redis.config_get("stream-node-max-bytes") == {"stream-node-max-bytes": str(STREAM_NODE_BYTES)}
     await bench.append("x" * 200)
     assert await bench.redis.memory_usage(bench.log) < 1_800
+
+
+async def refused(bench: Bench, body: str, **attempt: Any) -> str:
+    with pytest.raises(ResponseError) as raised:
+        await bench.append(body, **attempt)
+    return str(raised.value)
+
+
+async def test_who_holds_an_older_token_than_the_last_one_that_appended_changes_nothing(bench: Bench) -> None:
+    """Also with a message id: it must not be known afterwards."""
+    await bench.append("1", token=5)
+    await bench.append("2", token=7)
+    assert "STALE" in await refused(bench, "late", token=6)
+    assert "STALE" in await refused(bench, "late", message_id="m", token=5)
+    assert await bench.bodies() == ["1", "2"]
+    assert (await bench.append("3", message_id="m", token=7))[1] == 0
+
+
+async def test_a_token_whose_counter_was_lost_is_the_newest_one_again(bench: Bench) -> None:
+    await bench.append("1", token=5)
+    await bench.redis.delete(bench.keys.fence(0))
+    await bench.append("2", token=5)
+    assert "STALE" in await refused(bench, "late", token=4)
+
+
+async def take_token(bench: Bench) -> int:
+    names = [bench.keys.token(0), bench.keys.fence(0)]
+    return int(await ScriptRunner(bench.redis).run(Script.TAKE_TOKEN, names, []))
+
+
+async def test_tokens_only_go_up_also_after_their_keys_were_lost(bench: Bench) -> None:
+    first = await take_token(bench)
+    assert await take_token(bench) == first + 1
+
+    async def goes_on_from_the_clock() -> bool:
+        await bench.redis.delete(bench.keys.token(0))
+        return await take_token(bench) > first + 1
+
+    await eventually(goes_on_from_the_clock)
+
+
+async def test_a_token_is_higher_than_any_that_has_appended(bench: Bench) -> None:
+    newest = await take_token(bench) + 1_000_000
+    await bench.append("1", token=newest)
+    assert await take_token(bench) == newest + 1
+
+
+async def test_an_attempt_made_again_finds_its_entry_and_appends_nothing(bench: Bench) -> None:
+    made = {n: await bench.append(str(n), ttl_ms=60_000, attempt=f"5-{n}") for n in range(1, 40)}
+    for n in (1, 20, 39):
+        again = await bench.append(str(n), ttl_ms=60_000, token=2, attempt=f"5-{n}")
+        assert again == [made[n][0], 3, 0, b"", made[n][4], b"", b""]
+    assert await bench.bodies() == [str(n) for n in range(1, 40)]
+    assert (await bench.append("40", token=2, attempt="5-40"))[1] == 0
+
+
+async def test_an_attempt_is_known_although_the_window_of_its_message_id_is_over(bench: Bench) -> None:
+    first = await bench.append("1", "m", attempt="5-1")
+    await bench.redis.delete(bench.keys.message("alice", DEMO, "m"))
+    assert (await bench.append("1", "m", attempt="5-1"))[:2] == [first[0], 3]
+
+
+async def test_an_attempt_of_another_channel_is_another_message(bench: Bench) -> None:
+    await bench.append("1", attempt="5-9")
+    assert (await bench.append("1", attempt="6-1"))[1] == 0
+    assert await bench.bodies() == ["1", "1"]
+
+
+async def test_what_a_restart_took_is_appended_again_and_what_is_left_is_not(bench: Bench) -> None:
+    """An append-only file loses its end: the first attempts are there, and the meta knows the last of them."""
+    for n in (1, 2):
+        await bench.append(str(n), attempt=f"5-{n}")
+    codes = [(await bench.append(str(n), token=2, attempt=f"5-{n}"))[1] for n in (1, 2, 3, 4)]
+    assert codes == [3, 3, 0, 0]
+    assert await bench.bodies() == ["1", "2", "3", "4"]
+
+
+async def test_an_attempt_whose_entry_has_left_the_log_counts_as_made(bench: Bench) -> None:
+    for n in (1, 2, 3):
+        await bench.append(str(n), most=2, attempt=f"5-{n}")
+    assert await bench.append("1", most=2, attempt="5-1") == [b"", 3, 0, b"", 0]
+    await bench.redis.delete(bench.log)
+    assert await bench.append("3", attempt="5-3") == [b"", 3, 0, b"", 0]
+    assert await bench.bodies() == []
+
+
+async def test_a_known_id_is_an_attempt_too_so_that_it_is_known_when_its_window_is_over(bench: Bench) -> None:
+    first = await bench.append("1", "m", attempt="4-1")
+    assert (await bench.append("1", "m", attempt="5-1"))[:2] == [first[0], 1]
+    await bench.redis.delete(bench.keys.message("alice", DEMO, "m"))
+    assert await bench.append("1", "m", attempt="5-1") == [b"", 3, 0, b"", 0]
+    assert await bench.bodies() == ["1"]
+
+
+async def test_a_known_id_that_comes_again_does_not_take_the_newest_attempt_back(bench: Bench) -> None:
+    await bench.append("1", "m", attempt="4-1")
+    for _ in range(2):
+        await bench.append("1", "m", attempt="5-1")
+        await bench.append("2", attempt="5-2")
+    assert await bench.bodies() == ["1", "2"]
+
+
+async def test_another_body_under_a_known_id_is_refused_again_when_it_comes_again(bench: Bench) -> None:
+    first = await bench.append("1", "m", attempt="5-1")
+    for _ in range(2):
+        assert await bench.append("other", "m", attempt="5-2") == [first[0], 2, 0, b"", 0]
+        await bench.append("3", attempt="5-3")
+    assert await bench.bodies() == ["1", "3"]
+
+
+async def test_a_message_that_redis_had_refused_is_not_appended_behind_later_ones(bench: Bench) -> None:
+    await bench.append("1", attempt="5-1")
+    await bench.append("3", attempt="5-3")
+    assert "refused when it was tried before" in await refused(bench, "2", attempt="5-2")
+    assert await bench.bodies() == ["1", "3"]
+
+
+async def test_readers_that_know_nothing_of_attempts_read_the_entry_as_before(bench: Bench) -> None:
+    await bench.append("1", attempt="5-1")
+    ((id_, fields),) = await bench.redis.xrange(bench.log)
+    assert fields == {b"b": b"1", ATTEMPT: b"5-1"}
+    assert LogEntry.from_stream(id_, fields) == LogEntry.from_stream(id_, {b"b": b"1"})

@@ -12,6 +12,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
+from tests.support.appends import append_call
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
@@ -40,9 +41,8 @@ class Bench:
         return ids
 
     async def append(self, keys: Keys) -> str:
-        args: list[str | int] = ["new", "", "", "", 0, 100_000, DAY_MS, DAY_MS, DAY_MS, DAY_MS, str(DEMO)]
-        others = [keys.sessions("alice"), keys.destinations("alice")]
-        reply = await self.scripts.run(Script.APPEND, [self.meta, self.log, *others], args)
+        call = append_call(keys, "alice", DEMO, "new", most=100_000, kept_delivered_ms=DAY_MS, meta_ms=DAY_MS)
+        reply = await self.scripts.run(Script.APPEND, call.keys, call.args)
         return str(reply[0].decode())
 
     async def advance(self, cursor: str, sent: str = "0-0", *, kept_ms: int = 60_000) -> int:

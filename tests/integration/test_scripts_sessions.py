@@ -21,6 +21,7 @@ from pushcluster_runtime.redis.client import (
     connect,
 )
 from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
+from tests.support.appends import append_call
 from tests.support.planes import Plane
 
 DEMO: Final = Destination("queue", "demo")
@@ -58,9 +59,8 @@ class Bench:
         return None if raw is None else SessionEntry.parse(raw.decode())
 
     async def append(self, body: str) -> str:
-        keys = [self.keys.meta("alice", DEMO), self.keys.log("alice", DEMO), self.keys.sessions("alice")]
-        keys.append(self.keys.destinations("alice"))
-        reply = await self.run(Script.APPEND, keys, body, "", "", "", 0, 1_000, *[TTL_MS] * 4, str(DEMO))
+        call = append_call(self.keys, "alice", DEMO, body, keep_ms=TTL_MS, meta_ms=TTL_MS)
+        reply = await self.run(Script.APPEND, [*call.keys], *call.args)
         return str(reply[0].decode())
 
     async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:

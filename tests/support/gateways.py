@@ -36,6 +36,7 @@ from pushcluster_gateway.settings import Settings
 from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection, ConfirmOutcome
 from pushcluster_runtime.redis.client import ScriptRunner, connect
 from pushcluster_runtime.settings import EnvironmentVariables
+from tests.support.appends import DAY_MS, append_call
 from tests.support.fake_services import JWT_KEY, QUEUE
 from tests.support.waiting import WITHIN_S
 
@@ -169,14 +170,20 @@ class Backend:
     ) -> str:
         """Append one message and send its copies, which ask for nothing; return its stream id."""
         payload = body.encode() if isinstance(body, str) else body
-        keys = [self.keys.meta(user, destination), self.keys.log(user, destination), self.keys.sessions(user)]
-        keys.append(self.keys.destinations(user))
-        if message_id:
-            keys.append(self.keys.message(user, destination, message_id))
-        args: list[Any] = [payload, encode_headers(headers or {}), content_type, message_id, expires_in_ms]
-        args += [self.max_entries, 86_400_000, 120_000, 86_400_000 + META_EXTRA_TTL_MS, 600_000, str(destination)]
-        args += [] if reply is None else [reply.encode()]
-        stream_id, _, _, sessions, expires_ms, *_ = await self.scripts.run(Script.APPEND, keys, args)
+        call = append_call(
+            self.keys,
+            user,
+            destination,
+            payload,
+            headers=encode_headers(headers or {}),
+            content_type=content_type,
+            message_id=message_id,
+            ttl_ms=expires_in_ms,
+            most=self.max_entries,
+            meta_ms=DAY_MS + META_EXTRA_TTL_MS,
+            reply="" if reply is None else reply.encode(),
+        )
+        stream_id, _, _, sessions, expires_ms, *_ = await self.scripts.run(Script.APPEND, call.keys, call.args)
         if self.send_copies:
             copy = encode_copy(
                 Address.of(user, destination),

@@ -2,8 +2,8 @@
 -- APPEND: write one message to a user's log and return the sessions that are to get it, in one round trip.
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
--- KEYS[4]  {u}:destinations
--- KEYS[5]  {u}:id:<hash>, only when the producer gave a message id
+-- KEYS[4]  {u}:destinations    KEYS[5]  fence:<partition>
+-- KEYS[6]  {u}:id:<hash>, only when the producer gave a message id
 -- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
 -- ARGV[5]  ms for which the message may wait; 0: it has no bound of its own
@@ -13,13 +13,23 @@
 -- ARGV[9]  ms by which the meta outlives its last use
 -- ARGV[10] ms for which a message id is remembered after its last use
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
--- ARGV[12] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
+-- ARGV[12] the caller's fencing token (take_token.lua)
+-- ARGV[13] attempt, '<first token of the caller's AMQP channel>-<delivery tag>'
+-- ARGV[14] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
+--
+-- A caller whose token is lower than that of another call gets an error that starts with STALE, and nothing happens.
+-- Bytes that wait in a connection or in a frozen program can so do nothing once anybody has gone on without them.
+--
+-- A caller may make an attempt again when it does not know what became of it. It makes the attempts of one destination
+-- in the order of their tags, so the newest one that the log knows tells of all before it.
 --
 -- Returns one of:
 --   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
 --   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
 --   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry left the log
 --   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
+--   {stream id, 3, 0, sessions, expiry, content type, headers}      this attempt was made before: its entry in the log
+--   {'', 3, 0, sessions, 0}                                         this attempt was made before; its entry left the log
 -- The expiry is in ms since the epoch; 0: never. Sessions are those with the destination, '<session id> <incarnation>'
 -- in one line each. Other destinations of a session are left out, so that they cannot make the reply long.
 --
@@ -28,11 +38,16 @@
 --                cursor newest id that some session of the user has got (acknowledged, or written in ack mode auto)
 --                sent   newest id that was ever written to a socket
 --                accounted  entries up to this seq have been delivered or counted as dropped
+--                attempt  newest attempt that appended an entry or had a known message id
+
+local held, token = tonumber(redis.call('GET', KEYS[5])) or 0, tonumber(ARGV[12])
+if token < held then return redis.error_reply('STALE token ' .. ARGV[12] .. ', another one has appended since') end
+if token > held then redis.call('SET', KEYS[5], ARGV[12]) end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born')
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt')
 
 local sids, sessions = {}, {}
 local entries, wanted = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11]
@@ -48,18 +63,60 @@ for i = 1, #entries, 2 do
 end
 sessions = table.concat(sessions, '\n')
 
-if KEYS[5] then
-  local known = redis.call('GET', KEYS[5])
+-- An entry of the log as a reply.
+local function tell(code, entry)
+  local field = {}
+  for i = 1, #entry[2], 2 do field[entry[2][i]] = entry[2][i + 1] end
+  return {entry[1], code, 0, sessions, tonumber(field.e) or 0, field.t or '', field.h or ''}, field
+end
+
+-- What the log has of an attempt that was made before: its entry, or nil and whether an older entry stands there. As
+-- the oldest entries leave the log first, the attempt then never had one.
+local function find(channel, tag)
+  local up_to = '+'
+  while true do
+    local page = redis.call('XREVRANGE', KEYS[2], up_to, '-', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      local attempt = ''
+      for i = 1, #entry[2], 2 do if entry[2][i] == 'a' then attempt = entry[2][i + 1] end end
+      if attempt == ARGV[13] then return entry end
+      local its_channel, its_tag = string.match(attempt, '^(%d+)-(%d+)$')
+      if its_channel ~= channel or tonumber(its_tag) < tag then return nil, true end
+    end
+    if #page < 16 then return nil, false end
+    up_to = '(' .. page[#page][1]
+  end
+end
+
+local made_before, never_appended = false, false
+local made_channel, made_tag = string.match(meta[6] or '', '^(%d+)-(%d+)$')
+if made_channel then
+  local channel, tag = string.match(ARGV[13], '^(%d+)-(%d+)$')
+  if channel == made_channel and tonumber(tag) <= tonumber(made_tag) then
+    local entry
+    made_before = true
+    entry, never_appended = find(channel, tonumber(tag))
+    if entry then return (tell(3, entry)) end
+  end
+end
+
+if KEYS[6] then
+  local known = redis.call('GET', KEYS[6])
   -- An id older than the log belongs to a former log that was forgotten or lost. Its message is unknown now.
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
-    redis.call('PEXPIRE', KEYS[5], ARGV[10])
+    redis.call('PEXPIRE', KEYS[6], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
-    if not entry then return {known, 1, 0, sessions, 0} end
-    local held = {}
-    for i = 1, #entry[2], 2 do held[entry[2][i]] = entry[2][i + 1] end
-    if held.b ~= ARGV[1] then return {known, 2, 0, '', 0} end
-    return {known, 1, 0, sessions, tonumber(held.e) or 0, held.t or '', held.h or ''}
+    local reply, field = {known, 1, 0, sessions, 0}, nil
+    if entry then reply, field = tell(1, entry) end
+    if field and field.b ~= ARGV[1] then return {known, 2, 0, '', 0} end
+    if not made_before then redis.call('HSET', KEYS[1], 'attempt', ARGV[13]) end
+    return reply
   end
+end
+if made_before then
+  -- It was not appended, and had no message id that could have been known: Redis has refused it.
+  if never_appended and not KEYS[6] then return redis.error_reply('ERR refused when it was tried before') end
+  return {'', 3, 0, sessions, 0}
 end
 
 local ms = math.max(tonumber(meta[1]) or 0, now)
@@ -73,7 +130,7 @@ local accounted = tonumber(meta[4]) or 0
 
 local id = string.format('%.0f-%.0f', ms, seq)
 local expires = 0
-local fields = {'b', ARGV[1]}
+local fields = {'b', ARGV[1], 'a', ARGV[13]}
 if ARGV[2] ~= '' then fields[#fields + 1] = 'h'; fields[#fields + 1] = ARGV[2] end
 if ARGV[3] ~= '' then fields[#fields + 1] = 't'; fields[#fields + 1] = ARGV[3] end
 if ARGV[4] ~= '' then fields[#fields + 1] = 'm'; fields[#fields + 1] = ARGV[4] end
@@ -81,9 +138,9 @@ if ARGV[5] ~= '0' then
   expires = now + tonumber(ARGV[5])
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
-if ARGV[12] and sids[1] then
+if ARGV[14] and sids[1] then
   -- The sessions that are to answer. Without any, the dispatcher answers at once, so the entry need not ask.
-  fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[12]
+  fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[14]
 end
 redis.call('XADD', KEYS[2], id, unpack(fields))
 
@@ -94,7 +151,7 @@ redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[6])
 
 local before_oldest = seq - redis.call('XLEN', KEYS[2])
 local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
-redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq))
+redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq), 'attempt', ARGV[13])
 if dropped > 0 then redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest)) end
 if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
 if not meta[1] or now - tonumber(meta[1]) > 3600000 then
@@ -106,6 +163,6 @@ if not meta[1] or now - tonumber(meta[1]) > 3600000 then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-if KEYS[5] then redis.call('SET', KEYS[5], id, 'PX', ARGV[10]) end
+if KEYS[6] then redis.call('SET', KEYS[6], id, 'PX', ARGV[10]) end
 
 return {id, 0, dropped, sessions, expires}

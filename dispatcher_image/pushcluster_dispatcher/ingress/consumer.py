@@ -11,16 +11,17 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, INGRESS_PARTITIONS
 from pushcluster_contract.topology import build_partition, consumer_priority, ingress_queue
+from pushcluster_dispatcher.ingress.fencing import FencedLogs
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.ingress.refused_partitions import RefusedPartitions
 from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.log.redis_link import RedisLink
-from pushcluster_dispatcher.log.user_log import UserLog
+from pushcluster_dispatcher.log.user_log import Fence, UserLog
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S, Settings
 from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection
 from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff
-from pushcluster_runtime.redis.wire import RedisWire
 from pushcluster_runtime.tasks import cancel, first_error, unless
 
 STABLE_AFTER_S: Final = 10.0
@@ -133,7 +134,7 @@ class IngressConsumer:
         with self._noting_refusals(number):
             channel = await amqp.channel(prefetch=prefetch)
         try:
-            session = self._new_session(channel, wire, number, prefetch)
+            session = self._new_session(channel, number, prefetch)
             with self._noting_refusals(number):
                 # Declared here, so that a refused queue stops no other partition, and a deleted one is made again.
                 await channel.declare(build_partition(number))
@@ -144,7 +145,7 @@ class IngressConsumer:
                     priority=consumer_priority(services.settings.pod_name, number),
                 )
             self._set_consuming(number, consuming=True)
-            lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": publisher.lost, "Redis": wire.lost}
+            lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": publisher.lost}
             await _run_until_broken(session, lost, stop)
             if session.wanted_prefetch is None:
                 return prefetch
@@ -162,15 +163,27 @@ class IngressConsumer:
             self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
             raise
 
-    def _new_session(self, channel: AmqpChannel, wire: RedisWire, number: int, prefetch: int) -> PartitionSession:
+    def _new_session(self, channel: AmqpChannel, number: int, prefetch: int) -> PartitionSession:
         services = self._services
         retention = services.settings.retention
-        log = UserLog(wire, services.keys, retention, backoff=services.new_backoff())
+
+        def open_log(wire: HeldWire, fence: Fence) -> UserLog:
+            return UserLog(wire, services.keys, retention, fence, backoff=services.new_backoff())
+
+        logs = FencedLogs(
+            number,
+            services.keys,
+            services.link,
+            open_log,
+            services.barrier.request,
+            # What stands declared already: the broker's answer shows that the channel does too.
+            prove_channel=lambda: channel.declare(build_partition(number)),
+            backoff=services.new_backoff(),
+        )
         return PartitionSession(
             channel,
-            log,
+            logs,
             services.partition,
-            request_barrier=lambda: services.barrier.request(wire.run_id),
             ids_window_s=retention.idempotency_window_ms / 1_000,
             number=number,
             prefetch=prefetch,
@@ -204,8 +217,7 @@ async def _run_until_broken(
 ) -> None:
     """Run a session; after `stop`, let it finish. Raise Unavailable when it breaks, or when a connection is lost.
 
-    If Redis is lost, appends that no barrier has covered may be gone. If the connection for copies is lost, copies that
-    were not confirmed may not have arrived.
+    If the connection for copies is lost, copies that were not confirmed may not have arrived.
     """
     running = asyncio.create_task(session.run())
     stopping = asyncio.create_task(stop.wait())

@@ -1,27 +1,56 @@
 """What a partition needs from Redis and AMQP. Tests and the simulation implement it too."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
-from pushcluster_dispatcher.log.interfaces import OnPart
+from pushcluster_dispatcher.log.interfaces import HeldWire, OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_runtime.amqp import Delivery
+
+
+class RedisLost(Exception):
+    """A Redis connection is lost, or Redis has restarted. What it was asked to do may be done or not."""
 
 
 class LogAppender(Protocol):
     """Users' logs (`UserLog`)."""
 
-    async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
-        """Append in order, and return the result for each. Raise Unavailable when the connection is lost.
+    async def append(
+        self, messages: Sequence[Message], attempts: Sequence[bytes], on_part: OnPart
+    ) -> list[Appended | AppendRefused]:
+        """Append in order, and return the result for each.
+
+        Raise Unavailable when the connection is lost, and StaleToken when another consumer has appended since.
 
         Whenever the rest has to wait, `on_part` gets the results since its last call, by position.
         """
 
     async def keep_ids(self, messages: Sequence[Message]) -> None:
         """Keep the known ids of these messages known for another whole window. Raise Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class FencedLog:
+    """The users' logs of a partition, over one Redis connection and with one fencing token."""
+
+    token: int
+    log: LogAppender
+    request_barrier: Callable[[], asyncio.Future[None]]
+    """Ask for the disk: the future resolves when all that was appended by now is on it. See `Barrier.request`."""
+
+
+class LogSource(Protocol):
+    """What opens the users' logs for one channel (`FencedLogs`)."""
+
+    async def wire(self) -> HeldWire:
+        """Return a connection to Redis. Wait until there is one."""
+
+    async def open(self, wire: HeldWire) -> FencedLog:
+        """Take a fencing token. Raise RedisLost, or Unavailable if the channel is gone."""
 
 
 class CopySink(Protocol):

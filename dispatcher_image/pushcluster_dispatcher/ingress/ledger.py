@@ -47,6 +47,13 @@ class Ledger:
         self._open.append(_OpenBatch(last_tag))
         self._last_tag = last_tag
 
+    def start_over(self) -> set[int]:
+        """Take back the steps of every batch that is not complete, and return the last tags of these batches."""
+        unfinished = [batch for batch in self._open if batch.done != _EVERYTHING]
+        for batch in unfinished:
+            batch.done = _NOTHING
+        return {batch.last_tag for batch in unfinished}
+
     def mark(self, last_tag: int, step: Step) -> int | None:
         """Note that a step is done for the batch that ends with `last_tag`.
 

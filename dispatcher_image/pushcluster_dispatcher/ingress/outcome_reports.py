@@ -14,12 +14,14 @@ def plan_reports(
 ) -> list[tuple[ReplyAddress, OutcomeReport]]:
     """Return the outcomes of messages that no session gets now. Gateways send the outcomes of the others.
 
+    A message that was appended earlier and has left the log since has none: nobody knows what became of it there.
+
     `now_ms` is called only for messages that were known already, because only they can have expired.
     """
     return [
         (message.reply, _build_report(message, entry, now_ms))
         for message, entry in appended
-        if message.reply is not None and not entry.sessions
+        if message.reply is not None and entry.stream_id and not entry.sessions
     ]
 
 

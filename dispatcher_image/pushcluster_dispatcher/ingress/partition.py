@@ -1,11 +1,15 @@
 """One ingress partition: take batches, append them, send copies, wait for the durability barrier, acknowledge.
 
-A session has one AMQP channel and one Redis connection, and lasts as long as both. When either is lost, or a barrier
-fails, the channel is closed. Messages that were not acknowledged then come back in order, to this dispatcher or another
-one. Idempotency absorbs what was done already.
+A session has one AMQP channel and lasts as long as it. Messages that were not acknowledged then come back in order, to
+this dispatcher or another one.
 
-Idempotency has a window. The ids of messages under way are kept in it, because a message may wait longer than that when
-Redis is out of memory or RabbitMQ has an alarm.
+Redis may be lost and come back meanwhile. The session then keeps what it has begun, because nobody else could find out
+what became of it. It takes a new fencing token, so that nothing of the lost connection can happen after that, and makes
+the same attempts again, in order. Each of them is in the log once (`lua/append.lua`). If it has begun nothing, the
+session ends with the connection, because another dispatcher may have Redis.
+
+Message ids are known for a window. The ids of messages under way are kept in it, because a message may wait longer than
+that when Redis is out of memory or RabbitMQ has an alarm.
 
 A session also ends, without a failure, when its prefetch does not fit the size of its messages. What a session holds is
 bounded in bytes, and quorum queues know no prefetch in bytes.
@@ -14,7 +18,7 @@ bounded in bytes, and quorum queues know no prefetch in bytes.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -22,26 +26,25 @@ from typing import Final
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.batches import Batch, BatchCopies, parse
 from pushcluster_dispatcher.ingress.interfaces import (
     AckChannel,
     CopySink,
-    LogAppender,
+    FencedLog,
+    LogSource,
+    RedisLost,
     RejectSink,
     ReportSink,
 )
 from pushcluster_dispatcher.ingress.ledger import Ledger, Step
 from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
 from pushcluster_dispatcher.ingress.prefetch import MessageSizes
-from pushcluster_dispatcher.log.entries import Appended, AppendRefused
-from pushcluster_dispatcher.messages import (
-    Message,
-    RejectClass,
-    Rejection,
-    parse_delivery,
-)
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
+from pushcluster_dispatcher.log.interfaces import HeldWire
+from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import Delivery
-from pushcluster_runtime.tasks import cancel
+from pushcluster_runtime.tasks import cancel, first_error
 
 KEPT_TIMES_A_WINDOW: Final = 4
 """How often the ids of messages under way are kept within one window, so that one failure does not matter."""
@@ -67,39 +70,12 @@ class PartitionServices:
 class _BatchInFlight:
     """A batch that is appended and not acknowledged yet."""
 
-    last_tag: int
+    batch: Batch
     rejected: Sequence[tuple[Delivery, Rejection]]
     copied: Sequence[asyncio.Future[None]]
     reports: Sequence[tuple[ReplyAddress, OutcomeReport]]
     """The outcomes to send once the batch is on disk."""
     barrier: asyncio.Future[None]
-
-
-class _BatchCopies:
-    """The copies of one batch. Each is handed over once, whether Redis takes the batch at once or in parts."""
-
-    def __init__(self, messages: Sequence[Message], sink: CopySink, partition: int) -> None:
-        self._messages = messages
-        self._sink = sink
-        self._partition = partition
-        self._handed_over: set[int] = set()
-        """`id` of each message that a part had: two messages may be equal."""
-        self.outcomes: list[asyncio.Future[None]] = []
-        """What the sink gave: nothing has to be waited for any more once all of them have resolved."""
-
-    async def send_part(self, part: Mapping[int, Appended | AppendRefused]) -> None:
-        """Hand over what is in the log now. It must not wait with what Redis has no memory for."""
-        in_log = [(self._messages[n], result) for n, result in part.items() if isinstance(result, Appended)]
-        self._handed_over.update(id(message) for message, _ in in_log)
-        await self._send(in_log)
-
-    async def send_rest(self, appended: Sequence[tuple[Message, Appended]]) -> None:
-        """Hand over what no part had: as a rule, that is all."""
-        handed_over = self._handed_over
-        await self._send([pair for pair in appended if id(pair[0]) not in handed_over] if handed_over else appended)
-
-    async def _send(self, in_log: Sequence[tuple[Message, Appended]]) -> None:
-        self.outcomes += await self._sink.send(self._partition, in_log)
 
 
 class PartitionSession:
@@ -108,29 +84,30 @@ class PartitionSession:
     def __init__(
         self,
         channel: AckChannel,
-        log: LogAppender,
+        logs: LogSource,
         services: PartitionServices,
         *,
-        request_barrier: Callable[[], asyncio.Future[None]],
         ids_window_s: float,
         number: int,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
         """`number` is that of the partition, 0 to 15."""
         self._channel = channel
-        self._log = log
+        self._logs = logs
         self._copies = services.copies
         self._rejects = services.rejects
         self._reports = services.reports
         self._now_ms = services.now_ms
         self._metrics = services.metrics
-        self._request_barrier = request_barrier
         self._ids_window_s = ids_window_s
         self._number = number
+        self._fenced: FencedLog | None = None
+        self._channel_token = 0
+        """The first token of this channel. It names the attempts for ever. 0: none yet."""
         self._ledger = Ledger()
         self._acknowledged_tag = 0
         # The batches that the ledger has open, in the same order.
-        self._begun: deque[tuple[int, list[Message]]] = deque()
+        self._begun: deque[Batch] = deque()
         # Bounded by the channel's prefetch and by `MessageSizes`, because nothing in here is acknowledged.
         self._inbox: deque[Delivery] = deque()
         self._sizes = MessageSizes(prefetch)
@@ -157,131 +134,171 @@ class PartitionSession:
     async def run(self) -> None:
         """Work until `finish`, or until there is a `wanted_prefetch`. Return when all that was taken is acknowledged.
 
-        Raise an ExceptionGroup of Unavailable when the session is broken.
+        Raise an ExceptionGroup of Unavailable when the session is broken, and Unavailable when Redis is lost while
+        nothing has begun.
         """
         keeping = asyncio.create_task(self._keep_ids())
         try:
-            async with asyncio.TaskGroup() as settling:
-                while batch := await self._next_batch():
-                    self._ledger.begin(batch[0].tag, batch[-1].tag)
-                    flight = await self._process(batch)
-                    settling.create_task(self._settle(flight))
+            while lost := await self._run_over(await self._logs.wire()):
+                if not self._begun:
+                    raise Unavailable(lost)
+                _log.warning("Redis is lost; the dispatcher keeps what has begun", extra={"reason": lost})
         finally:
             await cancel(keeping)
+
+    async def _run_over(self, wire: HeldWire) -> str:
+        """Work as long as a Redis connection lasts, and return why it has ended. Return "" when all is finished."""
+        lost = ""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_raise_when_lost(wire))
+                async with asyncio.TaskGroup() as settling:
+                    await self._work(wire, settling)
+                watching.cancel()
+        except* RedisLost as errors:
+            lost = str(first_error(errors))
+        return lost
+
+    async def _work(self, wire: HeldWire, settling: asyncio.TaskGroup) -> None:
+        """Append what has begun and what comes, until finished. Raise RedisLost, or Unavailable."""
+        # A consumer that stands by takes no token: it would fence off the one that is active.
+        if not await self._has_work():
+            return
+        fenced = self._fenced = await self._logs.open(wire)
+        self._channel_token = self._channel_token or fenced.token
+        unfinished = self._ledger.start_over()
+        for batch in [each for each in self._begun if each.last_tag in unfinished]:
+            flight = await self._process(batch, fenced, again=True)
+            settling.create_task(self._settle(flight))
+        while deliveries := await self._next_deliveries():
+            batch = Batch.of(deliveries)
+            self._ledger.begin(deliveries[0].tag, batch.last_tag)
+            self._begun.append(batch)
+            flight = await self._process(batch, fenced, again=False)
+            settling.create_task(self._settle(flight))
 
     async def _keep_ids(self) -> None:
         """Keep the ids of unacknowledged messages in the idempotency window, whichever session appended them."""
         while True:
             await asyncio.sleep(min(self._ids_window_s / KEPT_TIMES_A_WINDOW, KEPT_WITHIN_S))
-            under_way = [message for _, messages in self._begun for message in messages]
-            under_way += [each for delivery in self._inbox if isinstance(each := _parse(delivery), Message)]
-            with suppress(Unavailable):  # the session ends with its connection, see `_run_until_broken`
-                await self._log.keep_ids(under_way)
+            under_way = [message for batch in self._begun for message in batch.messages]
+            under_way += [each for delivery in self._inbox if isinstance(each := parse(delivery), Message)]
+            if self._fenced is not None:
+                with suppress(Unavailable):  # the connection is lost, see `_run_over`
+                    await self._fenced.log.keep_ids(under_way)
 
-    async def _next_batch(self) -> list[Delivery]:
+    async def _has_work(self) -> bool:
+        """Return True once there is something to append, and False when there is nothing and no more is taken."""
+        while not (self._begun or self._inbox or self._finishing or self._sizes.wanted_prefetch is not None):
+            self._woken.clear()
+            await self._woken.wait()
+        return bool(self._begun) or (bool(self._inbox) and not self._finishing)
+
+    async def _next_deliveries(self) -> list[Delivery]:
         """Return what has arrived, at least one delivery. Return [] when finishing, or when no more are taken."""
         while not self._inbox and not self._finishing and self._sizes.wanted_prefetch is None:
             self._woken.clear()
             await self._woken.wait()
-        batch: list[Delivery] = []
+        deliveries: list[Delivery] = []
         if self._finishing:
-            return batch
-        batch.extend(self._inbox)  # bounded by `MessageSizes` and the prefetch
+            return deliveries
+        deliveries.extend(self._inbox)  # bounded by `MessageSizes` and the prefetch
         self._inbox.clear()
-        return batch
+        return deliveries
 
-    async def _process(self, batch: list[Delivery]) -> _BatchInFlight:
+    async def _process(self, batch: Batch, fenced: FencedLog, *, again: bool) -> _BatchInFlight:
         """Append a batch to the users' logs, hand over its copies, and ask for the barrier that covers it."""
-        accepted, messages, rejected = _sort_out(batch)
-        self._begun.append((batch[-1].tag, messages))
-        copies = _BatchCopies(messages, self._copies, self._number)
-        results = await self._append(messages, copies)
+        copies = BatchCopies(batch.messages, self._copies, self._number)
+        results = await self._append(batch, fenced, copies)
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
-        barrier = self._request_barrier()
-        appended: list[tuple[Message, Appended]] = []
-        for delivery, message, result in zip(accepted, messages, results, strict=True):
-            if isinstance(result, Appended):
-                appended.append((message, result))
-            else:
-                rejected.append((delivery, _reject(result)))
-        self._count(len(batch), [entry for _, entry in appended], rejected)
+        barrier = fenced.request_barrier()
+        appended, rejected = batch.sort_out(results)
+        self._count(batch, [entry for _, entry in appended], rejected, again=again)
         reports = plan_reports(appended, self._now_ms)
         await copies.send_rest(appended)
-        return _BatchInFlight(batch[-1].tag, rejected, copies.outcomes, reports, barrier)
+        return _BatchInFlight(batch, rejected, copies.outcomes, reports, barrier)
 
-    async def _append(self, messages: Sequence[Message], copies: _BatchCopies) -> Sequence[Appended | AppendRefused]:
+    async def _append(self, batch: Batch, fenced: FencedLog, copies: BatchCopies) -> Sequence[Appended | AppendRefused]:
         """Return what became of each message at the log. While some have to wait, the copies of the others are sent."""
+        if not batch.messages:
+            return []
         loop = asyncio.get_running_loop()
         started = loop.time()
-        results = await self._log.append(messages, copies.send_part) if messages else []
+        attempts = batch.name_attempts(self._channel_token)
+        try:
+            results = await fenced.log.append(batch.messages, attempts, copies.send_part)
+        except StaleToken:
+            self._metrics.fenced.inc()
+            raise
+        except Unavailable as error:
+            raise RedisLost(str(error)) from error
         self._metrics.append_seconds.observe(loop.time() - started)
         return results
 
     async def _settle(self, flight: _BatchInFlight) -> None:
-        """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable."""
-        if flight.rejected:
-            await asyncio.gather(*(self._rejects.put(*each) for each in flight.rejected))
-            for each in flight.rejected:
-                rejection = plan_rejection(*each)
-                if rejection is not None:
-                    self._reports.tell(*rejection)
-        self._mark(flight.last_tag, Step.APPENDED)
+        """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable, or RedisLost."""
+        batch = flight.batch
+        await asyncio.gather(*(self._put_aside(batch, *each) for each in flight.rejected))
+        self._mark(batch, Step.APPENDED)
         for copied in flight.copied:
-            await copied
-        self._mark(flight.last_tag, Step.COPIED)
-        await flight.barrier
-        self._mark(flight.last_tag, Step.DURABLE)
+            # Shielded, because the copies of several partitions travel together: the others wait for it too.
+            await asyncio.shield(copied)
+        self._mark(batch, Step.COPIED)
+        try:
+            await flight.barrier
+        except Unavailable as error:
+            raise RedisLost(str(error)) from error
+        self._mark(batch, Step.DURABLE)
         for address, report in flight.reports:
             self._reports.tell(address, report)
 
-    def _mark(self, last_tag: int, step: Step) -> None:
-        tag = self._ledger.mark(last_tag, step)
+    async def _put_aside(self, batch: Batch, delivery: Delivery, rejection: Rejection) -> None:
+        """Put one message into `push.rejected`, and tell its producer. Raise Unavailable."""
+        if delivery.tag in batch.put_aside:
+            return
+        await self._rejects.put(delivery, rejection)
+        batch.put_aside.add(delivery.tag)
+        report = plan_rejection(delivery, rejection)
+        if report is not None:
+            self._reports.tell(*report)
+
+    def _mark(self, batch: Batch, step: Step) -> None:
+        tag = self._ledger.mark(batch.last_tag, step)
         if tag is not None:
             self._channel.ack(tag, multiple=True)
             self._sizes.release(tag)
-            while self._begun and self._begun[0][0] <= tag:
+            while self._begun and self._begun[0].last_tag <= tag:
                 self._begun.popleft()
             self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
             self._acknowledged_tag = tag
 
     def _count(
-        self, received: int, appended: Sequence[Appended], rejected: Sequence[tuple[Delivery, Rejection]]
+        self,
+        batch: Batch,
+        appended: Sequence[Appended],
+        rejected: Sequence[tuple[Delivery, Rejection]],
+        *,
+        again: bool,
     ) -> None:
+        """Count a batch once, and what was appended as often as it was."""
+        metrics = self._metrics
+        new = sum(not entry.known for entry in appended)
+        found = sum(entry.made_before for entry in appended)
+        metrics.dropped.inc(sum(entry.dropped for entry in appended))
+        metrics.appended.inc(new)
+        if again:
+            metrics.attempts_again.labels("found").inc(found)
+            metrics.attempts_again.labels("appended").inc(new)
+        if batch.counted:
+            return
+        batch.counted = True
         for _, rejection in rejected:
-            self._metrics.rejected.labels(rejection.kind.value).inc()
-        known = sum(entry.known for entry in appended)
-        self._metrics.received.inc(received)
-        self._metrics.batch_size.observe(received)
-        self._metrics.appended.inc(len(appended) - known)
-        self._metrics.duplicates.inc(known)
-        self._metrics.dropped.inc(sum(entry.dropped for entry in appended))
+            metrics.rejected.labels(rejection.kind.value).inc()
+        metrics.received.inc(batch.received)
+        metrics.batch_size.observe(batch.received)
+        metrics.appended.inc(found)
+        metrics.duplicates.inc(len(appended) - new - found)
 
 
-def _sort_out(
-    batch: Sequence[Delivery],
-) -> tuple[list[Delivery], list[Message], list[tuple[Delivery, Rejection]]]:
-    """Return the deliveries that can be read, the message in each of them, and the others with the reason."""
-    accepted: list[Delivery] = []
-    messages: list[Message] = []
-    rejected: list[tuple[Delivery, Rejection]] = []
-    for delivery in batch:
-        parsed = _parse(delivery)
-        if isinstance(parsed, Message):
-            accepted.append(delivery)
-            messages.append(parsed)
-        else:
-            rejected.append((delivery, parsed))
-    return accepted, messages, rejected
-
-
-def _reject(refused: AppendRefused) -> Rejection:
-    return Rejection(RejectClass.MESSAGE_ID if refused.other_body else RejectClass.SCRIPT, refused.reason)
-
-
-def _parse(delivery: Delivery) -> Message | Rejection:
-    """Parse, and reject what parsing fails on: such a message must not come back for ever and block all others."""
-    try:
-        return parse_delivery(delivery)
-    except Exception as error:
-        _log.exception("the dispatcher failed to read a message; it goes to push.rejected")
-        return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")
+async def _raise_when_lost(wire: HeldWire) -> None:
+    raise RedisLost(f"Redis: {await asyncio.shield(wire.lost)}")

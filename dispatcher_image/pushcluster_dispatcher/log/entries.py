@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pushcluster_contract.errors import InvalidInput
+from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.ids import Incarnation, check_session_id
 
 CACHED_INCARNATIONS: Final = 1_024
@@ -19,8 +19,9 @@ class Appended(NamedTuple):
     """What APPEND returned for one message."""
 
     stream_id: bytes
+    """Empty: an attempt that was made before, and whose entry has left the log."""
     known: bool
-    """Whether the producer's message id had been appended before."""
+    """Whether it had been appended before: the same message id, or this very attempt."""
     dropped: int
     """How many older entries left the log undelivered."""
     sessions: bytes
@@ -29,6 +30,12 @@ class Appended(NamedTuple):
     """When the message expires, in ms since the epoch. 0: when the log drops it."""
     held: tuple[bytes, bytes] | None = None
     """For a known message: its content type and encoded headers in the log. None if it has left the log."""
+    made_before: bool = False
+    """Whether this very attempt had been made before, over a connection that was lost."""
+
+
+class StaleToken(Unavailable):
+    """Redis refuses appends with this fencing token: another consumer of the partition has appended since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the users' logs and the durability barrier need from Redis."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -22,8 +23,23 @@ class Wire(Protocol):
         """Send packed commands in one write, and return their replies. Raise Unavailable if the connection is lost."""
 
 
+class HeldWire(Wire, Protocol):
+    """The same, with its end."""
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Resolves with the reason when the connection ends."""
+
+
 class WireSource(Protocol):
     """What keeps a connection to Redis (`RedisLink`)."""
 
     async def wire(self) -> Wire:
+        """Return a connection that is not lost. Wait until there is one."""
+
+
+class HeldWireSource(Protocol):
+    """The same, for whoever has to know when the connection ends."""
+
+    async def wire(self) -> HeldWire:
         """Return a connection that is not lost. Wait until there is one."""

@@ -3,11 +3,15 @@
 Messages of one user and destination in the same batch go into one MULTI/EXEC. Redis runs or refuses such a group as a
 whole. So if memory runs out in the middle of a pipeline, no later message of a user can overtake an earlier one.
 Between batches, the order holds because the next batch starts only after the last one was answered.
+
+Each message comes with the name of its attempt: the delivery of which channel it is. Whoever does not know what became
+of an append makes the same attempt again, and nothing is appended twice (`lua/append.lua`).
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,7 +23,7 @@ from pushcluster_contract.keys import Keys
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
 from pushcluster_dispatcher.log.interfaces import OnPart, Sleep, Wire
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.settings import Retention
@@ -35,9 +39,9 @@ FIRST_ROUND_MESSAGES: Final = 250
 LARGE_ROUND_BYTES: Final = 1_048_576
 """Bytes of session lists in one round trip of a partition. After a larger one, the next has half as many messages."""
 
-_KEYS: Final = 4
+_KEYS: Final = 5
 """KEYS of `lua/append.lua`. There is one more with a message id."""
-_ARGUMENTS: Final = 11
+_ARGUMENTS: Final = 13
 """ARGV of the same. There is one more when the producer wants outcomes."""
 
 
@@ -52,12 +56,15 @@ _BEGINNINGS: Final = {(keys, arguments): _begin_call(keys, arguments) for keys i
 _PLAIN: Final = _BEGINNINGS[0, 0]
 _NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
 """The other fields of a message that has only user, destination and body, as most do."""
+_NEW: Final = 0
 _OTHER_BODY: Final = 2
-"""The value of `known` for another message under the same message id; see `lua/append.lua`."""
+_MADE_BEFORE: Final = 3
+"""What `lua/append.lua` says of a message: appended, another body under its message id, this attempt made before."""
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
 """Errors that concern only this message, and that a retry does not fix. After any other error, it is appended again."""
+_STALE: Final = "STALE"
 
 _log = logging.getLogger(__name__)
 
@@ -66,13 +73,30 @@ async def _ignore(_: Mapping[int, Appended | AppendRefused]) -> None:
     """Do nothing with a part: wait for all results."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What lets a session append: a fencing token, and the partition that it is for."""
+
+    partition: int
+    token: int
+
+
 class UserLog:
-    """Runs APPEND on one Redis connection, and ends with it."""
+    """Runs APPEND on one Redis connection with one fencing token, and ends with either."""
 
     def __init__(
-        self, wire: Wire, keys: Keys, retention: Retention, *, backoff: Backoff, sleep: Sleep = asyncio.sleep
+        self,
+        wire: Wire,
+        keys: Keys,
+        retention: Retention,
+        fence: Fence,
+        *,
+        backoff: Backoff,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._wire = wire
+        self._fence_key = pack_bulk(keys.fence(fence.partition).encode())
+        self._token = pack_bulk(b"%d" % fence.token)
         bounds = (
             retention.max_entries,
             retention.offline_ttl_ms,
@@ -90,10 +114,13 @@ class UserLog:
         self._waiting = False
         self._most = FIRST_ROUND_MESSAGES
 
-    async def append(self, messages: Sequence[Message], on_part: OnPart = _ignore) -> list[Appended | AppendRefused]:
-        """Append messages in order, and return the result for each.
+    async def append(
+        self, messages: Sequence[Message], attempts: Sequence[bytes], on_part: OnPart = _ignore
+    ) -> list[Appended | AppendRefused]:
+        """Append messages in order, and return the result for each. `attempts` names the attempt of each message.
 
-        Raise Unavailable when the connection is lost. Nobody then knows which messages were appended.
+        Raise Unavailable when the connection is lost. Nobody then knows which messages were appended. Raise StaleToken
+        when another consumer of the partition has appended since. Then none of those without a result was appended.
 
         While Redis cannot take messages (full, loading, read-only), this repeats, each time with half as many. Commands
         that wait in a connection count as Redis's memory too, so a large batch may never fit where small ones do. Users
@@ -101,7 +128,7 @@ class UserLog:
         last call, by position.
         """
         results: list[Appended | AppendRefused | None] = [None] * len(messages)
-        calls = [self._build_call(message) for message in messages]
+        calls = [self._build_call(*each) for each in zip(messages, attempts, strict=True)]
         pending = _group(messages)
         told: set[int] = set()
         while pending:
@@ -157,6 +184,8 @@ class UserLog:
         return answers
 
     async def _recover(self, trouble: Exception) -> None:
+        if str(trouble).startswith(_STALE):
+            raise StaleToken(f"Redis: {trouble}")
         if isinstance(trouble, NoScriptError):
             await self._wire.execute([pack("SCRIPT", "LOAD", SOURCES[Script.APPEND])])
             return
@@ -168,18 +197,27 @@ class UserLog:
             )
         await self._sleep(self._backoff.next_delay_s())
 
-    def _build_call(self, message: Message) -> bytes:
+    def _build_call(self, message: Message, attempt: bytes) -> bytes:
         """Return one packed EVALSHA, with the keys and arguments of `lua/append.lua`."""
         keys, destination = self._keys_of(message.user, message.destination)
         body = message.body
         if message[3:] == _NOTHING_MORE:
-            return b"%b%b$%d\r\n%b\r\n%b%b" % (_PLAIN, keys, len(body), body, self._plain_arguments, destination)
+            return b"%b%b$%d\r\n%b\r\n%b%b%b%b" % (
+                _PLAIN,
+                keys,
+                len(body),
+                body,
+                self._plain_arguments,
+                destination,
+                self._token,
+                pack_bulk(attempt),
+            )
         headers = encode_headers(message.headers).encode() if message.headers else b""
         more = [] if message.reply is None else [pack_bulk(message.reply.encode().encode())]
         ids: list[bytes] = []
         if message.message_id:
             ids.append(pack_bulk(self._keys.message(message.user, message.destination, message.message_id).encode()))
-        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b" % (
+        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b%b%b" % (
             _BEGINNINGS[len(ids), len(more)],
             keys,
             b"".join(ids),
@@ -191,6 +229,8 @@ class UserLog:
             pack_bulk(b"%d" % message.ttl_ms),
             self._retention,
             destination,
+            self._token,
+            pack_bulk(attempt),
             b"".join(more),
         )
 
@@ -203,7 +243,8 @@ class UserLog:
             keys.sessions(user),
             keys.destinations(user),
         )
-        return b"".join(pack_bulk(name.encode()) for name in names), pack_bulk(str(destination).encode())
+        packed = b"".join(pack_bulk(name.encode()) for name in names)
+        return packed + self._fence_key, pack_bulk(str(destination).encode())
 
 
 def _group(messages: Sequence[Message]) -> list[list[int]]:
@@ -250,4 +291,6 @@ def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended | A
         return AppendRefused(text, other_body=True)
     # All messages of one user share one list of its sessions, to save memory.
     sessions = seen.setdefault(sessions, sessions)
-    return Appended(stream_id, known == 1, dropped, sessions, expires_ms, tuple(held) if held else None)
+    return Appended(
+        stream_id, known != _NEW, dropped, sessions, expires_ms, tuple(held) if held else None, known == _MADE_BEFORE
+    )

@@ -107,6 +107,7 @@ def test_fields_of_the_log_are_one_letter_each() -> None:
         "MESSAGE_ID": b"m",
         "EXPIRES_MS": b"e",
         "REPLY": b"r",
+        "ATTEMPT": b"a",
     }
     assert log_entry.encode_headers({"x-ä": "1", "x-b": ""}) == '{"x-ä":"1","x-b":""}'
     assert log_entry.encode_headers({}) == ""
@@ -118,6 +119,11 @@ def test_a_key_of_a_message_id_is_half_of_a_digest_and_the_barrier_has_one_key()
         "pc:shop.demo:{YWxpY2U}:id:JZc3U2o79q5_MoZRB3HthA"
     )
     assert keys.barrier == "pc:shop.demo:barrier"
+
+
+def test_each_partition_has_a_token_and_a_fence() -> None:
+    keys = Keys("shop.demo")
+    assert (keys.token(7), keys.fence(15)) == ("pc:shop.demo:token:07", "pc:shop.demo:fence:15")
 
 
 def test_a_control_message_names_user_and_session() -> None:

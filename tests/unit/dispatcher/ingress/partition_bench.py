@@ -1,7 +1,7 @@
-"""One partition session whose log, copies and broker are played; the test says when each of them answers."""
+"""One partition session whose log, copies, broker and Redis are played; the test says when each of them answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +11,10 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.interfaces import FencedLog
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
-from pushcluster_dispatcher.log.interfaces import OnPart
+from pushcluster_dispatcher.log.interfaces import HeldWire, OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import Delivery
@@ -65,10 +66,25 @@ class PlayedRejects:
 
 
 @dataclass
+class PlayedWire:
+    """A connection to Redis, which the test loses."""
+
+    run_id: str = "life1"
+    lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+        raise NotImplementedError
+
+    def lose(self) -> None:
+        self.lost.set_result("gone")
+
+
+@dataclass
 class PlayedLog:
     """Appends wait for the test when `held`."""
 
     batches: list[list[Message]] = field(default_factory=list)
+    attempts: list[list[bytes]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     refuses: set[bytes] = field(default_factory=set)
     sessions: bytes = SESSIONS
@@ -87,8 +103,11 @@ class PlayedLog:
         if not self.keeps:
             raise Unavailable("Redis: gone")
 
-    async def append(self, messages: Sequence[Message], on_part: OnPart) -> list[Appended | AppendRefused]:
+    async def append(
+        self, messages: Sequence[Message], attempts: Sequence[bytes], on_part: OnPart
+    ) -> list[Appended | AppendRefused]:
         self.batches.append(list(messages))
+        self.attempts.append(list(attempts))
         usual = Appended(b"1-1", False, 0, self.sessions, 0)
         answers = {**self.answers, **dict.fromkeys(self.refuses, AppendRefused("Redis: ERR"))}
         results = [answers.get(message.body, usual) for message in messages]
@@ -98,6 +117,39 @@ class PlayedLog:
         if self.error is not None:
             raise self.error
         return results
+
+
+@dataclass
+class PlayedLogs:
+    """Redis is there, until the test says otherwise. Tokens go up by ten."""
+
+    log: PlayedLog
+    request_barrier: Callable[[], asyncio.Future[None]]
+    wires: list[PlayedWire] = field(default_factory=lambda: [PlayedWire()])
+    is_there: asyncio.Event = field(default_factory=asyncio.Event)
+    tokens: list[int] = field(default_factory=list)
+    may_open: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    """What `open` ends with."""
+
+    def __post_init__(self) -> None:
+        self.is_there.set()
+        self.may_open.set()
+
+    async def wire(self) -> PlayedWire:
+        await asyncio.sleep(0)
+        await self.is_there.wait()
+        if self.wires[-1].lost.done():
+            self.wires.append(PlayedWire())
+        return self.wires[-1]
+
+    async def open(self, wire: HeldWire) -> FencedLog:
+        assert wire is self.wires[-1]
+        await self.may_open.wait()
+        if self.error is not None:
+            raise self.error
+        self.tokens.append(10 * len(self.tokens) + 10)
+        return FencedLog(self.tokens[-1], self.log, self.request_barrier)
 
 
 @dataclass
@@ -115,11 +167,11 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.log.may_answer.set()
+        self.logs = PlayedLogs(self.log, self._request)
         self.session = PartitionSession(
             self.channel,
-            self.log,
+            self.logs,
             PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
-            request_barrier=self._request,
             ids_window_s=self.ids_window_s,
             number=PARTITION,
             prefetch=self.prefetch,
@@ -134,6 +186,9 @@ class Bench:
             self.delivered += 1
             properties = BasicProperties(headers={"destination": "/queue/demo"} if headers is None else headers, **more)
             self.session.receive(Delivery(self.delivered, "push", "alice", False, properties, body, "c"))
+
+    def lose_redis(self) -> None:
+        self.logs.wires[-1].lose()
 
     def count(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"pushcluster_dispatcher_{name}_total", labels)

@@ -51,6 +51,21 @@ def test_a_batch_that_is_not_open_is_refused() -> None:
         ledger.mark(3, Step.APPENDED)
 
 
+def test_starting_over_takes_back_what_is_not_complete_and_nothing_else() -> None:
+    ledger = Ledger()
+    for tag in (1, 2, 3):
+        ledger.begin(tag, tag)
+        ledger.mark(tag, Step.APPENDED)
+    for step in ALL:
+        ledger.mark(2, step)
+    ledger.mark(1, Step.DURABLE)
+    assert ledger.start_over() == {1, 3}
+    with pytest.raises(ValueError, match="before the append"):
+        ledger.mark(1, Step.COPIED)
+    assert [ledger.mark(1, step) for step in ALL] == [None, None, 2]
+    assert ledger.start_over() == {3}
+
+
 @dataclass
 class Model:
     """What is really true of each delivery, kept by tag."""

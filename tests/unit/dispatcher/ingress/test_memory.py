@@ -18,7 +18,7 @@ from pushcluster_dispatcher.egress import copies
 from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.log import entries, user_log
 from pushcluster_dispatcher.log.entries import parse_sessions
-from pushcluster_dispatcher.log.user_log import UserLog
+from pushcluster_dispatcher.log.user_log import Fence, UserLog
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.amqp import Delivery
@@ -64,7 +64,9 @@ def session(n: int) -> bytes:
 
 
 async def test_all_that_is_remembered_fits_beside_what_is_under_way() -> None:
-    place = UserLog(cast(Any, None), Keys("n" * 60 + ".demo"), Retention(1, 1, 1, 1), backoff=Backoff(lambda: 1.0))
+    place = UserLog(
+        cast(Any, None), Keys("n" * 60 + ".demo"), Retention(1, 1, 1, 1), Fence(0, 1), backoff=Backoff(lambda: 1.0)
+    )
     keys = INGRESS_PARTITIONS * user_log.CACHED_USERS * bytes_an_item(lambda n: place._keys_of(user(n), DEMO))
     addresses = copies.CACHED_ROUTES * bytes_an_item(lambda n: copies._address(user(n), DEMO))
     gateways = entries.CACHED_INCARNATIONS * bytes_an_item(lambda n: parse_sessions(session(n)))
@@ -124,7 +126,7 @@ def test_of_one_more_than_is_remembered_the_oldest_is_forgotten(cached: Any, mos
 
 
 async def test_of_one_user_more_than_a_partition_remembers_the_oldest_is_forgotten() -> None:
-    place = UserLog(cast(Any, None), Keys("ns.demo"), Retention(1, 1, 1, 1), backoff=Backoff(lambda: 1.0))
+    place = UserLog(cast(Any, None), Keys("ns.demo"), Retention(1, 1, 1, 1), Fence(0, 1), backoff=Backoff(lambda: 1.0))
     for n in (*range(user_log.CACHED_USERS + 1), 0):
         place._keys_of(user(n), DEMO)
     assert place._keys_of.cache_info()[::3] == (0, user_log.CACHED_USERS)

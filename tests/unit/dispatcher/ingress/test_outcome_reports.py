@@ -41,6 +41,10 @@ def test_a_producer_that_does_not_ask_is_told_nothing() -> None:
     assert outcomes(message(None), appended()) == []
 
 
+def test_what_was_appended_before_and_has_left_the_log_is_told_of_to_nobody() -> None:
+    assert outcomes(message(), Appended(b"", True, 0, b"", 0, made_before=True)) == []
+
+
 @pytest.mark.parametrize(
     ("known", "expires_ms", "outcome"),
     [

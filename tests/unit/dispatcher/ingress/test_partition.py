@@ -4,9 +4,9 @@ import pytest
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
-from pushcluster_dispatcher.ingress import partition as partition_module
+from pushcluster_dispatcher.ingress import batches
 from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
-from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
 from pushcluster_dispatcher.messages import Message
 from pushcluster_runtime.amqp import Delivery
 from tests.support.clock import moved_clock
@@ -113,6 +113,7 @@ async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> N
 async def test_ids_are_kept_four_times_a_window_and_at_least_every_ten_seconds(window_s: float, every_s: float) -> None:
     with moved_clock() as clock:
         async with running(ids_window_s=window_s) as bench:
+            bench.deliver(b"1")
             await clock.move(0)
             for times in (1, 2, 3):
                 await clock.move(every_s - 1)
@@ -131,7 +132,7 @@ async def test_ids_are_kept_on_after_a_failure_and_no_longer_than_the_session() 
             for _ in range(3):
                 await clock.move(5)
             assert len(bench.log.kept) == 3
-            bench.log.error = Unavailable("Redis: gone")
+            bench.log.error = StaleToken("Redis: STALE")
             bench.log.may_answer.set()
             await settle()
             assert bench.task.done()
@@ -221,35 +222,15 @@ async def test_a_message_that_redis_refuses_goes_to_push_rejected_and_the_others
         assert bench.metrics.rejected.labels("script")._value.get() == 1
 
 
-async def test_a_broken_barrier_breaks_the_session_and_acknowledges_nothing() -> None:
-    async with running() as bench:
-        bench.deliver(b"1")
-        await eventually(lambda: bench.barriers, within_s=2)
-        bench.confirm_all()
-        bench.barriers[0].set_exception(Unavailable("restarted"))
-        with pytest.raises(ExceptionGroup) as raised:
-            await bench.task
-        assert raised.group_contains(Unavailable, match="restarted")
-        assert bench.channel.acks == []
-
-
 async def test_a_message_on_which_the_program_itself_fails_is_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Delivery) -> Message:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(partition_module, "parse_delivery", fail)
+    monkeypatch.setattr(batches, "parse_delivery", fail)
     async with running() as bench:
         bench.deliver(b"1")
         await eventually(lambda: bench.rejects.put_aside, within_s=2)
         assert "the dispatcher failed on it: KeyError" in bench.rejects.put_aside[0][1]
-
-
-async def test_a_lost_redis_connection_breaks_the_session() -> None:
-    async with running() as bench:
-        bench.log.error = Unavailable("gone")
-        bench.deliver(b"1")
-        with pytest.raises(ExceptionGroup):
-            await bench.task
 
 
 async def test_finishing_takes_no_new_batch_and_waits_for_what_has_begun() -> None:

@@ -1,7 +1,7 @@
 """Appending against a Redis that is played: it keeps logs, and refuses commands when it is told to."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -16,9 +16,9 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.log.entries import Appended, AppendRefused, parse_sessions
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken, parse_sessions
 from pushcluster_dispatcher.log.interfaces import Wire
-from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, UserLog
+from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, Fence, UserLog
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.settings import Retention
 from pushcluster_runtime.backoff import Backoff
@@ -26,6 +26,7 @@ from pushcluster_runtime.redis.client import DIGESTS
 
 DEMO = Destination("queue", "demo")
 KEYS = Keys("ns.demo")
+FENCE = Fence(3, 17)
 SID = "abcdefghijklmnopqrstuvwxyz"
 Errors = Callable[[], Exception | None]
 
@@ -92,9 +93,14 @@ def user_log(redis: Wire, slept: list[float] | None = None) -> UserLog:
         if slept is not None:
             slept.append(seconds)
 
-    return UserLog(
-        redis, KEYS, Retention(86_400_000, 1_000, 120_000, 600_000), backoff=Backoff(lambda: 1.0), sleep=sleep
-    )
+    retention = Retention(86_400_000, 1_000, 120_000, 600_000)
+    return UserLog(redis, KEYS, retention, FENCE, backoff=Backoff(lambda: 1.0), sleep=sleep)
+
+
+async def append(
+    log: UserLog, messages: Sequence[Message], *on_part: Callable[[Mapping[int, Any]], Awaitable[None]]
+) -> list[Appended | AppendRefused]:
+    return await log.append(messages, [b"%d-%d" % (FENCE.token, n + 1) for n in range(len(messages))], *on_part)
 
 
 def message(user: str, body: str, destination: Destination = DEMO, **fields: Any) -> Message:
@@ -112,7 +118,7 @@ def in_turn(*errors: Exception | None) -> Errors:
 
 async def test_a_batch_is_one_write_and_its_answers_are_in_the_order_of_its_messages() -> None:
     redis = PlayedRedis()
-    results = await user_log(redis).append([message("a", "1"), message("b", "2"), message("a", "3")])
+    results = await append(user_log(redis), [message("a", "1"), message("b", "2"), message("a", "3")])
     assert redis.writes == 1
     assert [result.stream_id for result in results if isinstance(result, Appended)] == [
         b"1700000000000-1",
@@ -127,7 +133,7 @@ async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_w
     gateway = Incarnation("pod", "0" * 16)
     raw = b"\n".join((f"{SID} {gateway}".encode(), b"x" * 26 + b" \xffgarbage", b"short " + str(gateway).encode()))
     redis.sessions[KEYS.sessions("a").encode()] = raw
-    (result,) = await user_log(redis).append([message("a", "1")])
+    (result,) = await append(user_log(redis), [message("a", "1")])
     assert isinstance(result, Appended)
     assert result.sessions == raw
     assert parse_sessions(result.sessions) == {SID: gateway}
@@ -152,7 +158,7 @@ async def test_messages_of_one_user_hold_one_list_of_its_sessions() -> None:
             stream_id, *rest = super()._append(command)
             return [stream_id, 0, 0, bytes(bytearray(b"the same")), rest[-1]]
 
-    first, second = await user_log(Copying()).append([message("a", "1"), message("a", "2")])
+    first, second = await append(user_log(Copying()), [message("a", "1"), message("a", "2")])
     assert isinstance(first, Appended)
     assert isinstance(second, Appended)
     assert first.sessions is second.sessions
@@ -171,10 +177,10 @@ async def test_users_with_many_sessions_make_for_smaller_round_trips(size: int, 
     messages = [message(f"u{n}", "x") for n in range(500)]
     redis.sessions = {KEYS.sessions(each.user).encode(): b"x" * size for each in messages}
     log = user_log(redis)
-    await log.append(messages)
+    await append(log, messages)
     del rounds[:]
     for _ in range(3):
-        await log.append(messages)
+        await append(log, messages)
     assert sum(rounds) == 3 * 500
     assert max(rounds) == most
 
@@ -187,17 +193,18 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
             seen.append(command)
             return super()._append(command)
 
-    await user_log(Spying()).append([message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
+    await append(user_log(Spying()), [message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
     (command,) = seen
-    assert command[2:7] == [
-        b"5",
+    assert command[2:8] == [
+        b"6",
         KEYS.meta("a", DEMO).encode(),
         KEYS.log("a", DEMO).encode(),
         KEYS.sessions("a").encode(),
         KEYS.destinations("a").encode(),
+        KEYS.fence(3).encode(),
     ]
-    assert command[7:13] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
-    assert command[-1] == b"/queue/demo"
+    assert command[8:14] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+    assert command[-3:] == [b"/queue/demo", b"17", b"17-1"]
 
 
 async def test_every_argument_stands_where_the_script_reads_it() -> None:
@@ -206,18 +213,19 @@ async def test_every_argument_stands_where_the_script_reads_it() -> None:
     given = message(
         "a", "body", message_id="m", content_type="t", ttl_ms=5, headers={"x-a": "ä"}, reply=ReplyAddress("q", "c")
     )
-    await UserLog(redis, KEYS, retention, backoff=Backoff(lambda: 1.0)).append([given])
+    await append(UserLog(redis, KEYS, retention, FENCE, backoff=Backoff(lambda: 1.0)), [given])
     (command,) = redis.commands
     header = [line for line in Script.APPEND.source().splitlines() if line.startswith("--")]
-    assert len([line for line in header if re.search(r"ARGV\[12\] where the producer wants outcomes", line)]) == 1
+    assert len([line for line in header if re.search(r"ARGV\[14\] where the producer wants outcomes", line)]) == 1
     assert command == [
         b"EVALSHA",
         DIGESTS[Script.APPEND].encode(),
-        b"5",
+        b"6",
         KEYS.meta("a", DEMO).encode(),
         KEYS.log("a", DEMO).encode(),
         KEYS.sessions("a").encode(),
         KEYS.destinations("a").encode(),
+        KEYS.fence(3).encode(),
         KEYS.message("a", DEMO, "m").encode(),
         b"body",
         '{"x-a":"ä"}'.encode(),
@@ -230,13 +238,15 @@ async def test_every_argument_stands_where_the_script_reads_it() -> None:
         b"604801001",  # ms of the meta: a week more than the log
         b"1004",  # ms of a message id
         b"/queue/demo",
+        b"17",  # the fencing token
+        b"17-1",  # the attempt
         b'["q","c"]',
     ]
 
 
 async def test_ids_are_kept_for_the_window_of_ids() -> None:
     redis = PlayedRedis()
-    log = UserLog(redis, KEYS, Retention(1_001, 1_002, 1_003, 1_004), backoff=Backoff(lambda: 1.0))
+    log = UserLog(redis, KEYS, Retention(1_001, 1_002, 1_003, 1_004), FENCE, backoff=Backoff(lambda: 1.0))
     await log.keep_ids([message("a", "1", message_id="m")])
     assert redis.commands == [[b"PEXPIRE", KEYS.message("a", DEMO, "m").encode(), b"1004"]]
 
@@ -247,7 +257,7 @@ async def test_what_the_script_answers_is_read_field_by_field() -> None:
             super()._append(command)
             return [b"5-7", 0, 3, b"sessions", 99]
 
-    assert await user_log(Answering()).append([message("a", "1")]) == [
+    assert await append(user_log(Answering()), [message("a", "1")]) == [
         Appended(b"5-7", known=False, dropped=3, sessions=b"sessions", expires_ms=99, held=None)
     ]
 
@@ -256,8 +266,8 @@ async def test_the_pause_between_attempts_starts_over_with_the_next_batch() -> N
     full = Unavailable("OOM")
     slept: list[float] = []
     log = user_log(PlayedRedis(in_turn(full, full, None, full)), slept)
-    await log.append([message("a", "1")])
-    await log.append([message("a", "2")])
+    await append(log, [message("a", "1")])
+    await append(log, [message("a", "2")])
     assert slept == [0.1, 0.2, 0.1]
 
 
@@ -265,7 +275,7 @@ async def test_that_redis_takes_nothing_is_warned_of_once_each_time(caplog: pyte
     full = Unavailable("OOM")
     log = user_log(PlayedRedis(in_turn(full, full, None, full)))
     for times in (1, 2):
-        await log.append([message("a", "1")])
+        await append(log, [message("a", "1")])
         assert len(caplog.records) == times
 
 
@@ -278,16 +288,16 @@ async def test_round_trips_are_halved_while_redis_is_full_and_grow_again_to_the_
             return await super().execute(commands)
 
     log = user_log(Counting(in_turn(*[Unavailable("OOM")] * 250)))
-    await log.append([message(f"u{n}", "x") for n in range(1_500)])
+    await append(log, [message(f"u{n}", "x") for n in range(1_500)])
     assert rounds == [250, 125, 250, 500, 500, 125]
 
 
 async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
     redis = PlayedRedis()
-    await user_log(redis).append([message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
+    await append(user_log(redis), [message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
     silent, asking = redis.commands
-    assert silent[-1] == b"/queue/demo"
-    assert asking[-2:] == [b"/queue/demo", b'["q","c"]']
+    assert silent[-3:] == [b"/queue/demo", b"17", b"17-1"]
+    assert asking[-4:] == [b"/queue/demo", b"17", b"17-2", b'["q","c"]']
 
 
 async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
@@ -299,17 +309,17 @@ async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
             return super()._append(command)
 
     for ttl_ms in (0, 5):
-        await user_log(Spying()).append([message("a", "1", ttl_ms=ttl_ms)])
+        await append(user_log(Spying()), [message("a", "1", ttl_ms=ttl_ms)])
     plain, other = seen
-    assert plain[11] == b"0"
-    assert [*plain[:11], b"5", *plain[12:]] == other
+    assert plain[12] == b"0"
+    assert [*plain[:12], b"5", *plain[13:]] == other
 
 
 async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
     full = Unavailable("OOM")
     slept: list[float] = []
     redis = PlayedRedis(in_turn(None, full, full, full))
-    results = await user_log(redis, slept).append([message("a", "1"), message("b", "2")])
+    results = await append(user_log(redis, slept), [message("a", "1"), message("b", "2")])
     assert [type(result) for result in results] == [Appended, Appended]
     assert (bodies(redis, "a"), bodies(redis, "b")) == (["1"], ["2"])
     assert slept == [0.1, 0.2, 0.4]
@@ -323,7 +333,7 @@ async def test_what_was_appended_is_told_of_once_while_the_rest_waits() -> None:
         parts.append(list(part))
 
     redis = PlayedRedis(in_turn(None, full, None, full, full))
-    results = await user_log(redis).append([message(user, "1") for user in "abcd"], note)
+    results = await append(user_log(redis), [message(user, "1") for user in "abcd"], note)
     assert [type(result) for result in results] == [Appended] * 4
     assert parts == [[0, 2], [3]]
 
@@ -340,7 +350,7 @@ async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -
 
     redis = Small()
     messages = [message(users[n % len(users)], str(n)) for n in range(50)]
-    results = await user_log(redis).append(messages)
+    results = await append(user_log(redis), messages)
     assert all(isinstance(result, Appended) for result in results)
     for start, user in enumerate(users):
         assert bodies(redis, user) == [str(n) for n in range(start, 50, len(users))]
@@ -348,7 +358,7 @@ async def test_a_batch_that_never_fits_is_appended_in_smaller_ones(users: str) -
 
 async def test_a_message_that_redis_will_never_take_is_refused_and_the_rest_goes_on() -> None:
     redis = PlayedRedis(in_turn(None, ResponseError("WRONGTYPE Operation against a key"), None))
-    results = await user_log(redis).append([message("a", "1"), message("b", "2"), message("c", "3")])
+    results = await append(user_log(redis), [message("a", "1"), message("b", "2"), message("c", "3")])
     assert results[1] == AppendRefused("Redis: WRONGTYPE Operation against a key")
     assert (bodies(redis, "a"), bodies(redis, "b"), bodies(redis, "c")) == (["1"], [], ["3"])
 
@@ -359,7 +369,7 @@ async def test_another_message_under_a_known_id_is_refused_as_such() -> None:
             super()._append(command)
             return [b"5-7", 2, 0, b"", 0]
 
-    (result,) = await user_log(Knowing()).append([message("a", "1", message_id="m")])
+    (result,) = await append(user_log(Knowing()), [message("a", "1", message_id="m")])
     assert isinstance(result, AppendRefused)
     assert (result.other_body, "5-7" in result.reason) == (True, True)
 
@@ -370,21 +380,53 @@ async def test_what_the_log_has_of_a_known_message_comes_with_it() -> None:
             super()._append(command)
             return [b"5-7", 1, 0, b"", 0, b"a/b", b"{}"]
 
-    assert await user_log(Knowing()).append([message("a", "1", message_id="m")]) == [
+    assert await append(user_log(Knowing()), [message("a", "1", message_id="m")]) == [
         Appended(b"5-7", known=True, dropped=0, sessions=b"", expires_ms=0, held=(b"a/b", b"{}"))
     ]
 
 
+async def test_a_message_that_this_attempt_has_appended_before_is_told_from_one_with_a_known_id() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 3, 0, b"", 99, b"a/b", b"{}"] if len(self.commands) == 1 else [b"", 3, 0, b"", 0]
+
+    assert await append(user_log(Knowing()), [message("a", "1"), message("b", "2")]) == [
+        Appended(b"5-7", True, 0, b"", 99, held=(b"a/b", b"{}"), made_before=True),
+        Appended(b"", True, 0, b"", 0, held=None, made_before=True),
+    ]
+
+
+@pytest.mark.parametrize("bodies_of", ["aa", "ab"])
+async def test_a_token_that_is_too_old_ends_the_append_at_once(bodies_of: str) -> None:
+    """In a group or alone. What was appended before is told of, because its copies may go."""
+    stale = ResponseError("STALE token 17, another one has appended since")
+
+    class Fenced(PlayedRedis):
+        def _append(self, command: list[bytes]) -> Any:
+            return super()._append(command) if command[-1] == b"17-1" else stale
+
+    parts: list[list[int]] = []
+
+    async def note(part: Mapping[int, Appended | AppendRefused]) -> None:
+        parts.append(list(part))
+
+    redis, slept = Fenced(), []  # type: ignore[var-annotated]
+    with pytest.raises(StaleToken, match="STALE token 17"):
+        await append(user_log(redis, slept), [message(user, str(n)) for n, user in enumerate(bodies_of)], note)
+    assert (redis.writes, slept, parts) == (1, [], [[0]])
+
+
 async def test_an_error_that_nobody_knows_is_repeated_and_never_skips_the_message() -> None:
     redis = PlayedRedis(in_turn(ResponseError("NEWCODE of some later version")))
-    results = await user_log(redis).append([message("a", "1")])
+    results = await append(user_log(redis), [message("a", "1")])
     assert isinstance(results[0], Appended)
 
 
 async def test_a_forgotten_script_is_loaded_and_the_calls_are_made_again_without_a_pause() -> None:
     slept: list[float] = []
     redis = PlayedRedis(in_turn(NoScriptError("NOSCRIPT")))
-    results = await user_log(redis, slept).append([message("a", "1")])
+    results = await append(user_log(redis, slept), [message("a", "1")])
     assert isinstance(results[0], Appended)
     assert len(redis.loaded) == 1
     assert slept == []
@@ -396,7 +438,7 @@ async def test_a_lost_connection_ends_the_append() -> None:
             raise Unavailable(f"gone with {len(commands)} commands")
 
     with pytest.raises(Unavailable, match="gone"):
-        await user_log(Lost()).append([message("a", "1")])
+        await append(user_log(Lost()), [message("a", "1")])
 
 
 @given(
@@ -408,6 +450,6 @@ async def test_no_message_overtakes_another_of_its_user_however_often_redis_fail
 ) -> None:
     redis = PlayedRedis(in_turn(*(Unavailable("OOM") if refuse else None for refuse in refusals)))
     messages = [message(user, str(n)) for n, user in enumerate(users)]
-    await user_log(redis).append(messages)
+    await append(user_log(redis), messages)
     for user in set(users):
         assert bodies(redis, user) == [str(n) for n, each in enumerate(users) if each == user]

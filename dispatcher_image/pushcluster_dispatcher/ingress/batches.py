@@ -1,0 +1,108 @@
+"""One batch of deliveries: what stands in it, and its copies. No I/O of its own."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pushcluster_dispatcher.ingress.interfaces import CopySink
+from pushcluster_dispatcher.log.entries import Appended, AppendRefused
+from pushcluster_dispatcher.messages import Message, RejectClass, Rejection, parse_delivery
+from pushcluster_runtime.amqp import Delivery
+
+if TYPE_CHECKING:
+    import asyncio
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch that has begun and is not acknowledged yet."""
+
+    last_tag: int
+    received: int
+    """How many deliveries it has."""
+    accepted: Sequence[Delivery]
+    messages: Sequence[Message]
+    """What stands in the accepted deliveries, in the same order."""
+    malformed: Sequence[tuple[Delivery, Rejection]]
+    counted: bool = False
+    """Whether it has been counted in the metrics: once, however often it is appended."""
+    put_aside: set[int] = field(default_factory=set)
+    """The tags of what is in `push.rejected`, so that nothing goes there twice."""
+
+    @classmethod
+    def of(cls, deliveries: Sequence[Delivery]) -> "Batch":
+        """Parse deliveries, of which there is at least one."""
+        accepted: list[Delivery] = []
+        messages: list[Message] = []
+        malformed: list[tuple[Delivery, Rejection]] = []
+        for delivery in deliveries:
+            parsed = parse(delivery)
+            if isinstance(parsed, Message):
+                accepted.append(delivery)
+                messages.append(parsed)
+            else:
+                malformed.append((delivery, parsed))
+        return cls(deliveries[-1].tag, len(deliveries), accepted, messages, malformed)
+
+    def name_attempts(self, channel_token: int) -> list[bytes]:
+        """Return the names of the attempts to append the messages. They stay the same, however often it is tried.
+
+        `channel_token` is the first fencing token of the channel. Nobody had it before, and tags do not repeat.
+        """
+        return [b"%d-%d" % (channel_token, delivery.tag) for delivery in self.accepted]
+
+    def sort_out(
+        self, results: Sequence[Appended | AppendRefused]
+    ) -> tuple[list[tuple[Message, Appended]], list[tuple[Delivery, Rejection]]]:
+        """Return what the log took, and all that is rejected, malformed or by the log."""
+        appended: list[tuple[Message, Appended]] = []
+        rejected = list(self.malformed)
+        for delivery, message, result in zip(self.accepted, self.messages, results, strict=True):
+            if isinstance(result, Appended):
+                appended.append((message, result))
+            else:
+                rejected.append((delivery, _reject(result)))
+        return appended, rejected
+
+
+class BatchCopies:
+    """The copies of one batch. Each is handed over once, whether Redis takes the batch at once or in parts."""
+
+    def __init__(self, messages: Sequence[Message], sink: CopySink, partition: int) -> None:
+        self._messages = messages
+        self._sink = sink
+        self._partition = partition
+        self._handed_over: set[int] = set()
+        """`id` of each message that a part had: two messages may be equal."""
+        self.outcomes: list[asyncio.Future[None]] = []
+        """What the sink gave: nothing has to be waited for any more once all of them have resolved."""
+
+    async def send_part(self, part: Mapping[int, Appended | AppendRefused]) -> None:
+        """Hand over what is in the log now. It must not wait with what Redis has no memory for."""
+        in_log = [(self._messages[n], result) for n, result in part.items() if isinstance(result, Appended)]
+        self._handed_over.update(id(message) for message, _ in in_log)
+        await self._send(in_log)
+
+    async def send_rest(self, appended: Sequence[tuple[Message, Appended]]) -> None:
+        """Hand over what no part had: as a rule, that is all."""
+        handed_over = self._handed_over
+        await self._send([pair for pair in appended if id(pair[0]) not in handed_over] if handed_over else appended)
+
+    async def _send(self, in_log: Sequence[tuple[Message, Appended]]) -> None:
+        self.outcomes += await self._sink.send(self._partition, in_log)
+
+
+def parse(delivery: Delivery) -> Message | Rejection:
+    """Parse, and reject what parsing fails on: such a message must not come back for ever and block all others."""
+    try:
+        return parse_delivery(delivery)
+    except Exception as error:
+        _log.exception("the dispatcher failed to read a message; it goes to push.rejected")
+        return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")
+
+
+def _reject(refused: AppendRefused) -> Rejection:
+    return Rejection(RejectClass.MESSAGE_ID if refused.other_body else RejectClass.SCRIPT, refused.reason)

@@ -1,0 +1,84 @@
+"""Take the fencing token with which one AMQP channel may append to the logs of a partition.
+
+At most one consumer of a partition has a channel that stands, and messages on it. But it cannot know that it is still
+the one: it may have been frozen since. So it takes a token, in this order:
+
+1. Redis counts the partition's token up.
+2. The broker answers something on the consumer's own channel. So the channel stood after 1. Whoever consumes next
+   starts after the channel has fallen, and gets a higher token.
+3. The token is on disk: a Redis that restarts does not hand it out again.
+
+Only then it appends. APPEND refuses a token as soon as a higher one has appended. That holds also for commands that
+wait in a connection, or in a frozen program, and reach Redis late. A program that has only counted the token up
+disturbs nobody.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.ingress.interfaces import FencedLog, LogAppender, RedisLost
+from pushcluster_dispatcher.log.interfaces import HeldWire, HeldWireSource, Sleep
+from pushcluster_dispatcher.log.user_log import Fence
+from pushcluster_runtime.backoff import Backoff
+from pushcluster_runtime.redis.wire import pack
+
+
+@dataclass(slots=True)
+class FencedLogs:
+    """Opens the logs for one channel of one partition, again after every loss of Redis."""
+
+    partition: int
+    keys: Keys
+    link: HeldWireSource
+    open_log: Callable[[HeldWire, Fence], LogAppender]
+    request_barrier: Callable[[str], asyncio.Future[None]]
+    """Ask the barrier for what this run of Redis has answered."""
+    prove_channel: Callable[[], Awaitable[None]]
+    """Return once the broker has answered something on the channel. Raise Unavailable if the channel is gone."""
+    backoff: Backoff
+    sleep: Sleep = asyncio.sleep
+    _is_first: bool = field(default=True, init=False)
+
+    async def wire(self) -> HeldWire:
+        """Return a connection to Redis. Wait until there is one, and a little longer from the second time on.
+
+        It may be the same connection as before: for a while it stands beside that of the barrier, although Redis has
+        restarted in between.
+        """
+        if not self._is_first:
+            await self.sleep(self.backoff.next_delay_s())
+        self._is_first = False
+        return await self.link.wire()
+
+    async def open(self, wire: HeldWire) -> FencedLog:
+        """Take a token, and return the logs that it opens.
+
+        Raise RedisLost if this connection cannot be used any more, and Unavailable if the channel is gone.
+        """
+        token = await self._count_up(wire)
+        written = self.request_barrier(wire.run_id)
+        await self.prove_channel()
+        try:
+            await written
+        except Unavailable as error:
+            raise RedisLost(str(error)) from error
+        self.backoff.reset()
+        log = self.open_log(wire, Fence(self.partition, token))
+        return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
+
+    async def _count_up(self, wire: HeldWire) -> int:
+        names = self.keys.token(self.partition), self.keys.fence(self.partition)
+        # EVAL sends the whole script. So it works after a SCRIPT FLUSH too.
+        command = pack("EVAL", Script.TAKE_TOKEN.source(), len(names), *names)
+        while True:
+            try:
+                (token,) = await wire.execute([command])
+            except Unavailable as error:
+                raise RedisLost(str(error)) from error
+            if not isinstance(token, Exception):
+                return int(token)
+            await self.sleep(self.backoff.next_delay_s())

@@ -1,0 +1,142 @@
+"""Taking a fencing token: the four steps, in order, against a Redis and a channel that are played."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import hiredis
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.keys import Keys
+from pushcluster_contract.scripts import Script
+from pushcluster_dispatcher.ingress.fencing import FencedLogs
+from pushcluster_dispatcher.ingress.interfaces import LogAppender, RedisLost
+from pushcluster_dispatcher.log.interfaces import HeldWire
+from pushcluster_dispatcher.log.user_log import Fence
+from pushcluster_runtime.backoff import Backoff
+from tests.unit.dispatcher.ingress.partition_bench import settle
+
+KEYS = Keys("ns.demo")
+
+
+@dataclass
+class Bench:
+    """One Redis connection, one barrier, one channel; what happens is noted in order."""
+
+    replies: list[Any] = field(default_factory=lambda: [7])
+    happened: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    barrier: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    channel_error: Exception | None = None
+    channel_answers: asyncio.Event = field(default_factory=asyncio.Event)
+    run_id: str = "life1"
+    lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    fences: list[Fence] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.channel_answers.set()
+        self.logs = FencedLogs(
+            5, KEYS, self, self._open, self._request, self._prove, backoff=Backoff(lambda: 1.0), sleep=self._sleep
+        )
+
+    async def wire(self) -> "Bench":
+        return self
+
+    async def execute(self, commands: Sequence[bytes]) -> list[Any]:
+        reader = hiredis.Reader()
+        (packed,) = commands
+        reader.feed(packed)
+        command = reader.gets()
+        assert command[:2] == [b"EVAL", Script.TAKE_TOKEN.source().encode()]
+        assert command[2:] == [b"2", KEYS.token(5).encode(), KEYS.fence(5).encode()]
+        self.happened.append("count up")
+        reply = self.replies.pop(0)
+        if isinstance(reply, RedisLost):
+            raise Unavailable("Redis: gone")
+        return [reply]
+
+    def _open(self, wire: HeldWire, fence: Fence) -> LogAppender:
+        assert wire is self
+        self.fences.append(fence)
+        return cast(LogAppender, None)
+
+    def _request(self, run_id: str) -> asyncio.Future[None]:
+        self.happened.append(f"barrier {run_id}")
+        return self.barrier
+
+    async def _prove(self) -> None:
+        self.happened.append("ask the channel")
+        await self.channel_answers.wait()
+        if self.channel_error is not None:
+            raise self.channel_error
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+async def test_the_channel_is_asked_after_redis_has_counted_and_the_token_waits_for_both() -> None:
+    bench = Bench()
+    bench.channel_answers.clear()
+    opening = asyncio.create_task(bench.logs.open(bench))
+    await settle()
+    assert bench.happened == ["count up", "barrier life1", "ask the channel"]
+    bench.channel_answers.set()
+    await settle()
+    assert not opening.done()
+    bench.barrier.set_result(None)
+    opened = await opening
+    assert (opened.token, bench.fences) == (7, [Fence(5, 7)])
+    opened.request_barrier()
+    assert bench.happened[-1] == "barrier life1"
+
+
+async def test_a_token_on_disk_is_worth_nothing_before_the_channel_has_answered() -> None:
+    bench = Bench()
+    bench.channel_answers.clear()
+    bench.barrier.set_result(None)
+    opening = asyncio.create_task(bench.logs.open(bench))
+    await settle()
+    assert (opening.done(), bench.fences) == (False, [])
+    opening.cancel()
+
+
+async def test_a_channel_that_has_fallen_opens_nothing() -> None:
+    bench = Bench(channel_error=Unavailable("RabbitMQ: channel closed"))
+    bench.barrier.set_result(None)
+    with pytest.raises(Unavailable, match="channel closed"):
+        await bench.logs.open(bench)
+    assert bench.fences == []
+
+
+async def test_a_redis_that_restarts_before_the_token_is_on_disk_is_lost() -> None:
+    bench = Bench()
+    bench.barrier.set_exception(Unavailable("Redis: restarted before the barrier"))
+    with pytest.raises(RedisLost, match="restarted"):
+        await bench.logs.open(bench)
+    assert bench.fences == []
+
+
+async def test_a_redis_that_is_lost_before_it_has_counted_is_lost() -> None:
+    with pytest.raises(RedisLost, match="gone"):
+        await (bench := Bench(replies=[RedisLost()])).logs.open(bench)
+
+
+async def test_a_redis_that_cannot_count_now_is_asked_again_with_pauses() -> None:
+    bench = Bench(replies=[Unavailable("LOADING"), Unavailable("READONLY"), 9])
+    bench.barrier.set_result(None)
+    assert (await bench.logs.open(bench)).token == 9
+    assert bench.slept == [0.1, 0.2]
+
+
+async def test_a_connection_is_asked_for_again_only_after_a_pause_which_grows_until_a_token_is_taken() -> None:
+    """Two connections may speak to two runs of Redis for a while: that must not become a loop without a pause."""
+    bench = Bench(replies=[7, 8])
+    for slept in ([], [0.1], [0.1, 0.2]):
+        assert await bench.logs.wire() is bench
+        assert bench.slept == slept
+    bench.barrier.set_result(None)
+    await bench.logs.open(bench)
+    await bench.logs.wire()
+    assert bench.slept == [0.1, 0.2, 0.1]
