@@ -93,38 +93,71 @@ class Keyspace:
 
     # Scripts
 
-    def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
-        meta_key, log_key, sessions_key, _, *id_keys = keys
-        body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms, _, id_ms = args[:10]
+    def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
+        meta_key, log_key, sessions_key, _, fence_key, *id_keys = keys
+        token, attempt = args[11:13]
+        fence = self.data.get(fence_key, 0)
+        if int(token) < fence:
+            return ResponseError(f"STALE token {_text(token)}, another one has appended since")
+        if int(token) > fence:
+            self._touch(fence_key, None)
+            self.data[fence_key] = int(token)
         sessions = self._subscribed(sessions_key, args[10])
+        channel, tag = map(int, attempt.split(b"-"))
+        made = self.data.get(meta_key, {}).get("attempt", (0, 0))
+        made_before = made[0] == channel and tag <= made[1]
         log: list[Item] = self.data.get(log_key, [])
+        if made_before and (entries := [item for item in log if item.fields.get(b"a") == attempt]):
+            return _tell(entries[0], 3, sessions)
+        if id_keys and (known := self._find_known(keys, args, now, sessions, note=not made_before)):
+            return known
+        if made_before:
+            if not id_keys and any(not _is_later(item, channel, tag) for item in log):
+                return ResponseError("ERR refused when it was tried before")
+            return [b"", 3, 0, sessions, 0]
+        new, dropped, expires = self._add_entry(keys, args, now)
+        self.data[meta_key]["attempt"] = (channel, tag)
         if id_keys:
-            known = self.data.get(id_keys[0])
-            born = self.data.get(meta_key, {}).get("born")
-            if known is not None and known[1] > now and born is not None and known[0].ms >= born:
-                self._touch(id_keys[0], None)
-                self.data[id_keys[0]] = (known[0], now + int(id_ms))
-                held = [item for item in log if item.id == known[0]]
-                if not held:
-                    return [str(known[0]).encode(), 1, 0, sessions, 0]
-                fields = held[0].fields
-                if fields[b"b"] != body:
-                    return [str(known[0]).encode(), 2, 0, b"", 0]
-                rest = fields.get(b"t", b""), fields.get(b"h", b"")
-                return [str(known[0]).encode(), 1, 0, sessions, int(fields.get(b"e", b"0")), *rest]
-            if known is not None:
-                for entry in self.history[log_key]:
-                    entry.id_expired |= entry.id == known[0]
+            self._touch(id_keys[0], None)
+            self.data[id_keys[0]] = (new, now + int(args[9]))
+        return [str(new).encode(), 0, dropped, sessions, expires]
+
+    def _find_known(
+        self, keys: Sequence[str], args: Sequence[Any], now: int, sessions: bytes, *, note: bool
+    ) -> list[Any] | None:
+        """Return what APPEND says of a message id that is known; else note what is forgotten by that."""
+        meta_key, log_key, id_key = keys[0], keys[1], keys[5]
+        known, born = self.data.get(id_key), self.data.get(meta_key, {}).get("born")
+        if known is None:
+            return None
+        if known[1] <= now or born is None or known[0].ms < born:
+            for entry in self.history[log_key] if note else ():
+                entry.id_expired |= entry.id == known[0]
+            return None
+        self._touch(id_key, None)
+        self.data[id_key] = (known[0], now + int(args[9]))
+        entries = [item for item in self.data.get(log_key, []) if item.id == known[0]]
+        if entries and entries[0].fields[b"b"] != args[0]:
+            return [str(known[0]).encode(), 2, 0, b"", 0]
+        if note:
+            channel, tag = map(int, args[12].split(b"-"))
+            self._touch(meta_key, {})["attempt"] = (channel, tag)
+        return _tell(entries[0], 1, sessions) if entries else [str(known[0]).encode(), 1, 0, sessions, 0]
+
+    def _add_entry(self, keys: Sequence[str], args: Sequence[Any], now: int) -> tuple[StreamId, int, int]:
+        """Append, and trim; return the new id, how many entries were dropped, and the expiry."""
+        meta_key, log_key = keys[:2]
+        body, headers, content_type, message_id, ttl, max_entries, offline_ms, window_ms = args[:8]
         meta: dict[str, Any] = self._touch(meta_key, {})
         newest: StreamId = meta.get("newest", StreamId(0, 0))
         cursor: StreamId = meta.get("cursor", StreamId(0, 0))
         new = StreamId(max(newest.ms, now), newest.seq + 1)
         given = ((b"h", headers), (b"t", content_type), (b"m", message_id))
-        fields = {b"b": body, **{name: value for name, value in given if value}}
+        fields = {b"b": body, b"a": args[12], **{name: value for name, value in given if value}}
         expires = now + int(ttl) if int(ttl) else 0
         if expires:
             fields[b"e"] = b"%d" % expires
-        log = self._touch(log_key, [])
+        log: list[Item] = self._touch(log_key, [])
         self._expire_at(log_key, now + int(offline_ms), Fate.LIMITS)
         log.append(Item(new, fields))
         self._note(log_key, new, body.decode())
@@ -136,10 +169,13 @@ class Keyspace:
         if dropped:
             meta["accounted"] = before_oldest
         meta.setdefault("born", now)
-        if id_keys:
-            self._touch(id_keys[0], None)
-            self.data[id_keys[0]] = (new, now + int(id_ms))
-        return [str(new).encode(), 0, dropped, sessions, expires]
+        return new, dropped, expires
+
+    def _take_token(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        token: int = max(self.data.get(keys[0], now), self.data.get(keys[1], 0)) + 1
+        self._touch(keys[0], None)
+        self.data[keys[0]] = token
+        return token
 
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
         sessions_key, meta_key, log_key, _ = keys
@@ -347,6 +383,23 @@ class Keyspace:
             if entry.fate is Fate.KEPT and entry.id not in held:
                 entry.fate = fate(entry)
                 self._undo[-1].insert(0, partial(_set_fate, entry, Fate.KEPT))
+
+
+def _tell(item: Item, code: int, sessions: bytes) -> list[Any]:
+    """Return an entry of the log as APPEND does."""
+    fields = item.fields
+    rest = fields.get(b"t", b""), fields.get(b"h", b"")
+    return [str(item.id).encode(), code, 0, sessions, int(fields.get(b"e", b"0")), *rest]
+
+
+def _is_later(item: Item, channel: int, tag: int) -> bool:
+    """Return whether an entry comes from a later delivery of the same channel."""
+    its_channel, its_tag = map(int, item.fields.get(b"a", b"0-0").split(b"-"))
+    return its_channel == channel and its_tag > tag
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _set_fate(entry: Entry, fate: Fate) -> None:

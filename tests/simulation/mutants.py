@@ -34,7 +34,7 @@ from tests.simulation.keyspace import Keyspace
 
 
 def _skip_append() -> AbstractContextManager[Any]:
-    async def append(self: UserLog, messages: Sequence[Message], on_part: Any) -> list[Appended]:
+    async def append(self: UserLog, messages: Sequence[Message], attempts: Any, on_part: Any) -> list[Appended]:
         return [Appended(b"1-1", known=False, dropped=0, sessions=b"", expires_ms=0) for _ in messages]
 
     return patch.object(UserLog, "append", append)
@@ -64,10 +64,10 @@ def _acknowledge_before_append() -> AbstractContextManager[Any]:
     """So long before it that a crash under traffic falls between the two, whatever the machine's pace."""
     original = PartitionSession._process
 
-    async def process(self: PartitionSession, batch: Any) -> Any:
-        self._channel.ack(batch[-1].tag, multiple=True)
+    async def process(self: PartitionSession, batch: Any, *args: Any, **more: Any) -> Any:
+        self._channel.ack(batch.last_tag, multiple=True)
         await asyncio.sleep(0.5)
-        return await original(self, batch)
+        return await original(self, batch, *args, **more)
 
     return patch.object(PartitionSession, "_process", process)
 
@@ -104,8 +104,8 @@ def _tell_nobody_what_was_left_out() -> AbstractContextManager[Any]:
 def _forget_message_ids() -> AbstractContextManager[Any]:
     original = UserLog._build_call
 
-    def build_call(self: UserLog, message: Message) -> bytes:
-        return original(self, message._replace(message_id=""))
+    def build_call(self: UserLog, message: Message, attempt: bytes) -> bytes:
+        return original(self, message._replace(message_id=""), attempt)
 
     return patch.object(UserLog, "_build_call", build_call)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.scripts import Script
-from pushcluster_runtime.redis.client import DIGESTS, Call
+from pushcluster_runtime.redis.client import DIGESTS, SOURCES, Call
 from tests.simulation.redis_requests import Pipeline, Synced
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.redis_server import Server
 
 _SCRIPTS: Final = {digest.encode(): script for script, digest in DIGESTS.items()}
+_SOURCES: Final = {source.encode(): script for script, source in SOURCES.items()}
 
 
 class Wire:
@@ -100,7 +101,9 @@ class _Commands(Pipeline):
                 self._synced = True
                 replies.append([1, 0])
             elif name == b"EVAL":
-                replies.append(keyspace.run(Script.BARRIER, [args[2].decode()], [], now))
+                count = int(args[1])
+                names = [key.decode() for key in args[2 : 2 + count]]
+                replies.append(keyspace.run(_SOURCES[args[0]], names, args[2 + count :], now))
             elif name == b"PEXPIRE":
                 replies.append(keyspace.command("pexpire", args[0].decode(), int(args[1]), now))
             elif self._world.redis_is_full():
