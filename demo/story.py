@@ -27,6 +27,7 @@ READY_WITHIN_S: Final = 180
 ELSEWHERE_WITHIN_S: Final = 30
 CLEANUP_WITHIN_S: Final = 30
 ARRIVES_WITHIN_S: Final = 30
+OWN_QUEUE_WITHIN_S: Final = 30
 
 
 async def tell(cluster: Cluster) -> None:
@@ -187,15 +188,22 @@ async def _send(access: Access, alice: StompClient, bob: StompClient, narrator: 
 
 
 def _show_route(kubectl: Kubectl, alice: StompClient, narrator: Narrator) -> None:
-    narrator.step("The way the message took: Redis knows alice's session, and the routing key is computed from it")
+    narrator.step("The way to alice: Redis knows her session, and the routing key of her queue is computed from it")
     key = routing.session_key("demo", alice.session)
     vhost = f"{NAMESPACE}.{NAME}"
     line = f"rabbitmqctl -q -p {vhost} list_bindings source_name routing_key destination_name"
     narrator.command(f"kubectl exec {NAME}-rabbitmq-0 -- {line}")
-    table = kubectl("exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line))
-    rows = [row.split("\t") for row in table.splitlines() if f"\t{key}\t" in row]
-    if not rows:
-        raise CommandFailed(f"no binding with routing key {key}:\n{table}")
+
+    def bindings() -> list[list[str]]:
+        table = kubectl("exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line))
+        return [row.split("\t") for row in table.splitlines() if f"\t{key}\t" in row]
+
+    # A subscription gets its own queue a few seconds after its RECEIPT. Until then the gateway's queue serves it.
+    deadline = time.monotonic() + OWN_QUEUE_WITHIN_S
+    while not (rows := bindings()):
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"no binding with routing key {key} within {OWN_QUEUE_WITHIN_S} s")
+        time.sleep(1)
     for source, routing_key, queue in rows:
         narrator.say(f"exchange {source}  routing key {routing_key}  queue {queue}")
 

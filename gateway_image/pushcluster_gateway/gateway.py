@@ -101,7 +101,8 @@ class Gateway:
             broker=broker,
             copies=self._copies,
             quota=quota,
-            on_lost=self._on_queue_lost,
+            own_queue_after_s=self.limits.own_queue_after_s,
+            clock=self.clock,
         )
         self.sessions = SessionRegistration(
             RegistrationDependencies(registry, lease_keeper, cursors, self.queues),
@@ -111,6 +112,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
         )
+        self.queues.entries = self.sessions
         self._refused = RefusedMessages(registry, broker, limits=self.limits, metrics=self.metrics, clock=self.clock)
         call_later = asyncio.get_running_loop().call_later
         self.outcomes = OutcomeReporter(
@@ -155,7 +157,7 @@ class Gateway:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
     def subscribe(self, client: Client, subscription: Subscription) -> None:
-        """Subscribe: open the queue, write the registry entry, start the catch-up."""
+        """Subscribe: write the registry entry, start the catch-up."""
         self.hub.add_subscription(subscription)
         self._tasks.spawn_call(partial(self.sessions.subscribe, client, subscription), client, subscription.receipt)
 
@@ -203,7 +205,7 @@ class Gateway:
 
     async def on_broker_connected(self) -> None:
         """Open the queues of all subscriptions again: they were lost with the former connection, if there was one."""
-        await self.queues.reopen(self.hub.subscriptions())
+        self.queues.connected(self.hub.subscriptions())
         if self._was_connected:
             self.lease_keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
@@ -264,16 +266,3 @@ class Gateway:
                 await self._refused.copy(client, subscription.destination, message_id)
             self.outcomes.settled(subscription, message_ids, MessageOutcome.REJECTED)
             client.settled(subscription, message_ids, receipt if number == len(rejected) else None)
-
-    async def _reopen_queue(self, subscription: Subscription) -> None:
-        await self.queues.close(subscription)
-        try:
-            await self.queues.open(subscription)
-        except Unavailable:
-            return  # the connection is lost too, and the next one opens all queues again
-        client = self.hub.find(subscription.client.sid)
-        if client is not None:
-            await self._tasks.until_available(partial(self.refresh, client, resync=True))
-
-    def _on_queue_lost(self, subscription: Subscription) -> None:
-        self._tasks.spawn(partial(self._reopen_queue, subscription), subscription.client)

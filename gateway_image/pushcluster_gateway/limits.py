@@ -53,6 +53,13 @@ class Limits:
     max_queues: int = MAX_QUEUES_PER_SESSION
     """Subscriptions of one session with a queue of their own at the broker. The others share the gateway's queue."""
 
+    own_queue_after_s: float = 4.0
+    """A subscription gets a queue of its own when it has lasted so long. Shorter ones cost the broker nothing.
+
+    The gateway's queue carries its copies until then. With the time to open the queue, this is within 5 s of the
+    RECEIPT, unless very many subscriptions came at once.
+    """
+
     max_subscription_id_chars: int = 128
     """The client's `id` of a subscription, which every MESSAGE repeats."""
 

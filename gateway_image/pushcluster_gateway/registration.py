@@ -88,7 +88,7 @@ class SessionRegistration:
             client.registered()
 
     async def leave(self, client: Client) -> None:
-        """Flush the cursors and close the queues, then remove the entry."""
+        """Flush the cursors and delete the queues, then remove the entry."""
         await asyncio.gather(
             self._tasks.until_available(self._cursors.flush),
             *map(self._queues.close, client.subscriptions.values()),
@@ -96,10 +96,12 @@ class SessionRegistration:
         await self._tasks.until_available(partial(self._registry.leave, client.user, client.sid))
 
     async def subscribe(self, client: Client, subscription: Subscription) -> None:
-        """Subscribe: open the queue, flush the cursor, write the destination into the entry, start the catch-up."""
+        """Subscribe: flush the cursor, write the destination into the entry, start the catch-up.
+
+        The gateway's queue exists, so once the script has run, every message is in the log or reaches this gateway.
+        """
         try:
-            # This order makes it safe: once the script has run, every message is in the log or reaches this queue.
-            await self._queues.open(subscription)
+            self._queues.check_reachable()
             subscriptions = self._hub.addressed(subscription.address)
             await self._cursors.flush_destination(client.user, subscription.destination, subscriptions)
             if subscription.ended:
@@ -107,6 +109,7 @@ class SessionRegistration:
             with self._writing(client):
                 log = await self._write_destination(client, subscription.destination)
             subscription.subscribed(log)
+            self._queues.begin(subscription)
         finally:
             if subscription.ended:
                 self._tasks.spawn(partial(self.unsubscribe, client, subscription), client)
@@ -117,11 +120,54 @@ class SessionRegistration:
         had_queue = await self._queues.close(subscription)
         if client.ended:
             return
-        if had_queue and _shared_its_queue(client, destination):
-            # That queue also held copies for the other subscriptions.
-            await self._tasks.until_available(partial(self.refresh, client, resync=True))
-        if _subscribed(client, destination):
+        if had_queue:
+            await self.reread_sharers(subscription)
+        if not _subscribed(client, destination):
+            await self._remove_destination(client, destination)
+
+    async def refresh(self, client: Client, *, resync: bool) -> None:
+        """Write a registered session again.
+
+        The entry of a session with subscriptions is only added to, so that no running SUBSCRIBE is undone.
+        """
+        if client.ended or not client.is_registered:
             return
+        self._queues.leave_surplus(client.subscriptions.values())
+        with self._writing(client), _ending_one_too_many(client):
+            await self._registry.refresh_member(client.user, client.sid)
+            if not client.subscriptions:
+                await self._registry.register(client.user, client.sid)
+                resync = True
+            for destination in dict.fromkeys(s.destination for s in client.subscriptions.values()):
+                await self._refresh_destination(client, destination, resync=resync)
+
+    # EntryWriter
+
+    async def write_path(self, subscription: Subscription) -> None:
+        """Have dispatchers publish where the subscription's path says. Nothing is written once it has ended."""
+        client = self._hub.find(subscription.client.sid)
+        if client is not None and not subscription.ended:
+            await self._rewrite(client, subscription.destination, resync=False)
+
+    async def reread_sharers(self, subscription: Subscription) -> None:
+        """Read the log again for what may have got copies by the subscription's queue, which is gone.
+
+        This is every subscription of the session that has the same routing key and no queue.
+        """
+        client, name = self._hub.find(subscription.client.sid), subscription.destination.name
+        if client is not None:
+            held = [s for s in client.subscriptions.values() if s.destination.name == name and not s.path.queue]
+            for destination in dict.fromkeys(s.destination for s in held):
+                await self._rewrite(client, destination, resync=True)
+
+    async def _rewrite(self, client: Client, destination: Destination, *, resync: bool) -> None:
+        with self._writing(client), _ending_one_too_many(client):
+            await self._tasks.until_available(
+                partial(self._refresh_destination, client, destination, resync=resync),
+                wanted=lambda: bool(not client.ended and _subscribed(client, destination)),
+            )
+
+    async def _remove_destination(self, client: Client, destination: Destination) -> None:
         with self._writing(client):
             await self._tasks.until_available(
                 partial(self._registry.unsubscribe, client.user, client.sid, destination),
@@ -131,31 +177,14 @@ class SessionRegistration:
                 # The client subscribed again meanwhile, and the script may have undone that.
                 await self._refresh_destination(client, destination, resync=True)
 
-    async def refresh(self, client: Client, *, resync: bool) -> None:
-        """Write a registered session again.
-
-        The entry of a session with subscriptions is only added to, so that no running SUBSCRIBE is undone.
-        """
-        if client.ended or not client.is_registered:
-            return
-        if await self._queues.close_surplus(client.subscriptions.values()):
-            resync = True
-        with self._writing(client):
-            await self._registry.refresh_member(client.user, client.sid)
-            try:
-                if not client.subscriptions:
-                    await self._registry.register(client.user, client.sid)
-                    resync = True
-                for destination in dict.fromkeys(s.destination for s in client.subscriptions.values()):
-                    await self._refresh_destination(client, destination, resync=resync)
-            except TooManySessions as error:
-                client.fail(close_codes.TOO_MANY_SESSIONS, str(error))
-
     async def _refresh_destination(self, client: Client, destination: Destination, *, resync: bool) -> None:
         positions = {s: s.machine.position for s in _subscribed(client, destination)}
         log = await self._write_destination(client, destination)
         for subscription, asked_at in positions.items():
             subscription.refreshed(log, asked_at, resync=resync)
+        if not client.ended and not _subscribed(client, destination):
+            # The client unsubscribed meanwhile, and the script may have undone that.
+            await self._registry.unsubscribe(client.user, client.sid, destination)
 
     async def _write_destination(self, client: Client, destination: Destination) -> LogState:
         log, now_ms = await self._registry.subscribe(client.user, client.sid, destination)
@@ -191,6 +220,10 @@ def _subscribed(client: Client, destination: Destination) -> list[Subscription]:
     return [s for s in client.subscriptions.values() if s.destination == destination and not s.ended]
 
 
-def _shared_its_queue(client: Client, destination: Destination) -> bool:
-    """Return whether subscriptions without a queue got their copies through the queue of this destination."""
-    return any(not s.queue and s.destination.name == destination.name for s in client.subscriptions.values())
+@contextmanager
+def _ending_one_too_many(client: Client) -> Iterator[None]:
+    """End the client if its entry was removed and its user has had the maximum of sessions since."""
+    try:
+        yield
+    except TooManySessions as error:
+        client.fail(close_codes.TOO_MANY_SESSIONS, str(error))

@@ -23,7 +23,7 @@ from tests.support.waiting import WITHIN_S, eventually
 
 @pytest.fixture
 async def gateway(plane: Any, back: Backend) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(plane, limits=Limits(walk_round_s=3_600)) as running:
+    async with running_gateway(plane, limits=Limits(walk_round_s=3_600, own_queue_after_s=0.1)) as running:
         await eventually(running.is_ready)
         yield running
 
@@ -100,7 +100,7 @@ async def test_a_queue_that_somebody_deletes_is_made_again(
         await alice.subscribe("/user/queue/demo")
         await back.push("alice", "m0")
         await texts(alice, 1)
-        (name,) = await subscription_queues(amqp_admin, plane.vhost)
+        (name,) = await eventually(lambda: subscription_queues(amqp_admin, plane.vhost))
         await asyncio.to_thread(services.rabbitmq.exec, "rabbitmqctl", "delete_queue", "--vhost", plane.vhost, name)
 
         async def there_is_a_new_one() -> bool:

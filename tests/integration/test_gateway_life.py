@@ -14,6 +14,7 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.topology import build_gateway_queue
 from pushcluster_gateway import close_codes
+from pushcluster_gateway.limits import Limits
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.gateways import Backend, RunningGateway, environment_of, running_gateway, token
@@ -28,24 +29,19 @@ async def bindings_of(amqp_admin: AmqpAdmin, vhost: str) -> list[tuple[str, str]
 
 
 async def test_a_session_stands_in_the_registry_while_it_lasts(
-    plane: Any, gateway: RunningGateway, back: Backend, amqp_admin: AmqpAdmin
+    plane: Any, gateway: RunningGateway, back: Backend
 ) -> None:
     async with connected(gateway.url, token=token("alice")) as alice:
         assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation)}
         assert await back.members(gateway.incarnation) == 1
         await alice.subscribe("/user/queue/demo")
         assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation, (DEMO,))}
-        ((key, queue),) = await bindings_of(amqp_admin, plane.vhost)
-        assert key == f"demo-user{alice.session}"
-        assert queue.startswith("stomp-subscription-")
-
         await alice.unsubscribe()
 
         async def has_no_destination() -> bool:
             return await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation)}
 
         await eventually(has_no_destination)
-        await eventually(lambda: no_bindings(amqp_admin, plane.vhost))
         await alice.subscribe("/user/queue/demo")
         await alice.disconnect()
 
@@ -53,7 +49,27 @@ async def test_a_session_stands_in_the_registry_while_it_lasts(
         return not await back.sessions("alice") and not await back.members(gateway.incarnation)
 
     await eventually(nothing_is_left)
-    await eventually(lambda: no_bindings(amqp_admin, plane.vhost))
+
+
+async def test_a_subscription_that_lasts_gets_a_queue_of_its_own_and_a_short_one_none(
+    plane: Any, back: Backend, amqp_admin: AmqpAdmin
+) -> None:
+    async with running_gateway(plane, limits=Limits(own_queue_after_s=0.5)) as gateway:
+        await eventually(gateway.is_ready)
+        async with connected(gateway.url, token=token("alice")) as alice:
+            for n in range(20):
+                await alice.subscribe("/user/queue/short", id=str(n))
+                await alice.unsubscribe(str(n))
+            await alice.subscribe("/user/queue/demo", id="lasts")
+            assert await no_bindings(amqp_admin, plane.vhost)
+            await back.push("alice", "over the gateway's queue")
+            ((key, queue),) = await eventually(lambda: bindings_of(amqp_admin, plane.vhost))
+            assert key == f"demo-user{alice.session}"
+            assert queue.startswith("stomp-subscription-")
+            await back.push("alice", "over its own")
+            assert [(await alice.next_message()).text for _ in range(2)] == ["over the gateway's queue", "over its own"]
+            await alice.unsubscribe("lasts")
+            await eventually(lambda: no_bindings(amqp_admin, plane.vhost))
 
 
 async def no_bindings(amqp_admin: AmqpAdmin, vhost: str) -> bool:

@@ -242,7 +242,7 @@ def _ignore_a_restarted_redis() -> AbstractContextManager[Any]:
 
 def _ignore_lost_queues() -> AbstractContextManager[Any]:
     async def on_broker_connected(self: Gateway) -> None:
-        await self.queues.reopen(self.hub.subscriptions())
+        self.queues.connected(self.hub.subscriptions())
 
     return patch.object(Gateway, "on_broker_connected", on_broker_connected)
 

@@ -275,6 +275,7 @@ LIMITS: Final = Limits(
     max_outbox_bytes=700,
     max_outbox_messages=4,
     walk_round_s=1.5,
+    own_queue_after_s=0.3,
     min_kept_delivered_s=2.5,
     close_timeout_s=1.0,
 )

@@ -44,7 +44,7 @@ class CopyReader:
                 held = tuple(
                     each
                     for each in held
-                    if each is subscription or (each.client is subscription.client and not each.queue)
+                    if each is subscription or (each.client is subscription.client and not each.path.queue)
                 )
             self._deliver(batch, span, held)
 

@@ -155,10 +155,6 @@ class BrokerLink:
         except Unavailable:
             return
 
-    def holds_queue(self, name: str) -> bool:
-        """Return whether this queue belongs to the current connection."""
-        return self._link is not None and name in self._link.queues
-
     async def put_refused(self, user: str, destination: Destination, entry: LogEntry) -> None:
         """Publish a refused message to `push.refused`. Raise Unavailable unless the broker confirms it."""
         properties = BasicProperties(

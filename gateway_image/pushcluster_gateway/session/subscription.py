@@ -12,6 +12,7 @@ from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, ReplyRequest
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.session.copy_path import CopyPath
 from pushcluster_gateway.session.delivery import (
     DeliveryMachine,
     Expired,
@@ -112,8 +113,8 @@ class Subscription:
         "machine",
         "number",
         "outcome_requests",
+        "path",
         "progress",
-        "queue",
         "receipt",
         "started_after",
     )
@@ -128,8 +129,8 @@ class Subscription:
         self.address = Address.of(client.user, request.destination).data
         """The address in copies for this subscription."""
         self.receipt = request.receipt
-        self.queue = ""
-        """Name of its own queue at the broker in mode Session; empty without one."""
+        self.path = CopyPath()
+        """Whether its copies come over the gateway's queue or, in mode Session, over one of its own."""
         self.ended = False
         """Whether the client has unsubscribed or is gone. What still arrives is dropped."""
         self.flush_scheduled = False
@@ -158,7 +159,7 @@ class Subscription:
     # Answers of the services
 
     def subscribed(self, log: LogState) -> None:
-        """Begin the catch-up: the queue and the registry entry are there."""
+        """Begin the catch-up: the registry entry is there."""
         if not self.ended:
             self.progress.flushed = (log.cursor, log.sent)  # the registry knows it already
             outputs = self.machine.registered(log)

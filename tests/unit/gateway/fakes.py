@@ -11,6 +11,7 @@ from pushcluster_contract.ids import StreamId
 from pushcluster_contract.log_entry import LogEntry
 from pushcluster_gateway.registry.store import CursorMove, Renewal
 from pushcluster_gateway.session.client import Client
+from pushcluster_gateway.session.copy_path import CopyPath
 from pushcluster_gateway.session.subscription import Subscription
 
 DEMO = Destination("queue", "demo")
@@ -36,7 +37,7 @@ class FakeSubscription:
         self.client = client
         self.destination = destination
         self.address = Address.of(client.user, destination).data
-        self.queue = ""
+        self.path = CopyPath()
         self.ended = False
         self.flush_scheduled = False
         self.moves: list[tuple[StreamId, StreamId]] = []

@@ -1,6 +1,8 @@
-"""What becomes of a SUBSCRIBE that is answered after the client has left, and of a CONNECT of too many."""
+"""What a SUBSCRIBE asks of the broker and when, what becomes of one that is answered late, and one CONNECT too many."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,7 +34,7 @@ from pushcluster_runtime.amqp import Delivery
 from tests.support.clock import ManualClock
 from tests.support.waiting import eventually
 
-LIMITS = Limits(leaving_session_s=0.05)
+LIMITS = Limits(leaving_session_s=0.05, own_queue_after_s=0.1)
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\nlogin:alice\n\n\0"
 
 
@@ -76,6 +78,8 @@ class World:
     redis_ms: int = 0
     """Redis TIME."""
 
+    def check_connected(self) -> None: ...
+
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
         self.asked_at.append(asyncio.get_running_loop().time())
@@ -83,7 +87,7 @@ class World:
             await self.release.wait()
 
     async def open_queue(self, routing_key: str, *_: object) -> str:
-        await self._ask(f"queue {routing_key[:4]}")
+        await self._ask(f"queue {routing_key}")
         return "the queue"
 
     async def close_queue(self, name: str) -> None:
@@ -160,20 +164,70 @@ async def connect_and_subscribe(world: World) -> tuple[Gateway, Client]:
     return gateway, client
 
 
-@pytest.mark.parametrize("held_at", ["queue", "script"])
-async def test_a_session_that_left_while_it_subscribed_does_not_come_back(held_at: str) -> None:
+@asynccontextmanager
+async def running_queues(gateway: Gateway) -> AsyncIterator[None]:
+    """Let the gateway open queues inside the block."""
+    task = asyncio.create_task(gateway.queues.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_client_that_subscribes_and_unsubscribes_in_a_loop_costs_the_broker_nothing() -> None:
+    world = World("")
+    gateway, client = build_client(world)
+    async with running_queues(gateway):
+        client.received(CONNECT)
+        for n in range(20):
+            client.received(b"SUBSCRIBE\nid:%d\ndestination:/user/queue/demo\n\n\0" % n)
+            await gateway.wait_for_tasks(within_s=2)
+            client.received(b"UNSUBSCRIBE\nid:%d\n\n\0" % n)
+            await gateway.wait_for_tasks(within_s=2)
+        client.received(b"SUBSCRIBE\nid:last\ndestination:/user/queue/lasts\n\n\0")
+        await eventually(lambda: f"queue lasts-user{client.sid}" in world.asked, within_s=2)
+    assert world.asked[:42] == ["register", *(["script", "unsubscribe"] * 20), "script"]
+    assert [each for each in world.asked if "queue" in each] == [f"queue lasts-user{client.sid}"]
+
+
+async def test_a_subscription_that_lasts_gets_its_own_queue_and_then_tells_redis() -> None:
+    world = World("")
+    gateway, client = build_client(world)
+    async with running_queues(gateway):
+        began_at = asyncio.get_running_loop().time()
+        client.received(CONNECT)
+        await gateway.wait_for_tasks(within_s=2)
+        client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
+        await eventually(lambda: len(world.asked) >= 4, within_s=2)
+    assert world.asked == ["register", "script", f"queue demo-user{client.sid}", "script"]
+    assert world.asked_at[2] - began_at >= LIMITS.own_queue_after_s - 0.001, "the loop's clock counts milliseconds"
+
+
+async def test_a_session_that_left_while_it_subscribed_does_not_come_back() -> None:
     """Its entry, written after it was removed, would stand there until the gateway's end."""
-    world = World(held_at)
+    world = World("script")
     gateway, client = await connect_and_subscribe(world)
     client.lost()
-    if held_at == "queue":
-        await eventually(lambda: "leave" in world.asked, within_s=2)
     world.release.set()
     await gateway.wait_for_tasks(within_s=2)
-    assert world.asked.count("leave") == 1
-    assert world.asked[-1] in {"leave", "close the queue"}
-    assert "script" not in world.asked[world.asked.index("leave") :]
-    assert "close the queue" in world.asked
+    assert world.asked == ["register", "script", "leave"]
+
+
+async def test_a_session_that_left_while_its_queue_was_opened_leaves_no_queue_and_does_not_come_back() -> None:
+    world = World("queue")
+    gateway, client = build_client(world)
+    async with running_queues(gateway):
+        client.received(CONNECT)
+        await gateway.wait_for_tasks(within_s=2)
+        client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
+        await eventually(lambda: world.asked[-1].startswith("queue"), within_s=2)
+        client.lost()
+        await eventually(lambda: world.asked[-1] == "leave", within_s=2)
+        world.release.set()
+        await eventually(lambda: world.asked[-1] == "close the queue", within_s=2)
+        await gateway.wait_for_tasks(within_s=2)
+    assert world.asked.count("script") == 1
 
 
 async def test_a_destination_that_was_left_while_it_was_subscribed_does_not_stay_in_the_entry() -> None:

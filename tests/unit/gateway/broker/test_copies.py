@@ -65,11 +65,11 @@ def test_a_subscriptions_own_queue_gives_only_to_that_subscription() -> None:
 def test_a_sessions_queue_gives_also_to_what_the_session_has_without_one_and_not_to_other_sessions() -> None:
     bench = Bench()
     with_queue = bench.alice.subscriptions["0"]
-    with_queue.queue = "its own"
+    with_queue.path.opened("its own")
     bench.hub.add_subscription(as_subscription(bench.alice.subscribe("topic", TOPIC)))
     bench.hub.add_subscription(as_subscription(bench.alice.subscribe("again")))
     other = bench.alice.subscribe("with its own")
-    other.queue = "another"
+    other.path.opened("another")
     bench.hub.add_subscription(as_subscription(other))
     batch = encode_batch([copy("alice", b"1"), copy("alice", b"2", TOPIC)])
     bench.reader.read_subscription_batch(as_subscription(with_queue), batch)
