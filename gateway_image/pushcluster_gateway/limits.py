@@ -53,6 +53,15 @@ class Limits:
     max_queues: int = MAX_QUEUES_PER_SESSION
     """Subscriptions of one session with a queue of their own at the broker. The others share the gateway's queue."""
 
+    subscribe_burst: int = 3 * MAX_SUBSCRIPTIONS_PER_SESSION
+    """SUBSCRIBE and UNSUBSCRIBE frames of one session at once: enough to subscribe to all, and later to all others.
+
+    For one more the gateway stops reading, until `subscribes_per_s` allows it. Nothing is refused.
+    """
+
+    subscribes_per_s: float = 10.0
+    """How fast a session may go on after `subscribe_burst`. Each such frame costs Redis several calls."""
+
     own_queue_after_s: float = 4.0
     """A subscription gets a queue of its own when it has lasted so long. Shorter ones cost the broker nothing.
 

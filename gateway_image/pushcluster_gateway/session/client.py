@@ -10,6 +10,7 @@ from pushcluster_gateway.auth.claims import AuthenticatedUser
 from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.session.deadlines import NEVER, Deadlines
 from pushcluster_gateway.session.interfaces import ClientSocket
+from pushcluster_gateway.session.request_rate import RequestRate
 from pushcluster_gateway.session.subscription import Subscription, SubscriptionServices, find_acknowledged
 from pushcluster_gateway.stomp.errors import InvalidHeader, LimitExceeded, ProtocolViolation
 from pushcluster_gateway.stomp.frames import Frame, HeartBeat, Version
@@ -83,6 +84,8 @@ class Client:
         "_abandon_authentication",
         "_calls_in_flight",
         "_pending_disconnect",
+        "_resume_at",
+        "_subscribe_rate",
         "_subscriptions_made",
         "_token",
         "deadlines",
@@ -122,6 +125,9 @@ class Client:
         self._abandon_authentication: Callable[[], object] | None = None
         self._calls_in_flight = 0
         self._pending_disconnect: Disconnect | None = None
+        self._resume_at = NEVER
+        """When to go on with frames that have arrived, after SUBSCRIBE and UNSUBSCRIBE came too fast."""
+        self._subscribe_rate = RequestRate()
         self._subscriptions_made = 0
         self.waits_for_outbox = False
         """Whether a subscription waits for space in the outbox."""
@@ -168,12 +174,14 @@ class Client:
 
     def check_deadlines(self, now: float) -> float:
         """Do what is due, and return when to check again."""
+        if now >= self._resume_at:
+            self._resume(now)
         verdict = self.deadlines.check(now, written_at=self.socket.written_at)
         if verdict.close is not None:
             self.refuse(verdict.close)
         if verdict.send_heart_beat and not self.socket.outbox.paused:
             self.socket.send(HEART_BEAT)
-        return verdict.look_again_at
+        return min(verdict.look_again_at, self._resume_at)
 
     @property
     def version(self) -> Version:
@@ -257,7 +265,7 @@ class Client:
     def _handle_requests(self) -> None:
         limit = self.services.limits.max_calls_in_flight
         try:
-            while not self.ended and self._calls_in_flight < limit:
+            while not self.ended and self._calls_in_flight < limit and self._resume_at == NEVER:
                 request = self.stomp.next_request()
                 if request is None:
                     return
@@ -273,8 +281,10 @@ class Client:
                 self._apply_acknowledges(request.acknowledges, request.receipt)
             case Subscribe():
                 self._subscribe(request)
+                self._slow_down()
             case Unsubscribe():
                 self._unsubscribe(request)
+                self._slow_down()
             case ReceiptDue():
                 self.send_receipt(request.receipt)
             case Connect():
@@ -351,6 +361,21 @@ class Client:
         self._calls_in_flight += 1
         if self._calls_in_flight == self.services.limits.max_calls_in_flight:
             self.socket.hold_input()
+
+    def _slow_down(self) -> None:
+        """Take nothing more from a client that subscribes and unsubscribes too fast, until `_resume`."""
+        limits, now = self.services.limits, self.services.clock()
+        next_at = self._subscribe_rate.take(now, burst=limits.subscribe_burst, per_s=limits.subscribes_per_s)
+        if next_at > now:
+            self._resume_at = next_at
+            self.socket.hold_input()
+            self.socket.wake_at(next_at)
+
+    def _resume(self, now: float) -> None:
+        self._resume_at = NEVER
+        self.deadlines.received_at = now  # its heart-beats may wait behind what was held
+        self.socket.release_input()
+        self._handle_requests()
 
     def _send(self, frame: Frame) -> None:
         self.socket.send(encode_frame(frame, self.stomp.version))

@@ -287,6 +287,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _ping(self, now: float, handler: SocketHandler) -> float:
         interval = self._server.limits.ping_interval_s
+        if self._input_holds:
+            self._received_at = now  # a pong would wait behind what the gateway does not read
         due = max(self._received_at, self._pinged_at) + interval
         if now < due:
             return due

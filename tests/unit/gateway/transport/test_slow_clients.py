@@ -23,6 +23,7 @@ LIMITS = Limits(
     max_outbox_messages=50,
     max_control_bytes=2_000,
     max_calls_in_flight=4,
+    subscribe_burst=8_000,
 )
 
 
