@@ -52,6 +52,7 @@ async def measure(services: Services, mode: RoutingMode, gateways: int, load: Lo
         connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
         if connected["errors"]:
             raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+        await plane.wait_own_queues(len(users))
         await publisher.call("open", url=plane.amqp_url, users=users, body_bytes=BODY_BYTES)
         await clients.call("observe", on=True)
         await publisher.call("burst", count=WARM_MESSAGES)

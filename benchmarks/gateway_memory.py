@@ -44,6 +44,7 @@ async def measure(services: Services, mode: RoutingMode, sessions: int) -> Held:
             connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
             if connected["errors"]:
                 raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+            await plane.wait_own_queues(first + count)
             await asyncio.sleep(SETTLE_S)
         return Held(mode, sessions, (resident_bytes(gateway.pid) - before) / sessions)
 

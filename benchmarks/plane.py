@@ -34,6 +34,8 @@ from pushcluster_operator.children.redis import REDIS_PORT
 from pushcluster_runtime.redis.client import connect
 
 POLL_S: Final = 0.05
+OWN_QUEUES_WITHIN_S: Final = 120.0
+"""From the RECEIPTs to the queues of all subscriptions, in mode Session."""
 BROKER_COUNTERS: Final = {
     "received": "rabbitmq_global_messages_received_total",
     "delivered": "rabbitmq_global_messages_delivered_total",
@@ -194,6 +196,17 @@ class Plane:
     def amqp_url(self) -> str:
         """The URL of its vhost, with the password."""
         return self.services.amqp_url(self.vhost)
+
+    async def wait_own_queues(self, subscriptions: int) -> None:
+        """In mode Session, return once so many subscriptions have a queue of their own. Raises TimeoutError."""
+        if self.mode is not RoutingMode.SESSION:
+            return
+        async with asyncio.timeout(OWN_QUEUES_WITHIN_S):
+            while await self._count_own_queues() < subscriptions:
+                await asyncio.sleep(POLL_S)
+
+    async def _count_own_queues(self) -> float:
+        return sum([await each.metric("pushcluster_gateway_subscriptions_with_queue") for each in self.gateways])
 
     def times(self) -> ProcessTimes:
         """Return the processor time that the product has used so far: broker, Redis, dispatchers, gateways."""

@@ -49,6 +49,7 @@ async def run(services: Services, load: Load) -> Section:
         for _ in range(load.rounds):
             # Connect anew each time: these clients answer no ping, and a gateway closes them after about a minute.
             await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
+            await plane.wait_own_queues(len(users))
             await clients.call("observe", on=True)
             await _publish_to_slow(publisher, plane)
             await all_arrived(clients, SLOW_MESSAGES)

@@ -226,6 +226,7 @@ class Program:
             connections=lambda: server.sockets,
             sessions=lambda: len(hub),
             subscriptions=lambda: hub.subscriptions_count,
+            with_queue=lambda: sum(subscription.path.used for subscription in hub.subscriptions()),
             without_queue=lambda: queues.count_without,
             keys=lambda: len(keys.keyring.keys) if keys is not None and keys.keyring is not None else 0,
             keys_age_s=lambda: keys.age_s if keys is not None else 0.0,

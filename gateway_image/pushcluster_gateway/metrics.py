@@ -61,6 +61,7 @@ class Gauges:
     connections: Callable[[], int]
     sessions: Callable[[], int]
     subscriptions: Callable[[], int]
+    with_queue: Callable[[], int]
     without_queue: Callable[[], int]
     keys: Callable[[], int]
     keys_age_s: Callable[[], float]
@@ -80,6 +81,8 @@ class GatewayCollector(Collector):
         yield _gauge("connections", "Open sockets.", gauges.connections())
         yield _gauge("sessions", "Connected sessions.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
+        text = "Subscriptions whose copies come over a queue of their own (mode Session)."
+        yield _gauge("subscriptions_with_queue", text, gauges.with_queue())
         text = "Subscriptions that share the gateway's queue because the quota is used up (mode Session)."
         yield _gauge("subscriptions_without_queue", text, gauges.without_queue())
         yield _gauge("auth_keys", "Keys that verify tokens.", gauges.keys())
