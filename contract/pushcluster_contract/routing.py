@@ -1,7 +1,7 @@
 """How a message is routed: the modes, the routing keys, and the copies that a dispatcher sends."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -48,11 +48,17 @@ class Copy(NamedTuple):
     fallback: "Copy | None" = None
 
 
-def plan_copies(mode: RoutingMode, destination: Destination, subscribed: Mapping[str, Incarnation]) -> tuple[Copy, ...]:
+def plan_copies(
+    mode: RoutingMode,
+    destination: Destination,
+    subscribed: Mapping[str, Incarnation],
+    without_queue: Container[str] = (),
+) -> tuple[Copy, ...]:
     """Return the copies to send for one message. In the dispatcher, the three modes differ only here.
 
     `subscribed` maps the user's sessions that have this destination to their gateways. If it is empty, there is no
-    copy, except in mode Broadcast: there the dispatcher does not look at sessions.
+    copy, except in mode Broadcast: there the dispatcher does not look at sessions. `without_queue` has those of them
+    that have no queue of their own for it, in mode Session (`session_entry.SessionEntry.without_queue`).
 
     In mode Session, a gateway that holds several of these sessions gets one copy on its own queue, as in mode Gateway.
     So a user with many sessions costs as many copies as gateways, and not a copy for each session.
@@ -64,7 +70,7 @@ def plan_copies(mode: RoutingMode, destination: Destination, subscribed: Mapping
     at_gateway = Counter(subscribed.values())
     copies = (
         _to_gateway(incarnation)
-        if at_gateway[incarnation] > 1
+        if sid in without_queue or at_gateway[incarnation] > 1
         else Copy(TOPIC_EXCHANGE, session_key(destination.name, sid), _to_gateway(incarnation))
         for sid, incarnation in subscribed.items()
     )

@@ -1,5 +1,6 @@
 """The session entry: what `{u}:sessions` holds for one session id."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,13 +14,27 @@ class SessionEntry:
 
     incarnation: Incarnation
     destinations: tuple[Destination, ...] = ()
+    without_queue: frozenset[Destination] = frozenset()
+    """Those of `destinations` for which the session has no queue of its own, so that copies go to its gateway's queue.
+
+    This is a hint that saves work. A gateway's queue reaches every session, and what no queue takes goes there.
+    """
 
     def encode(self) -> str:
-        """Return `<incarnation>[ <destination>]…`. The Lua scripts read the same form."""
-        return " ".join([str(self.incarnation), *map(str, self.destinations)])
+        """Return `<incarnation>[ <destination>]…`. The Lua scripts read the same form.
+
+        A destination without a queue is written twice. Programs of version 0.2 read such an entry too: they try the
+        session's queue first.
+        """
+        words = [str(self.incarnation)]
+        for destination in self.destinations:
+            words += [str(destination)] * (2 if destination in self.without_queue else 1)
+        return " ".join(words)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the entry that `encode` encoded. Raise InvalidInput for any other text."""
         incarnation, *destinations = text.split(" ")
-        return cls(Incarnation.parse(incarnation), tuple(map(Destination.parse, destinations)))
+        counts = Counter(map(Destination.parse, destinations))
+        without_queue = frozenset(destination for destination, count in counts.items() if count > 1)
+        return cls(Incarnation.parse(incarnation), tuple(counts), without_queue)

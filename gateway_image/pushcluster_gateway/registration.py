@@ -187,7 +187,8 @@ class SessionRegistration:
             await self._registry.unsubscribe(client.user, client.sid, destination)
 
     async def _write_destination(self, client: Client, destination: Destination) -> LogState:
-        log, now_ms = await self._registry.subscribe(client.user, client.sid, destination)
+        without_queue = self._queues.are_used and not any(s.path.used for s in _subscribed(client, destination))
+        log, now_ms = await self._registry.subscribe(client.user, client.sid, destination, without_queue=without_queue)
         self._redis_ahead_ms = now_ms - int(self._clock() * 1_000)
         return log
 

@@ -40,13 +40,11 @@ async def test_the_message_travels_through_the_sessions_own_queue(shared: PushCl
     vhost = shared.access.cluster
     line = f"rabbitmqctl -q -p {vhost} list_bindings source_name routing_key destination_name"
 
-    async def bound() -> list[list[str]]:
-        table = await asyncio.to_thread(
-            shared.kubectl, "exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line)
-        )
+    def bound() -> list[list[str]]:
+        table = shared.kubectl("exec", f"{NAME}-rabbitmq-0", "--container", "rabbitmq", "--", *shlex.split(line))
         return [row.split("\t") for row in table.splitlines() if session_key("demo", alice.session) in row]
 
-    rows = await eventually(bound)
+    rows = await asyncio.to_thread(eventually, bound, within_s=30, what="the binding of alice's own queue")
     assert [row[0] for row in rows] == ["amq.topic"]
     assert rows[0][2].startswith("stomp-subscription-")
     await alice.disconnect()

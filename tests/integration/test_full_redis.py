@@ -141,7 +141,7 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
         assert await registry.remove_lost("alice") == 1
         await registry.register("alice", second)
         await registry.refresh_member("alice", second)
-        state, _ = await registry.subscribe("alice", second, DEMO)
+        state, _ = await registry.subscribe("alice", second, DEMO, without_queue=True)
         assert state.newest == newest
         assert {sid: len(entry.destinations) for sid, entry in (await sessions()).items()} == {first: 0, second: 1}
         page = await registry.read_page("alice", DEMO, ReadPage(state.cursor, 10, 100, 1))

@@ -35,7 +35,8 @@ async def test_a_session_stands_in_the_registry_while_it_lasts(
         assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation)}
         assert await back.members(gateway.incarnation) == 1
         await alice.subscribe("/user/queue/demo")
-        assert await back.sessions("alice") == {alice.session: SessionEntry(gateway.incarnation, (DEMO,))}
+        entry = SessionEntry(gateway.incarnation, (DEMO,), frozenset({DEMO}))
+        assert await back.sessions("alice") == {alice.session: entry}
         await alice.unsubscribe()
 
         async def has_no_destination() -> bool:
@@ -66,7 +67,14 @@ async def test_a_subscription_that_lasts_gets_a_queue_of_its_own_and_a_short_one
             ((key, queue),) = await eventually(lambda: bindings_of(amqp_admin, plane.vhost))
             assert key == f"demo-user{alice.session}"
             assert queue.startswith("stomp-subscription-")
+
+            async def entry_has_it() -> bool:
+                entry = SessionEntry(gateway.incarnation, (DEMO,))
+                return await back.sessions("alice") == {alice.session: entry}
+
+            await eventually(entry_has_it)
             await back.push("alice", "over its own")
+            assert [outcome.name for outcome in back.outcomes] == ["CONFIRMED", "CONFIRMED"], "nothing is returned"
             assert [(await alice.next_message()).text for _ in range(2)] == ["over the gateway's queue", "over its own"]
             await alice.unsubscribe("lasts")
             await eventually(lambda: no_bindings(amqp_admin, plane.vhost))

@@ -100,7 +100,8 @@ class Caller:
     def _subscribe(self) -> tuple[list[str], list[Any]]:
         keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
         names = [keys.sessions("u"), keys.meta("u", destination), keys.log("u", destination), keys.destinations("u")]
-        return names, [rng.choice(self._sids), rng.choice(self._incarnations), str(destination), HOUR, HOUR, 2]
+        args = [rng.choice(self._sids), rng.choice(self._incarnations), str(destination), HOUR, HOUR, 2]
+        return names, [*args, rng.choice((1, 2))]
 
     def _read_page(self) -> tuple[list[str], list[Any]]:
         rng = self._rng

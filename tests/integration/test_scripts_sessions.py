@@ -39,7 +39,9 @@ class Bench:
     async def run(self, script: Script, keys: list[str], *args: Argument) -> Any:
         return await self.scripts.run(script, keys, args)
 
-    async def subscribe(self, sid: str, destination: Destination = DEMO, *, most: int = 64) -> list[Any]:
+    async def subscribe(
+        self, sid: str, destination: Destination = DEMO, *, most: int = 64, without_queue: bool = False
+    ) -> list[Any]:
         keys = [
             self.keys.sessions("alice"),
             self.keys.meta("alice", destination),
@@ -47,7 +49,7 @@ class Bench:
             self.keys.destinations("alice"),
         ]
         reply: list[Any] = await self.run(
-            Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most
+            Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most, 1 + without_queue
         )
         return reply
 
@@ -59,9 +61,16 @@ class Bench:
         return None if raw is None else SessionEntry.parse(raw.decode())
 
     async def append(self, body: str) -> str:
+        return str((await self._append(body))[0].decode())
+
+    async def sessions_of_an_append(self) -> bytes:
+        """Append a message, and return the sessions that are to get it."""
+        return bytes((await self._append("m"))[3])
+
+    async def _append(self, body: str) -> list[Any]:
         call = append_call(self.keys, "alice", DEMO, body, keep_ms=TTL_MS, meta_ms=TTL_MS)
-        reply = await self.run(Script.APPEND, [*call.keys], *call.args)
-        return str(reply[0].decode())
+        reply: list[Any] = await self.run(Script.APPEND, [*call.keys], *call.args)
+        return reply
 
     async def connect_sessions(self, incarnation: Incarnation, count: int) -> list[tuple[str, str]]:
         """Register sessions of as many users, as a gateway does."""
@@ -111,6 +120,24 @@ async def test_destinations_are_added_once_and_taken_out_one_by_one(bench: Bench
     assert await bench.run(Script.UNSUBSCRIBE, sessions, "s1", str(DEMO)) == 0
     assert await bench.run(Script.UNSUBSCRIBE, sessions, "nobody", str(DEMO)) == 0
     assert await bench.entry("s1") == SessionEntry(HERE, (news, demo_2))
+
+
+async def test_an_entry_says_for_each_destination_whether_it_has_a_queue_and_append_tells_it(bench: Bench) -> None:
+    news, demo_2 = Destination("topic", "demo"), Destination("queue", "demo-2")
+    key = bench.keys.sessions("alice")
+    for destination in (news, DEMO, demo_2):
+        await bench.subscribe("s1", destination, without_queue=True)
+    assert await bench.redis.hget(key, "s1") == f"{HERE} {news} {news} {DEMO} {DEMO} {demo_2} {demo_2}".encode()
+    assert await bench.sessions_of_an_append() == f"s1 {HERE} -".encode()
+    await bench.subscribe("s1", demo_2)
+    await bench.subscribe("s1", DEMO)
+    assert await bench.entry("s1") == SessionEntry(HERE, (news, DEMO, demo_2), frozenset({news}))
+    assert await bench.sessions_of_an_append() == f"s1 {HERE}".encode()
+    await bench.subscribe("s1", demo_2, without_queue=True)
+    assert await bench.sessions_of_an_append() == f"s1 {HERE}".encode(), "its name only begins with the same letters"
+    await bench.subscribe("s1", DEMO, without_queue=True)
+    assert await bench.run(Script.UNSUBSCRIBE, [key], "s1", str(DEMO)) == 1
+    assert await bench.entry("s1") == SessionEntry(HERE, (news, demo_2), frozenset({news, demo_2}))
 
 
 async def test_a_user_has_no_more_sessions_than_allowed(bench: Bench) -> None:

@@ -186,9 +186,10 @@ class Keyspace:
             if len(sessions) >= int(most):
                 return ResponseError(f"TOOMANYSESSIONS the user has {most} sessions")
             entry = incarnation.encode()
-        if destination.encode() not in entry.split(b" ")[1:]:
-            entry = entry + b" " + destination.encode()
-        sessions[sid.encode()] = entry
+        words = entry.split(b" ")
+        at = words.index(destination.encode()) if destination.encode() in words else len(words)
+        others = [word for word in words if word != destination.encode()]
+        sessions[sid.encode()] = b" ".join(others[:at] + [destination.encode()] * int(args[6]) + others[at:])
         meta = self.data.get(meta_key, {})
         newest: StreamId = meta.get("newest", StreamId(0, 0))
         cursor, sent = meta.get("cursor", StreamId(0, 0)), meta.get("sent", StreamId(0, 0))
@@ -340,7 +341,11 @@ class Keyspace:
 
     def _subscribed(self, sessions_key: str, destination: bytes) -> bytes:
         words = {sid: entry.split(b" ") for sid, entry in self.data.get(sessions_key, {}).items()}
-        return b"\n".join(sid + b" " + entry[0] for sid, entry in words.items() if destination in entry[1:])
+        return b"\n".join(
+            sid + b" " + entry[0] + b" -" * (entry.count(destination) > 1)
+            for sid, entry in words.items()
+            if destination in entry[1:]
+        )
 
     def _touch(self, key: str, default: Any) -> Any:
         """Return a key's value to change it; what it was comes back if this command is lost."""

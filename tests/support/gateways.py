@@ -5,7 +5,7 @@ import atexit
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,7 +29,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_contract.tokens import HS256_KEY
 from pushcluster_contract.topology import build_topology
-from pushcluster_dispatcher.log.entries import parse_sessions
+from pushcluster_dispatcher.log.entries import parse_sessions, parse_without_queue
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.main import ListeningPorts, serve
 from pushcluster_gateway.settings import Settings
@@ -194,12 +194,18 @@ class Backend:
                 encode_headers(headers or {}).encode(),
                 expires_ms,
             )
-            await self.send(destination, parse_sessions(sessions), encode_batch([copy]))
+            await self.send(destination, parse_sessions(sessions), encode_batch([copy]), parse_without_queue(sessions))
         return str(stream_id.decode())
 
-    async def send(self, destination: Destination, subscribed: Mapping[str, Incarnation], batch: bytes) -> None:
+    async def send(
+        self,
+        destination: Destination,
+        subscribed: Mapping[str, Incarnation],
+        batch: bytes,
+        without_queue: Container[str] = (),
+    ) -> None:
         """Send a batch of copies to wherever the mode has it."""
-        for planned in plan_copies(self.mode, destination, subscribed):
+        for planned in plan_copies(self.mode, destination, subscribed, without_queue):
             copy = planned
             while copy is not None:
                 properties = BasicProperties(type=BATCH_TYPE)

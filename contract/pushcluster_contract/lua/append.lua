@@ -31,7 +31,8 @@
 --   {stream id, 3, 0, sessions, expiry, content type, headers}      this attempt was made before: its entry in the log
 --   {'', 3, 0, sessions, 0}                                         this attempt was made before; its entry left the log
 -- The expiry is in ms since the epoch; 0: never. Sessions are those with the destination, '<session id> <incarnation>'
--- in one line each. Other destinations of a session are left out, so that they cannot make the reply long.
+-- in one line each, with ' -' behind it where the session has no queue of its own for it (session_entry.py). Other
+-- destinations of a session are left out, so that they cannot make the reply long.
 --
 -- The meta hash: born   ms since the epoch at its creation; an id older than this belongs to a log that was lost
 --                ms,seq of the newest entry; seq has no holes, so the stream holds seq-XLEN+1 .. seq
@@ -59,6 +60,8 @@ for i = 1, #entries, 2 do
   if from then
     sids[#sids + 1] = entries[i]
     sessions[#sids] = entries[i] .. ' ' .. string.match(entry, '^[^ ]*')
+    local again = string.sub(entry, to + 1, to + #wanted + 1)
+    if again == wanted or again == wanted .. ' ' then sessions[#sids] = sessions[#sids] .. ' -' end
   end
 end
 sessions = table.concat(sessions, '\n')

@@ -10,6 +10,8 @@
 -- ARGV[4]  ms by which the sessions hash outlives its last use
 -- ARGV[5]  ms by which the meta outlives its last use
 -- ARGV[6]  maximum number of sessions of the user
+-- ARGV[7]  how often to write the destination: '1' when the session has a queue of its own for it, else '2'
+--          (session_entry.py). Only the caller's own entry is written, so callers of other versions do not meet here.
 --
 -- Returns {born, ms, seq, cursor, sent, seq of the oldest entry (seq+1 when the log is empty), now in ms}: numbers as
 -- integers, cursor and sent as '<ms>-<seq>'. Or returns an error that starts with TOOMANYSESSIONS.
@@ -24,10 +26,19 @@ if not entry then
   end
   entry = ARGV[2]
 end
-if not string.find(entry .. ' ', ' ' .. ARGV[3] .. ' ', 1, true) then
-  entry = entry .. ' ' .. ARGV[3]
+local written = ARGV[3]
+if ARGV[7] == '2' then written = written .. ' ' .. written end
+local words, found = {}, false
+for word in string.gmatch(entry, '%S+') do
+  if word ~= ARGV[3] then
+    words[#words + 1] = word
+  elseif not found then
+    found = true
+    words[#words + 1] = written
+  end
 end
-redis.call('HSET', KEYS[1], ARGV[1], entry)
+if not found then words[#words + 1] = written end
+redis.call('HSET', KEYS[1], ARGV[1], table.concat(words, ' '))
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5], 'GT')
 

@@ -11,8 +11,9 @@ from pushcluster_contract.session_entry import SessionEntry
 
 _HOW: Final = {
     RoutingMode.SESSION: "Mode Session: one copy for each subscribed session, straight to the queue that its "
-    "subscription bound to amq.topic. A copy that no queue takes goes to the queue of the session's gateway. A gateway "
-    "with several of these sessions gets one copy for all of them, to its own queue.",
+    "subscription bound to amq.topic. A subscription gets this queue when it has lasted a few seconds, if the broker "
+    "has memory for one more. Else, and where no queue takes a copy, it goes to the queue of the session's gateway. "
+    "A gateway with several of these sessions gets one copy for all of them, to its own queue.",
     RoutingMode.GATEWAY: "Mode Gateway: one copy for each gateway that holds a subscribed session, to its own queue.",
     RoutingMode.BROADCAST: "Mode Broadcast: one copy to every gateway. Gateways that do not hold the user drop it.",
 }
@@ -44,6 +45,7 @@ def explain_route(
 ) -> dict[str, Any]:
     """Return the answer of `GET …/route`, from what Redis holds."""
     subscribed = {sid: entry.incarnation for sid, entry in sessions.items() if destination in entry.destinations}
+    without_queue = {sid for sid, entry in sessions.items() if destination in entry.without_queue}
     return {
         "user": user,
         "destination": str(destination),
@@ -57,7 +59,7 @@ def explain_route(
             }
             for sid, entry in sorted(sessions.items())
         ],
-        "copies": [_describe_copy(copy) for copy in plan_copies(mode, destination, subscribed)],
+        "copies": [_describe_copy(copy) for copy in plan_copies(mode, destination, subscribed, without_queue)],
         "offline": {
             "entries": log.entries,
             "waiting": log.waiting,

@@ -9,10 +9,11 @@ still drained. When the broker takes messages again, every gateway is told to re
 ends before it has told them, the gateways' walk finds the messages. Without a connection for copies, nothing is left
 out: the partition starts again, and its messages come back.
 
-In mode Session, a subscription may have no queue, because the broker has memory for a limited number of queues (the
-gateway's `broker/queue_quota.py`). The broker returns its copies, and they go to its gateway's queue. For UNROUTABLE_S,
-further copies go there at once, which costs what mode Gateway costs. That is right even if the subscription has got a
-queue meanwhile: a gateway's queue reaches all of its subscriptions.
+In mode Session, a subscription may have no queue of its own, because it is young or the broker has memory for no more
+queues (the gateway's `broker/subscription_queues.py`). Its session's entry says so, and its copies go to its gateway's
+queue, which costs what mode Gateway costs. Where the entry is not up to date, or a gateway of version 0.2 wrote it, the
+broker returns the copies, and they go to the gateway's queue as well. For UNROUTABLE_S, further copies go there at
+once. That is right even if the subscription has got a queue meanwhile: a gateway's queue reaches all subscriptions.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
 from pushcluster_dispatcher.egress.copy_budget import CopyBudget
 from pushcluster_dispatcher.egress.interfaces import Publisher
-from pushcluster_dispatcher.log.entries import Appended, parse_sessions
+from pushcluster_dispatcher.log.entries import Appended, parse_sessions, parse_without_queue
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
@@ -160,7 +161,7 @@ class CopyPublisher:
             del self._unroutable[next(iter(self._unroutable))]
 
     def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
-        return plan_copies(self._mode, destination, parse_sessions(sessions))
+        return plan_copies(self._mode, destination, parse_sessions(sessions), parse_without_queue(sessions))
 
     def _add(self, to: Copy, data: bytes, budget: CopyBudget) -> asyncio.Future[None]:
         batch = self._filling.get(to)

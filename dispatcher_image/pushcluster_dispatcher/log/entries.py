@@ -12,6 +12,7 @@ from pushcluster_contract.ids import Incarnation, check_session_id
 CACHED_INCARNATIONS: Final = 1_024
 """How many gateway processes' names are cached when parsed."""
 
+_WITHOUT_QUEUE: Final = b" -"
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +49,7 @@ class AppendRefused:
 
 
 def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:
-    """Return session id → gateway process, from lines `<session id> <incarnation>`.
+    """Return session id → gateway process, from lines `<session id> <incarnation>[ -]`.
 
     Unreadable lines are left out. The gateways of those sessions read the messages from the log.
     """
@@ -56,10 +57,16 @@ def parse_sessions(raw: bytes) -> Mapping[str, Incarnation]:
     for line in raw.splitlines():
         sid, _, incarnation = line.partition(b" ")
         try:
-            sessions[check_session_id(sid.decode())] = _read_incarnation(incarnation)
+            sessions[check_session_id(sid.decode())] = _read_incarnation(incarnation.removesuffix(_WITHOUT_QUEUE))
         except (InvalidInput, UnicodeDecodeError):
             _log.exception("a session cannot be read; it gets no copies", extra={"session": repr(line[:200])})
     return sessions
+
+
+def parse_without_queue(raw: bytes) -> frozenset[str]:
+    """Return the ids of those sessions that have no queue of their own for the destination, from the same lines."""
+    lines = raw.splitlines() if _WITHOUT_QUEUE in raw else ()
+    return frozenset(line.partition(b" ")[0].decode() for line in lines if line.endswith(_WITHOUT_QUEUE))
 
 
 @lru_cache(maxsize=CACHED_INCARNATIONS)

@@ -75,13 +75,18 @@ class SubscriptionQueues:
         """How many subscriptions have no queue because the quota is used up."""
         return len(self._refused)
 
+    @property
+    def are_used(self) -> bool:
+        """Whether subscriptions can have queues of their own, which depends on the mode."""
+        return self._mode is RoutingMode.SESSION
+
     def check_reachable(self) -> None:
         """Raise Unavailable when no copies can come, because there is no connection to the broker."""
         self._broker.check_connected()
 
     def begin(self, subscription: Subscription) -> None:
         """Let the subscription have a queue of its own once it has lasted long enough."""
-        if self._mode is RoutingMode.SESSION and not subscription.ended:
+        if self.are_used and not subscription.ended:
             self._young[subscription] = self._clock() + self._own_queue_after_s
             self._first_came.set()
 

@@ -127,8 +127,13 @@ class SessionRegistry:
         """Write the session into the set by which a clean-up finds it."""
         await self._added_members.run(encode_member(user, sid))
 
-    async def subscribe(self, user: str, sid: str, destination: Destination) -> tuple[LogState, int]:
-        """Run the SUBSCRIBE script. Return the log's state and Redis TIME in ms. Raise TooManySessions."""
+    async def subscribe(
+        self, user: str, sid: str, destination: Destination, *, without_queue: bool
+    ) -> tuple[LogState, int]:
+        """Run the SUBSCRIBE script. Return the log's state and Redis TIME in ms. Raise TooManySessions.
+
+        `without_queue` sends copies to this gateway's queue, in mode Session.
+        """
         keys = self._keys
         call = Call(
             [
@@ -137,7 +142,15 @@ class SessionRegistry:
                 keys.log(user, destination),
                 keys.destinations(user),
             ],
-            [sid, str(self._incarnation), str(destination), SESSIONS_TTL_MS, META_EXTRA_TTL_MS, self._max_sessions],
+            [
+                sid,
+                str(self._incarnation),
+                str(destination),
+                SESSIONS_TTL_MS,
+                META_EXTRA_TTL_MS,
+                self._max_sessions,
+                1 + without_queue,
+            ],
         )
         try:
             born, ms, seq, cursor, sent, oldest, now = await self._calls[Script.SUBSCRIBE].run(call)

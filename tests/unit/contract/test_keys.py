@@ -70,6 +70,14 @@ def test_a_session_entry_survives_its_text() -> None:
     assert SessionEntry.parse(str(INCARNATION)) == SessionEntry(INCARNATION)
 
 
+def test_a_session_entry_says_which_destinations_have_no_queue_in_words_that_version_0_2_reads() -> None:
+    topic = Destination("topic", "demo")
+    entry = SessionEntry(INCARNATION, (QUEUE, topic), frozenset({topic}))
+    assert entry.encode() == "uid-1.0123456789abcdef /queue/demo /topic/demo /topic/demo"
+    assert SessionEntry.parse(entry.encode()) == entry
+    assert all(map(Destination.parse, entry.encode().split(" ")[1:])), "what version 0.2 makes of each word"
+
+
 @pytest.mark.parametrize("script", Script)
 def test_every_script_names_its_keys_and_arguments_and_waits_for_memory_only_to_add_a_message(script: Script) -> None:
     source = script.source()

@@ -32,6 +32,13 @@ def test_session_mode_sends_one_copy_to_a_gateway_that_holds_several_such_sessio
     assert len(plan_copies(RoutingMode.SESSION, TOPIC, crowd)) == 1
 
 
+def test_session_mode_sends_to_the_gateway_of_a_session_without_a_queue() -> None:
+    assert plan_copies(RoutingMode.SESSION, QUEUE, {A: GATEWAY_1, B: GATEWAY_2}, {A}) == (
+        Copy("", f"pushcluster.gateway.{GATEWAY_1}"),
+        Copy("amq.topic", f"demo-user{B}", Copy("", f"pushcluster.gateway.{GATEWAY_2}")),
+    )
+
+
 def test_gateway_mode_sends_once_to_each_gateway_that_holds_such_a_session() -> None:
     assert plan_copies(RoutingMode.GATEWAY, QUEUE, {A: GATEWAY_1, B: GATEWAY_1}) == (
         Copy("", f"pushcluster.gateway.{GATEWAY_1}"),

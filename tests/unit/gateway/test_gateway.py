@@ -73,6 +73,8 @@ class World:
     lost: int = 0
     """Sessions of the user at lost gateways."""
     redis_answering_s: float = 3_600
+    without_queue: list[bool] = field(default_factory=list)
+    """What each script was to write into the entry."""
     away: bool = False
     """Whether no lease can be had."""
     redis_ms: int = 0
@@ -118,8 +120,9 @@ class World:
         await self._ask(f"remove {user}")
         return self.lost
 
-    async def subscribe(self, *_: str | Destination) -> tuple[LogState, int]:
+    async def subscribe(self, *_: str | Destination, without_queue: bool) -> tuple[LogState, int]:
         await self._ask("script")
+        self.without_queue.append(without_queue)
         return LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1), self.redis_ms
 
     async def read_page(self, *_: object) -> LogPage:
@@ -201,6 +204,7 @@ async def test_a_subscription_that_lasts_gets_its_own_queue_and_then_tells_redis
         client.received(b"SUBSCRIBE\nid:0\ndestination:/user/queue/demo\n\n\0")
         await eventually(lambda: len(world.asked) >= 4, within_s=2)
     assert world.asked == ["register", "script", f"queue demo-user{client.sid}", "script"]
+    assert world.without_queue == [True, False]
     assert world.asked_at[2] - began_at >= LIMITS.own_queue_after_s - 0.001, "the loop's clock counts milliseconds"
 
 

@@ -157,6 +157,12 @@ def test_a_route_says_where_each_session_is_and_what_it_gets() -> None:
     }
 
 
+def test_a_session_without_a_queue_is_reached_by_its_gateway() -> None:
+    entry = SessionEntry(HERE, (DEMO,), frozenset({DEMO}))
+    _, keys = explain(RoutingMode.SESSION, {SID: entry, SID_2: SessionEntry(ELSEWHERE, (DEMO,))})
+    assert keys == [f"pushcluster.gateway.{HERE}", f"demo-user{SID_2}"]
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

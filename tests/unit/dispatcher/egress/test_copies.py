@@ -359,6 +359,12 @@ async def test_a_session_whose_id_has_another_form_is_left_out() -> None:
     assert played.publisher.published == [("amq.topic", KEY_1, ["hi"])]
 
 
+async def test_a_session_without_a_queue_gets_its_copy_by_its_gateway_at_once() -> None:
+    copies, sessions = bench().copies, entry(SID_1).sessions
+    assert [copy.exchange for copy in copies.plan(DEMO, sessions)] == ["amq.topic"]
+    assert [copy.exchange for copy in copies.plan(DEMO, sessions + b" -")] == [""]
+
+
 async def test_long_session_lists_are_planned_without_being_remembered() -> None:
     played = bench({})
     sids = [f"{chr(97 + n)}" * 26 for n in range(20)]

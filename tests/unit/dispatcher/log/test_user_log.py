@@ -16,7 +16,13 @@ from pushcluster_contract.ids import Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.outcomes import ReplyAddress
 from pushcluster_contract.scripts import Script
-from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken, parse_sessions
+from pushcluster_dispatcher.log.entries import (
+    Appended,
+    AppendRefused,
+    StaleToken,
+    parse_sessions,
+    parse_without_queue,
+)
 from pushcluster_dispatcher.log.interfaces import Wire
 from pushcluster_dispatcher.log.user_log import LARGE_ROUND_BYTES, Fence, UserLog
 from pushcluster_dispatcher.messages import Message
@@ -137,6 +143,14 @@ async def test_sessions_come_back_as_they_are_and_unreadable_ones_are_left_out_w
     assert isinstance(result, Appended)
     assert result.sessions == raw
     assert parse_sessions(result.sessions) == {SID: gateway}
+
+
+def test_a_session_without_a_queue_is_read_with_its_gateway_like_any_other() -> None:
+    gateway, other = Incarnation("pod", "0" * 16), "b" * 26
+    raw = f"{SID} {gateway} -\n{other} {gateway}".encode()
+    assert parse_sessions(raw) == {SID: gateway, other: gateway}
+    assert parse_without_queue(raw) == {SID}
+    assert parse_without_queue(f"{other} {gateway}".encode()) == frozenset()
 
 
 async def test_ids_are_kept_for_a_whole_window_in_one_write_where_there_are_any() -> None:

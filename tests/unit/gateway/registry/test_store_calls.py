@@ -203,14 +203,16 @@ async def test_a_subscription_gets_each_number_of_the_reply_in_its_own_field(
     redis: RecordingRedis, registry: SessionRegistry
 ) -> None:
     redis.answers[Script.SUBSCRIBE] = [1, 2, 3, b"4-5", b"6-7", 8, 9]
-    state, now_ms = await registry.subscribe("alice", SID, DEMO)
+    state, now_ms = await registry.subscribe("alice", SID, DEMO, without_queue=True)
     assert state == LogState(
         born_ms=1, newest=StreamId(2, 3), cursor=StreamId(4, 5), sent=StreamId(6, 7), oldest_seq=8, now_ms=9
     )
     assert now_ms == 9
     keys = [KEYS.sessions("alice"), KEYS.meta("alice", DEMO), KEYS.log("alice", DEMO), KEYS.destinations("alice")]
     arguments = [SID, str(OWN), "/queue/demo", SESSIONS_TTL_MS, META_EXTRA_TTL_MS, MAX_SESSIONS]
-    assert redis.asked == [(Script.SUBSCRIBE, keys, arguments)]
+    assert redis.asked == [(Script.SUBSCRIBE, keys, [*arguments, 2])]
+    await registry.subscribe("alice", SID, DEMO, without_queue=False)
+    assert redis.asked[1:] == [(Script.SUBSCRIBE, keys, [*arguments, 1])]
 
 
 async def test_one_session_too_many_is_told_as_such_and_other_errors_pass(
@@ -221,10 +223,10 @@ async def test_one_session_too_many_is_told_as_such_and_other_errors_pass(
         await registry.register("alice", SID)
     redis.answers[Script.SUBSCRIBE] = ResponseError("TOOMANYSESSIONS the user has 7 sessions")
     with pytest.raises(TooManySessions, match=str(MAX_SESSIONS)):
-        await registry.subscribe("alice", SID, DEMO)
+        await registry.subscribe("alice", SID, DEMO, without_queue=True)
     redis.answers[Script.SUBSCRIBE] = ResponseError("WRONGTYPE")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await registry.subscribe("alice", SID, DEMO)
+        await registry.subscribe("alice", SID, DEMO, without_queue=True)
 
 
 async def test_a_renewal_asks_for_the_lease_and_tells_what_redis_answered(
@@ -401,7 +403,7 @@ class TestClose:
         [
             lambda registry: registry.register("alice", SID),
             lambda registry: registry.leave("alice", SID),
-            lambda registry: registry.subscribe("alice", SID, DEMO),
+            lambda registry: registry.subscribe("alice", SID, DEMO, without_queue=True),
             lambda registry: registry.unsubscribe("alice", SID, DEMO),
             lambda registry: registry.advance_cursor(ADVANCE_MOVE),
             lambda registry: registry.read_page("alice", DEMO, ONE_ENTRY),
