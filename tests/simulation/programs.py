@@ -6,13 +6,14 @@ Redis connections, listening sockets and metrics pages. Everything that decides 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from pushcluster_contract import env
-from pushcluster_contract.routing import RoutingMode
+from pushcluster_contract.destinations import Destination
+from pushcluster_contract.routing import Copy, RoutingMode, plan_copies
 from pushcluster_dispatcher import main as dispatcher_main
 from pushcluster_dispatcher import settings as dispatcher_settings
 from pushcluster_dispatcher.egress import copies as dispatcher_copies
@@ -98,6 +99,20 @@ def _client(*_: Any, **__: Any) -> redis_model.Client:
     return redis_model.Client(asyncio.get_running_loop().world)  # type: ignore[attr-defined]
 
 
+def _plan_copies(
+    mode: RoutingMode,
+    destination: Destination,
+    subscribed: Mapping[str, "Incarnation"],
+    without_queue: Container[str],
+) -> tuple[Copy, ...]:
+    """Plan copies as the dispatchers of this world do."""
+    world = asyncio.get_running_loop().world  # type: ignore[attr-defined]
+    if mode is RoutingMode.SESSION and world.old_dispatchers:
+        # Version 0.2 tries the queue of every session, and sends what is returned to its gateway.
+        return tuple(copy for sid, at in subscribed.items() for copy in plan_copies(mode, destination, {sid: at}))
+    return plan_copies(mode, destination, subscribed, without_queue)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Replace the libraries below the programs inside the block."""
@@ -117,6 +132,7 @@ def installed() -> Iterator[None]:
             (dispatcher_main, "Metrics", lambda: counting),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
             (dispatcher_copies, "UNROUTABLE_S", 0.5),
+            (dispatcher_copies, "plan_copies", _plan_copies),
             (dispatcher_consumer, "AmqpConnection", amqp_model.Connection),
             (dispatcher_consumer, "INGRESS_PARTITIONS", PARTITIONS),
             (publisher_connection, "AmqpConnection", amqp_model.Connection),

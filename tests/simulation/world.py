@@ -66,6 +66,8 @@ class World(TimeFaults):
         self.alarms = self._apart.random() < 0.15
         # Few queues for two gateways, so that subscriptions of one session, too, part into those with one and without.
         self.subscription_queues = random.Random(f"room of {seed}").choice((1_000, 1_000, 6, 4, 2, 0))
+        # As during an upgrade. Their copies go to sessions' queues also where the entry says that there is none.
+        self.old_dispatchers = random.Random(f"dispatchers of {seed}").random() < 0.3
         self.limits = LIMITS if self.walks else replace(LIMITS, walk_round_s=1e6)
         self._say = say
         self._numbers = 0
