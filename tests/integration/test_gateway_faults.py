@@ -74,7 +74,7 @@ async def test_while_rabbitmq_is_away_the_gateway_is_not_ready_and_subscribe_ask
         async with down(services.rabbitmq):
             await eventually(lambda: is_not_ready(gateway))
             bob = await StompClient.connect(gateway.url, token=token("bob"))
-            with pytest.raises(StompError, match="reference [0-9a-f]{8}") as caught:
+            with pytest.raises(StompError, match=r"reference [0-9a-f]{8}") as caught:
                 await bob.subscribe("/user/queue/demo")
             assert caught.value.frame is not None
             assert int(caught.value.frame["retry-after-ms"]) > 0
@@ -192,7 +192,7 @@ async def test_while_redis_is_away_sockets_stay_and_subscribe_asks_to_retry(
     async with connected(gateway.url, token=token("alice")) as alice:
         await alice.subscribe("/user/queue/demo")
         async with down(services.redis):
-            with pytest.raises(StompError, match="reference [0-9a-f]{8}") as caught:
+            with pytest.raises(StompError, match=r"reference [0-9a-f]{8}") as caught:
                 await alice_elsewhere(gateway)
             assert caught.value.frame is not None
             assert int(caught.value.frame["retry-after-ms"]) > 0

@@ -37,6 +37,11 @@ class AckWindow:
         """Whether nothing more may be written until the client acknowledges."""
         return len(self._entries) >= self._max_entries
 
+    @property
+    def free(self) -> int:
+        """How many more entries may be written until the client acknowledges."""
+        return self._max_entries - len(self._entries)
+
     def add(self, message_id: StreamId) -> None:
         """Note an entry that was written."""
         self._entries[message_id] = _State.OUTSTANDING

@@ -309,7 +309,9 @@ class DeliveryMachine:
         self._asked = True
         self._ticket += 1
         self._newest_when_asked = self._newest_seen
-        return ReadPage(self.position, self._page_entries, min(self._page_bytes, free_bytes), self._ticket)
+        # What there is no room for would be read again later.
+        limit = self._page_entries if self.window is None else min(self._page_entries, self.window.free)
+        return ReadPage(self.position, limit, min(self._page_bytes, free_bytes), self._ticket)
 
     def _is_hole(self, entry: LogEntry) -> bool:
         return entry.id.seq != self.position.seq + 1

@@ -25,6 +25,15 @@ def test_a_cumulative_ack_covers_everything_before_it() -> None:
     assert acks.covered(one(3), cumulative=True) == []
 
 
+def test_what_is_not_settled_takes_its_room() -> None:
+    acks = window(1, 2, max_entries=3)
+    assert (acks.free, acks.full) == (1, False)
+    acks.add(one(3))
+    assert (acks.free, acks.full) == (0, True)
+    acks.settle(ids(1))
+    assert (acks.free, acks.full) == (1, False)
+
+
 def test_an_individual_ack_covers_one_and_the_cursor_waits_for_those_before() -> None:
     acks = window(1, 2, 3, 4)
     assert acks.covered(one(3), cumulative=False) == ids(3)

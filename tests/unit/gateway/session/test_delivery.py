@@ -565,6 +565,14 @@ class TestGaps:
 
 
 class TestAcks:
+    def test_it_reads_no_more_than_the_window_takes(self) -> None:
+        """Else a client that acknowledges one message after the other has a whole page read for each of them."""
+        sub = subscription(AckMode.CLIENT_INDIVIDUAL, max_unacked=2)
+        page = asked(sub.registered(log(9)))
+        assert page.limit == 2 < PAGE
+        assert written(sub.receive_page(page, entries(1, 2), ROOM, NOW_MS)) == [1, 2]
+        assert asked(sub.settle([at(1)], ROOM)).limit == 1
+
     @pytest.mark.parametrize("mode", [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL])
     def test_it_pauses_at_the_limit_of_unacknowledged_messages(self, mode: AckMode) -> None:
         sub = live(0, mode, max_unacked=2)
