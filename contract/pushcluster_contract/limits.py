@@ -49,6 +49,14 @@ A broker with 1 GiB of memory can hold so many.
 MAX_SUBSCRIPTION_QUEUES: Final = 1_000_000
 """The largest number that the operator may set."""
 
+OUTBOXES_BYTES: Final = 128 * 1_048_576
+"""What waits for all clients of one gateway together, unless the operator sets another number.
+
+A gateway with the default memory limit and the default number of connections has memory for it.
+"""
+MIN_OUTBOXES_BYTES: Final = 16 * 1_048_576
+"""The smallest number that the operator sets, however little memory a gateway has."""
+
 INGRESS_PARTITIONS: Final = 16
 """Never change it on a live cluster: a user's partition is a hash modulo this number."""
 

@@ -12,6 +12,7 @@ from pushcluster_contract.limits import (
     MAX_QUEUES_PER_SESSION,
     MAX_SUBSCRIPTIONS_PER_SESSION,
     MIN_KEPT_DELIVERED_MS,
+    OUTBOXES_BYTES,
     WALK_ROUND_MS,
 )
 
@@ -92,6 +93,9 @@ class Limits:
 
     max_outbox_bytes: int = 262_144
     """Bytes that wait for one client's socket. Beyond it the subscriptions pause, and reread the log later."""
+
+    max_all_outboxes_bytes: int = OUTBOXES_BYTES
+    """The same bytes of all clients together. `transport/outbox_budget.py` says who pauses when they grow."""
 
     max_outbox_messages: int = 1_000
     """The same bound, in MESSAGE frames."""

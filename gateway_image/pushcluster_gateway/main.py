@@ -224,6 +224,7 @@ class Program:
         collectors = CollectorRegistry()
         gauges = Gauges(
             connections=lambda: server.sockets,
+            outboxes_bytes=lambda: server.outboxes.held_bytes,
             sessions=lambda: len(hub),
             subscriptions=lambda: hub.subscriptions_count,
             with_queue=lambda: sum(subscription.path.used for subscription in hub.subscriptions()),

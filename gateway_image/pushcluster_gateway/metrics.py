@@ -59,6 +59,7 @@ class Gauges:
     """Functions that return current values at each scrape."""
 
     connections: Callable[[], int]
+    outboxes_bytes: Callable[[], int]
     sessions: Callable[[], int]
     subscriptions: Callable[[], int]
     with_queue: Callable[[], int]
@@ -79,6 +80,7 @@ class GatewayCollector(Collector):
         """Return every metric family."""
         counts, gauges = self.metrics, self.gauges
         yield _gauge("connections", "Open sockets.", gauges.connections())
+        yield _gauge("outboxes_bytes", "Bytes that wait for all sockets together.", gauges.outboxes_bytes())
         yield _gauge("sessions", "Connected sessions.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())
         text = "Subscriptions whose copies come over a queue of their own (mode Session)."

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from local_run.containers import free_port
+from pushcluster_gateway.limits import Limits
 from tests.support.gateway_process import gateway_process
 from tests.support.gateways import Backend, environment_of, token
 from tests.support.stomp_client import StompClient, connected
@@ -17,6 +18,8 @@ FLOOD_BYTES: Final = 32_768
 """A message; together many times what the kernel's buffers, the outbox and a page of the log hold."""
 MAX_GROWTH_BYTES: Final = 16 * 1_048_576
 """What the gateway may grow by while it holds 1,000 clients and a flood of 39 MB for one of them."""
+MAX_HELD_BYTES: Final = Limits().max_outbox_bytes + FLOOD_BYTES + 1_000
+"""Its outbox, and the last frame with its headers, which may exceed it."""
 
 
 def resident_bytes(pid: int, what: str) -> int:
@@ -65,6 +68,7 @@ async def test_one_client_in_a_thousand_that_reads_nothing_is_closed_and_nobody_
         for start in range(0, FLOOD_MESSAGES, 40):
             numbers = range(start, min(start + 40, FLOOD_MESSAGES))
             await asyncio.gather(*(back.push("slow", f"{n} ".encode().ljust(FLOOD_BYTES, b"x")) for n in numbers))
+        assert 0 < await read_metric(admin_port, "outboxes_bytes") <= MAX_HELD_BYTES
         for number in range(ROUNDS):
             for start in range(0, FAST, 50):
                 await asyncio.gather(*(back.push(user, f"{number}") for user in users[start : start + 50]))

@@ -21,6 +21,7 @@ from pushcluster_gateway.transport.eviction import Stage
 from pushcluster_gateway.transport.frame_writer import encode_message, encode_parts
 from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.outbox import Outbox
+from pushcluster_gateway.transport.outbox_budget import OutboxBudget
 from pushcluster_gateway.transport.protocol_pool import ProtocolPool
 from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 from pushcluster_gateway.transport.utf8 import Utf8Validator
@@ -45,6 +46,7 @@ class ConnectionServer(Protocol):
     limits: Limits
     clock: Callable[[], float]
     protocols: ProtocolPool
+    outboxes: OutboxBudget
 
     @property
     def wheel(self) -> "Scheduler[WebSocketConnection]":
@@ -89,7 +91,7 @@ class WebSocketConnection(asyncio.Protocol):
     def __init__(self, server: ConnectionServer, transport: asyncio.Transport) -> None:
         """Prepare the connection; `open` completes it."""
         self.handler: SocketHandler | None = None
-        self.outbox = Outbox(server.limits)
+        self.outbox = Outbox(server.limits, server.outboxes)
         self.wheel_slot = NOT_SCHEDULED
         self.stage = Stage.NONE
         self.written_at = server.clock()
@@ -112,7 +114,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._text = Utf8Validator()
         self._close_after_flush = False
         self._protocol_bytes = 0
-        transport.set_write_buffer_limits(high=server.limits.max_outbox_bytes)
+        # The transport says at once when the kernel does not take everything. What follows waits in the outbox.
+        transport.set_write_buffer_limits(high=0)
 
     def open(self, handler: SocketHandler, protocol: WebSocketProtocol, frames: Sequence[Frame]) -> None:
         """Take over from the handshake: its protocol, which holds the answer, and frames that came with the request."""
@@ -210,6 +213,7 @@ class WebSocketConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio."""
         self.outbox.paused = False
+        self.outbox.note_transport(self._transport.get_write_buffer_size())
         self._server.plan_flush(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
@@ -240,12 +244,19 @@ class WebSocketConnection(asyncio.Protocol):
                 self.written_at = now
             self._protocol_bytes = 0
             transport.write(data)
+            if self._phase is not _OPEN:
+                self.outbox.note_transport(transport.get_write_buffer_size())
         if self._held_by_outbox and not self.outbox.refuses_input:
             self._held_by_outbox = False
             self.release_input()
         if self._close_after_flush:
             transport.close()
-        elif self.handler is not None and self.outbox.free_bytes:
+        else:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let the handler continue to send if the outbox has space."""
+        if self.handler is not None and self.outbox.free_bytes:
             self.handler.outbox_drained()
 
     def check_deadlines(self, now: float) -> None:
@@ -269,10 +280,10 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is _Phase.OPEN:
             self.wake_at(due)
 
-    def evict(self) -> None:
+    def evict(self, close: Close = close_codes.GAVE_WAY) -> None:
         """Close immediately and send the reason; do not wait for the client's close frame."""
         if self.handler is not None:
-            self.handler.refuse(close_codes.GAVE_WAY)
+            self.handler.refuse(close)
         self.flush(self._server.clock())
         if self._transport.get_write_buffer_size():
             self._transport.abort()

@@ -11,6 +11,7 @@ from typing import Final
 from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
+from pushcluster_gateway import close_codes
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.transport.admission import Admission, CutCause
@@ -19,6 +20,9 @@ from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.eviction import EvictionQueue
 from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
 from pushcluster_gateway.transport.interfaces import SocketHandler
+from pushcluster_gateway.transport.listener import BACKLOG, bind
+from pushcluster_gateway.transport.outbox import plan_relief
+from pushcluster_gateway.transport.outbox_budget import OutboxBudget
 from pushcluster_gateway.transport.pending import PendingConnection
 from pushcluster_gateway.transport.protocol_pool import ProtocolPool
 from pushcluster_gateway.transport.timer_wheel import TimerWheel
@@ -30,7 +34,6 @@ MAX_HANDSHAKES: Final = 1_000
 """Sockets beyond the maximum number of connections: in their handshake, or about to be refused."""
 ABORT_S: Final = 1.0
 """How long the event loop may take to report that cut sockets are gone."""
-BACKLOG: Final = 1_024
 
 _log = logging.getLogger(__name__)
 # websockets logs every connection that opens or closes, so only its warnings are kept.
@@ -61,6 +64,8 @@ class WebSocketServer:
             tick_s=WHEEL_TICK_S, slots=WHEEL_SLOTS, now=clock()
         )
         self.protocols = ProtocolPool(max_size=limits.max_frame_bytes, logger=_websockets_log)
+        self.outboxes = OutboxBudget(limits.max_all_outboxes_bytes)
+        """What the outboxes of all connections hold together."""
         self.draining = False
         """Whether handshakes are refused because the process ends."""
         self.connections: set[WebSocketConnection] = set()
@@ -75,21 +80,27 @@ class WebSocketServer:
         self._close_log = CloseLog()
         self._handler_factory = handler_factory
         self._to_flush: list[WebSocketConnection] = []
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port. Raise OSError when the port is in use."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: PendingConnection(self), host, port, backlog=BACKLOG)
+        sockets = bind(host, port)
+        port = int(sockets[0].getsockname()[1])
+        for listening in sockets:
+            self._listeners.append(
+                await loop.create_server(lambda: PendingConnection(self), sock=listening, backlog=BACKLOG)
+            )
         self._tick()
-        return int(self._listener.sockets[0].getsockname()[1])
+        return port
 
     def stop_listening(self) -> None:
         """Accept no new sockets. Open ones stay."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     async def close(self) -> None:
         """Stop listening and cut all open sockets."""
@@ -216,6 +227,21 @@ class WebSocketServer:
         for cause, count in self._close_log.take_due(now).items():
             _log.info("connections closed", extra={"cause": cause, "count": count})
 
+    def relieve_outboxes(self) -> None:
+        """Close the clients that have taken nothing for longest, if all outboxes together are full.
+
+        Then wake the clients that had to wait for that, although their own outboxes hold nothing.
+        """
+        budget = self.outboxes
+        if missing := budget.missing_bytes:
+            stalled = [each for each in self.connections if each.outbox.paused]
+            for connection in plan_relief(stalled, missing):
+                connection.evict(close_codes.SLOW_CONSUMER)
+        if budget.wanted and budget.free_bytes > 0:
+            budget.wanted = False
+            for connection in list(self.connections):
+                connection.go_on()
+
     def _oldest_unauthenticated(self) -> PendingConnection | WebSocketConnection | None:
         return self._evictions.oldest_unauthenticated(opened_by=self.clock() - self.limits.min_connect_s)
 
@@ -234,3 +260,4 @@ class WebSocketServer:
         # Scheduled first, so that an error in one connection cannot stop the deadlines of all others.
         self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
         self.check_deadlines()
+        self.relieve_outboxes()

@@ -51,6 +51,8 @@ def test_the_bounds_are_what_documents_and_other_versions_say() -> None:
         "MAX_QUEUES_PER_SESSION": 8,
         "SUBSCRIPTION_QUEUES": 7_000,
         "MAX_SUBSCRIPTION_QUEUES": 1_000_000,
+        "OUTBOXES_BYTES": 134_217_728,
+        "MIN_OUTBOXES_BYTES": 16_777_216,
         "INGRESS_PARTITIONS": 16,
         "INGRESS_QUEUE_MAX_BYTES": 256 * MIB,
         "REJECTED_QUEUE_MAX_MESSAGES": 100_000,
