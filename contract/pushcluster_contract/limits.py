@@ -57,6 +57,9 @@ A gateway with the default memory limit and the default number of connections ha
 MIN_OUTBOXES_BYTES: Final = 16 * 1_048_576
 """The smallest number that the operator sets, however little memory a gateway has."""
 
+UNAUTHENTICATED_BYTES: Final = 32 * 1_048_576
+"""What all clients of one gateway together have sent before their tokens are accepted."""
+
 INGRESS_PARTITIONS: Final = 16
 """Never change it on a live cluster: a user's partition is a hash modulo this number."""
 

@@ -90,4 +90,9 @@ def too_large(max_bytes: int) -> Close:
     return replace(TOO_LARGE, advice=f"a WebSocket message has at most {max_bytes} bytes")
 
 
+def too_much_before_connected(max_bytes: int) -> Close:
+    """Return TOO_LARGE for a client whose token is not accepted yet, with the maximum in its advice."""
+    return replace(TOO_LARGE, advice=f"before its CONNECT is accepted, a client sends at most {max_bytes} bytes")
+
+
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Close))

@@ -13,6 +13,7 @@ from pushcluster_contract.limits import (
     MAX_SUBSCRIPTIONS_PER_SESSION,
     MIN_KEPT_DELIVERED_MS,
     OUTBOXES_BYTES,
+    UNAUTHENTICATED_BYTES,
     WALK_ROUND_MS,
 )
 
@@ -33,11 +34,20 @@ class Limits:
     min_connect_s: float = 1.0
     """From the open WebSocket: a full gateway does not evict a client earlier, so that it can send its CONNECT."""
 
+    max_unauthenticated_bytes: int = 20_480
+    """What a client may send over its WebSocket before its token is accepted. The largest CONNECT fits in."""
+
+    max_all_unauthenticated_bytes: int = UNAUTHENTICATED_BYTES
+    """What all clients together may have sent before their tokens are accepted, their HTTP requests included.
+
+    Beyond it those who began first are evicted.
+    """
+
     close_timeout_s: float = 5.0
     """From our close frame to the client's. Then the gateway cuts the socket."""
 
     max_frame_bytes: int = 65_536
-    """One WebSocket message from a client, and the body of one STOMP frame. It applies before authentication too."""
+    """One WebSocket message from a client, and the body of one STOMP frame."""
 
     max_head_bytes: int = 16_384
     """Command and headers of one STOMP frame. A JWT must fit in."""

@@ -18,8 +18,15 @@ from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.handshake import HandshakeResult
 from pushcluster_gateway.transport.server import WebSocketServer
 
-LIMITS: Final = Limits(max_frame_bytes=64 << 20, max_outbox_bytes=64 << 20, slow_consumer_s=120)
-"""The largest of Autobahn's messages have 16 MiB."""
+LIMITS: Final = Limits(
+    max_frame_bytes=64 << 20,
+    max_outbox_bytes=64 << 20,
+    max_all_outboxes_bytes=1 << 40,
+    max_unauthenticated_bytes=1 << 40,
+    max_all_unauthenticated_bytes=1 << 40,
+    slow_consumer_s=120,
+)
+"""The largest of Autobahn's messages have 16 MiB, and nobody is authenticated."""
 
 
 class EchoHandler:

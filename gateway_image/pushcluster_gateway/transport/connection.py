@@ -36,6 +36,7 @@ class _Phase(Enum):
     LOST = auto()
 
 
+_AUTHENTICATED: Final = Stage.AUTHENTICATED
 _OPEN: Final = _Phase.OPEN
 """A global name, because every message reads it: access to a member of an enumeration takes several times as long."""
 
@@ -51,6 +52,9 @@ class ConnectionServer(Protocol):
     @property
     def wheel(self) -> "Scheduler[WebSocketConnection]":
         """Calls `check_deadlines` when a deadline is due."""
+
+    def count_unauthenticated(self, socket: "WebSocketConnection", size: int) -> int:
+        """Count bytes of an unauthenticated client, which may evict it. Return how many it has sent."""
 
     def mark_authenticated(self, connection: "WebSocketConnection") -> None:
         """Protect the connection from eviction: its client is authenticated."""
@@ -123,6 +127,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._protocol = protocol
         self._queue_protocol_writes(protocol)
         self.wake_at(self._server.clock())
+        early_bytes = sum(len(frame.data) for frame in frames) + len(protocol.reader.buffer)
+        if early_bytes:
+            self._server.count_unauthenticated(self, early_bytes)
         self._take_frames(protocol, frames)
 
     # What a handler may do
@@ -189,6 +196,8 @@ class WebSocketConnection(asyncio.Protocol):
         """See asyncio."""
         self._received_at = self._server.clock()
         self.sample_accepted()
+        if self.stage is not _AUTHENTICATED and not self._may_send(len(data)):
+            return
         protocol = self._borrow_protocol()
         protocol.receive_data(data)
         if protocol.writes and protocol.state is State.OPEN:
@@ -295,6 +304,14 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport.abort()
 
     # Steps
+
+    def _may_send(self, size: int) -> bool:
+        """Count bytes of a client whose token is not accepted yet. If these are too many, refuse it, and drop them."""
+        limit = self._server.limits.max_unauthenticated_bytes
+        sent = self._server.count_unauthenticated(self, size)
+        if sent > limit and self._phase is _OPEN:
+            cast(SocketHandler, self.handler).refuse(close_codes.too_much_before_connected(limit))
+        return sent <= limit and not self._transport.is_closing()
 
     def _ping(self, now: float, handler: SocketHandler) -> float:
         interval = self._server.limits.ping_interval_s

@@ -1,5 +1,7 @@
 """Which socket a full gateway evicts: the oldest unauthenticated one. No I/O, no clock.
 
+A gateway is full when it has too many sockets, or when those that are unauthenticated have sent too much together.
+
 Idle unauthenticated sockets are cheap for an attacker, so they are evicted first: sockets that never complete their
 HTTP request, and WebSockets without CONNECT. Enough of them would keep everybody else out. An honest client passes
 these stages as fast as its messages travel, so it is rarely the oldest. An authenticated client is never evicted.
@@ -86,3 +88,28 @@ class EvictionQueue(Generic[S]):
         """Return the WebSocket that has been unauthenticated longest, if it opened no later than `opened_by`."""
         socket = next(iter(self._unauthenticated), None)
         return socket if socket is not None and self._unauthenticated[socket] <= opened_by else None
+
+
+class UnauthenticatedInput(Generic[S]):
+    """How many bytes unauthenticated sockets have sent. As long as they are unauthenticated, these may be in memory."""
+
+    __slots__ = ("_bytes", "total_bytes")
+
+    def __init__(self) -> None:
+        self._bytes: OrderedDict[S, int] = OrderedDict()
+        """In the order of their first bytes."""
+        self.total_bytes = 0
+
+    def add(self, socket: S, size: int) -> int:
+        """Count bytes of a socket. Return how many it has sent."""
+        sent = self._bytes[socket] = self._bytes.get(socket, 0) + size
+        self.total_bytes += size
+        return sent
+
+    def remove(self, socket: S) -> None:
+        """Remove a socket that is authenticated, gone or evicted. Removing it twice is allowed."""
+        self.total_bytes -= self._bytes.pop(socket, 0)
+
+    def oldest(self) -> S | None:
+        """Return the socket that began to send first, or None."""
+        return next(iter(self._bytes), None)

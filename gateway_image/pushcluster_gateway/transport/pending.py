@@ -36,6 +36,9 @@ class PendingServer(ConnectionServer, Protocol):
     def admit(self, pending: "PendingConnection") -> bool:
         """Register a new socket. Return False when it must be cut at once."""
 
+    def count_unauthenticated(self, socket: "PendingConnection | WebSocketConnection", size: int) -> int:
+        """Count bytes of an unauthenticated socket, which may evict it."""
+
     def forget_pending(self, pending: "PendingConnection") -> None:
         """Forget the socket: it is gone, or a connection has taken it over."""
 
@@ -81,6 +84,9 @@ class PendingConnection(asyncio.Protocol):
         if self._handshake is None:
             self._handshake = self._server.new_handshake()
         handshake = self._handshake
+        self._server.count_unauthenticated(self, len(data))
+        if cast(asyncio.Transport, self._transport).is_closing():
+            return  # it was evicted
         refusal = handshake.receive(data)
         if refusal is not None:
             self._refuse(refusal)

@@ -17,7 +17,7 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.transport.admission import Admission, CutCause
 from pushcluster_gateway.transport.close_log import CloseLog
 from pushcluster_gateway.transport.connection import WebSocketConnection
-from pushcluster_gateway.transport.eviction import EvictionQueue
+from pushcluster_gateway.transport.eviction import EvictionQueue, UnauthenticatedInput
 from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
 from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.listener import BACKLOG, bind
@@ -73,6 +73,7 @@ class WebSocketServer:
         self.pending: set[PendingConnection] = set()
         """Sockets in their handshake, or refused and about to close."""
         self._evictions: EvictionQueue[PendingConnection | WebSocketConnection] = EvictionQueue()
+        self._input: UnauthenticatedInput[PendingConnection | WebSocketConnection] = UnauthenticatedInput()
         self._admission = admission
         # A request without Origin does not come from a browser, so no foreign page can have caused it.
         self._origins = [*map(Origin, allowed_origins), None] if allowed_origins else None
@@ -148,9 +149,23 @@ class WebSocketServer:
         self._evictions.add(pending)
         return True
 
+    def count_unauthenticated(self, socket: PendingConnection | WebSocketConnection, size: int) -> int:
+        """Count bytes of an unauthenticated socket, and return how many it has sent.
+
+        If all of them together have sent too much, evict those that began first. The socket may be one of them.
+        """
+        sent = self._input.add(socket, size)
+        while self._input.total_bytes > self.limits.max_all_unauthenticated_bytes:
+            oldest = self._input.oldest()
+            if oldest is None:
+                break
+            self._evict(oldest)
+        return sent
+
     def mark_authenticated(self, connection: WebSocketConnection) -> None:
         """Protect the connection from eviction: its client is authenticated."""
         self._evictions.mark_authenticated(connection)
+        self._input.remove(connection)
 
     def forget_pending(self, pending: PendingConnection) -> None:
         """Forget the socket: it is gone, or a connection has taken it over."""
@@ -167,6 +182,7 @@ class WebSocketServer:
 
     def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
         self._evictions.remove(socket)
+        self._input.remove(socket)
         self.wheel.cancel(socket)
         if self._emptied is not None and not self.sockets:
             self._emptied.set()
@@ -197,13 +213,15 @@ class WebSocketServer:
 
     def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
         """Register a connection whose handshake was accepted, and return its handler."""
-        handler = self._handler_factory(connection, HandshakeResult.of(request, subprotocol))
+        result = HandshakeResult.of(request, subprotocol)
+        handler = self._handler_factory(connection, result)
         if self._evictions.connections >= self._admission.max_connections:
             oldest = self._oldest_unauthenticated()
             if oldest is not None:
                 self._evict(oldest)
         self.connections.add(connection)
         self._evictions.open(connection, self.clock())
+        self._input.add(connection, len(result.token))
         return handler
 
     def plan_flush(self, connection: WebSocketConnection) -> None:
@@ -248,6 +266,7 @@ class WebSocketServer:
     def _evict(self, socket: PendingConnection | WebSocketConnection) -> None:
         # Removed now: the event loop reports the end of the socket later, and many sockets may come until then.
         self._evictions.remove(socket)
+        self._input.remove(socket)
         socket.evict()
 
     def _flush(self) -> None:

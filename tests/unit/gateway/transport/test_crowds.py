@@ -32,13 +32,16 @@ def few_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def crowded(min_connect_s: float = 0.0, *, handshakes_per_s: float = 0) -> AsyncIterator[RunningServer]:
+async def crowded(
+    min_connect_s: float = 0.0, *, handshakes_per_s: float = 0, max_unauthenticated_bytes: int = 20_480
+) -> AsyncIterator[RunningServer]:
     """Serve with few places."""
     limits = Limits(
         handshake_timeout_s=PATIENT.handshake_timeout_s,
         connect_timeout_s=PATIENT.connect_timeout_s,
         close_timeout_s=PATIENT.close_timeout_s,
         min_connect_s=min_connect_s,
+        max_unauthenticated_bytes=max_unauthenticated_bytes,
     )
     async with running_server(limits, max_connections=MAX_CONNECTIONS, handshakes_per_s=handshakes_per_s) as server:
         yield server
@@ -238,7 +241,7 @@ async def test_a_refused_client_that_does_not_answer_its_close_is_evicted_too() 
 
 async def test_a_client_that_takes_nothing_is_evicted_at_once_too() -> None:
     ping = (b"\x89\xfd" + bytes(4) + b"x" * 125) * 1_000
-    async with crowded() as server, crowd(server) as silent:
+    async with crowded(max_unauthenticated_bytes=1 << 30) as server, crowd(server) as silent:
         await silent.open_websockets(MAX_CONNECTIONS)
         oldest = silent.connection(0)
         _, writer = silent.sockets[0]
