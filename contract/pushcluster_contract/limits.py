@@ -56,6 +56,8 @@ A gateway with the default memory limit and the default number of connections ha
 """
 MIN_OUTBOXES_BYTES: Final = 16 * 1_048_576
 """The smallest number that the operator sets, however little memory a gateway has."""
+MAX_OUTBOXES_BYTES: Final = 2**50
+"""The largest number that the operator may set."""
 
 UNAUTHENTICATED_BYTES: Final = 32 * 1_048_576
 """What all clients of one gateway together have sent before their tokens are accepted."""

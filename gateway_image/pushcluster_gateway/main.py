@@ -64,7 +64,8 @@ async def serve(
     on_started: Callable[[ListeningPorts], None] = lambda _: None,
 ) -> None:
     """Run until `stop` is set, then drain and return. Call `on_started` with the ports once the gateway listens."""
-    program = Program(settings, limits or Limits(), _process_environment())
+    limits = limits or Limits(max_all_outboxes_bytes=settings.outboxes_bytes)
+    program = Program(settings, limits, _process_environment())
     await program.run(stop, on_started)
 
 

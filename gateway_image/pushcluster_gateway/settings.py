@@ -7,8 +7,11 @@ from pushcluster_contract import defaults, env
 from pushcluster_contract.errors import InvalidInput
 from pushcluster_contract.ids import check_cluster
 from pushcluster_contract.limits import (
+    MAX_OUTBOXES_BYTES,
     MAX_SESSIONS_PER_USER,
     MAX_SUBSCRIPTION_QUEUES,
+    MIN_OUTBOXES_BYTES,
+    OUTBOXES_BYTES,
     SESSIONS_PER_USER,
     SUBSCRIPTION_QUEUES,
 )
@@ -38,6 +41,8 @@ class Settings:
     max_sessions_per_user: int
     handshakes_per_second: int
     """0: no limit."""
+    outboxes_bytes: int
+    """What may wait for all clients together."""
     subscription_queues: int
     """Number of queues for all gateways together, in mode Session."""
     drain_seconds: int
@@ -63,6 +68,9 @@ class Settings:
                 env.MAX_SESSIONS_PER_USER, SESSIONS_PER_USER, low=1, high=MAX_SESSIONS_PER_USER
             ),
             handshakes_per_second=environment.integer(env.HANDSHAKES_PER_SECOND, 0, low=0, high=100_000),
+            outboxes_bytes=environment.integer(
+                env.OUTBOXES_BYTES, OUTBOXES_BYTES, low=MIN_OUTBOXES_BYTES, high=MAX_OUTBOXES_BYTES
+            ),
             subscription_queues=environment.integer(
                 env.SUBSCRIPTION_QUEUES, SUBSCRIPTION_QUEUES, low=0, high=MAX_SUBSCRIPTION_QUEUES
             ),

@@ -16,6 +16,7 @@ from pushcluster_operator.children.pod import (
 from pushcluster_operator.kube.labels import Component
 from pushcluster_operator.kube.manifest import Manifest, digest
 from pushcluster_operator.spec.auth import Auth, AuthMode, SecretKey
+from pushcluster_operator.spec.gateway_memory import count_outboxes_bytes
 
 GRACE_MARGIN_S: Final = 15
 """Time after the drain to close remaining clients, to leave the registry, and to close RabbitMQ and Redis."""
@@ -56,6 +57,7 @@ def build_deployment(inputs: Inputs) -> Manifest:
         variable(env.MAX_CONNECTIONS, gateway.max_connections),
         variable(env.MAX_SESSIONS_PER_USER, gateway.max_sessions_per_user),
         variable(env.HANDSHAKES_PER_SECOND, gateway.handshakes_per_second),
+        variable(env.OUTBOXES_BYTES, count_outboxes_bytes(gateway)),
         variable(env.SUBSCRIPTION_QUEUES, rabbitmq.count_subscription_queues(inputs.cluster.spec.rabbitmq.memory)),
         variable(env.DRAIN_SECONDS, gateway.drain_seconds),
         variable(env.ALLOWED_ORIGINS, " ".join(gateway.allowed_origins)),

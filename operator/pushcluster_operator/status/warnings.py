@@ -3,17 +3,15 @@
 from fractions import Fraction
 from typing import Final
 
+from pushcluster_contract.limits import MIN_OUTBOXES_BYTES
 from pushcluster_operator.spec import quantities
 from pushcluster_operator.spec.auth import AuthMode
 from pushcluster_operator.spec.gateway import Gateway
+from pushcluster_operator.spec.gateway_memory import count_needed_bytes
 from pushcluster_operator.spec.model import PushClusterSpec
 from pushcluster_operator.status.conditions import Condition
 
 MEBIBYTE: Final = 1_048_576
-GATEWAY_BASE_BYTES: Final = 64 * MEBIBYTE
-"""Memory of a gateway without any client."""
-CONNECTION_BYTES: Final = 8_192
-"""Memory of an idle session with a subscription in its gateway. 5.2 KB were measured (docs/benchmarks.md)."""
 REGISTERED_BYTES: Final = 1_024
 """Memory of the same session in Redis, without any message."""
 
@@ -64,11 +62,11 @@ def _build_audiences_unchecked() -> Condition:
 def build_memory_warnings(spec: PushClusterSpec) -> tuple[Condition, ...]:
     """Return the warning about memory limits, if there is one. It says what to do next."""
     gateway, redis = spec.gateway, spec.redis
-    needed = GATEWAY_BASE_BYTES + gateway.max_connections * CONNECTION_BYTES
+    needed = count_needed_bytes(gateway) + 2 * MIN_OUTBOXES_BYTES
     short = []
     if needed > quantities.parse(gateway.resources.memory_limit):
         short.append(
-            f"a gateway with gateway.maxConnections ({gateway.max_connections}) idle clients takes about "
+            f"a gateway with gateway.maxConnections ({gateway.max_connections}) clients takes about "
             f"{_mebibytes(needed)}, and is killed above gateway.resources.limits.memory "
             f"({gateway.resources.memory_limit}). Raise the limit, or lower maxConnections"
         )

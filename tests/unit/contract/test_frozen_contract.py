@@ -53,6 +53,7 @@ def test_the_bounds_are_what_documents_and_other_versions_say() -> None:
         "MAX_SUBSCRIPTION_QUEUES": 1_000_000,
         "OUTBOXES_BYTES": 134_217_728,
         "MIN_OUTBOXES_BYTES": 16_777_216,
+        "MAX_OUTBOXES_BYTES": 2**50,
         "UNAUTHENTICATED_BYTES": 33_554_432,
         "INGRESS_PARTITIONS": 16,
         "INGRESS_QUEUE_MAX_BYTES": 256 * MIB,

@@ -7,7 +7,12 @@ import pytest
 
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
-from pushcluster_contract.limits import MAX_SESSIONS_PER_USER, MAX_SUBSCRIPTION_QUEUES
+from pushcluster_contract.limits import (
+    MAX_OUTBOXES_BYTES,
+    MAX_SESSIONS_PER_USER,
+    MAX_SUBSCRIPTION_QUEUES,
+    MIN_OUTBOXES_BYTES,
+)
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.tokens import Algorithm
 from pushcluster_gateway.auth.authenticator import TrustedAuthenticator
@@ -65,6 +70,7 @@ class TestSettings:
             "max_connections": 20_000,
             "max_sessions_per_user": 64,
             "handshakes_per_second": 0,
+            "outboxes_bytes": 134_217_728,
             "subscription_queues": 7_000,
             "drain_seconds": 60,
             "resume_window_seconds": 120,
@@ -81,6 +87,7 @@ class TestSettings:
             MAX_CONNECTIONS="1003",
             MAX_SESSIONS_PER_USER="104",
             HANDSHAKES_PER_SECOND="1005",
+            OUTBOXES_BYTES="16777217",
             SUBSCRIPTION_QUEUES="1006",
             DRAIN_SECONDS="1007",
             RESUME_WINDOW_SECONDS="1008",
@@ -116,6 +123,7 @@ class TestSettings:
             "max_connections": 1003,
             "max_sessions_per_user": 104,
             "handshakes_per_second": 1005,
+            "outboxes_bytes": 16_777_217,
             "subscription_queues": 1006,
             "drain_seconds": 1007,
             "resume_window_seconds": 1008,
@@ -127,6 +135,7 @@ class TestSettings:
             ("MAX_CONNECTIONS", 1),
             ("MAX_SESSIONS_PER_USER", 1),
             ("HANDSHAKES_PER_SECOND", 0),
+            ("OUTBOXES_BYTES", MIN_OUTBOXES_BYTES),
             ("SUBSCRIPTION_QUEUES", 0),
             ("DRAIN_SECONDS", 0),
             ("RESUME_WINDOW_SECONDS", 0),
@@ -182,6 +191,7 @@ class TestSettings:
             ("MAX_CONNECTIONS", 1_000_000),
             ("MAX_SESSIONS_PER_USER", MAX_SESSIONS_PER_USER),
             ("HANDSHAKES_PER_SECOND", 100_000),
+            ("OUTBOXES_BYTES", MAX_OUTBOXES_BYTES),
             ("SUBSCRIPTION_QUEUES", MAX_SUBSCRIPTION_QUEUES),
             ("DRAIN_SECONDS", 3_600),
             ("RESUME_WINDOW_SECONDS", 86_400),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pushcluster_contract import env
-from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES
+from pushcluster_contract.limits import BROKER_MAX_MESSAGE_BYTES, MIN_OUTBOXES_BYTES, UNAUTHENTICATED_BYTES
 from pushcluster_operator.children.rabbitmq import BASE_BYTES, QUEUE_BYTES
 from pushcluster_operator.children.redis import memory_limit
 from pushcluster_operator.kube.credentials import hash_password
@@ -100,6 +100,23 @@ def test_queues_of_subscriptions_have_room_below_the_watermark_even_twice(memory
     assert int(environment(made["Deployment/demo-gateway"])[env.SUBSCRIPTION_QUEUES]) == queues
     conf = dict(line.split(" = ") for line in made["ConfigMap/demo-rabbitmq"]["data"]["rabbitmq.conf"].splitlines())
     assert not queues or 2 * queues * QUEUE_BYTES + BASE_BYTES <= int(conf["vm_memory_high_watermark.absolute"])
+
+
+@pytest.mark.parametrize(
+    ("memory", "connections", "outboxes"),
+    [("512Mi", 20_000, 136_183_808), ("288Mi", 20_480, MIN_OUTBOXES_BYTES), ("128Mi", 20_480, MIN_OUTBOXES_BYTES)],
+)
+def test_what_waits_for_all_clients_has_memory_beside_the_idle_ones(
+    memory: str, connections: int, outboxes: int
+) -> None:
+    gateway = {
+        "maxConnections": connections,
+        "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": memory}},
+    }
+    made = children({"gateway": gateway})
+    assert int(environment(made["Deployment/demo-gateway"])[env.OUTBOXES_BYTES]) == outboxes
+    needed = 64 * 1_048_576 + connections * 8_192 + UNAUTHENTICATED_BYTES
+    assert outboxes == MIN_OUTBOXES_BYTES or needed + 2 * outboxes <= quantities.to_bytes(memory)
 
 
 def test_scaling_gateways_restarts_none() -> None:

@@ -20,11 +20,11 @@ def test_the_default_limits_have_memory_for_all_clients_that_they_admit() -> Non
 
 
 def test_a_gateway_with_just_enough_memory_is_no_reason_to_warn_and_with_one_connection_more_it_is() -> None:
-    memory = {"limits": {"memory": "224Mi"}}
+    memory = {"limits": {"memory": "288Mi"}}
     assert warning(gateway={"maxConnections": 20_480, "resources": memory}) == ""
     told = warning(gateway={"maxConnections": 20_481, "resources": memory})
-    assert "about 225Mi" in told
-    assert "limits.memory (224Mi)" in told
+    assert "about 289Mi" in told
+    assert "limits.memory (288Mi)" in told
 
 
 @pytest.mark.parametrize(("replicas", "short"), [(13, False), (14, True)])
