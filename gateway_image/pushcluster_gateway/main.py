@@ -225,6 +225,7 @@ class Program:
         collectors = CollectorRegistry()
         gauges = Gauges(
             connections=lambda: server.sockets,
+            waiting=lambda: server.waiting,
             outboxes_bytes=lambda: server.outboxes.held_bytes,
             sessions=lambda: len(hub),
             subscriptions=lambda: hub.subscriptions_count,

@@ -59,6 +59,7 @@ class Gauges:
     """Functions that return current values at each scrape."""
 
     connections: Callable[[], int]
+    waiting: Callable[[], int]
     outboxes_bytes: Callable[[], int]
     sessions: Callable[[], int]
     subscriptions: Callable[[], int]
@@ -80,6 +81,7 @@ class GatewayCollector(Collector):
         """Return every metric family."""
         counts, gauges = self.metrics, self.gauges
         yield _gauge("connections", "Open sockets.", gauges.connections())
+        yield _gauge("sockets_waiting", "Sockets that wait to be accepted.", gauges.waiting())
         yield _gauge("outboxes_bytes", "Bytes that wait for all sockets together.", gauges.outboxes_bytes())
         yield _gauge("sessions", "Connected sessions.", gauges.sessions())
         yield _gauge("subscriptions", "Subscriptions of all sessions.", gauges.subscriptions())

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -85,17 +86,45 @@ async def test_after_a_storm_the_pod_is_full_and_not_one_over_and_everybody_else
                 await answer.close()
 
 
-async def test_handshakes_past_the_rate_are_refused_and_counted(plane: Any, back: Backend) -> None:
-    async with running_gateway(plane, HANDSHAKES_PER_SECOND="5") as gateway:
+async def test_handshakes_past_the_rate_wait_and_all_get_in(plane: Any, back: Backend) -> None:
+    async with running_gateway(plane, HANDSHAKES_PER_SECOND="20") as gateway:
         await eventually(gateway.is_ready)
         started_at = asyncio.get_running_loop().time()
-        answers = await asyncio.gather(*(try_to_connect(gateway, f"user{n}") for n in range(60)))
-        clients = [answer for answer in answers if isinstance(answer, StompClient)]
+        connecting = asyncio.gather(*(try_to_connect(gateway, f"user{n}") for n in range(80)))
+
+        async def some_wait() -> bool:
+            return await gateway.metric("sockets_waiting") > 0
+
+        await eventually(some_wait)
+        assert await gateway.is_ready(), "while clients wait"
+        clients = [answer for answer in await connecting if isinstance(answer, StompClient)]
         took_s = asyncio.get_running_loop().time() - started_at
-        assert 5 <= len(clients) <= 5 + 5 * took_s
-        assert await gateway.metric('admissions_refused_total{cause="rate"}') == 60 - len(clients)
+        assert len(clients) == 80 <= 20 + 20 * took_s
+        assert await gateway.metric("handshakes_refused_total") == 0
         for client in clients:
             await client.close()
+
+
+async def test_a_newcomer_gets_in_during_a_flood_of_wrong_tokens(plane: Any, back: Backend) -> None:
+    async with running_gateway(plane, HANDSHAKES_PER_SECOND="20") as gateway:
+        await eventually(gateway.is_ready)
+        refused = 0
+
+        async def flood() -> None:
+            nonlocal refused
+            while True:
+                with suppress(StompError):
+                    await StompClient.connect(gateway.url, token="wrong")
+                refused += 1
+
+        async with asyncio.TaskGroup() as attackers:
+            tasks = [attackers.create_task(flood()) for _ in range(30)]
+            await eventually(lambda: refused >= 60)
+            for number in range(5):
+                newcomer = await StompClient.connect(gateway.url, token=token(f"user{number}"))
+                await newcomer.close()
+            for task in tasks:
+                task.cancel()
 
 
 async def hold(back: Backend, incarnation: Incarnation, *, expires_ms: int) -> str:

@@ -1,20 +1,21 @@
-"""Which handshakes a gateway accepts before it knows the user: bounds on their number and rate. No I/O, no clock.
+"""Which clients a gateway accepts before it knows the user: bounds on their number and rate. No I/O, no clock.
 
-A refused client is told when to try again, and different clients are told different times. The gateway does not count
-by address, because behind a load balancer all clients may share one. The registry bounds the sessions of one user
-(`spec.gateway.maxSessionsPerUser`).
+The gateway does not count by address, because behind a load balancer all clients may share one. The registry bounds the
+sessions of one user (`spec.gateway.maxSessionsPerUser`).
 """
 
-import math
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 BURST_S: Final = 1.0
-"""The depth of the token bucket: after a pause, the handshakes of this time may come at once."""
-MAX_RETRY_AFTER_S: Final = 60
-"""The longest wait that a client is told. Clients beyond it are spread over all of this time."""
+"""The depth of a token bucket: after a pause, the handshakes of this time may come at once."""
+REFUSALS_PART: Final = 0.5
+"""The rate of refused clients, as part of the rate of handshakes. It comes on top of that."""
+HOLD_S: Final = 1.0
+"""How long a socket keeps its token in each stage without showing a valid one. Then it counts as refused."""
 FULL_RETRY_AFTER_S: Final = (5, 15)
 """A full pod tells clients to try again after a time between these two."""
 DRAINING_RETRY_AFTER_S: Final = (1, 3)
@@ -26,7 +27,6 @@ class RefusalCause(StrEnum):
 
     DRAINING = "draining"
     FULL = "full"
-    RATE = "rate"
 
 
 class CutCause(StrEnum):
@@ -36,6 +36,8 @@ class CutCause(StrEnum):
     """There were too many sockets, and this one had waited longest for a complete request."""
     FULL = "full"
     """There were too many sockets, and no other socket could be evicted for this one."""
+    GONE = "gone"
+    """Its client had hung up before it was accepted."""
     SILENT = "silent"
     """It sent nothing before its deadline."""
 
@@ -49,53 +51,115 @@ class Refusal:
     retry_after_s: int
 
 
-class HandshakeRate:
-    """A token bucket. It promises refused clients one later slot after the other, at the same rate."""
+class TokenBucket:
+    """Holds at most the tokens of BURST_S. It may owe as many."""
 
-    __slots__ = ("_at", "_depth", "_promised_until", "_random", "_rate_per_s", "_tokens")
+    __slots__ = ("_at", "_depth", "_rate_per_s", "_tokens")
 
-    def __init__(self, rate_per_s: float, now: float, random: Callable[[], float]) -> None:
+    def __init__(self, rate_per_s: float, now: float) -> None:
         self._rate_per_s = rate_per_s
         self._depth = max(1.0, rate_per_s * BURST_S)
         self._tokens = self._depth
-        self._at = self._promised_until = now
-        self._random = random
+        self._at = now
 
-    def take(self, now: float) -> float:
-        """Return 0 if one more handshake is allowed now. Else return after how many seconds to try again."""
+    def wait_s(self, now: float) -> float:
+        """Return in how many seconds there will be a token; 0: there is one now."""
         self._tokens = min(self._depth, self._tokens + (now - self._at) * self._rate_per_s)
         self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        self._promised_until = max(self._promised_until, now) + 1 / self._rate_per_s
-        if self._promised_until > now + MAX_RETRY_AFTER_S:
-            self._promised_until = now + MAX_RETRY_AFTER_S
-            return self._random() * MAX_RETRY_AFTER_S
-        return self._promised_until - now
+        return max(0.0, (1 - self._tokens) / self._rate_per_s)
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        if self.wait_s(now):
+            return False
+        self._tokens -= 1
+        return True
+
+    def owe(self) -> None:
+        """Take a token even if there is none."""
+        self._tokens = max(-self._depth, self._tokens - 1)
+
+    def give_back(self) -> None:
+        """Undo one `take`."""
+        self._tokens = min(self._depth, self._tokens + 1)
+
+
+S = TypeVar("S", bound=Hashable)
+
+
+class HandshakeRate(Generic[S]):
+    """Who may be accepted, and who pays for it.
+
+    A socket takes a token when it is accepted. It is spent when the client is authenticated, or refused because the pod
+    is full. A client that is refused for another reason, or says nothing, pays from a bucket of its own, and its first
+    token is given back. So refused clients do not use up what newcomers need, unless they come faster than both buckets
+    allow: otherwise they would use up the processor.
+    """
+
+    __slots__ = ("_handshakes", "_held", "_refusals")
+
+    def __init__(self, per_s: float, now: float) -> None:
+        self._handshakes = TokenBucket(per_s, now)
+        self._refusals = TokenBucket(per_s * REFUSALS_PART, now)
+        self._held: OrderedDict[S, float] = OrderedDict()
+        """When each socket that holds a token came into its stage, in this order."""
+
+    def wait_s(self, now: float) -> float:
+        """Return in how many seconds to accept the next socket; 0: now."""
+        return self._handshakes.wait_s(now)
+
+    def accepted(self, socket: S, now: float) -> None:
+        """Take a token for a socket."""
+        self._handshakes.owe()
+        self._held[socket] = now
+
+    def opened(self, pending: S, connection: S, now: float) -> None:
+        """Hand the token of a pending socket over to its connection."""
+        if self._held.pop(pending, None) is not None:
+            self._held[connection] = now
+
+    def spent(self, socket: S) -> None:
+        """Spend the socket's token."""
+        self._held.pop(socket, None)
+
+    def authenticated(self, socket: S) -> None:
+        """Spend the socket's token. If it was too slow and has none any more, take one."""
+        if self._held.pop(socket, None) is None:
+            self._handshakes.owe()
+
+    def refused(self, socket: S, now: float) -> None:
+        """Have a socket that showed nothing valid pay from the other bucket. Doing so twice is allowed."""
+        if self._held.pop(socket, None) is not None and self._refusals.take(now):
+            self._handshakes.give_back()
+
+    def expire(self, now: float) -> None:
+        """Have those pay likewise that hold their tokens for too long."""
+        while self._held:
+            socket, since = next(iter(self._held.items()))
+            if now - since < HOLD_S:
+                return
+            self.refused(socket, now)
 
 
 class Admission:
-    """Decides for each handshake. All times are seconds of one monotonic clock."""
+    """Decides for each handshake that came. All times are seconds of one monotonic clock."""
 
     def __init__(
         self, *, max_connections: int, handshakes_per_s: float, now: float, random: Callable[[], float]
     ) -> None:
         """`handshakes_per_s` 0 means no limit. `random` returns numbers evenly distributed from 0.0 up to 1.0."""
         self.max_connections = max_connections
-        self._rate = HandshakeRate(handshakes_per_s, now, random) if handshakes_per_s else None
+        self.rate: HandshakeRate[object] | None = HandshakeRate(handshakes_per_s, now) if handshakes_per_s else None
+        """None: no limit."""
         self._random = random
 
-    def refuse(self, now: float, *, connections: int, draining: bool) -> Refusal | None:
+    def refuse(self, *, connections: int, draining: bool) -> Refusal | None:
         """Return the refusal of a handshake, or None to accept it. `connections` counts the accepted ones that stay."""
         if draining:
             return Refusal(RefusalCause.DRAINING, "this gateway stops", self._between(DRAINING_RETRY_AFTER_S))
         if connections >= self.max_connections:
             why = "this gateway has its maximum number of connections"
             return Refusal(RefusalCause.FULL, why, self._between(FULL_RETRY_AFTER_S))
-        wait_s = self._rate.take(now) if self._rate is not None else 0.0
-        if wait_s:
-            return Refusal(RefusalCause.RATE, "too many clients connect at once", max(1, math.ceil(wait_s)))
         return None
 
     def _between(self, seconds: tuple[int, int]) -> int:

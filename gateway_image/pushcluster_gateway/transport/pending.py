@@ -42,7 +42,7 @@ class PendingServer(ConnectionServer, Protocol):
     def forget_pending(self, pending: "PendingConnection") -> None:
         """Forget the socket: it is gone, or a connection has taken it over."""
 
-    def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
+    def answer_handshake(self, pending: "PendingConnection", handshake: ServerHandshake, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
 
     def count_refusal(self, response: Response) -> None:
@@ -51,7 +51,9 @@ class PendingServer(ConnectionServer, Protocol):
     def count_cut(self, cut: CutCause) -> None:
         """Count a socket that ended without an answer."""
 
-    def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
+    def open_handler(
+        self, pending: "PendingConnection", connection: WebSocketConnection, request: Request, subprotocol: str | None
+    ) -> SocketHandler:
         """Register a connection whose handshake was accepted, and return its handler."""
 
 
@@ -129,14 +131,14 @@ class PendingConnection(asyncio.Protocol):
     # Steps
 
     def _answer(self, handshake: ServerHandshake, request: Request, frames: Sequence[Frame]) -> None:
-        response = self._server.answer_handshake(handshake, request)
+        response = self._server.answer_handshake(self, handshake, request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse(response)
             return
         transport = cast(asyncio.Transport, self._transport)
         connection = WebSocketConnection(self._server, transport)
         try:
-            handler = self._server.open_handler(connection, request, handshake.protocol.subprotocol)
+            handler = self._server.open_handler(self, connection, request, handshake.protocol.subprotocol)
         except Exception:
             _log.exception("could not create the handler of a connection")
             text = "an unexpected error, see the gateway's log"

@@ -20,7 +20,7 @@ from pushcluster_gateway.transport.connection import WebSocketConnection
 from pushcluster_gateway.transport.eviction import EvictionQueue, UnauthenticatedInput
 from pushcluster_gateway.transport.handshake import HandshakeResult, ServerHandshake
 from pushcluster_gateway.transport.interfaces import SocketHandler
-from pushcluster_gateway.transport.listener import BACKLOG, bind
+from pushcluster_gateway.transport.listener import Listener
 from pushcluster_gateway.transport.outbox import plan_relief
 from pushcluster_gateway.transport.outbox_budget import OutboxBudget
 from pushcluster_gateway.transport.pending import PendingConnection
@@ -81,31 +81,25 @@ class WebSocketServer:
         self._close_log = CloseLog()
         self._handler_factory = handler_factory
         self._to_flush: list[WebSocketConnection] = []
-        self._listeners: list[asyncio.Server] = []
+        self._listener = Listener(self)
+        self._closed = False
         self._ticker: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port. Raise OSError when the port is in use."""
-        loop = asyncio.get_running_loop()
-        sockets = bind(host, port)
-        port = int(sockets[0].getsockname()[1])
-        for listening in sockets:
-            self._listeners.append(
-                await loop.create_server(lambda: PendingConnection(self), sock=listening, backlog=BACKLOG)
-            )
+        port = self._listener.start(host, port)
         self._tick()
         return port
 
     def stop_listening(self) -> None:
         """Accept no new sockets. Open ones stay."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        self._listener.close()
 
     async def close(self) -> None:
         """Stop listening and cut all open sockets."""
         self.stop_listening()
+        self._closed = True
         sockets: list[PendingConnection | WebSocketConnection] = [*self.pending, *self.connections]
         for socket in sockets:
             socket.abort()
@@ -128,6 +122,29 @@ class WebSocketServer:
         """Number of open sockets."""
         return len(self.pending) + len(self.connections)
 
+    @property
+    def waiting(self) -> int:
+        """Number of sockets in the backlog, which wait until they are accepted."""
+        return self._listener.waiting
+
+    # What the listener calls
+
+    def wait_s(self) -> float:
+        """Return in how many seconds to accept the next socket; 0: now. A server that drains tells all to go."""
+        rate = self._admission.rate
+        return 0.0 if rate is None or self.draining else rate.wait_s(self.clock())
+
+    def accepted(self) -> PendingConnection:
+        """Return the protocol of a socket that was accepted."""
+        pending = PendingConnection(self)
+        if self._admission.rate is not None:
+            self._admission.rate.accepted(pending, self.clock())
+        return pending
+
+    def gone(self) -> None:
+        """Count a socket whose client had hung up before it was accepted."""
+        self.count_cut(CutCause.GONE)
+
     # What sockets call
 
     def new_handshake(self) -> ServerHandshake:
@@ -139,6 +156,8 @@ class WebSocketServer:
 
         Return False when none can be evicted: then the new socket must be cut.
         """
+        if self._closed:
+            return False
         if self.sockets >= self._admission.max_connections + MAX_HANDSHAKES:
             oldest = self._evictions.oldest_handshake() or self._oldest_unauthenticated()
             if oldest is None:
@@ -166,6 +185,8 @@ class WebSocketServer:
         """Protect the connection from eviction: its client is authenticated."""
         self._evictions.mark_authenticated(connection)
         self._input.remove(connection)
+        if self._admission.rate is not None:
+            self._admission.rate.authenticated(connection)
 
     def forget_pending(self, pending: PendingConnection) -> None:
         """Forget the socket: it is gone, or a connection has taken it over."""
@@ -183,21 +204,25 @@ class WebSocketServer:
     def _forget(self, socket: PendingConnection | WebSocketConnection) -> None:
         self._evictions.remove(socket)
         self._input.remove(socket)
+        if self._admission.rate is not None:
+            self._admission.rate.refused(socket, self.clock())
         self.wheel.cancel(socket)
         if self._emptied is not None and not self.sockets:
             self._emptied.set()
 
-    def answer_handshake(self, handshake: ServerHandshake, request: Request) -> Response:
+    def answer_handshake(self, pending: PendingConnection, handshake: ServerHandshake, request: Request) -> Response:
         """Accept or refuse a WebSocket handshake."""
-        # Checked first, so that an invalid request, or one from a foreign page, does not use up the rate.
+        # Checked first, so that an invalid request, or one from a foreign page, pays as a refused client.
         accepted = handshake.accept(request)
         if accepted.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return accepted
         # Sockets that only wait for their refusal do not count. Else a storm of clients would keep itself out.
         taken = self._evictions.connections - (self._oldest_unauthenticated() is not None)
-        refusal = self._admission.refuse(self.clock(), connections=taken, draining=self.draining)
+        refusal = self._admission.refuse(connections=taken, draining=self.draining)
         if refusal is None:
             return accepted
+        if self._admission.rate is not None:
+            self._admission.rate.spent(pending)
         self._metrics.admissions_refused[refusal.cause] += 1
         response = handshake.reject(HTTPStatus.SERVICE_UNAVAILABLE, f"{refusal.reason}, try again")
         response.headers["Retry-After"] = str(refusal.retry_after_s)
@@ -211,7 +236,9 @@ class WebSocketServer:
         """Count a socket that ended without an answer."""
         self._metrics.handshakes_cut[cut] += 1
 
-    def open_handler(self, connection: WebSocketConnection, request: Request, subprotocol: str | None) -> SocketHandler:
+    def open_handler(
+        self, pending: PendingConnection, connection: WebSocketConnection, request: Request, subprotocol: str | None
+    ) -> SocketHandler:
         """Register a connection whose handshake was accepted, and return its handler."""
         result = HandshakeResult.of(request, subprotocol)
         handler = self._handler_factory(connection, result)
@@ -222,6 +249,8 @@ class WebSocketServer:
         self.connections.add(connection)
         self._evictions.open(connection, self.clock())
         self._input.add(connection, len(result.token))
+        if self._admission.rate is not None:
+            self._admission.rate.opened(pending, connection, self.clock())
         return handler
 
     def plan_flush(self, connection: WebSocketConnection) -> None:
@@ -280,3 +309,5 @@ class WebSocketServer:
         self._ticker = asyncio.get_running_loop().call_later(WHEEL_TICK_S, self._tick)
         self.check_deadlines()
         self.relieve_outboxes()
+        if self._admission.rate is not None:
+            self._admission.rate.expire(self.clock())
