@@ -1,13 +1,17 @@
 """A gateway against real Redis and RabbitMQ: what a user's clients get, and when."""
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
+from pushcluster_gateway import main
 from pushcluster_gateway.limits import Limits
 from tests.support.gateways import Backend, RunningGateway, running_gateway, token
+from tests.support.planes import Plane
 from tests.support.stomp_client import ServerFrame, connected
 from tests.support.waiting import eventually
 
@@ -97,6 +101,33 @@ async def test_an_expired_message_is_passed_over(gateway: RunningGateway, back: 
         await alice.subscribe("/user/queue/demo")
         assert (await alice.next_message()).text == "lasting"
         await alice.no_message()
+
+
+@pytest.mark.parametrize("step_s", [120, -120])
+async def test_a_step_of_the_gateways_wall_clock_expires_nothing_and_keeps_nothing(
+    plane: Plane, back: Backend, monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    ahead_s = 0
+    monkeypatch.setattr(main, "time", SimpleNamespace(time=lambda: time.time() + ahead_s))
+    async with running_gateway(plane) as gateway:
+        await eventually(gateway.is_ready)
+        async with connected(gateway.url, token=token("alice")) as alice:
+            await alice.subscribe("/user/queue/demo")
+            ahead_s = step_s
+            await back.push("alice", "lasting", expires_in_ms=60_000)
+            assert (await alice.next_message()).text == "lasting"
+            back.send_copies = False
+            late = await back.push("alice", "late", expires_in_ms=1)
+            back.send_copies = True
+            await eventually(lambda: has_expired(back, late))
+            await back.push("alice", "next")
+            assert (await alice.next_message()).text == "next"
+
+
+async def has_expired(back: Backend, message_id: str) -> bool:
+    """Tell whether Redis is past the millisecond that a message had to live."""
+    seconds, microseconds = await back.redis.time()
+    return seconds * 1_000 + microseconds // 1_000 > StreamId.parse(message_id).ms + 1
 
 
 async def test_bodies_are_opaque_bytes(gateway: RunningGateway, back: Backend) -> None:
