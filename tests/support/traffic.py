@@ -20,13 +20,14 @@ END_WITHIN_S: Final = 60.0
 class Traffic:
     """Publishes `0`, `1`, `2`, … to one user over AMQP, each again until it is confirmed."""
 
-    def __init__(self, url: str, user: str, destination: str, pause_s: float) -> None:
+    def __init__(self, url: str, user: str, destination: str, pause_s: float, *, ids: bool) -> None:
         self.confirmed: list[str] = []
         """Bodies in the order of their confirms, which is the order of publishing."""
         self._url = url
         self._user = user
         self._destination = destination
         self._pause_s = pause_s
+        self._ids = ids
         self._stop = threading.Event()
         self._is_under_way = False
         self._thread = threading.Thread(target=self._run, name="traffic")
@@ -66,7 +67,7 @@ class Traffic:
             properties = pika.BasicProperties(
                 delivery_mode=pika.DeliveryMode.Persistent,
                 # A message whose confirm was lost is published again: by its id it is known.
-                message_id=f"{self._user}-{body}",
+                message_id=f"{self._user}-{body}" if self._ids else None,
                 headers={headers.DESTINATION: self._destination},
             )
             self._is_under_way = True
@@ -77,9 +78,14 @@ class Traffic:
 
 
 @contextmanager
-def traffic(url: str, user: str, destination: str = "/queue/demo", *, pause_s: float = PAUSE_S) -> Iterator[Traffic]:
-    """Publish inside the block; `stop` it there to learn what has to arrive."""
-    running = Traffic(url, user, destination, pause_s)
+def traffic(
+    url: str, user: str, destination: str = "/queue/demo", *, pause_s: float = PAUSE_S, ids: bool = True
+) -> Iterator[Traffic]:
+    """Publish inside the block; `stop` it there to learn what has to arrive.
+
+    Without `ids`, what is published again after a lost confirm may arrive twice: do it where the broker stands.
+    """
+    running = Traffic(url, user, destination, pause_s, ids=ids)
     running.start()
     try:
         yield running
