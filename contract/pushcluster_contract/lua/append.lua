@@ -40,6 +40,7 @@
 --                sent   newest id that was ever written to a socket
 --                accounted  entries up to this seq have been delivered or counted as dropped
 --                attempt  newest attempt that appended an entry or had a known message id
+--                found    entry of the last attempt that was made again, until the next one is appended
 
 local held, token = tonumber(redis.call('GET', KEYS[5])) or 0, tonumber(ARGV[12])
 if token < held then return redis.error_reply('STALE token ' .. ARGV[12] .. ', another one has appended since') end
@@ -48,7 +49,7 @@ if token > held then redis.call('SET', KEYS[5], ARGV[12]) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt')
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found')
 
 local sids, sessions = {}, {}
 local entries, wanted = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11]
@@ -73,21 +74,41 @@ local function tell(code, entry)
   return {entry[1], code, 0, sessions, tonumber(field.e) or 0, field.t or '', field.h or ''}, field
 end
 
+local function name_attempt(entry)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'a' then
+      local channel, tag = string.match(entry[2][i + 1], '^(%d+)-(%d+)$')
+      return channel, tonumber(tag)
+    end
+  end
+end
+
 -- What the log has of an attempt that was made before: its entry, or nil and whether an older entry stands there. As
 -- the oldest entries leave the log first, the attempt then never had one.
 local function find(channel, tag)
-  local up_to = '+'
-  while true do
-    local page = redis.call('XREVRANGE', KEYS[2], up_to, '-', 'COUNT', 16)
+  -- Attempts are made again in order: as a rule, the entry follows the one that was found last.
+  local from, is_first = meta[7], true
+  while from do
+    local page = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', 4)
+    from = nil
     for _, entry in ipairs(page) do
-      local attempt = ''
-      for i = 1, #entry[2], 2 do if entry[2][i] == 'a' then attempt = entry[2][i + 1] end end
-      if attempt == ARGV[13] then return entry end
-      local its_channel, its_tag = string.match(attempt, '^(%d+)-(%d+)$')
-      if its_channel ~= channel or tonumber(its_tag) < tag then return nil, true end
+      local its_channel, its_tag = name_attempt(entry)
+      if its_channel ~= channel or (is_first and its_tag > tag) then from = nil; break end
+      if its_tag == tag then return entry end
+      if its_tag > tag then return nil, true end
+      from, is_first = '(' .. entry[1], false
+    end
+  end
+  from = '+'
+  while true do
+    local page = redis.call('XREVRANGE', KEYS[2], from, '-', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      local its_channel, its_tag = name_attempt(entry)
+      if its_channel ~= channel or its_tag < tag then return nil, true end
+      if its_tag == tag then return entry end
     end
     if #page < 16 then return nil, false end
-    up_to = '(' .. page[#page][1]
+    from = '(' .. page[#page][1]
   end
 end
 
@@ -99,7 +120,10 @@ if made_channel then
     local entry
     made_before = true
     entry, never_appended = find(channel, tonumber(tag))
-    if entry then return (tell(3, entry)) end
+    if entry then
+      redis.call('HSET', KEYS[1], 'found', entry[1])
+      return (tell(3, entry))
+    end
   end
 end
 
@@ -155,6 +179,7 @@ redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[6])
 local before_oldest = seq - redis.call('XLEN', KEYS[2])
 local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
 redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq), 'attempt', ARGV[13])
+if meta[7] then redis.call('HDEL', KEYS[1], 'found') end
 if dropped > 0 then redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest)) end
 if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
 if not meta[1] or now - tonumber(meta[1]) > 3600000 then
