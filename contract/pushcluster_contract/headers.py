@@ -17,6 +17,9 @@ REJECT_REASON: Final = "pushcluster-reject-reason"
 REJECT_USER: Final = "pushcluster-user"
 """On such a message: the routing key with which it was published, which is the user id."""
 
+POSSIBLY_REPEATED: Final = "possibly-repeated"
+"""On a message for a client, `true`: it may have come before, under another `message-id`. Producers cannot set it."""
+
 TRACEPARENT: Final = "traceparent"
 FORWARDED_PREFIX: Final = "x-"
 _BROKER_HEADERS: Final = frozenset(

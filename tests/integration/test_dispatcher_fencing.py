@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from pushcluster_contract.headers import POSSIBLY_REPEATED
 from tests.support.containers import Services, close_amqp_connection, kill_and_start, paused
 from tests.support.dispatchers import (
     Logs,
@@ -68,6 +69,8 @@ async def test_a_dispatcher_that_was_frozen_for_longer_than_the_window_appends_n
             await close_amqp_connection(services, f"dispatcher {first.pod_name}")
             await wait_log(logs, "alice", BODIES)
             await second.wait_for_metric("acknowledged_total", len(BODIES))
+            marks = {tuple(entry.headers) for entry in await logs.entries("alice")}
+            assert marks == {() if ids else (POSSIBLY_REPEATED,)}
             if ids:
 
                 async def is_forgotten() -> bool:

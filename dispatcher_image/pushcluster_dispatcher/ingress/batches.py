@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pushcluster_contract.headers import POSSIBLY_REPEATED
 from pushcluster_dispatcher.ingress.interfaces import CopySink
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.messages import Message, RejectClass, Rejection, parse_delivery
@@ -42,7 +43,7 @@ class Batch:
             parsed = parse(delivery)
             if isinstance(parsed, Message):
                 accepted.append(delivery)
-                messages.append(parsed)
+                messages.append(_mark_repeated(delivery, parsed))
             else:
                 malformed.append((delivery, parsed))
         return cls(deliveries[-1].tag, len(deliveries), accepted, messages, malformed)
@@ -102,6 +103,13 @@ def parse(delivery: Delivery) -> Message | Rejection:
     except Exception as error:
         _log.exception("the dispatcher failed to read a message; it goes to push.rejected")
         return Rejection(RejectClass.PROPERTIES, f"the dispatcher failed on it: {type(error).__name__}: {error}")
+
+
+def _mark_repeated(delivery: Delivery, message: Message) -> Message:
+    """Mark what another channel may have appended before it was lost. By a message id it would be known."""
+    if not delivery.redelivered or message.message_id:
+        return message
+    return message._replace(headers={**(message.headers or {}), POSSIBLY_REPEATED: "true"})
 
 
 def _reject(refused: AppendRefused) -> Rejection:

@@ -96,6 +96,7 @@ def test_amqp_headers_and_types_are_the_documented_ones() -> None:
         "FURTHER_ROUTING_KEYS": "CC",
         "REJECT_REASON": "pushcluster-reject-reason",
         "REJECT_USER": "pushcluster-user",
+        "POSSIBLY_REPEATED": "possibly-repeated",
         "TRACEPARENT": "traceparent",
         "FORWARDED_PREFIX": "x-",
     }
