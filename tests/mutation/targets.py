@@ -46,6 +46,8 @@ DECIDE_BESIDE_IO: Final = (
     "pushcluster_dispatcher.api.requests",
     "pushcluster_dispatcher.egress.copies",
     "pushcluster_dispatcher.egress.copy_budget",
+    "pushcluster_dispatcher.ingress.batches",
+    "pushcluster_dispatcher.ingress.fencing",
     "pushcluster_dispatcher.ingress.outcome_reports",
     "pushcluster_dispatcher.ingress.partition",
     "pushcluster_dispatcher.log.user_log",
