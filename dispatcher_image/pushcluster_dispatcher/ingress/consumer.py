@@ -134,7 +134,7 @@ class IngressConsumer:
         with self._noting_refusals(number):
             channel = await amqp.channel(prefetch=prefetch)
         try:
-            session = self._new_session(channel, number, prefetch)
+            session = self._new_session(channel, wire, number, prefetch)
             with self._noting_refusals(number):
                 # Declared here, so that a refused queue stops no other partition, and a deleted one is made again.
                 await channel.declare(build_partition(number))
@@ -163,7 +163,7 @@ class IngressConsumer:
             self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
             raise
 
-    def _new_session(self, channel: AmqpChannel, number: int, prefetch: int) -> PartitionSession:
+    def _new_session(self, channel: AmqpChannel, wire: HeldWire, number: int, prefetch: int) -> PartitionSession:
         services = self._services
         retention = services.settings.retention
 
@@ -179,6 +179,7 @@ class IngressConsumer:
             # What stands declared already: the broker's answer shows that the channel does too.
             prove_channel=lambda: channel.declare(build_partition(number)),
             backoff=services.new_backoff(),
+            first_wire=wire,
         )
         return PartitionSession(
             channel,

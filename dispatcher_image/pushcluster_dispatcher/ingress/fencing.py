@@ -15,7 +15,7 @@ disturbs nobody.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
@@ -40,18 +40,20 @@ class FencedLogs:
     prove_channel: Callable[[], Awaitable[None]]
     """Return once the broker has answered something on the channel. Raise Unavailable if the channel is gone."""
     backoff: Backoff
+    first_wire: HeldWire | None
+    """The connection that was there when the channel was opened. It may be lost by now: then the session ends too."""
     sleep: Sleep = asyncio.sleep
-    _is_first: bool = field(default=True, init=False)
 
     async def wire(self) -> HeldWire:
-        """Return a connection to Redis. Wait until there is one, and a little longer from the second time on.
+        """Return a connection to Redis, from the second time on after a pause. Wait until there is one.
 
         It may be the same connection as before: for a while it stands beside that of the barrier, although Redis has
         restarted in between.
         """
-        if not self._is_first:
-            await self.sleep(self.backoff.next_delay_s())
-        self._is_first = False
+        first, self.first_wire = self.first_wire, None
+        if first is not None:
+            return first
+        await self.sleep(self.backoff.next_delay_s())
         return await self.link.wire()
 
     async def open(self, wire: HeldWire) -> FencedLog:

@@ -131,12 +131,17 @@ class PlayedLogs:
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     """What `open` ends with."""
+    first: PlayedWire | None = None
+    """What is given at first, although it may be lost."""
 
     def __post_init__(self) -> None:
         self.is_there.set()
         self.may_open.set()
 
     async def wire(self) -> PlayedWire:
+        first, self.first = self.first, None
+        if first is not None:
+            return first
         await asyncio.sleep(0)
         await self.is_there.wait()
         if self.wires[-1].lost.done():

@@ -38,10 +38,19 @@ class Bench:
     def __post_init__(self) -> None:
         self.channel_answers.set()
         self.logs = FencedLogs(
-            5, KEYS, self, self._open, self._request, self._prove, backoff=Backoff(lambda: 1.0), sleep=self._sleep
+            5,
+            KEYS,
+            self,
+            self._open,
+            self._request,
+            self._prove,
+            backoff=Backoff(lambda: 1.0),
+            first_wire=self,
+            sleep=self._sleep,
         )
 
     async def wire(self) -> "Bench":
+        self.happened.append("wait for Redis")
         return self
 
     async def execute(self, commands: Sequence[bytes]) -> list[Any]:
@@ -136,6 +145,7 @@ async def test_a_connection_is_asked_for_again_only_after_a_pause_which_grows_un
     for slept in ([], [0.1], [0.1, 0.2]):
         assert await bench.logs.wire() is bench
         assert bench.slept == slept
+        assert len(bench.happened) == len(slept), "the first one is there, or the session ends with it"
     bench.barrier.set_result(None)
     await bench.logs.open(bench)
     await bench.logs.wire()

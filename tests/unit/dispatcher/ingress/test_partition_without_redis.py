@@ -59,6 +59,14 @@ async def test_a_session_that_has_begun_nothing_ends_with_redis() -> None:
             await bench.task
 
 
+async def test_a_session_whose_connection_is_lost_before_it_begins_ends_too() -> None:
+    async with running() as bench:
+        bench.logs.first = bench.logs.wires[0]
+        bench.lose_redis()
+        await settle()
+        assert bench.task.done()
+
+
 async def test_a_session_that_has_acknowledged_everything_ends_with_redis() -> None:
     async with running() as bench:
         await deliver(bench, b"1")
