@@ -43,6 +43,10 @@ class Keys:
         """Set: the destinations of which the user has a log or meta. Forgetting the user removes all of these."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:destinations"
 
+    def recipients(self, user: str, destination: Destination) -> str:
+        """String: which of the user's many sessions have this destination (see `lua/append.lua`). It may vanish."""
+        return f"pc:{self.cluster}:{{{encode_user(user)}}}:recipients:{destination.kind}:{destination.name}"
+
     @property
     def gateways(self) -> str:
         """Sorted set: incarnation → lease expiry, ms since the epoch by Redis TIME."""

@@ -1,5 +1,7 @@
 """APPEND against a real Redis: what lua/append.lua promises in its header."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,18 +12,20 @@ from redis.exceptions import ResponseError
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
+from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES, SESSIONS_TTL_MS
 from pushcluster_contract.log_entry import ATTEMPT, LogEntry
 from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.scripts import Script
 from pushcluster_operator.children.redis import STREAM_NODE_BYTES
-from pushcluster_runtime.redis.client import ScriptRunner, connect
+from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
 from tests.support.appends import append_call
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
 DEMO: Final = Destination("queue", "demo")
 DAY_MS: Final = 86_400_000
+MANY: Final = 100
+"""More sessions than any test has."""
 
 
 @dataclass
@@ -452,3 +456,95 @@ async def test_readers_that_know_nothing_of_attempts_read_the_entry_as_before(be
     ((id_, fields),) = await bench.redis.xrange(bench.log)
     assert fields == {b"b": b"1", ATTEMPT: b"5-1"}
     assert LogEntry.from_stream(id_, fields) == LogEntry.from_stream(id_, {b"b": b"1"})
+
+
+class Sessions:
+    """The sessions of a user, changed by the scripts as gateways change them."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._scripts = ScriptRunner(bench.redis)
+        self._key = bench.keys.sessions(bench.user)
+
+    async def register(self, sid: str) -> None:
+        await self._scripts.run(Script.REGISTER, [self._key], [sid, "pod", SESSIONS_TTL_MS, MANY])
+
+    async def subscribe(self, sid: str, destination: Destination = DEMO) -> None:
+        keys, user = self._bench.keys, self._bench.user
+        names = [keys.meta(user, destination), keys.log(user, destination), keys.destinations(user)]
+        args: list[Argument] = [sid, "pod", str(destination), SESSIONS_TTL_MS, DAY_MS, MANY]
+        await self._scripts.run(Script.SUBSCRIBE, [self._key, *names], args)
+
+    async def unsubscribe(self, sid: str) -> None:
+        await self._scripts.run(Script.UNSUBSCRIBE, [self._key], [sid, str(DEMO)])
+
+    async def remove(self, sid: str) -> None:
+        await self._scripts.run(Script.REMOVE_SESSION, [self._key], [sid, "pod"])
+
+    async def subscribed(self) -> list[bytes]:
+        """Who has the destination, from the entries themselves."""
+        entries = await self._bench.redis.hgetall(self._key)
+        return sorted(sid for sid, entry in entries.items() if str(DEMO).encode() in entry.split()[1:])
+
+
+async def appended_for(bench: Bench) -> list[bytes]:
+    return sorted(line.split()[0] for line in (await bench.append())[3].splitlines())
+
+
+async def count_reads(bench: Bench) -> int:
+    """How often all entries of some hash were read."""
+    return int((await bench.redis.info("commandstats")).get("cmdstat_hgetall", {}).get("calls", 0))
+
+
+async def test_the_entries_of_many_sessions_are_read_once_and_not_for_each_message(bench: Bench) -> None:
+    sessions = Sessions(bench)
+    for n in range(64):
+        await sessions.subscribe(f"sid{n}")
+    await asyncio.sleep(0.002)  # nothing is kept in the ms of a change
+    before = await count_reads(bench)
+    for _ in range(50):
+        assert len(await appended_for(bench)) == 64
+    assert await count_reads(bench) == before + 1
+    assert 0 < await bench.redis.pttl(bench.keys.recipients("alice", DEMO)) <= 60_000
+
+
+async def test_a_user_with_few_sessions_has_no_list_kept(bench: Bench) -> None:
+    sessions = Sessions(bench)
+    for n in range(7):
+        await sessions.subscribe(f"sid{n}")
+    await asyncio.sleep(0.002)
+    assert len(await appended_for(bench)) == 7
+    assert not await bench.redis.exists(bench.keys.recipients("alice", DEMO))
+
+
+async def test_each_change_of_the_sessions_reaches_the_next_message(bench: Bench) -> None:
+    sessions, rng = Sessions(bench), random.Random(7)
+    sids = [f"sid{n}" for n in range(12)]
+    for sid in sids:
+        await sessions.subscribe(sid)
+    changes = (sessions.subscribe, sessions.subscribe, sessions.register, sessions.unsubscribe, sessions.remove)
+    for _ in range(400):
+        await rng.choice(changes)(rng.choice(sids))
+        for _ in range(rng.choice((1, 2))):
+            assert await appended_for(bench) == await sessions.subscribed()
+            await asyncio.sleep(rng.choice((0, 0, 0.0015)))
+
+
+async def test_two_changes_within_one_ms_are_both_seen(bench: Bench) -> None:
+    """A gateway of an older version changes the hash without knowing of any list that is kept."""
+    sessions = Sessions(bench)
+    for n in range(10):
+        await sessions.subscribe(f"sid{n}")
+    key = bench.keys.sessions("alice")
+    for n in range(200):
+        sid = f"late{n % 40}"
+        await bench.redis.hset(key, sid, "pod")
+        async with bench.redis.pipeline(transaction=True) as pipeline:
+            pipeline.pexpire(key, SESSIONS_TTL_MS)
+            call = append_call(bench.keys, "alice", DEMO, "body")
+            pipeline.eval(Script.APPEND.source(), len(call.keys), *call.keys, *call.args)
+            pipeline.hset(key, sid, f"pod {DEMO}")
+            pipeline.pexpire(key, SESSIONS_TTL_MS)
+            await pipeline.execute()
+        assert sid.encode() in await appended_for(bench)
+        await bench.redis.hdel(key, sid)

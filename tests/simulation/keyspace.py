@@ -94,7 +94,7 @@ class Keyspace:
     # Scripts
 
     def _append(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
-        meta_key, log_key, sessions_key, _, fence_key, *id_keys = keys
+        meta_key, log_key, sessions_key, _, fence_key, _, *id_keys = keys
         token, attempt = args[11:13]
         fence = self.data.get(fence_key, 0)
         if int(token) < fence:
@@ -126,7 +126,7 @@ class Keyspace:
         self, keys: Sequence[str], args: Sequence[Any], now: int, sessions: bytes, *, note: bool
     ) -> list[Any] | None:
         """Return what APPEND says of a message id that is known; else note what is forgotten by that."""
-        meta_key, log_key, id_key = keys[0], keys[1], keys[5]
+        meta_key, log_key, id_key = keys[0], keys[1], keys[6]
         known, born = self.data.get(id_key), self.data.get(meta_key, {}).get("born")
         if known is None:
             return None

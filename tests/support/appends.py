@@ -5,6 +5,7 @@ from typing import Final
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.keys import Keys
+from pushcluster_contract.limits import SESSIONS_TTL_MS
 from pushcluster_runtime.redis.client import Argument, Call
 
 DAY_MS: Final = 86_400_000
@@ -33,10 +34,10 @@ def append_call(
 ) -> Call:
     """Return a call of an attempt that nobody has made, unless it is given."""
     names = [keys.meta(user, destination), keys.log(user, destination), keys.sessions(user), keys.destinations(user)]
-    names.append(keys.fence(0))
+    names += [keys.fence(0), keys.recipients(user, destination)]
     if message_id:
         names.append(keys.message(user, destination, message_id))
     args: list[Argument] = [body, headers, content_type, message_id, ttl_ms]
     args += [most, keep_ms, kept_delivered_ms, meta_ms, known_ms, str(destination)]
-    args += [token, attempt or f"{TOKEN}-{next(_TAGS)}", *([reply] if reply else [])]
+    args += [token, attempt or f"{TOKEN}-{next(_TAGS)}", SESSIONS_TTL_MS, *([reply] if reply else [])]
     return Call(names, args)

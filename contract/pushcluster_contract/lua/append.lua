@@ -2,8 +2,8 @@
 -- APPEND: write one message to a user's log and return the sessions that are to get it, in one round trip.
 --
 -- KEYS[1]  {u}:meta:<dest>     KEYS[2]  {u}:log:<dest>     KEYS[3]  {u}:sessions
--- KEYS[4]  {u}:destinations    KEYS[5]  fence:<partition>
--- KEYS[6]  {u}:id:<hash>, only when the producer gave a message id
+-- KEYS[4]  {u}:destinations    KEYS[5]  fence:<partition>    KEYS[6]  {u}:recipients:<dest>
+-- KEYS[7]  {u}:id:<hash>, only when the producer gave a message id
 -- ARGV[1]  body                ARGV[2]  forwarded headers, JSON or ''
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
 -- ARGV[5]  ms for which the message may wait; 0: it has no bound of its own
@@ -15,7 +15,8 @@
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[12] the caller's fencing token (take_token.lua)
 -- ARGV[13] attempt, '<first token of the caller's AMQP channel>-<delivery tag>'
--- ARGV[14] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
+-- ARGV[14] ms by which the sessions hash outlives its last use
+-- ARGV[15] where the producer wants outcomes (outcomes.ReplyAddress); only when it wants any
 --
 -- A caller whose token is lower than that of another call gets an error that starts with STALE, and nothing happens.
 -- Bytes that wait in a connection or in a frozen program can so do nothing once anybody has gone on without them.
@@ -51,21 +52,43 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found')
 
-local sids, sessions = {}, {}
-local entries, wanted = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11]
-for i = 1, #entries, 2 do
-  local entry = entries[i + 1]
-  local from, to = string.find(entry, wanted, 1, true)
-  -- Skip other destinations that begin with the same letters.
-  while from and to < #entry and string.byte(entry, to + 1) ~= 32 do from, to = string.find(entry, wanted, to, true) end
-  if from then
-    sids[#sids + 1] = entries[i]
-    sessions[#sids] = entries[i] .. ' ' .. string.match(entry, '^[^ ]*')
-    local again = string.sub(entry, to + 1, to + #wanted + 1)
-    if again == wanted or again == wanted .. ' ' then sessions[#sids] = sessions[#sids] .. ' -' end
+-- The sessions that have the destination, from all entries of the user.
+local function select_sessions()
+  local entries, wanted, selected = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11], {}
+  for i = 1, #entries, 2 do
+    local entry = entries[i + 1]
+    local from, to = string.find(entry, wanted, 1, true)
+    -- Skip other destinations that begin with the same letters.
+    while from and to < #entry and string.byte(entry, to + 1) ~= 32 do
+      from, to = string.find(entry, wanted, to, true)
+    end
+    if from then
+      local again = string.sub(entry, to + 1, to + #wanted + 1)
+      local mark = (again == wanted or again == wanted .. ' ') and ' -' or ''
+      selected[#selected + 1] = entries[i] .. ' ' .. string.match(entry, '^[^ ]*') .. mark
+    end
   end
+  return table.concat(selected, '\n')
 end
-sessions = table.concat(sessions, '\n')
+
+-- The entries of many sessions are long, so what was selected from them is kept for the next call, with a stamp of the
+-- hash: each change of it moves its end of life, or the number of its fields. Two changes within one ms move the end
+-- of life only once, so nothing is kept in the ms of a change.
+local MANY_SESSIONS, KEPT_MS = 8, 60000
+
+local function read_sessions()
+  local count = redis.call('HLEN', KEYS[3])
+  local ends = count >= MANY_SESSIONS and redis.call('PEXPIRETIME', KEYS[3]) or -1
+  if ends < 0 then return select_sessions() end
+  local stamp = string.format('%.0f %.0f\n', ends, count)
+  local kept = redis.call('GET', KEYS[6])
+  if kept and string.sub(kept, 1, #stamp) == stamp then return string.sub(kept, #stamp + 1) end
+  local selected = select_sessions()
+  if ends - tonumber(ARGV[14]) < now then redis.call('SET', KEYS[6], stamp .. selected, 'PX', KEPT_MS) end
+  return selected
+end
+
+local sessions = read_sessions()
 
 -- An entry of the log as a reply.
 local function tell(code, entry)
@@ -127,11 +150,11 @@ if made_channel then
   end
 end
 
-if KEYS[6] then
-  local known = redis.call('GET', KEYS[6])
+if KEYS[7] then
+  local known = redis.call('GET', KEYS[7])
   -- An id older than the log belongs to a former log that was forgotten or lost. Its message is unknown now.
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
-    redis.call('PEXPIRE', KEYS[6], ARGV[10])
+    redis.call('PEXPIRE', KEYS[7], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
     local reply, field = {known, 1, 0, sessions, 0}, nil
     if entry then reply, field = tell(1, entry) end
@@ -142,7 +165,7 @@ if KEYS[6] then
 end
 if made_before then
   -- It was not appended, and had no message id that could have been known: Redis has refused it.
-  if never_appended and not KEYS[6] then return redis.error_reply('ERR refused when it was tried before') end
+  if never_appended and not KEYS[7] then return redis.error_reply('ERR refused when it was tried before') end
   return {'', 3, 0, sessions, 0}
 end
 
@@ -165,9 +188,11 @@ if ARGV[5] ~= '0' then
   expires = now + tonumber(ARGV[5])
   fields[#fields + 1] = 'e'; fields[#fields + 1] = string.format('%.0f', expires)
 end
-if ARGV[14] and sids[1] then
+if ARGV[15] and sessions ~= '' then
   -- The sessions that are to answer. Without any, the dispatcher answers at once, so the entry need not ask.
-  fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[14]
+  local sids = {}
+  for line in string.gmatch(sessions, '[^\n]+') do sids[#sids + 1] = string.match(line, '^[^ ]+') end
+  fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[15]
 end
 redis.call('XADD', KEYS[2], id, unpack(fields))
 
@@ -191,6 +216,6 @@ if not meta[1] or now - tonumber(meta[1]) > 3600000 then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-if KEYS[6] then redis.call('SET', KEYS[6], id, 'PX', ARGV[10]) end
+if KEYS[7] then redis.call('SET', KEYS[7], id, 'PX', ARGV[10]) end
 
 return {id, 0, dropped, sessions, expires}

@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
-from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES, SESSIONS_TTL_MS
 from pushcluster_contract.log_entry import encode_headers
 from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
@@ -39,9 +39,9 @@ FIRST_ROUND_MESSAGES: Final = 250
 LARGE_ROUND_BYTES: Final = 1_048_576
 """Bytes of session lists in one round trip of a partition. After a larger one, the next has half as many messages."""
 
-_KEYS: Final = 5
+_KEYS: Final = 6
 """KEYS of `lua/append.lua`. There is one more with a message id."""
-_ARGUMENTS: Final = 13
+_ARGUMENTS: Final = 14
 """ARGV of the same. There is one more when the producer wants outcomes."""
 
 
@@ -60,6 +60,7 @@ _NEW: Final = 0
 _OTHER_BODY: Final = 2
 _MADE_BEFORE: Final = 3
 """What `lua/append.lua` says of a message: appended, another body under its message id, this attempt made before."""
+_SESSIONS_TTL: Final = pack_bulk(b"%d" % SESSIONS_TTL_MS)
 _MULTI: Final = pack("MULTI")
 _EXEC: Final = pack("EXEC")
 _MESSAGE_AT_FAULT: Final = ("ERR", "WRONGTYPE")
@@ -202,7 +203,7 @@ class UserLog:
         keys, destination = self._keys_of(message.user, message.destination)
         body = message.body
         if message[3:] == _NOTHING_MORE:
-            return b"%b%b$%d\r\n%b\r\n%b%b%b%b" % (
+            return b"%b%b$%d\r\n%b\r\n%b%b%b%b%b" % (
                 _PLAIN,
                 keys,
                 len(body),
@@ -211,13 +212,14 @@ class UserLog:
                 destination,
                 self._token,
                 pack_bulk(attempt),
+                _SESSIONS_TTL,
             )
         headers = encode_headers(message.headers).encode() if message.headers else b""
         more = [] if message.reply is None else [pack_bulk(message.reply.encode().encode())]
         ids: list[bytes] = []
         if message.message_id:
             ids.append(pack_bulk(self._keys.message(message.user, message.destination, message.message_id).encode()))
-        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b%b%b" % (
+        return b"%b%b%b$%d\r\n%b\r\n%b%b%b%b%b%b%b%b%b%b" % (
             _BEGINNINGS[len(ids), len(more)],
             keys,
             b"".join(ids),
@@ -231,6 +233,7 @@ class UserLog:
             destination,
             self._token,
             pack_bulk(attempt),
+            _SESSIONS_TTL,
             b"".join(more),
         )
 
@@ -244,7 +247,8 @@ class UserLog:
             keys.destinations(user),
         )
         packed = b"".join(pack_bulk(name.encode()) for name in names)
-        return packed + self._fence_key, pack_bulk(str(destination).encode())
+        recipients = pack_bulk(keys.recipients(user, destination).encode())
+        return packed + self._fence_key + recipients, pack_bulk(str(destination).encode())
 
 
 def _group(messages: Sequence[Message]) -> list[list[int]]:

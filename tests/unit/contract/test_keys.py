@@ -20,13 +20,14 @@ def test_keys_have_their_documented_form() -> None:
     assert KEYS.log("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:log:queue:demo"
     assert KEYS.meta("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:meta:queue:demo"
     assert KEYS.destinations("alice") == "pc:shop.demo:{YWxpY2U}:destinations"
+    assert KEYS.recipients("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:recipients:queue:demo"
     assert KEYS.gateways == "pc:shop.demo:gateways"
     assert KEYS.gateway(INCARNATION) == "pc:shop.demo:gw:uid-1.0123456789abcdef"
 
 
 def test_all_keys_of_a_user_share_one_hash_slot() -> None:
     keys = [KEYS.sessions("a{b}"), KEYS.log("a{b}", QUEUE), KEYS.meta("a{b}", QUEUE), KEYS.message("a{b}", QUEUE, "1")]
-    keys.append(KEYS.destinations("a{b}"))
+    keys += [KEYS.destinations("a{b}"), KEYS.recipients("a{b}", QUEUE)]
     tags = {re.findall(r"\{([^}]*)\}", key)[0] for key in keys}
     assert len(tags) == 1
 

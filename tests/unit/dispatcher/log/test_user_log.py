@@ -209,16 +209,17 @@ async def test_the_key_of_a_message_id_is_given_only_when_there_is_one() -> None
 
     await append(user_log(Spying()), [message("a", "1", message_id="m", ttl_ms=5, headers={"x-a": "b"})])
     (command,) = seen
-    assert command[2:8] == [
-        b"6",
+    assert command[2:9] == [
+        b"7",
         KEYS.meta("a", DEMO).encode(),
         KEYS.log("a", DEMO).encode(),
         KEYS.sessions("a").encode(),
         KEYS.destinations("a").encode(),
         KEYS.fence(3).encode(),
+        KEYS.recipients("a", DEMO).encode(),
     ]
-    assert command[8:14] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
-    assert command[-3:] == [b"/queue/demo", b"17", b"17-1"]
+    assert command[9:15] == [KEYS.message("a", DEMO, "m").encode(), b"1", b'{"x-a":"b"}', b"", b"m", b"5"]
+    assert command[-4:] == [b"/queue/demo", b"17", b"17-1", b"600000"]
 
 
 async def test_every_argument_stands_where_the_script_reads_it() -> None:
@@ -230,16 +231,17 @@ async def test_every_argument_stands_where_the_script_reads_it() -> None:
     await append(UserLog(redis, KEYS, retention, FENCE, backoff=Backoff(lambda: 1.0)), [given])
     (command,) = redis.commands
     header = [line for line in Script.APPEND.source().splitlines() if line.startswith("--")]
-    assert len([line for line in header if re.search(r"ARGV\[14\] where the producer wants outcomes", line)]) == 1
+    assert len([line for line in header if re.search(r"ARGV\[15\] where the producer wants outcomes", line)]) == 1
     assert command == [
         b"EVALSHA",
         DIGESTS[Script.APPEND].encode(),
-        b"6",
+        b"7",
         KEYS.meta("a", DEMO).encode(),
         KEYS.log("a", DEMO).encode(),
         KEYS.sessions("a").encode(),
         KEYS.destinations("a").encode(),
         KEYS.fence(3).encode(),
+        KEYS.recipients("a", DEMO).encode(),
         KEYS.message("a", DEMO, "m").encode(),
         b"body",
         '{"x-a":"ä"}'.encode(),
@@ -254,6 +256,7 @@ async def test_every_argument_stands_where_the_script_reads_it() -> None:
         b"/queue/demo",
         b"17",  # the fencing token
         b"17-1",  # the attempt
+        b"600000",  # ms of the sessions hash
         b'["q","c"]',
     ]
 
@@ -310,8 +313,8 @@ async def test_where_outcomes_are_wanted_is_given_only_when_they_are() -> None:
     redis = PlayedRedis()
     await append(user_log(redis), [message("a", "1"), message("a", "2", reply=ReplyAddress("q", "c"))])
     silent, asking = redis.commands
-    assert silent[-3:] == [b"/queue/demo", b"17", b"17-1"]
-    assert asking[-4:] == [b"/queue/demo", b"17", b"17-2", b'["q","c"]']
+    assert silent[-4:] == [b"/queue/demo", b"17", b"17-1", b"600000"]
+    assert asking[-5:] == [b"/queue/demo", b"17", b"17-2", b"600000", b'["q","c"]']
 
 
 async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
@@ -325,8 +328,8 @@ async def test_a_message_with_nothing_more_is_packed_as_any_other() -> None:
     for ttl_ms in (0, 5):
         await append(user_log(Spying()), [message("a", "1", ttl_ms=ttl_ms)])
     plain, other = seen
-    assert plain[12] == b"0"
-    assert [*plain[:12], b"5", *plain[13:]] == other
+    assert plain[13] == b"0"
+    assert [*plain[:13], b"5", *plain[14:]] == other
 
 
 async def test_what_redis_cannot_take_now_is_repeated_until_it_does() -> None:
@@ -418,7 +421,7 @@ async def test_a_token_that_is_too_old_ends_the_append_at_once(bodies_of: str) -
 
     class Fenced(PlayedRedis):
         def _append(self, command: list[bytes]) -> Any:
-            return super()._append(command) if command[-1] == b"17-1" else stale
+            return super()._append(command) if command[-2] == b"17-1" else stale
 
     parts: list[list[int]] = []
 
