@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks import (
     amplification,
+    api_strangers,
     connect_storm,
     dispatcher,
     end_to_end,
@@ -48,6 +49,7 @@ SHORT: Final[dict[str, Figure]] = {
     "storm": lambda services: connect_storm.run(services, sessions=10_000),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4, rounds=8)),
     "hot-user": lambda services: hot_user.run(services, hot_user.Load()),
+    "api": lambda services: api_strangers.run(services, api_strangers.Load()),
 }
 LONG: Final[dict[str, Figure]] = {
     **SHORT,
@@ -57,6 +59,7 @@ LONG: Final[dict[str, Figure]] = {
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=15, rounds=9)),
     "hot-user": lambda services: hot_user.run(services, hot_user.Load(seconds=15, rounds=5)),
+    "api": lambda services: api_strangers.run(services, api_strangers.Load(seconds=15)),
 }
 
 

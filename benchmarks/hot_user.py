@@ -62,9 +62,9 @@ async def run(services: Services, load: Load) -> Section:
             await flood.call("open", url=plane.amqp_url, users=[HOT], body_bytes=HOT_BODY_BYTES)
             before, after = [], []
             for _ in range(load.rounds):
-                before.append(await _measure(publisher, sink, load))
+                before.append(await measure_copies(publisher, sink, load.per_s, load.seconds))
                 flooding = asyncio.create_task(_flood(flood))
-                after.append(await _measure(publisher, sink, load))
+                after.append(await measure_copies(publisher, sink, load.per_s, load.seconds))
                 flooding.cancel()
                 await asyncio.gather(flooding, return_exceptions=True)
                 await flood.call("wait_confirmed")
@@ -74,8 +74,9 @@ async def run(services: Services, load: Load) -> Section:
     return build_section(before, after, load)
 
 
-async def _measure(publisher: Child, sink: Child, load: Load) -> Latencies:
-    sent = (await publisher.call("steady", per_s=load.per_s, seconds=load.seconds))["sent"]
+async def measure_copies(publisher: Child, sink: Child, per_s: float, seconds: float) -> Latencies:
+    """Publish at a rate, and return how old the copies were when they arrived."""
+    sent = (await publisher.call("steady", per_s=per_s, seconds=seconds))["sent"]
     ages: list[float] = []
     async with asyncio.timeout(30):
         while len(ages) < sent:
@@ -95,20 +96,23 @@ async def _flood(publisher: Child) -> None:
 @asynccontextmanager
 async def _sinks(plane: Plane, quiet: str) -> AsyncIterator[Child]:
     """Until the end of the block, play the gateways of both users. Yield the child that has the quiet user's."""
-    keys = Keys(plane.cluster)
-    sids = [session_id(secrets.token_bytes(17)) for _ in range(HOT_SESSIONS)]
-    held: list[tuple[str, list[str]]] = [(quiet, [session_id(secrets.token_bytes(17))])]
-    held += [(HOT, sids[n::HOT_GATEWAYS]) for n in range(HOT_GATEWAYS)]
-    async with AsyncExitStack() as stack, connect(plane.redis_url, name="benchmark") as client:
-        children: list[Child] = []
-        for number, (user, theirs) in enumerate(held):
-            incarnation = Incarnation(f"gateway-{number}", secrets.token_hex(8))
-            child = await stack.enter_async_context(started("benchmarks.copy_sink", f"gateway {number}"))
-            await child.call("open", url=plane.amqp_url, incarnation=str(incarnation), name=DEMO.name, sids=theirs)
-            entry = SessionEntry(incarnation, (DEMO,)).encode()
-            await client.hset(keys.sessions(user), mapping=dict.fromkeys(theirs, entry))
-            children.append(child)
-        yield children[0]
+    async with AsyncExitStack() as stack:
+        for _ in range(HOT_GATEWAYS):
+            await stack.enter_async_context(playing_gateway(plane, HOT, sessions=HOT_SESSIONS // HOT_GATEWAYS))
+        yield await stack.enter_async_context(playing_gateway(plane, quiet))
+
+
+@asynccontextmanager
+async def playing_gateway(plane: Plane, user: str, *, sessions: int = 1) -> AsyncIterator[Child]:
+    """Until the end of the block, play a gateway that holds these sessions of a user (`copy_sink.py`)."""
+    incarnation = Incarnation("gateway", secrets.token_hex(8))
+    sids = [session_id(secrets.token_bytes(17)) for _ in range(sessions)]
+    async with started("benchmarks.copy_sink", f"gateway of {user}") as child:
+        await child.call("open", url=plane.amqp_url, incarnation=str(incarnation), name=DEMO.name, sids=sids)
+        entry = SessionEntry(incarnation, (DEMO,)).encode()
+        async with connect(plane.redis_url, name="benchmark") as client:
+            await client.hset(Keys(plane.cluster).sessions(user), mapping=dict.fromkeys(sids, entry))
+        yield child
 
 
 async def _find_user_of_another_partition(plane: Plane) -> str:

@@ -249,9 +249,11 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
 
 
 @asynccontextmanager
-async def running_dispatcher(plane: Plane, number: int) -> AsyncIterator[Program]:
-    """Run one dispatcher process without its HTTP API. It may not be ready yet when the block begins."""
+async def running_dispatcher(plane: Plane, number: int, *, api_port: int = 0) -> AsyncIterator[Program]:
+    """Run one dispatcher process. It may not be ready yet when the block begins. Without a port it has no HTTP API."""
     variables = {env.API_ENABLED: "false"}
+    if api_port:
+        variables = {env.API_PORT: str(api_port), env.API_KEY: secrets.token_hex(16)}
     async with _running(plane, f"dispatcher-{number}", "pushcluster_dispatcher", variables, 0) as program:
         yield program
 

@@ -110,6 +110,11 @@ class Metrics:
         self.api_requests = Counter(
             f"{prefix}_api_requests", "Requests to the HTTP API, by status", ["status"], registry=registry
         )
+        self.api_pauses = Counter(
+            f"{prefix}_api_pauses",
+            "Times that the HTTP API let connections wait, because too many had shown no key",
+            registry=registry,
+        )
         self.api_connections_cut = Counter(
             f"{prefix}_api_connections_cut",
             "Connections of the HTTP API that were closed because there were too many, by cause",

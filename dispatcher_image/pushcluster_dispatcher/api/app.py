@@ -22,7 +22,13 @@ def build_server(services: ApiServices, keys: ApiKeys, metrics: Metrics, *, shut
     def count_cut(cut: CutCause) -> None:
         metrics.api_connections_cut.labels(cut.value).inc()
 
-    return ApiServer(app, _build_screen(keys, metrics), on_cut=count_cut, shutdown_timeout_s=shutdown_timeout_s)
+    return ApiServer(
+        app,
+        _build_screen(keys, metrics),
+        on_cut=count_cut,
+        on_pause=metrics.api_pauses.inc,
+        shutdown_timeout_s=shutdown_timeout_s,
+    )
 
 
 def _build_app(services: ApiServices, keys: ApiKeys, metrics: Metrics) -> web.Application:

@@ -10,6 +10,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from pushcluster_dispatcher.api.eviction import EvictionQueue
+from pushcluster_dispatcher.api.listener import Listener
 from pushcluster_dispatcher.api.problems import Problem, build_problem, encode_response
 
 MAX_CONNECTIONS: Final = 1_000
@@ -28,7 +29,6 @@ IDLE_TIMEOUT_S: Final = 30.0
 """A connection that sends no complete request head within this time is closed."""
 LINGERING_S: Final = 2.0
 """How long the rest of a refused body is read and discarded, so that its sender sees the answer."""
-BACKLOG: Final = 256
 
 
 class CutCause(StrEnum):
@@ -61,11 +61,19 @@ class BoundedConnection(web.RequestHandler):
     `check_head`.
     """
 
-    __slots__ = ("_eviction_queue", "_gave_way", "_head", "_later_head_bytes", "_latest_body")
+    __slots__ = ("_eviction_queue", "_gave_way", "_head", "_later_head_bytes", "_latest_body", "_on_key")
 
-    def __init__(self, manager: web.Server, eviction_queue: EvictionQueue["BoundedConnection"], **limits: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        eviction_queue: EvictionQueue["BoundedConnection"],
+        on_key: Callable[[], None],
+        **limits: Any,
+    ) -> None:
+        """`on_key` is called when the first request with a valid key has come."""
         super().__init__(manager, **limits)
         self._eviction_queue = eviction_queue
+        self._on_key: Callable[[], None] | None = on_key
         self._gave_way = False
         self._head: bytearray | None = bytearray()
         self._later_head_bytes = 0
@@ -75,6 +83,13 @@ class BoundedConnection(web.RequestHandler):
     def is_idle(self) -> bool:
         """Whether the connection waits for the first byte of a request."""
         return self._waiter is not None and not self._waiter.done() and not self._later_head_bytes
+
+    def trust(self) -> None:
+        """Note a request with a valid key."""
+        self._eviction_queue.trust(self)
+        if self._on_key is not None:
+            self._on_key()
+            self._on_key = None
 
     def evict(self) -> None:
         """Close for another connection. A client that has begun a request is told why."""
@@ -152,8 +167,7 @@ def check_head(request: web.Request) -> None:
 
 def trust(request: web.BaseRequest) -> None:
     """Note that a request showed a valid key. Its connection is then kept longer than others."""
-    connection = cast(BoundedConnection, request.protocol)
-    connection._eviction_queue.trust(connection)
+    cast(BoundedConnection, request.protocol).trust()
 
 
 class _Refusal(asyncio.Protocol):
@@ -176,30 +190,36 @@ class ApiServer:
     """Serves an application from `start` to `close`."""
 
     def __init__(
-        self, app: web.Application, screen: Screen, *, on_cut: Callable[[CutCause], None], shutdown_timeout_s: float
+        self,
+        app: web.Application,
+        screen: Screen,
+        *,
+        on_cut: Callable[[CutCause], None],
+        on_pause: Callable[[], None],
+        shutdown_timeout_s: float,
     ) -> None:
-        """`on_cut` is called for each connection that is closed because there are too many."""
+        """`on_cut` is called for each connection that is closed because there are too many.
+
+        `on_pause` is called each time that new connections have to wait (`listener.py`).
+        """
         self.app = app
         self._on_cut = on_cut
         self._eviction_queue: EvictionQueue[BoundedConnection] = EvictionQueue()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout_s)
         self._screen = screen
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(self._new_connection, on_pause=on_pause)
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port. Raises OSError if it is taken."""
-        loop = asyncio.get_running_loop()
         await self._runner.setup()
         server = self._runner.server
         if server is not None:
             server.request_handler = _screened(server.request_handler, self._screen)
-        self._listener = await loop.create_server(self._new_connection, host, port, backlog=BACKLOG)
-        return int(self._listener.sockets[0].getsockname()[1])
+        return self._listener.start(host, port)
 
     async def close(self) -> None:
         """Stop listening. Requests that have begun are still answered."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         await self._runner.cleanup()
 
     def _new_connection(self) -> asyncio.Protocol:
@@ -209,6 +229,7 @@ class ApiServer:
         connection = BoundedConnection(
             server,
             self._eviction_queue,
+            self._listener.give_back,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=IDLE_TIMEOUT_S,

@@ -20,6 +20,7 @@ from pushcluster_contract.outcomes import OutcomeReport
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.session_entry import SessionEntry
 from pushcluster_dispatcher.api.app import build_server
+from pushcluster_dispatcher.api.connections import ApiServer
 from pushcluster_dispatcher.api.explain import LogFacts
 from pushcluster_dispatcher.api.replies import Replies
 from pushcluster_dispatcher.api.routes import ApiServices
@@ -115,12 +116,16 @@ class PlayedUsers:
 @dataclass
 class Bench:
     client: aiohttp.ClientSession
-    app: web.Application
+    server: ApiServer
     port: int
     broker: PlayedBroker
     users: PlayedUsers
     replies: Replies
     metrics: Metrics
+
+    @property
+    def app(self) -> web.Application:
+        return self.server.app
 
     async def post(self, path: str = PATH, data: Any = b"x", **headers: str) -> aiohttp.ClientResponse:
         """Post with the key that may do everything."""
@@ -153,7 +158,7 @@ async def running_bench() -> AsyncIterator[Bench]:
     try:
         port = await server.start(HOST, 0)
         async with aiohttp.ClientSession(f"http://{HOST}:{port}") as client:
-            yield Bench(client, server.app, port, broker, users, replies, metrics)
+            yield Bench(client, server, port, broker, users, replies, metrics)
     finally:
         await server.close()
 

@@ -9,8 +9,9 @@ from typing import Final
 
 import pytest
 
-from pushcluster_dispatcher.api import connections
+from pushcluster_dispatcher.api import connections, listener
 from pushcluster_dispatcher.api.connections import ApiServer, BoundedConnection, CutCause
+from pushcluster_dispatcher.api.listener import Listener, StrangerRate
 from tests.support.waiting import eventually
 from tests.unit.dispatcher.api.bench import HOST, KEY, PATH, Bench
 
@@ -185,6 +186,113 @@ async def test_a_request_whose_head_has_begun_on_a_trusted_connection_is_not_int
     assert await trusted[1].ended() == b""
     trusted[0].writer.write(b"\r\nhi")
     assert await trusted[0].answered() == 202
+
+
+async def ask_without_a_key(crowd: Crowd) -> asyncio.Task[int]:
+    """Connect, ask without a key, and return what becomes of it."""
+    peer = Peer(*await asyncio.open_connection(HOST, crowd.bench.port), crowd.noticed)
+    crowd.peers.append(peer)
+    peer.writer.write(b"GET /v1/users/alice/sessions HTTP/1.1\r\nHost: a\r\n\r\n")
+    return asyncio.create_task(peer.answered())
+
+
+def pauses(crowd: Crowd) -> float:
+    return float(crowd.bench.metrics.api_pauses._value.get())
+
+
+async def test_clients_without_a_key_are_answered_at_a_bounded_rate_and_the_others_wait_unaccepted(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "STRANGERS_AT_ONCE", 2)
+    monkeypatch.setattr(listener, "STRANGERS_PER_S", 1e-6)
+    crowd.bench.server._listener._rate = StrangerRate(asyncio.get_running_loop().time())
+    known = crowd.noticed.connections
+    asking = [await ask_without_a_key(crowd) for _ in range(5)]
+    assert [await task for task in asking[:2]] == [401, 401]
+    await eventually(lambda: pauses(crowd) == 1, within_s=5)
+    assert crowd.noticed.connections == known + 2
+    assert not any(task.done() for task in asking[2:])
+    monkeypatch.setattr(listener, "STRANGERS_PER_S", 1_000.0)
+    crowd.bench.server._listener._resume()
+    assert [await task for task in asking[2:]] == [401] * 3
+
+
+async def test_clients_with_a_key_are_accepted_however_many_come(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "STRANGERS_AT_ONCE", 2)
+    monkeypatch.setattr(listener, "STRANGERS_PER_S", 1e-6)
+    crowd.bench.server._listener._rate = StrangerRate(asyncio.get_running_loop().time())
+    for _ in range(10):
+        peer = await crowd.join()
+        assert [await peer.request() for _ in range(3)] == [202] * 3
+        peer.writer.close()
+    assert [await (await ask_without_a_key(crowd)) for _ in range(2)] == [401] * 2, "a key counts once a connection"
+    late = await ask_without_a_key(crowd)
+    await eventually(lambda: pauses(crowd) == 1, within_s=5)
+    late.cancel()
+
+
+def test_so_many_strangers_come_at_once_and_one_more_waits_for_its_turn() -> None:
+    rate = StrangerRate(1_000.0)
+    assert [rate.take(1_000.0) for _ in range(50)] == [0.0] * 50
+    assert rate.take(1_000.0) == pytest.approx(1 / 500)
+    assert rate.take(1_000.001) == pytest.approx(1 / 1_000)
+    assert rate.take(1_000.0021) == 0.0
+    assert [rate.take(2_000.0) for _ in range(51)] == [0.0] * 50 + [pytest.approx(1 / 500)], "a pause saves no more"
+
+
+def test_a_place_that_is_given_back_is_for_the_next_one_and_no_more_than_there_are() -> None:
+    rate = StrangerRate(0.0)
+    rate.give_back()
+    assert [bool(rate.take(0.0)) for _ in range(51)] == [False] * 50 + [True]
+    rate.give_back()
+    assert [bool(rate.take(0.0)) for _ in range(2)] == [False, True]
+
+
+async def test_only_so_many_connections_are_accepted_in_one_turn_of_the_event_loop() -> None:
+    made: list[int] = []
+    turn = 0
+
+    def connect() -> asyncio.Protocol:
+        made.append(turn)
+        return asyncio.Protocol()
+
+    opened = Listener(connect, on_pause=lambda: None)
+    port = opened.start(HOST, 0)
+    sockets = [socket.create_connection((HOST, port)) for _ in range(30)]
+    try:
+        while len(made) < len(sockets):
+            turn += 1
+            await asyncio.sleep(0)
+        assert max(made.count(each) for each in set(made)) <= 8
+    finally:
+        opened.close()
+        opened.close()
+        for each in sockets:
+            each.close()
+
+
+async def test_a_system_without_resources_costs_a_pause_and_not_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "NO_RESOURCES_PAUSE_S", 0.01)
+    made: list[asyncio.Protocol] = []
+
+    def connect() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    opened = Listener(connect, on_pause=lambda: None)
+    port = opened.start(HOST, 0)
+    failures = iter([OSError(24, "Too many open files")] * 2)
+    accept = socket.socket.accept
+
+    def fail_first(self: socket.socket) -> tuple[socket.socket, object]:
+        for failure in failures:
+            raise failure
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", fail_first)
+    with socket.create_connection((HOST, port)):
+        await eventually(lambda: made, within_s=5)
+    opened.close()
 
 
 async def test_slow_loris_keeps_nobody_out(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
