@@ -91,9 +91,14 @@ async def goes_on(running: Traffic, count: int) -> None:
 
 
 async def lose_replies(logs: Logs, dispatcher: RunningDispatcher) -> None:
+    """Cut the connection over which the dispatcher appends, as soon as it is there."""
     name = f"dispatcher:{dispatcher.pod_name}:append"
-    (client_id,) = [client["id"] for client in await logs.redis.client_list() if client["name"] == name]
-    assert await logs.redis.client_kill_filter(_id=client_id) == 1
+
+    async def is_cut() -> bool:
+        ids = [client["id"] for client in await logs.redis.client_list() if client["name"] == name]
+        return bool(ids) and bool(await logs.redis.client_kill_filter(_id=ids[0]))
+
+    await eventually(is_cut)
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed", "cut", "cut twice"])
