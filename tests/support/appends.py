@@ -10,7 +10,8 @@ from pushcluster_runtime.redis.client import Argument, Call
 
 DAY_MS: Final = 86_400_000
 TOKEN: Final = 1
-_TAGS: Final = count(1)
+_CHANNELS: Final = count(1)
+"""Each call is one of a channel of its own, so that calls at the same time may run in any order."""
 
 
 def append_call(
@@ -39,5 +40,5 @@ def append_call(
         names.append(keys.message(user, destination, message_id))
     args: list[Argument] = [body, headers, content_type, message_id, ttl_ms]
     args += [most, keep_ms, kept_delivered_ms, meta_ms, known_ms, str(destination)]
-    args += [token, attempt or f"{TOKEN}-{next(_TAGS)}", SESSIONS_TTL_MS, *([reply] if reply else [])]
+    args += [token, attempt or f"{next(_CHANNELS)}-1", SESSIONS_TTL_MS, *([reply] if reply else [])]
     return Call(names, args)
