@@ -128,9 +128,14 @@ async def test_a_route_says_where_a_message_goes_and_it_goes_there(
         assert route["offline"]["entries"] == 1
         (session,) = route["sessions"]
         assert (session["subscribed"], session["lease"]) == (True, True)
-        (copy,) = route["copies"]
-        assert copy["routingKey"] == f"demo-user{alice.session}"
-        assert copy["fallback"]["routingKey"] == f"pushcluster.gateway.{gateway.incarnation}"
+
+        async def goes_to_its_own_queue() -> bool:
+            _, route = await call(dispatcher, "GET", f"/v1/users/alice/route?{QUERY}")
+            (copy,) = route["copies"]
+            assert copy["routingKey"] == f"demo-user{alice.session}"
+            return bool(copy["fallback"]["routingKey"] == f"pushcluster.gateway.{gateway.incarnation}")
+
+        await eventually(goes_to_its_own_queue)
 
 
 async def test_forgetting_leaves_no_message_no_session_and_no_message_id(
