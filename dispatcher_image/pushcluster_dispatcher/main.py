@@ -65,6 +65,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         IngressServices(settings, keys, link, barrier, publisher, partition_services, new_backoff)
     )
     metrics.partitions_refused.set_function(ingress.count_refused)
+    metrics.oldest_unacknowledged.set_function(ingress.oldest_unacknowledged_s)
 
     replies = Replies(new_id)
     api_publisher = IngressPublisher(

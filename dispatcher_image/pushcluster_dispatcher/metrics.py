@@ -81,6 +81,16 @@ class Metrics:
             "Channels closed because the prefetch did not fit the size of the messages",
             registry=registry,
         )
+        self.given_back = Counter(
+            f"{prefix}_given_back",
+            "Messages given back to RabbitMQ because one was unacknowledged for half of the time that RabbitMQ allows",
+            registry=registry,
+        )
+        self.oldest_unacknowledged = Gauge(
+            f"{prefix}_oldest_unacknowledged_seconds",
+            "How long this dispatcher has held the oldest message that it has not acknowledged",
+            registry=registry,
+        )
         self.batch_size = Histogram(
             f"{prefix}_batch_messages", "Messages in one batch", buckets=_BATCH_BUCKETS, registry=registry
         )

@@ -12,6 +12,8 @@ from pushcluster_runtime.settings import EnvironmentVariables
 
 DRAIN_TIMEOUT_S: Final = 10.0
 """How long a stopping dispatcher may finish what it has begun. The rest comes again to the next dispatcher."""
+CONSUMER_TIMEOUT_S: Final = 1_800.0
+"""How long RabbitMQ lets a dispatcher hold a message. Each consumer asks for it, so no policy makes it shorter."""
 
 _MAX_TTL_S: Final = 90 * 86_400
 _MAX_RESUME_S: Final = 86_400
@@ -61,6 +63,7 @@ class Settings:
     api: ApiSettings | None
     amqp_url: str = field(repr=False)
     redis_url: str = field(repr=False)
+    consumer_timeout_s: float = CONSUMER_TIMEOUT_S
 
     @classmethod
     def from_environment(cls, environment: EnvironmentVariables) -> Self:

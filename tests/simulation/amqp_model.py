@@ -9,6 +9,7 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.topology import Binding, Queue, Topology
+from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
 from tests.simulation.ingress_model import OnMessage
 
@@ -139,13 +140,14 @@ class Channel:
         *,
         no_ack: bool,
         priority: int | None = None,
+        timeout_s: float = CONSUMER_TIMEOUT_S,
         on_cancel: Callable[[], None] | None = None,
     ) -> str:
         server = self.connection.server
         if no_ack:
             await self.call(partial(server.consume_copies, queue, on_message, on_cancel))
         else:
-            await self.call(partial(server.ingress.consume, self, on_message, priority or 0))
+            await self.call(partial(server.ingress.consume, self, on_message, priority or 0, timeout_s))
         return queue
 
     def publish(
@@ -163,12 +165,15 @@ class Channel:
         return self.call(partial(self._route, exchange, routing_key, sent, body))
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        assert multiple
         if self.lost.done():
             raise Unavailable("RabbitMQ: channel closed")
-        self.connection.up(self.connection.server.ingress.acknowledge, self, delivery_tag)
+        acknowledge = partial(self.connection.server.ingress.acknowledge, multiple=multiple)
+        self.connection.up(acknowledge, self, delivery_tag)
 
     async def close(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
         if not self.connection.owner.dead and not self.lost.done():
             # What the broker has sent on the way is not heard any more, and comes back with the rest.
             ingress = self.connection.server.ingress

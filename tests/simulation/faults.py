@@ -30,6 +30,7 @@ class Faults:
     _rng: random.Random
     _cuts: dict[tuple[str, str], float]
     _full_until: float
+    _takes_nothing_until: float
     walks: bool
     """Whether gateways look at their sessions all the time."""
     alarms: bool
@@ -93,6 +94,10 @@ class Faults:
     def _fill_redis(self) -> None:
         self.trace("redis is full")
         self._full_until = self.loop.time() + self.random() * 2.0
+
+    def _stuff_redis(self, for_s: float) -> None:
+        self.trace("redis takes no messages")
+        self._takes_nothing_until = self.loop.time() + for_s
 
     def _crash_broker(self) -> None:
         for producer in self.producers:

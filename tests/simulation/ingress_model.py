@@ -1,4 +1,9 @@
-"""A model of the ingress partition: one active consumer, acknowledgements, and what comes back in order."""
+"""A model of the ingress partition: one active consumer, acknowledgements, and what comes back in order.
+
+What a consumer has held for longer than its timeout comes back by itself, as in RabbitMQ 4.3 (`rabbit_fifo`, the
+command `evaluate_consumer_timeout`): the next consumer goes on at once, while the timed-out one still holds what
+came to it later. So this comes back behind newer messages.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pika.spec import BasicProperties
 
+from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART
 from pushcluster_runtime.amqp import Delivery
 
 if TYPE_CHECKING:
@@ -15,6 +21,9 @@ if TYPE_CHECKING:
 
 SAFE_S: Final = 0.002
 """From a message's arrival to its being safe on disk."""
+
+LONG_TIMEOUT_S: Final = 600.0
+"""A consumer timeout of at least this does not pass in any schedule."""
 
 OnMessage = Callable[[Delivery], None]
 
@@ -35,7 +44,11 @@ class _Consumer:
     channel: "Channel"
     on_message: OnMessage
     priority: int
+    timeout_s: float
     unacked: dict[int, Message] = field(default_factory=dict)
+    since: dict[int, float] = field(default_factory=dict)
+    """By delivery tag, when it was sent."""
+    timed_out: bool = False
     tag: int = 0
     term: int = 0
     """How many consumers had got something before, when this one first did."""
@@ -107,7 +120,8 @@ class Ingress:
 
     def _feed(self) -> None:
         consumer = self._active
-        best = max(self._consumers, key=lambda each: each.priority, default=None)
+        waiting = (each for each in self._consumers if not each.timed_out)
+        best = max(waiting, key=lambda each: each.priority, default=None)
         if consumer is None or (best is not consumer and not consumer.unacked):
             consumer = self._active = best
         if consumer is None or best is not consumer:
@@ -122,20 +136,38 @@ class Ingress:
             message = self._ready.popleft()
             consumer.tag += 1
             consumer.unacked[consumer.tag] = message
+            consumer.since[consumer.tag] = self._world.loop.time()
+            if consumer.timeout_s < LONG_TIMEOUT_S:
+                self._world.loop.call_later(consumer.timeout_s, self._time_out, consumer)
             delivery = Delivery(
                 consumer.tag, "push", message.user, message.redelivered, message.properties, message.body, "c"
             )
             message.redelivered = True
             consumer.channel.connection.down(consumer.on_message, delivery, channel=consumer.channel)
 
-    def consume(self, channel: "Channel", on_message: OnMessage, priority: int) -> None:
-        self._consumers.append(_Consumer(channel, on_message, priority))
+    def consume(self, channel: "Channel", on_message: OnMessage, priority: int, timeout_s: float) -> None:
+        self._consumers.append(_Consumer(channel, on_message, priority, timeout_s))
         self._feed()
 
-    def acknowledge(self, channel: "Channel", tag: int) -> None:
+    def _time_out(self, consumer: _Consumer) -> None:
+        """Take back what a consumer has held for too long, and end it. Its program hears of that a little later."""
+        until = self._world.loop.time() - consumer.timeout_s
+        expired = [tag for tag in consumer.unacked if consumer.since[tag] <= until]
+        if consumer not in self._consumers or not expired:
+            return
+        self._world.trace("the broker takes back {} messages that were held too long", len(expired))
+        self._return([consumer.unacked.pop(tag) for tag in expired], lost=True)
+        if not consumer.timed_out:
+            consumer.timed_out = True
+            consumer.channel.connection.down(consumer.channel.abandon, channel=consumer.channel)
+        if self._active is consumer:
+            self._active = None
+        self._feed()
+
+    def acknowledge(self, channel: "Channel", tag: int, *, multiple: bool) -> None:
         for consumer in self._consumers:
             if consumer.channel is channel:
-                for each in [each for each in consumer.unacked if each <= tag]:
+                for each in [each for each in consumer.unacked if each == tag or (multiple and each < tag)]:
                     del consumer.unacked[each]
                 self._feed()
 
@@ -145,12 +177,15 @@ class Ingress:
             self._consumers.remove(consumer)
             if self._active is consumer:
                 self._active = None
-            if lost:
-                for message in consumer.unacked.values():
-                    self.returned.setdefault(message.body, []).append(self._world.loop.time())
-            self._requeue(consumer)
+            # A program that holds something for long must give it back, and then does not know what became of it.
+            held_since = min((consumer.since[tag] for tag in consumer.unacked), default=self._world.loop.time())
+            held_long = self._world.loop.time() - held_since >= consumer.timeout_s * GIVE_BACK_PART
+            self._return([*consumer.unacked.values()], lost=lost or held_long)
         self._feed()
 
-    def _requeue(self, consumer: _Consumer) -> None:
-        returned = [*consumer.unacked.values(), *self._ready]
-        self._ready = deque(sorted(returned, key=lambda message: message.number))
+    def _return(self, messages: list[Message], *, lost: bool) -> None:
+        """Put messages back in order. `lost`: nobody knows whether they were appended."""
+        if lost:
+            for message in messages:
+                self.returned.setdefault(message.body, []).append(self._world.loop.time())
+        self._ready = deque(sorted([*messages, *self._ready], key=lambda message: message.number))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -11,6 +11,7 @@ from unittest.mock import patch
 from pushcluster_contract.ids import StreamId
 from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.ingress.partition import PartitionSession
+from pushcluster_dispatcher.ingress.time_limit import HeldTimes
 from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.log.user_log import UserLog
@@ -251,6 +252,13 @@ def _stand_still() -> AbstractContextManager[Any]:
     return patch.object(LeaseKeeper, "next_walk_step", lambda self: [])
 
 
+def _hold_messages_for_ever() -> AbstractContextManager[Any]:
+    stack = ExitStack()
+    for name in ("left_s", "latest_left_s"):
+        stack.enter_context(patch.object(HeldTimes, name, lambda self, now: 1e6))
+    return stack
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "APPEND is skipped": _skip_append,
     "CATCHUP is skipped": _skip_catchup,
@@ -279,6 +287,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "no resync after any doubt about the lease": _ignore_a_restarted_redis,
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,
     "no walk": _stand_still,
+    "messages are held until the broker takes them back": _hold_messages_for_ever,
 }
 
 SHOWN_BY: Final = {

@@ -214,6 +214,7 @@ class Dispatcher(Process):
             api=None,
             amqp_url="",
             redis_url="",
+            consumer_timeout_s=self.world.consumer_timeout_s,
         )
         self.world.loop.create_task(self._run(dispatcher_main.main(settings, self._stop)))
 

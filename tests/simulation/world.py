@@ -10,7 +10,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import ZERO_ID, Incarnation
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.routing import RoutingMode
-from pushcluster_dispatcher.settings import Retention
+from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S, Retention
 from tests.simulation import broker_model, redis_server
 from tests.simulation.clients import Device, Producer
 from tests.simulation.faults import FAULTS
@@ -23,6 +23,12 @@ from tests.support.delivery_report import Report
 
 TROUBLE_S: Final = 4.0
 """Traffic and faults."""
+SHORT_TIMEOUT_S: Final = 6.0
+"""A consumer timeout that passes in a schedule. Half of it is longer than a heart-beat, and than two slow barriers."""
+STUCK_SHARE: Final = 0.04
+"""Of all schedules, those in which it passes."""
+STUCK_S: Final = 2.2 * SHORT_TIMEOUT_S
+"""For so long Redis takes nothing in these: until it has passed at two dispatchers, one after the other."""
 HEAL_WITHIN_S: Final = 30.0
 """From the end of all faults until everybody has everything: back-offs of 5 s, the lease, the walk."""
 LOOK_S: Final = 0.25
@@ -74,6 +80,10 @@ class World(TimeFaults):
         self._slow_net = rng.random() < 0.3
         self._cuts: dict[tuple[str, str], float] = {}
         self._full_until = 0.0
+        self._takes_nothing_until = 0.0
+        self._held = random.Random(f"held messages of {seed}")
+        self.is_stuck = self._held.random() < STUCK_SHARE
+        self.consumer_timeout_s = SHORT_TIMEOUT_S if self.is_stuck else CONSUMER_TIMEOUT_S
         self._histories: dict[Channel, History] = {}
         self._removing: set[Incarnation] = set()
         self.retention = rng.choice(
@@ -120,6 +130,8 @@ class World(TimeFaults):
         return self._cuts.get((owner.name, service), 0.0)
 
     def redis_is_full(self) -> bool:
+        if self.loop.time() < self._takes_nothing_until:
+            return True
         return self.loop.time() < self._full_until and self.random() < 0.7
 
     def choose_gateway(self) -> Gateway | None:
@@ -165,7 +177,17 @@ class World(TimeFaults):
         if self.alarms:
             at_s, for_s = 0.5 + self._apart.random() * (TROUBLE_S - 0.5), self._apart.random() * 2.0
             self.loop.call_later(at_s, self._alarm, for_s)
+        if self.is_stuck:
+            self._plan_stuck_redis(self._held)
         self.plan_time_faults(random.Random(f"time faults of {self.seed}"), 0.5, TROUBLE_S)
+
+    def _plan_stuck_redis(self, drawn: random.Random) -> None:
+        """Let Redis take nothing for long, while messages go on coming."""
+        self.loop.call_later(0.2 + drawn.random() * 0.5, self._stuff_redis, STUCK_S)
+        self.still_until_s = 1.0 + STUCK_S
+        for _ in range(drawn.randint(4, 12)):
+            producer = drawn.choice(self.producers)
+            self.loop.call_later(0.7 + drawn.random() * STUCK_S, producer.publish)
 
     def _come_again(self) -> None:
         """Promise 3: what was delivered is not replayed to who does not ask for it."""

@@ -39,6 +39,12 @@ class AmqpAdmin:
         """Declare a queue as the API's own terms have it: durable, arguments, …."""
         await self._call("PUT", "queues", vhost, queue, body=settings)
 
+    async def set_policy(self, vhost: str, pattern: str, **definition: object) -> None:
+        """Give the quorum queues whose names match the regular expression these settings, such as `max_length`."""
+        settings = {name.replace("_", "-"): value for name, value in definition.items()}
+        body = {"pattern": pattern, "definition": settings, "apply-to": "quorum_queues"}
+        await self._call("PUT", "policies", vhost, "test", body=body)
+
     async def queues(self, vhost: str) -> dict[str, int]:
         """Return name → messages, ready and unacknowledged together, of every queue."""
         listed = await self._call("GET", "queues", vhost, query="disable_stats=true&enable_queue_totals=true")

@@ -76,20 +76,21 @@ class BatchCopies:
         self._messages = messages
         self._sink = sink
         self._partition = partition
-        self._handed_over: set[int] = set()
-        """`id` of each message that a part had: two messages may be equal."""
+        self.in_log: dict[int, tuple[Message, Appended]] = {}
+        """What the parts had, by position."""
         self.outcomes: list[asyncio.Future[None]] = []
         """What the sink gave: nothing has to be waited for any more once all of them have resolved."""
 
     async def send_part(self, part: Mapping[int, Appended | AppendRefused]) -> None:
         """Hand over what is in the log now. It must not wait with what Redis has no memory for."""
-        in_log = [(self._messages[n], result) for n, result in part.items() if isinstance(result, Appended)]
-        self._handed_over.update(id(message) for message, _ in in_log)
-        await self._send(in_log)
+        in_log = {n: (self._messages[n], result) for n, result in part.items() if isinstance(result, Appended)}
+        if in_log:
+            self.in_log.update(in_log)
+            await self._send(list(in_log.values()))
 
     async def send_rest(self, appended: Sequence[tuple[Message, Appended]]) -> None:
         """Hand over what no part had: as a rule, that is all."""
-        handed_over = self._handed_over
+        handed_over = {id(message) for message, _ in self.in_log.values()}  # by `id`: two messages may be equal
         await self._send([pair for pair in appended if id(pair[0]) not in handed_over] if handed_over else appended)
 
     async def _send(self, in_log: Sequence[tuple[Message, Appended]]) -> None:

@@ -14,6 +14,7 @@ from pushcluster_contract.topology import build_partition, consumer_priority, in
 from pushcluster_dispatcher.ingress.fencing import FencedLogs
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.ingress.refused_partitions import RefusedPartitions
+from pushcluster_dispatcher.ingress.time_limit import HeldTooLong
 from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.log.redis_link import RedisLink
@@ -48,14 +49,14 @@ class IngressConsumer:
 
     def __init__(self, services: IngressServices) -> None:
         self._services = services
-        self._consuming: set[int] = set()
+        self._sessions: dict[int, PartitionSession] = {}
         self._refusals = RefusedPartitions()
         self._reported: set[str] = set()
         self._trouble = "not connected to RabbitMQ yet"
 
     def trouble(self) -> str:
         """Return why some partition has no consumer here now, or "". A consumer may also stand by."""
-        missing = INGRESS_PARTITIONS - len(self._consuming)
+        missing = INGRESS_PARTITIONS - len(self._sessions)
         if not self._trouble and missing:
             return f"{missing} of {INGRESS_PARTITIONS} partitions have no consumer here yet"
         return self._trouble
@@ -67,6 +68,10 @@ class IngressConsumer:
     def count_refused(self) -> int:
         """Return how many partitions RabbitMQ has not let this dispatcher consume for long."""
         return self._refusals.count(asyncio.get_running_loop().time())
+
+    def oldest_unacknowledged_s(self) -> float:
+        """Return how long the oldest message of all partitions has been unacknowledged here. 0 without any."""
+        return max((session.oldest_s() for session in self._sessions.values()), default=0.0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, and connect again, until `stop`. Then finish what has begun, for at most DRAIN_TIMEOUT_S."""
@@ -143,17 +148,30 @@ class IngressConsumer:
                     session.receive,
                     no_ack=False,
                     priority=consumer_priority(services.settings.pod_name, number),
+                    timeout_s=services.settings.consumer_timeout_s,
                 )
-            self._set_consuming(number, consuming=True)
+            self._set_consuming(number, session)
             lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": publisher.lost}
-            await _run_until_broken(session, lost, stop)
+            try:
+                await _run_until_broken(session, lost, stop)
+            except HeldTooLong:
+                await self._give_back(number, session)
             if session.wanted_prefetch is None:
                 return prefetch
             services.partition.metrics.restarts.inc()
             return session.wanted_prefetch
         finally:
-            self._set_consuming(number, consuming=False)
+            self._set_consuming(number, None)
             await channel.close()
+
+    async def _give_back(self, number: int, session: PartitionSession) -> None:
+        """Acknowledge what need not go back to RabbitMQ when the channel is closed, and count the rest."""
+        given_back = await session.give_back()
+        self._services.partition.metrics.given_back.inc(given_back)
+        _log.warning(
+            "messages could not be delivered for long; they go back to RabbitMQ in order, and are tried again",
+            extra={"partition": number, "messages": given_back},
+        )
 
     @contextmanager
     def _noting_refusals(self, number: int) -> Iterator[None]:
@@ -186,6 +204,7 @@ class IngressConsumer:
             logs,
             services.partition,
             ids_window_s=retention.idempotency_window_ms / 1_000,
+            consumer_timeout_s=services.settings.consumer_timeout_s,
             number=number,
             prefetch=prefetch,
         )
@@ -198,15 +217,16 @@ class IngressConsumer:
                 "partitions start again, and their messages come back", extra={"first": number, "reason": reason}
             )
 
-    def _set_consuming(self, number: int, *, consuming: bool) -> None:
-        if consuming:
-            self._consuming.add(number)
+    def _set_consuming(self, number: int, session: PartitionSession | None) -> None:
+        """Note which session consumes a partition, if any does."""
+        if session is not None:
+            self._sessions[number] = session
             self._refusals.drop(number)
         else:
-            self._consuming.discard(number)
-        if len(self._consuming) == INGRESS_PARTITIONS:
+            self._sessions.pop(number, None)
+        if len(self._sessions) == INGRESS_PARTITIONS:
             self._reported.clear()
-        self._services.partition.metrics.partitions.set(len(self._consuming))
+        self._services.partition.metrics.partitions.set(len(self._sessions))
 
 
 async def _raise_when_lost(amqp: AmqpConnection) -> None:
@@ -218,11 +238,14 @@ async def _run_until_broken(
 ) -> None:
     """Run a session; after `stop`, let it finish. Raise Unavailable when it breaks, or when a connection is lost.
 
+    Raise HeldTooLong when it has held a message for too long.
+
     If the connection for copies is lost, copies that were not confirmed may not have arrived.
     """
     running = asyncio.create_task(session.run())
     stopping = asyncio.create_task(stop.wait())
-    ends: tuple[asyncio.Future[Any], ...] = (running, *lost.values())
+    held_too_long = asyncio.create_task(session.wait_held_too_long())
+    ends: tuple[asyncio.Future[Any], ...] = (running, held_too_long, *lost.values())
     try:
         await asyncio.wait([*ends, stopping], return_when=asyncio.FIRST_COMPLETED)
         session.finish()
@@ -230,11 +253,13 @@ async def _run_until_broken(
         for name, each in lost.items():
             if each.done():
                 raise Unavailable(f"{name}: {each.result()}")
+        if held_too_long.done() and not running.done():
+            raise HeldTooLong
         if not running.done():
             raise Unavailable(f"unfinished after {DRAIN_TIMEOUT_S:g} s")
         error = running.exception()
         if error is not None:
             raise first_error(error)
     finally:
-        await cancel(running)
-        await cancel(stopping)
+        for task in (running, held_too_long, stopping):
+            await cancel(task)

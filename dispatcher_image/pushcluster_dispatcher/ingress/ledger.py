@@ -24,6 +24,7 @@ _EVERYTHING = Step.APPENDED | Step.COPIED | Step.DURABLE
 
 @dataclass(slots=True)
 class _OpenBatch:
+    first_tag: int
     last_tag: int
     done: Step = _NOTHING
 
@@ -44,8 +45,14 @@ class Ledger:
         """Open a batch. Raise ValueError unless tags follow each other without a hole, from 1."""
         if first_tag != self._last_tag + 1 or last_tag < first_tag:
             raise ValueError(f"batch {first_tag}-{last_tag} does not follow delivery {self._last_tag}")
-        self._open.append(_OpenBatch(last_tag))
+        self._open.append(_OpenBatch(first_tag, last_tag))
         self._last_tag = last_tag
+
+    @property
+    def done_behind(self) -> list[int]:
+        """The deliveries for which every step is done, behind one for which something is missing."""
+        done = (batch for batch in self._open if batch.done == _EVERYTHING)
+        return [tag for batch in done for tag in range(batch.first_tag, batch.last_tag + 1)]
 
     def start_over(self) -> set[int]:
         """Take back the steps of every batch that is not complete, and return the last tags of these batches."""

@@ -13,12 +13,15 @@ that when Redis is out of memory or RabbitMQ has an alarm.
 
 A session also ends, without a failure, when its prefetch does not fit the size of its messages. What a session holds is
 bounded in bytes, and quorum queues know no prefetch in bytes.
+
+And it ends with HeldTooLong before RabbitMQ takes back what it has held for too long (`time_limit.py`). What is safe in
+the logs by then is acknowledged one by one, so that it does not come again.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +30,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
 from pushcluster_dispatcher.ingress.batches import Batch, BatchCopies, parse
+from pushcluster_dispatcher.ingress.counting import count_batch, count_part
 from pushcluster_dispatcher.ingress.interfaces import (
     AckChannel,
     CopySink,
@@ -39,6 +43,7 @@ from pushcluster_dispatcher.ingress.interfaces import (
 from pushcluster_dispatcher.ingress.ledger import Ledger, Step
 from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
 from pushcluster_dispatcher.ingress.prefetch import MessageSizes
+from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_WITHIN_S, LOOK_EVERY_S, HeldTimes, HeldTooLong
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
 from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.messages import Message, Rejection
@@ -88,6 +93,7 @@ class PartitionSession:
         services: PartitionServices,
         *,
         ids_window_s: float,
+        consumer_timeout_s: float,
         number: int,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
@@ -113,6 +119,11 @@ class PartitionSession:
         self._sizes = MessageSizes(prefetch)
         self._woken = asyncio.Event()
         self._finishing = False
+        self._loop = asyncio.get_running_loop()
+        self._times = HeldTimes(consumer_timeout_s)
+        self._appending: tuple[Batch, BatchCopies] | None = None
+        """The batch that Redis has not taken as a whole."""
+        self._acknowledged_apart = 0
 
     @property
     def wanted_prefetch(self) -> int | None:
@@ -121,6 +132,7 @@ class PartitionSession:
 
     def receive(self, delivery: Delivery) -> None:
         """Take one delivery. From the first that does not fit, none is taken: they come again to the next session."""
+        self._times.take(delivery.tag, self._loop.time())
         if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
             self._inbox.append(delivery)
         if not self._woken.is_set():
@@ -135,7 +147,7 @@ class PartitionSession:
         """Work until `finish`, or until there is a `wanted_prefetch`. Return when all that was taken is acknowledged.
 
         Raise an ExceptionGroup of Unavailable when the session is broken, and Unavailable when Redis is lost while
-        nothing has begun.
+        nothing has begun. Raise a group of HeldTooLong when Redis has not taken a message for too long.
         """
         keeping = asyncio.create_task(self._keep_ids())
         try:
@@ -145,6 +157,32 @@ class PartitionSession:
                 _log.warning("Redis is lost; the dispatcher keeps what has begun", extra={"reason": lost})
         finally:
             await cancel(keeping)
+
+    def oldest_s(self) -> float:
+        """Return how long the oldest message has been unacknowledged here. 0 without any."""
+        return self._times.oldest_s(self._loop.time())
+
+    async def wait_held_too_long(self) -> None:
+        """Return once a message has been unacknowledged for so long that all must be given back.
+
+        While Redis has not answered an append, that is later: `run` has the chance to end when it has.
+        """
+        while True:
+            now = self._loop.time()
+            times = self._times
+            left_s = times.left_s(now) if self._appending is None else times.latest_left_s(now)
+            if left_s <= 0:
+                return
+            await asyncio.sleep(max(left_s, LOOK_EVERY_S))
+
+    async def give_back(self) -> int:
+        """Acknowledge one by one what is safe already, after `run` has ended, so that it is not appended once more.
+
+        Return how many messages go back with the channel.
+        """
+        await self._acknowledge_part()
+        self._acknowledge_each(self._ledger.done_behind)
+        return self._times.held - self._acknowledged_apart
 
     async def _run_over(self, wire: HeldWire) -> str:
         """Work as long as a Redis connection lasts, and return why it has ended. Return "" when all is finished."""
@@ -213,7 +251,7 @@ class PartitionSession:
         # Asked for after the last answer: a barrier that began earlier would not cover this batch.
         barrier = fenced.request_barrier()
         appended, rejected = batch.sort_out(results)
-        self._count(batch, [entry for _, entry in appended], rejected, again=again)
+        count_batch(self._metrics, batch, [entry for _, entry in appended], rejected, again=again)
         reports = plan_reports(appended, self._now_ms)
         await copies.send_rest(appended)
         return _BatchInFlight(batch, rejected, copies.outcomes, reports, barrier)
@@ -222,18 +260,46 @@ class PartitionSession:
         """Return what became of each message at the log. While some have to wait, the copies of the others are sent."""
         if not batch.messages:
             return []
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+
+        async def on_part(part: Mapping[int, Appended | AppendRefused]) -> None:
+            await copies.send_part(part)
+            if self._times.left_s(self._loop.time()) <= 0:
+                raise HeldTooLong
+
+        started = self._loop.time()
         attempts = batch.name_attempts(self._channel_token)
+        self._appending = batch, copies
         try:
-            results = await fenced.log.append(batch.messages, attempts, copies.send_part)
+            results = await fenced.log.append(batch.messages, attempts, on_part)
         except StaleToken:
             self._metrics.fenced.inc()
             raise
         except Unavailable as error:
+            self._appending = None  # nothing of it can be proved to be on disk
             raise RedisLost(str(error)) from error
-        self._metrics.append_seconds.observe(loop.time() - started)
+        self._appending = None
+        self._metrics.append_seconds.observe(self._loop.time() - started)
         return results
+
+    async def _acknowledge_part(self) -> None:
+        """Acknowledge what Redis has taken of a batch that it has not taken as a whole, once that is on disk."""
+        if self._appending is None or self._fenced is None or not self._appending[1].in_log:
+            return
+        batch, copies = self._appending
+        steps = [self._fenced.request_barrier(), *copies.outcomes]
+        done, missing = await asyncio.wait(steps, timeout=GIVE_BACK_WITHIN_S)
+        if missing or any(step.cancelled() or step.exception() for step in done):
+            return
+        self._acknowledge_each([batch.accepted[n].tag for n in copies.in_log])
+        count_part(self._metrics, [entry for _, entry in copies.in_log.values()])
+        for address, report in plan_reports(copies.in_log.values(), self._now_ms):
+            self._reports.tell(address, report)
+
+    def _acknowledge_each(self, tags: Sequence[int]) -> None:
+        for tag in tags:
+            self._channel.ack(tag)
+        self._acknowledged_apart += len(tags)
+        self._metrics.acknowledged.inc(len(tags))
 
     async def _settle(self, flight: _BatchInFlight) -> None:
         """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable, or RedisLost."""
@@ -267,37 +333,11 @@ class PartitionSession:
         if tag is not None:
             self._channel.ack(tag, multiple=True)
             self._sizes.release(tag)
+            self._times.release(tag)
             while self._begun and self._begun[0].last_tag <= tag:
                 self._begun.popleft()
             self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
             self._acknowledged_tag = tag
-
-    def _count(
-        self,
-        batch: Batch,
-        appended: Sequence[Appended],
-        rejected: Sequence[tuple[Delivery, Rejection]],
-        *,
-        again: bool,
-    ) -> None:
-        """Count a batch once, and what was appended as often as it was."""
-        metrics = self._metrics
-        new = sum(not entry.known for entry in appended)
-        found = sum(entry.made_before for entry in appended)
-        metrics.dropped.inc(sum(entry.dropped for entry in appended))
-        metrics.appended.inc(new)
-        if again:
-            metrics.attempts_again.labels("found").inc(found)
-            metrics.attempts_again.labels("appended").inc(new)
-        if batch.counted:
-            return
-        batch.counted = True
-        for _, rejection in rejected:
-            metrics.rejected.labels(rejection.kind.value).inc()
-        metrics.received.inc(batch.received)
-        metrics.batch_size.observe(batch.received)
-        metrics.appended.inc(found)
-        metrics.duplicates.inc(len(appended) - new - found)
 
 
 async def _raise_when_lost(wire: HeldWire) -> None:

@@ -125,8 +125,8 @@ class UserLog:
 
         While Redis cannot take messages (full, loading, read-only), this repeats, each time with half as many. Commands
         that wait in a connection count as Redis's memory too, so a large batch may never fit where small ones do. Users
-        with many sessions also make the round trips smaller. While the rest waits, `on_part` gets the results since its
-        last call, by position.
+        with many sessions also make the round trips smaller. Whenever the rest has to wait, `on_part` gets the results
+        since its last call, by position. Nothing is unanswered then, so it may raise to end the append.
         """
         results: list[Appended | AppendRefused | None] = [None] * len(messages)
         calls = [self._build_call(*each) for each in zip(messages, attempts, strict=True)]
@@ -141,9 +141,8 @@ class UserLog:
                 self._most = min(2 * self._most, DISPATCHER_PREFETCH_MESSAGES)
             if trouble is not None:
                 part = {n: result for n, result in enumerate(results) if result is not None and n not in told}
-                if part:
-                    told.update(part)
-                    await on_part(part)
+                told.update(part)
+                await on_part(part)
                 await self._recover(trouble)
             pending = [kept for group in pending if (kept := [n for n in group if results[n] is None])]
         self._backoff.reset()

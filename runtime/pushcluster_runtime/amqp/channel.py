@@ -106,15 +106,20 @@ class AmqpChannel:
         *,
         no_ack: bool,
         priority: int | None = None,
+        timeout_s: float | None = None,
         on_cancel: Callable[[], None] | None = None,
     ) -> str:
         """Start a consumer and return its tag.
+
+        `timeout_s` is how long the broker lets it hold a message of a quorum queue. It goes before every policy.
 
         `on_message` must not raise: that is a bug, and it closes the channel. `on_cancel` is called when the broker
         ends the consumer (its queue is gone). Without `on_cancel`, the channel is closed, so that `lost` resolves.
         """
         consumer_tag, on_assembled = self._consumers.add(queue, on_message, on_cancel)
         arguments = {} if priority is None else {"x-priority": priority}
+        if timeout_s is not None:
+            arguments["x-consumer-timeout"] = round(timeout_s * 1_000)
         await self._call(
             self._raw.basic_consume,
             queue=queue,

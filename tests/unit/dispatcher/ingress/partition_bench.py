@@ -17,6 +17,7 @@ from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.log.interfaces import HeldWire, OnPart
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
+from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 from pushcluster_runtime.amqp import Delivery
 from pushcluster_runtime.tasks import cancel
 
@@ -30,10 +31,11 @@ class PlayedChannel:
     """Acknowledgements are noted."""
 
     acks: list[int] = field(default_factory=list)
+    apart: list[int] = field(default_factory=list)
+    """Acknowledged without what came before."""
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
-        assert multiple
-        self.acks.append(delivery_tag)
+        (self.acks if multiple else self.apart).append(delivery_tag)
 
 
 @dataclass
@@ -94,6 +96,8 @@ class PlayedLog:
 
     part: int = 0
     """So many are appended before the rest has to wait."""
+    refused_again: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it, and Redis refuses the rest once more."""
     kept: list[list[str]] = field(default_factory=list)
     """The ids of each call."""
     keeps: bool = True
@@ -113,7 +117,11 @@ class PlayedLog:
         results = [answers.get(message.body, usual) for message in messages]
         if self.part:
             await on_part(dict(enumerate(results[: self.part])))
-        await self.may_answer.wait()
+        while not self.may_answer.is_set():
+            self.refused_again.clear()
+            await wait_first(self.may_answer, self.refused_again)
+            if self.refused_again.is_set():
+                await on_part({})
         if self.error is not None:
             raise self.error
         return results
@@ -178,6 +186,7 @@ class Bench:
             self.logs,
             PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
             ids_window_s=self.ids_window_s,
+            consumer_timeout_s=CONSUMER_TIMEOUT_S,
             number=PARTITION,
             prefetch=self.prefetch,
         )
@@ -207,6 +216,16 @@ class Bench:
     def _request(self) -> asyncio.Future[None]:
         self.barriers.append(asyncio.get_running_loop().create_future())
         return self.barriers[-1]
+
+
+async def wait_first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_dispatcher.ingress import consumer as consumer_module
 from pushcluster_dispatcher.ingress import refused_partitions
 from pushcluster_dispatcher.ingress.consumer import IngressConsumer
+from pushcluster_dispatcher.ingress.time_limit import HeldTooLong
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel
@@ -43,13 +44,18 @@ class PlayedLink:
 class EndlessSession:
     """A partition's session that does not come to its end."""
 
-    finished = False
+    def __init__(self) -> None:
+        self.finished = False
+        self.held_too_long = asyncio.Event()
 
     def finish(self) -> None:
         self.finished = True
 
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+    async def wait_held_too_long(self) -> None:
+        await self.held_too_long.wait()
 
 
 async def test_a_session_may_finish_until_the_drain_timeout_and_not_longer() -> None:
@@ -65,6 +71,14 @@ async def test_a_session_may_finish_until_the_drain_timeout_and_not_longer() -> 
         assert running.done()
         with pytest.raises(Unavailable, match="unfinished after 10 s"):
             await running
+
+
+async def test_a_session_that_has_held_messages_for_too_long_is_ended() -> None:
+    session = EndlessSession()
+    running = asyncio.create_task(consumer_module._run_until_broken(cast(Any, session), {}, asyncio.Event()))
+    session.held_too_long.set()
+    with pytest.raises(HeldTooLong):
+        await running
 
 
 async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:

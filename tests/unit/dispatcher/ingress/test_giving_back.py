@@ -1,0 +1,145 @@
+"""A partition session gives its messages back in time, and acknowledges what is safe by then."""
+
+import asyncio
+
+import pytest
+
+from pushcluster_contract.errors import Unavailable
+from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART, GIVE_BACK_WITHIN_S, LATEST_PART, HeldTooLong
+from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
+from pushcluster_runtime.tasks import cancel
+from tests.support.clock import moved_clock
+from tests.unit.dispatcher.ingress.partition_bench import running, settle
+
+HALF_S = CONSUMER_TIMEOUT_S * GIVE_BACK_PART
+
+
+async def test_a_message_that_redis_does_not_take_is_given_back_at_half_of_the_limit_when_redis_has_answered() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.log.may_answer.clear()
+            bench.deliver(b"1", b"2")
+            await settle()
+            overdue = asyncio.create_task(bench.session.wait_held_too_long())
+            await clock.move(HALF_S - 1)
+            bench.log.refused_again.set()
+            await settle()
+            assert not bench.task.done()
+            await clock.move(1)
+            assert not overdue.done(), "an append is under way"
+            assert not bench.task.done()
+            bench.log.refused_again.set()
+            with pytest.raises(ExceptionGroup) as raised:
+                await bench.task
+            assert raised.group_contains(HeldTooLong)
+            assert await bench.session.give_back() == 2
+            assert (bench.channel.acks, bench.channel.apart) == ([], [])
+            await cancel(overdue)
+
+
+async def test_what_redis_has_taken_of_a_batch_is_acknowledged_on_disk_before_the_rest_is_given_back() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.log.may_answer.clear()
+            bench.log.part, bench.log.refuses = 3, {b"2"}
+            bench.deliver(b"1", b"2", b"3", b"4", b"5")
+            await settle()
+            await clock.move(HALF_S)
+            bench.log.refused_again.set()
+            with pytest.raises(ExceptionGroup):
+                await bench.task
+            giving_back = asyncio.create_task(bench.session.give_back())
+            await settle()
+            bench.confirm_all()
+            await settle()
+            assert bench.channel.apart == []
+            bench.barriers[0].set_result(None)
+            assert await giving_back == 3
+            assert (bench.channel.acks, bench.channel.apart) == ([], [1, 3])
+            assert (bench.count("acknowledged"), bench.count("appended")) == (2, 2)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_is_not_known_to_be_on_disk_goes_back_with_the_rest(fails: bool) -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.log.may_answer.clear()
+            bench.log.part = 1
+            bench.deliver(b"1", b"2")
+            await settle()
+            await cancel(bench.task)
+            bench.confirm_all()
+            giving_back = asyncio.create_task(bench.session.give_back())
+            await settle()
+            if fails:
+                bench.barriers[0].set_exception(Unavailable("restarted"))
+            else:
+                await clock.move(GIVE_BACK_WITHIN_S)
+            assert await giving_back == 2
+            assert bench.channel.apart == []
+            assert not bench.barriers[0].cancelled(), "others may wait for it too"
+
+
+async def test_what_is_done_behind_something_undone_is_acknowledged_when_that_is_given_back() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            overdue = asyncio.create_task(bench.session.wait_held_too_long())
+            bench.deliver(b"malformed", headers={})
+            await settle()
+            bench.deliver(b"2", b"3")
+            await settle()
+            for barrier in bench.barriers:
+                barrier.set_result(None)
+            for copied in bench.copies.open:
+                copied.set_result(None)
+            await clock.move(HALF_S)
+            assert overdue.done()
+            assert (bench.channel.acks, bench.channel.apart) == ([], [])
+            assert await bench.session.give_back() == 1
+            assert (bench.channel.acks, bench.channel.apart) == ([], [2, 3])
+
+
+async def test_all_is_given_back_before_the_limit_although_redis_does_not_answer() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            overdue = asyncio.create_task(bench.session.wait_held_too_long())
+            bench.log.may_answer.clear()
+            bench.deliver(b"1")
+            await settle()
+            await clock.move(CONSUMER_TIMEOUT_S * LATEST_PART - 1)
+            assert not overdue.done()
+            await clock.move(1)
+            assert overdue.done()
+
+
+async def test_nothing_is_given_back_while_messages_come_and_go() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            overdue = asyncio.create_task(bench.session.wait_held_too_long())
+            for n in range(8):
+                bench.deliver(b"1")
+                await settle()
+                await clock.move(CONSUMER_TIMEOUT_S / 4)
+                bench.confirm_all()
+                bench.barriers[n].set_result(None)
+                await settle()
+            assert not overdue.done()
+            assert bench.session.oldest_s() == 0
+            await cancel(overdue)
+
+
+async def test_all_is_given_back_at_half_of_the_limit_while_redis_is_away() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            overdue = asyncio.create_task(bench.session.wait_held_too_long())
+            bench.deliver(b"1")
+            await settle()
+            bench.logs.is_there.clear()
+            bench.lose_redis()
+            await settle()
+            await clock.move(HALF_S - 1)
+            assert (overdue.done(), bench.task.done()) == (False, False)
+            await clock.move(1)
+            assert overdue.done()
+            assert await bench.session.give_back() == 1
+            assert (bench.channel.acks, bench.channel.apart) == ([], [])
