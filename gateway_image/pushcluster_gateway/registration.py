@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pushcluster_contract.destinations import Destination
+from pushcluster_contract.ids import StreamId
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
 from pushcluster_gateway.limits import Limits
@@ -107,7 +108,8 @@ class SessionRegistration:
             if subscription.ended:
                 return  # its session may have left the registry meanwhile, and must not come back
             with self._writing(client):
-                log = await self._write_destination(client, subscription.destination)
+                given = subscription.last_message_id
+                log = await self._write_destination(client, subscription.destination, given)
             subscription.subscribed(log)
             self._queues.begin(subscription)
         finally:
@@ -186,9 +188,13 @@ class SessionRegistration:
             # The client unsubscribed meanwhile, and the script may have undone that.
             await self._registry.unsubscribe(client.user, client.sid, destination)
 
-    async def _write_destination(self, client: Client, destination: Destination) -> LogState:
+    async def _write_destination(
+        self, client: Client, destination: Destination, given: StreamId | None = None
+    ) -> LogState:
         without_queue = self._queues.are_used and not any(s.path.used for s in _subscribed(client, destination))
-        log, now_ms = await self._registry.subscribe(client.user, client.sid, destination, without_queue=without_queue)
+        log, now_ms = await self._registry.subscribe(
+            client.user, client.sid, destination, without_queue=without_queue, given=given
+        )
         self._redis_ahead_ms = now_ms - int(self._clock() * 1_000)
         return log
 

@@ -101,7 +101,7 @@ class Caller:
         keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
         names = [keys.sessions("u"), keys.meta("u", destination), keys.log("u", destination), keys.destinations("u")]
         args = [rng.choice(self._sids), rng.choice(self._incarnations), str(destination), HOUR, HOUR, 2]
-        return names, [*args, rng.choice((1, 2))]
+        return names, [*args, rng.choice((1, 2)), rng.choice(("", *self._newest[-3:], "1-1", f"{self.now}-3"))]
 
     def _read_page(self) -> tuple[list[str], list[Any]]:
         rng = self._rng

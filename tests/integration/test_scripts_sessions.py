@@ -40,7 +40,13 @@ class Bench:
         return await self.scripts.run(script, keys, args)
 
     async def subscribe(
-        self, sid: str, destination: Destination = DEMO, *, most: int = 64, without_queue: bool = False
+        self,
+        sid: str,
+        destination: Destination = DEMO,
+        *,
+        most: int = 64,
+        without_queue: bool = False,
+        given: str = "",
     ) -> list[Any]:
         keys = [
             self.keys.sessions("alice"),
@@ -49,7 +55,8 @@ class Bench:
             self.keys.destinations("alice"),
         ]
         reply: list[Any] = await self.run(
-            Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most, 1 + without_queue
+            *(Script.SUBSCRIBE, keys, sid, str(HERE), str(destination), TTL_MS, 2 * TTL_MS, most),
+            *(1 + without_queue, given),
         )
         return reply
 
@@ -94,8 +101,8 @@ async def bench(plane: Plane) -> AsyncIterator[Bench]:
 
 
 async def test_a_first_subscription_finds_an_empty_log(bench: Bench) -> None:
-    born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
-    assert (born, ms, seq, cursor, sent, oldest) == (0, 0, 0, b"0-0", b"0-0", 1)
+    born, ms, seq, cursor, sent, oldest, now, held = await bench.subscribe("s1", given="5-5")
+    assert (born, ms, seq, cursor, sent, oldest, held) == (0, 0, 0, b"0-0", b"0-0", 1, b"")
     assert now > 1_700_000_000_000
     assert await bench.entry("s1") == SessionEntry(HERE, (DEMO,))
 
@@ -105,9 +112,19 @@ async def test_a_subscription_learns_how_far_the_log_is(bench: Bench) -> None:
     meta, log = bench.keys.meta("alice", DEMO), bench.keys.log("alice", DEMO)
     await bench.run(Script.ADVANCE_CURSOR, [meta, log], ids[0], ids[1], TTL_MS, MAX_TRIMMED_ENTRIES)
     await bench.redis.xtrim(log, maxlen=2, approximate=False)
-    born, ms, seq, cursor, sent, oldest, now = await bench.subscribe("s1")
+    born, ms, seq, cursor, sent, oldest, now, held = await bench.subscribe("s1")
     assert 0 < born <= ms <= now
-    assert (seq, cursor.decode(), sent.decode(), oldest) == (3, ids[0], ids[1], 2)
+    assert (seq, cursor.decode(), sent.decode(), oldest, held) == (3, ids[0], ids[1], 2, b"")
+
+
+async def test_a_subscription_learns_which_entry_comes_before_the_id_that_its_client_gave(bench: Bench) -> None:
+    ids = [await bench.append(body) for body in "abcd"]
+    await bench.redis.xtrim(bench.keys.log("alice", DEMO), maxlen=3, approximate=False)
+    for given, held in [
+        *((ids[0], ""), (ids[1], ids[1]), (ids[2], ids[2]), (ids[3], ids[3])),
+        *((f"{10**15}-1", ids[3]), ("9999999999999999-9999999999999999", ids[3]), ("0-0", ""), ("1-9", "")),
+    ]:
+        assert (await bench.subscribe("s1", given=given))[7].decode() == held
 
 
 async def test_destinations_are_added_once_and_taken_out_one_by_one(bench: Bench) -> None:

@@ -179,7 +179,7 @@ class Keyspace:
 
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
         sessions_key, meta_key, log_key, _ = keys
-        sid, incarnation, destination, most = args[0], args[1], args[2], args[5]
+        sid, incarnation, destination, most, given = args[0], args[1], args[2], args[5], args[6]
         sessions: dict[bytes, bytes] = self._touch(sessions_key, {})
         entry = sessions.get(sid.encode())
         if entry is None:
@@ -193,9 +193,11 @@ class Keyspace:
         meta = self.data.get(meta_key, {})
         newest: StreamId = meta.get("newest", StreamId(0, 0))
         cursor, sent = meta.get("cursor", StreamId(0, 0)), meta.get("sent", StreamId(0, 0))
-        oldest = newest.seq - len(self.data.get(log_key, [])) + 1
+        log: list[Item] = self.data.get(log_key, [])
+        oldest = newest.seq - len(log) + 1
         texts = str(cursor).encode(), str(sent).encode()
-        return [meta.get("born", 0), newest.ms, newest.seq, *texts, oldest, now]
+        held = [str(item.id).encode() for item in log if given and item.id <= StreamId.parse(given)]
+        return [meta.get("born", 0), newest.ms, newest.seq, *texts, oldest, now, held[-1] if held else b""]
 
     def _read_page(self, keys: Sequence[str], args: Sequence[Any], now: int) -> list[Any]:
         after, limit, free = StreamId.parse(args[0]), int(args[1]), int(args[2])

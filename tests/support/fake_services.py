@@ -80,6 +80,8 @@ class FakeServices:
         """True: what clients ask for goes to `held_calls` instead of being done."""
         self.held_calls: list[Callable[[], None]] = []
         self.logs: dict[tuple[str, Destination], list[LogEntry]] = {}
+        self.cursors: dict[tuple[str, Destination], StreamId] = {}
+        """Where subscriptions start; a log that is not here has been got by nobody."""
         self.clients: list[Client] = []
         self.left: list[Client] = []
         self.subscriptions: list[Subscription] = []
@@ -114,8 +116,11 @@ class FakeServices:
         self._later(partial(self._grant_subscribe, client, subscription))
 
     def _grant_subscribe(self, client: Client, subscription: Subscription) -> None:
-        newest = self._log(subscription)[-1].id if self._log(subscription) else ZERO_ID
-        subscription.subscribed(LogState(0, newest, ZERO_ID, ZERO_ID, 1))
+        log, given = self._log(subscription), subscription.last_message_id
+        newest = log[-1].id if log else ZERO_ID
+        cursor = self.cursors.get((subscription.client.user, subscription.destination), ZERO_ID)
+        held = [entry.id for entry in log if given is not None and entry.id <= given]
+        subscription.subscribed(LogState(0, newest, cursor, ZERO_ID, 1, held=held[-1] if held else None))
         client.call_ended()
 
     def unsubscribe(self, client: Client, subscription: Subscription) -> None:

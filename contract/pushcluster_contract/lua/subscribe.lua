@@ -12,9 +12,11 @@
 -- ARGV[6]  maximum number of sessions of the user
 -- ARGV[7]  how often to write the destination: '1' when the session has a queue of its own for it, else '2'
 --          (session_entry.py). Only the caller's own entry is written, so callers of other versions do not meet here.
+-- ARGV[8]  id that the client says it has, '<ms>-<seq>', or ''
 --
--- Returns {born, ms, seq, cursor, sent, seq of the oldest entry (seq+1 when the log is empty), now in ms}: numbers as
--- integers, cursor and sent as '<ms>-<seq>'. Or returns an error that starts with TOOMANYSESSIONS.
+-- Returns {born, ms, seq, cursor, sent, seq of the oldest entry (seq+1 when the log is empty), now in ms, held}: numbers
+-- as integers, cursor and sent as '<ms>-<seq>'. `held` is the newest entry in the log that is not newer than ARGV[8],
+-- or ''. Or returns an error that starts with TOOMANYSESSIONS.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -51,4 +53,8 @@ if meta[1] then
 end
 local seq = tonumber(meta[3]) or 0
 local oldest = seq - redis.call('XLEN', KEYS[3]) + 1
-return {tonumber(meta[1]) or 0, tonumber(meta[2]) or 0, seq, meta[4] or '0-0', meta[5] or '0-0', oldest, now}
+local held = (ARGV[8] or '') ~= '' and redis.call('XREVRANGE', KEYS[3], ARGV[8], '-', 'COUNT', 1)[1]
+return {
+  tonumber(meta[1]) or 0, tonumber(meta[2]) or 0, seq, meta[4] or '0-0', meta[5] or '0-0', oldest, now,
+  held and held[1] or ''
+}

@@ -128,11 +128,12 @@ class SessionRegistry:
         await self._added_members.run(encode_member(user, sid))
 
     async def subscribe(
-        self, user: str, sid: str, destination: Destination, *, without_queue: bool
+        self, user: str, sid: str, destination: Destination, *, without_queue: bool, given: StreamId | None = None
     ) -> tuple[LogState, int]:
         """Run the SUBSCRIBE script. Return the log's state and Redis TIME in ms. Raise TooManySessions.
 
-        `without_queue` sends copies to this gateway's queue, in mode Session.
+        `without_queue` sends copies to this gateway's queue, in mode Session. `given` is the id that the client says
+        it has.
         """
         keys = self._keys
         call = Call(
@@ -150,16 +151,18 @@ class SessionRegistry:
                 META_EXTRA_TTL_MS,
                 self._max_sessions,
                 1 + without_queue,
+                "" if given is None else str(given),
             ],
         )
         try:
-            born, ms, seq, cursor, sent, oldest, now = await self._calls[Script.SUBSCRIBE].run(call)
+            born, ms, seq, cursor, sent, oldest, now, held = await self._calls[Script.SUBSCRIBE].run(call)
         except ResponseError as error:
             if str(error).startswith("TOOMANYSESSIONS"):
                 raise TooManySessions(self._max_sessions) from None
             raise
         delivered, written = StreamId.parse(cursor.decode()), StreamId.parse(sent.decode())
-        return LogState(born, StreamId(ms, seq), delivered, written, oldest, now), now
+        held_id = StreamId.parse(held.decode()) if held else None
+        return LogState(born, StreamId(ms, seq), delivered, written, oldest, now, held_id), now
 
     async def unsubscribe(self, user: str, sid: str, destination: Destination) -> None:
         """Remove the destination from the session's entry."""

@@ -15,12 +15,14 @@ class _State(Enum):
 class AckWindow:
     """Written entries in their order. `cursor` is the newest entry up to which all are settled."""
 
-    __slots__ = ("_entries", "_max_entries", "cursor")
+    __slots__ = ("_entries", "_max_entries", "_vanished", "cursor")
 
     def __init__(self, max_entries: int) -> None:
         self.cursor: StreamId = ZERO_ID
         self._max_entries = max_entries
         self._entries: dict[StreamId, _State] = {}
+        self._vanished: frozenset[StreamId] = frozenset()
+        """Entries that were written, and that the log has lost since."""
 
     def reset(self, cursor: StreamId) -> None:
         """Start over after `cursor`."""
@@ -30,6 +32,7 @@ class AckWindow:
     def truncate(self, newest: StreamId) -> None:
         """Forget all entries after `newest`, because the log has gone back to it. The others stay."""
         self.cursor = min(self.cursor, newest)
+        self._vanished = frozenset(each for each in self._entries if each > newest)
         self._entries = {each: state for each, state in self._entries.items() if each <= newest}
 
     @property
@@ -62,9 +65,14 @@ class AckWindow:
         return self._entries.get(message_id, _State.SETTLED) is not _State.SETTLED
 
     def covered(self, message_id: StreamId, *, cumulative: bool) -> list[StreamId]:
-        """Return the outstanding entries that an ACK or NACK of `message_id` covers."""
+        """Return the outstanding entries that an ACK or NACK of `message_id` covers.
+
+        One of an entry that was never written covers nothing: it may belong to another destination.
+        """
         if not cumulative:
             return [message_id] if self.awaits(message_id) else []
+        if message_id not in self._entries and message_id not in self._vanished:
+            return []
         covered = []
         for each, state in self._entries.items():
             if each > message_id:

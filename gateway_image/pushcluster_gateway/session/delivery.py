@@ -5,8 +5,12 @@
                                   │  └── a hole, no space, resync, walk ─────┘
                                   └── next page
 
-The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry. Every entry up to
-the position was written or skipped, and will never be written again. So the order holds, and nothing is written twice.
+The log in Redis is the truth, and copies are hints. The position moves only forward, entry by entry. Every entry from
+the start up to the position was written or skipped, and will never be written again. So the order holds, and nothing
+is written twice.
+
+A subscription never starts after the cursor, whatever id its client gave. So a cursor that follows the position, or the
+client's ACKs, passes nothing that this session did not get.
 """
 
 from collections.abc import Sequence
@@ -44,6 +48,17 @@ class LogState:
     oldest_seq: int
     now_ms: int = 0
     """Redis TIME."""
+    held: StreamId | None = None
+    """The newest entry in the log that is not newer than the id which the client gave; None without one."""
+
+    def follows(self, given: StreamId) -> bool:
+        """Return whether `given` is an id of this log, and the log still has everything after it."""
+        if given.ms < self.born_ms or given > self.newest:
+            return False
+        if given in {self.held, self.newest}:
+            return True
+        # The entry itself may have left the log, but then it is older than the oldest one, which comes next.
+        return self.held is None and given.seq + 1 == self.oldest_seq <= self.newest.seq
 
 
 class Write(NamedTuple):
@@ -101,6 +116,7 @@ class DeliveryMachine:
     __slots__ = (
         "_asked",
         "_born_ms",
+        "_client_has",
         "_newest_seen",
         "_newest_when_asked",
         "_page_bytes",
@@ -138,6 +154,8 @@ class DeliveryMachine:
         self._page_entries = page_entries
         self._page_bytes = page_bytes
         self._born_ms = 0
+        self._client_has: StreamId = ZERO_ID
+        """The client has everything up to this id, as it says, and the log bears it out."""
         self._newest_seen: StreamId = ZERO_ID
         self._newest_when_asked: StreamId = ZERO_ID
         self._asked = False
@@ -160,10 +178,12 @@ class DeliveryMachine:
         if resume is None:
             self.position = log.cursor
         else:
-            lost = resume.ms < log.born_ms or resume > log.newest or log.oldest_seq > resume.seq + 1
-            self._recovered = not (lost or resume.seq > log.newest.seq)
-            # An id beyond the newest entry would block all later messages.
-            self.position = min(resume, log.newest)
+            self._recovered = log.follows(resume)
+            if self._recovered:
+                self._client_has = resume
+                self._redelivered_to = max(log.sent, resume)
+            # What the client says is no proof that it got what lies between the cursor and this id.
+            self.position = min(resume, log.cursor)
         if self.window is not None:
             self.window.reset(self.position)
         self.phase = Phase.CATCHUP
@@ -201,12 +221,7 @@ class DeliveryMachine:
         if not self._asked or asked.ticket != self._ticket:
             return []
         self._asked = False
-        outputs: list[Output] = []
-        if not entries and self._newest_when_asked > self.position:
-            # The entries existed and are gone: trimmed, expired, or lost with the log.
-            outputs.append(Gap(self.position.seq, self._newest_when_asked.seq + 1))
-            self._recovered = False
-            self._skip(self._newest_when_asked)
+        outputs = [] if entries else self._skip_what_is_gone()
         if not self._ready_sent:
             self._ready_sent = True
             if entries and self._is_hole(entries[0]):
@@ -216,7 +231,7 @@ class DeliveryMachine:
             if free_bytes <= 0 or self._window_full:
                 break
             if self._is_hole(entry):
-                outputs.append(Gap(self.position.seq, entry.id.seq))
+                outputs.append(Gap(max(self.position.seq, self._client_has.seq), entry.id.seq))
                 self._recovered = False
             free_bytes -= len(entry.body)
             outputs += self._write_or_expire(entry, now_ms)
@@ -314,7 +329,9 @@ class DeliveryMachine:
         return ReadPage(self.position, limit, min(self._page_bytes, free_bytes), self._ticket)
 
     def _is_hole(self, entry: LogEntry) -> bool:
-        return entry.id.seq != self.position.seq + 1
+        """Return whether something before this entry is missing that the client has not got."""
+        seq = entry.id.seq
+        return seq != self.position.seq + 1 and not self.position.seq < seq <= self._client_has.seq + 1
 
     def _write_or_expire(self, entry: LogEntry, now_ms: int) -> list[Output]:
         if entry.expires_ms and entry.expires_ms < now_ms:
@@ -326,10 +343,21 @@ class DeliveryMachine:
         recovered, self._recovered = self._recovered, None
         return [Write(entry, entry.id <= self._redelivered_to, recovered)]
 
+    def _skip_what_is_gone(self) -> list[Output]:
+        """Skip entries that existed and are not in the log any more: trimmed, expired, or lost with it."""
+        newest, had = self._newest_when_asked, max(self.position, self._client_has)
+        if newest > self.position:
+            self._skip(newest)
+        if newest <= had:
+            return []
+        self._recovered = False
+        return [Gap(had.seq, newest.seq + 1)]
+
     def _start_over(self, position: StreamId) -> None:
         self._redelivered_to = max(self._redelivered_to, self.position)
         self._stale_copies_to = max(self._stale_copies_to, self.position, self._newest_seen)
         self.position = self._newest_seen = position
+        self._client_has = min(self._client_has, position)
         self._recovered = False
         self._asked = False
         if self.window is not None:

@@ -110,6 +110,7 @@ class Subscription:
         "ended",
         "flush_scheduled",
         "key",
+        "last_message_id",
         "machine",
         "number",
         "outcome_requests",
@@ -129,6 +130,8 @@ class Subscription:
         self.address = Address.of(client.user, request.destination).data
         """The address in copies for this subscription."""
         self.receipt = request.receipt
+        self.last_message_id = request.last_message_id
+        """Up to where the client says it has everything."""
         self.path = CopyPath()
         """Whether its copies come over the gateway's queue or, in mode Session, over one of its own."""
         self.ended = False

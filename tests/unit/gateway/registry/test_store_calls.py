@@ -202,17 +202,24 @@ async def test_each_write_names_every_key_and_argument_in_the_order_that_a_clean
 async def test_a_subscription_gets_each_number_of_the_reply_in_its_own_field(
     redis: RecordingRedis, registry: SessionRegistry
 ) -> None:
-    redis.answers[Script.SUBSCRIBE] = [1, 2, 3, b"4-5", b"6-7", 8, 9]
-    state, now_ms = await registry.subscribe("alice", SID, DEMO, without_queue=True)
+    redis.answers[Script.SUBSCRIBE] = [1, 2, 3, b"4-5", b"6-7", 8, 9, b"10-11"]
+    state, now_ms = await registry.subscribe("alice", SID, DEMO, without_queue=True, given=StreamId(12, 13))
     assert state == LogState(
-        born_ms=1, newest=StreamId(2, 3), cursor=StreamId(4, 5), sent=StreamId(6, 7), oldest_seq=8, now_ms=9
+        born_ms=1,
+        newest=StreamId(2, 3),
+        cursor=StreamId(4, 5),
+        sent=StreamId(6, 7),
+        oldest_seq=8,
+        now_ms=9,
+        held=StreamId(10, 11),
     )
     assert now_ms == 9
     keys = [KEYS.sessions("alice"), KEYS.meta("alice", DEMO), KEYS.log("alice", DEMO), KEYS.destinations("alice")]
     arguments = [SID, str(OWN), "/queue/demo", SESSIONS_TTL_MS, META_EXTRA_TTL_MS, MAX_SESSIONS]
-    assert redis.asked == [(Script.SUBSCRIBE, keys, [*arguments, 2])]
-    await registry.subscribe("alice", SID, DEMO, without_queue=False)
-    assert redis.asked[1:] == [(Script.SUBSCRIBE, keys, [*arguments, 1])]
+    assert redis.asked == [(Script.SUBSCRIBE, keys, [*arguments, 2, "12-13"])]
+    redis.answers[Script.SUBSCRIBE] = [1, 2, 3, b"4-5", b"6-7", 8, 9, b""]
+    state, _ = await registry.subscribe("alice", SID, DEMO, without_queue=False)
+    assert (state.held, redis.asked[-1]) == (None, (Script.SUBSCRIBE, keys, [*arguments, 1, ""]))
 
 
 async def test_one_session_too_many_is_told_as_such_and_other_errors_pass(

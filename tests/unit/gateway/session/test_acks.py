@@ -1,3 +1,5 @@
+import pytest
+
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.session.acks import AckWindow
 
@@ -32,6 +34,14 @@ def test_what_is_not_settled_takes_its_room() -> None:
     assert (acks.free, acks.full) == (0, True)
     acks.settle(ids(1))
     assert (acks.free, acks.full) == (1, False)
+
+
+@pytest.mark.parametrize("bogus", [StreamId(10**15, 1), StreamId(103, 2), StreamId(104, 4_000)])
+def test_an_ack_of_what_was_never_written_covers_nothing_before_it(bogus: StreamId) -> None:
+    """A client of 1.1 may name the message of one destination and the subscription to another."""
+    acks = window(1, 2, 3, 4)
+    assert acks.covered(bogus, cumulative=True) == []
+    assert acks.covered(bogus, cumulative=False) == []
 
 
 def test_an_individual_ack_covers_one_and_the_cursor_waits_for_those_before() -> None:

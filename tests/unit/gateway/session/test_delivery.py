@@ -311,12 +311,18 @@ class TestLive:
         assert is_live(sub)
 
 
+def given(last: StreamId, state: LogState) -> LogState:
+    """Return what SUBSCRIBE says of this log to a client that has `last`, as it says."""
+    held = [at(seq) for seq in range(state.oldest_seq, state.newest.seq + 1) if at(seq) <= last]
+    return replace(state, held=held[-1] if held else None)
+
+
 class TestResume:
     def resumed(
         self, last: StreamId, state: LogState, page: Sequence[LogEntry]
     ) -> tuple[DeliveryMachine, list[Output]]:
         sub = subscription(last=last)
-        return sub, sub.receive_page(asked(sub.registered(state)), page, ROOM, NOW_MS)
+        return sub, sub.receive_page(asked(sub.registered(given(last, state))), page, ROOM, NOW_MS)
 
     def test_what_was_missed_is_replayed_and_recovered_is_true(self) -> None:
         _, outputs = self.resumed(at(2), log(4, cursor=4), entries(3, 4))
@@ -339,13 +345,82 @@ class TestResume:
             (at(10), log(9)),
             (StreamId(10**15, 3), log(9)),
             (at(2), log(0, born_ms=0)),
+            (StreamId(at(5).ms, 4), log(9)),
+            (StreamId(at(5).ms, 6), log(9)),
+            (StreamId(at(5).ms - 1, 5), log(9)),
+            (StreamId(at(9).ms - 1, 9), log(9)),
+            (StreamId(at(9).ms - 1, 9), log(9, oldest=10)),
+            (StreamId(at(5).ms, 3), log(9, oldest=4)),
         ],
-        ids=["trimmed", "another log", "past the end", "from the future", "no log at all"],
+        ids=[
+            *("trimmed", "another log", "past the end", "from the future", "no log at all"),
+            *("a number of another log", "the same", "a time of another log", "the newest number", "of an empty log"),
+            "of an entry that has left",
+        ],
     )
-    def test_a_window_that_is_too_short_is_told(self, last: StreamId, state: LogState) -> None:
-        sub, outputs = self.resumed(last, state, [])
-        assert Ready(recovered=False) in outputs
-        assert sub.position <= state.newest, "or nothing would ever be delivered again"
+    def test_an_id_that_this_log_never_had_or_that_is_too_old_starts_at_the_cursor_at_most_and_is_told(
+        self, last: StreamId, state: LogState
+    ) -> None:
+        for cursor in (0, state.newest.seq):
+            sub = subscription(last=last)
+            page = asked(sub.registered(given(last, replace(state, cursor=at(cursor)))))
+            assert page.after == min(last, at(cursor))
+            outputs = sub.receive_page(page, [], ROOM, NOW_MS)
+            assert Ready(recovered=False) in outputs
+            assert sub.position <= state.newest, "or nothing would ever be delivered again"
+
+    @pytest.mark.parametrize("mode", list(AckMode))
+    def test_an_id_that_never_was_moves_no_cursor_past_what_waits(self, mode: AckMode) -> None:
+        sub = subscription(mode, last=StreamId(10**15, 7))
+        page = asked(sub.registered(given(StreamId(10**15, 7), log(10, cursor=3, sent=3))))
+        assert (page.after, sub.position) == (at(3), at(3))
+        assert sub.window is None or sub.window.cursor == at(3)
+        assert written(sub.receive_page(page, entries(4, 6), ROOM, NOW_MS)) == [4, 5, 6]
+
+    @pytest.mark.parametrize("mode", list(AckMode))
+    def test_what_no_session_is_known_to_have_got_comes_again_to_a_client_that_says_it_has_it(
+        self, mode: AckMode
+    ) -> None:
+        """Whether it has, or has seen this id elsewhere, the gateway cannot know."""
+        sub = subscription(mode, last=at(4))
+        page = asked(sub.registered(given(at(4), log(6, cursor=2, sent=3))))
+        assert page.after == at(2)
+        outputs = sub.receive_page(page, entries(3, 5), ROOM, NOW_MS)
+        assert outputs[0] == Ready(recovered=True), "it misses nothing"
+        writes = [output for output in outputs if isinstance(output, Write)]
+        assert [(w.entry.id.seq, w.redelivered, w.recovered) for w in writes] == [
+            (3, True, True),
+            (4, True, None),
+            (5, False, None),
+        ]
+
+    @pytest.mark.parametrize(
+        ("page", "gaps"),
+        [([4, 5, 6], []), ([5, 6], []), ([6], [Gap(4, 6)]), ([], [Gap(4, 7)])],
+        ids=["it has one of them", "it has them all", "it has not", "the log is empty"],
+    )
+    def test_what_has_left_the_log_is_a_gap_only_if_the_client_has_it_not(
+        self, page: list[int], gaps: list[Gap]
+    ) -> None:
+        sub = subscription(last=at(4))
+        asked_page = asked(sub.registered(given(at(4), log(6, cursor=2))))
+        outputs = sub.receive_page(asked_page, [entry(seq) for seq in page], ROOM, NOW_MS)
+        assert [output for output in outputs if isinstance(output, Gap)] == gaps
+        assert [output for output in outputs if isinstance(output, Ready)] == [Ready(recovered=not gaps)]
+        assert written(outputs) == page
+
+    def test_a_client_that_has_everything_of_a_log_that_has_become_empty_misses_nothing(self) -> None:
+        sub = subscription(last=at(6))
+        outputs = sub.receive_page(asked(sub.registered(given(at(6), log(6, cursor=4)))), [], ROOM, NOW_MS)
+        assert outputs == [Ready(recovered=True)]
+        assert (sub.position, is_live(sub)) == (at(6), True)
+
+    def test_what_a_client_has_of_a_log_that_lost_its_end_is_a_gap_again(self) -> None:
+        sub = subscription(last=at(6))
+        sub.registered(given(at(6), log(6, cursor=4)))
+        page = asked(sub.refreshed(log(3), sub.position, resync=True, free_bytes=ROOM))
+        outputs = sub.receive_page(page, [entry(5)], ROOM, NOW_MS)
+        assert Gap(3, 5) in outputs
 
     @pytest.mark.parametrize(
         ("last", "state"),

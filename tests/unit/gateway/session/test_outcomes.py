@@ -294,6 +294,7 @@ async def test_a_session_that_subscribed_after_a_message_says_that_an_earlier_on
     server: RunningServer, alice: StompClient, mode: str
 ) -> None:
     message_id = server.services.push("alice", b"hi")
+    server.services.cursors["alice", Destination("queue", "demo")] = message_id
     await alice.subscribe("/user/queue/demo", ack=mode, last_message_id=str(message_id))
     publish_again(server, str(message_id), alice.session)
     assert told(server) == [MessageOutcome.WRITTEN]
