@@ -33,7 +33,7 @@ class ClientSocket(Protocol):
         """Undo one `hold_input`."""
 
     def sample_accepted(self) -> int:
-        """Return how many bytes of `outbox.written_bytes` the kernel has certainly taken."""
+        """Return how many bytes of `outbox.written_bytes` the client's TCP has certainly acknowledged."""
 
     def mark_authenticated(self) -> None:
         """Protect the socket from eviction from now on: its client is authenticated."""

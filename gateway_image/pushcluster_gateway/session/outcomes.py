@@ -20,9 +20,9 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.subscription import Subscriber, Subscription
 
 MAX_PENDING_WRITES: Final = 10_000
-"""Messages of one gateway that wait for their sockets and need an outcome. Outcomes of further ones are dropped."""
+"""Messages of one gateway that wait for their clients' TCP and need an outcome. Outcomes of others are dropped."""
 WRITE_CHECK_INTERVAL_S: Final = 0.05
-"""How often to check a socket that has not taken all of a message yet."""
+"""How often to check a socket whose client has not acknowledged all of a message yet."""
 
 SendOutcome = Callable[[ReplyAddress, OutcomeReport], None]
 CallLater = Callable[[float, Callable[[], None]], object]
@@ -45,7 +45,7 @@ class OutcomeReporter:
         self._metrics = metrics
         self._call_later = call_later
         self._pending_writes: dict[Subscriber, deque[_PendingWrite]] = {}
-        """Entries without their bodies, in the order in which the client's socket takes them."""
+        """Entries without their bodies, in the order in which they were written."""
         self._pending_writes_count = 0
         self._planned = False
 
@@ -62,8 +62,8 @@ class OutcomeReporter:
     def _await_write(self, subscription: Subscription, entry: LogEntry, request: ReplyRequest) -> None:
         if self._pending_writes_count < MAX_PENDING_WRITES:
             client = subscription.client
-            untaken = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
-            self._pending_writes.setdefault(client, deque()).append(untaken)
+            pending = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
+            self._pending_writes.setdefault(client, deque()).append(pending)
             self._pending_writes_count += 1
             self._plan(0.0)
         else:
@@ -141,9 +141,9 @@ class OutcomeReporter:
         for client, waiting in list(self._pending_writes.items()):
             accepted = client.socket.sample_accepted()
             while waiting and waiting[0].end_offset <= accepted:
-                taken = waiting.popleft()
+                arrived = waiting.popleft()
                 self._pending_writes_count -= 1
-                self._report(taken.subscription, taken.entry, taken.request, MessageOutcome.WRITTEN)
+                self._report(arrived.subscription, arrived.entry, arrived.request, MessageOutcome.WRITTEN)
             if not waiting or client.ended:
                 self._pending_writes_count -= len(waiting)
                 del self._pending_writes[client]

@@ -4,16 +4,16 @@ from pushcluster_contract.ids import ZERO_ID, StreamId
 
 
 class Progress:
-    """Finds the entry that the socket has certainly taken, by counting bytes: the transport may still hold some.
+    """Finds the entry that the client's TCP has certainly acknowledged, by counting bytes.
 
     Two marks are enough: the newest write, and an older one that is reached even while bytes always wait.
     """
 
-    __slots__ = ("_latest", "_latest_offset", "_mark", "_mark_offset", "flushed", "taken")
+    __slots__ = ("_latest", "_latest_offset", "_mark", "_mark_offset", "accepted", "flushed")
 
     def __init__(self) -> None:
-        self.taken: StreamId = ZERO_ID
-        """The newest entry that the kernel has taken."""
+        self.accepted: StreamId = ZERO_ID
+        """The newest entry that has been acknowledged."""
         self.flushed: tuple[StreamId, StreamId] = (ZERO_ID, ZERO_ID)
         """The cursor and `sent` that were last flushed to the registry."""
         self._latest: StreamId = ZERO_ID
@@ -30,9 +30,9 @@ class Progress:
         return True
 
     def accept(self, accepted_bytes: int) -> None:
-        """Note that the kernel has taken this many bytes of the connection."""
+        """Note that this many bytes of the connection have been acknowledged."""
         if accepted_bytes >= self._latest_offset:
-            self.taken = self._latest
+            self.accepted = self._latest
         elif accepted_bytes >= self._mark_offset:
-            self.taken = max(self.taken, self._mark)
+            self.accepted = max(self.accepted, self._mark)
             self._mark, self._mark_offset = self._latest, self._latest_offset

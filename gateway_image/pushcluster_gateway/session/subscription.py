@@ -237,7 +237,7 @@ class Subscription:
         """Return the cursor and `sent` to flush, or None when the registry has them already."""
         machine = self.machine
         self.progress.accept(self.client.socket.sample_accepted())
-        cursor = self.progress.taken if machine.window is None else machine.window.cursor
+        cursor = self.progress.accepted if machine.window is None else machine.window.cursor
         if (cursor, machine.sent) == self.progress.flushed:
             return None
         self.progress.flushed = (cursor, machine.sent)
@@ -246,7 +246,7 @@ class Subscription:
     @property
     def has_unflushed(self) -> bool:
         """Whether the cursor waits for the socket to take what was written."""
-        return self.machine.window is None and self.progress.taken < self.machine.position
+        return self.machine.window is None and self.progress.accepted < self.machine.position
 
     # Steps
 

@@ -23,6 +23,7 @@ from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.outbox import Outbox
 from pushcluster_gateway.transport.outbox_budget import OutboxBudget
 from pushcluster_gateway.transport.protocol_pool import ProtocolPool
+from pushcluster_gateway.transport.send_queue import count_unacknowledged
 from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 from pushcluster_gateway.transport.utf8 import Utf8Validator
 
@@ -81,6 +82,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_protocol_bytes",
         "_received_at",
         "_server",
+        "_taken_bytes",
         "_text",
         "_transport",
         "accepted_bytes",
@@ -101,7 +103,7 @@ class WebSocketConnection(asyncio.Protocol):
         self.written_at = server.clock()
         """When data was last written. Pings and pongs do not count: the client's STOMP code does not see them."""
         self.accepted_bytes = 0
-        """How many of `outbox.written_bytes` the kernel has certainly taken."""
+        """How many of `outbox.written_bytes` the client's TCP has certainly acknowledged."""
         self.cause: Close | None = None
         """Why the connection closes. The first reason stays."""
         self._server = server
@@ -115,6 +117,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._input_holds = 0
         self._held_by_outbox = False
         self._opcode = Opcode.TEXT
+        self._taken_bytes = 0
+        """How many of `outbox.written_bytes` the kernel has certainly taken."""
         self._text = Utf8Validator()
         self._close_after_flush = False
         self._protocol_bytes = 0
@@ -171,10 +175,15 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def sample_accepted(self) -> int:
-        """Return how many bytes the kernel has certainly taken."""
-        transport = self._transport
-        if not transport.is_closing():
-            self.accepted_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
+        """Return how many bytes the client's TCP has certainly acknowledged.
+
+        This may be a system call, so it is not for every push. Once the socket is gone, nothing more counts.
+        """
+        if self._phase is not _Phase.LOST and self.accepted_bytes < self.outbox.written_bytes:
+            self._note_taken()
+            unacknowledged = count_unacknowledged(self._transport)
+            if unacknowledged is not None:
+                self.accepted_bytes = max(self.accepted_bytes, self._taken_bytes - unacknowledged)
         return self.accepted_bytes
 
     @property
@@ -195,7 +204,7 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
         self._received_at = self._server.clock()
-        self.sample_accepted()
+        self._note_taken()
         if self.stage is not _AUTHENTICATED and not self._may_send(len(data)):
             return
         protocol = self._borrow_protocol()
@@ -207,7 +216,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """See asyncio. The transport closes itself afterwards."""
-        self.sample_accepted()
+        self._note_taken()
         self._borrow_protocol().receive_eof()
         if self._phase is _Phase.OPEN:
             # Bytes that the client has not taken keep the transport open, but nothing more may be sent.
@@ -226,7 +235,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._server.plan_flush(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
-        """See asyncio."""
+        """See asyncio. The transport closes its socket afterwards."""
+        self.sample_accepted()
         received = self._protocol.close_rcvd if self._protocol is not None else None
         if self.cause is None and self.handler is not None:
             polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
@@ -259,6 +269,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._held_by_outbox = False
             self.release_input()
         if self._close_after_flush:
+            self._note_taken()
             transport.close()
         else:
             self.go_on()
@@ -312,6 +323,12 @@ class WebSocketConnection(asyncio.Protocol):
         if sent > limit and self._phase is _OPEN:
             cast(SocketHandler, self.handler).refuse(close_codes.too_much_before_connected(limit))
         return sent <= limit and not self._transport.is_closing()
+
+    def _note_taken(self) -> None:
+        """Note what the kernel has taken. A transport that closes may have dropped the rest."""
+        transport = self._transport
+        if not transport.is_closing():
+            self._taken_bytes = self.outbox.written_bytes - transport.get_write_buffer_size()
 
     def _ping(self, now: float, handler: SocketHandler) -> float:
         interval = self._server.limits.ping_interval_s

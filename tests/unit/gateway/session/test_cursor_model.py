@@ -38,7 +38,7 @@ class Session:
     @property
     def cursor(self) -> StreamId:
         self.progress.accept(self.taken * ENTRY_BYTES)
-        return self.progress.taken if self.sub.window is None else self.sub.window.cursor
+        return self.progress.accepted if self.sub.window is None else self.sub.window.cursor
 
 
 @dataclass

@@ -11,17 +11,17 @@ class TestProgress:
         progress = Progress()
         progress.wrote(StreamId(1, 1), 100)
         progress.accept(99)
-        assert progress.taken == StreamId(0, 0)
+        assert progress.accepted == StreamId(0, 0)
         progress.accept(100)
-        assert progress.taken == StreamId(1, 1)
+        assert progress.accepted == StreamId(1, 1)
 
     def test_it_moves_even_if_bytes_always_wait(self) -> None:
         progress = Progress()
         for n in range(1, 50):
             progress.wrote(StreamId(1, n), 100 * n)
             progress.accept(100 * n - 50)
-        assert progress.taken.seq > 40
-        assert progress.taken.seq < 49
+        assert progress.accepted.seq > 40
+        assert progress.accepted.seq < 49
 
     def test_the_same_entry_is_noted_once(self) -> None:
         progress = Progress()
@@ -49,4 +49,4 @@ class TestProgress:
             if seq:
                 progress.wrote(StreamId(1, seq), 100 * seq)
             progress.accept(accepted)
-        assert progress.taken.seq == taken
+        assert progress.accepted.seq == taken
