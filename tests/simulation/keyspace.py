@@ -179,7 +179,7 @@ class Keyspace:
 
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
         sessions_key, meta_key, log_key, _ = keys
-        sid, incarnation, destination, most, given = args[0], args[1], args[2], args[5], args[6]
+        sid, incarnation, destination, most, given = args[0], args[1], args[2], args[5], args[7]
         sessions: dict[bytes, bytes] = self._touch(sessions_key, {})
         entry = sessions.get(sid.encode())
         if entry is None:

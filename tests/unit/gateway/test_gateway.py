@@ -120,7 +120,7 @@ class World:
         await self._ask(f"remove {user}")
         return self.lost
 
-    async def subscribe(self, *_: str | Destination, without_queue: bool) -> tuple[LogState, int]:
+    async def subscribe(self, *_: object, without_queue: bool, given: object) -> tuple[LogState, int]:  # noqa: ARG002
         await self._ask("script")
         self.without_queue.append(without_queue)
         return LogState(0, ZERO_ID, ZERO_ID, ZERO_ID, 1), self.redis_ms

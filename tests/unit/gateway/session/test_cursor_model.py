@@ -61,7 +61,9 @@ class User:
             self._do(session, session.sub.receive_copy(self.log[-1], ROOM, 0))
 
     def subscribe(self, mode: AckMode, said: StreamId | None) -> None:
-        sub = DeliveryMachine(ack_mode=mode, last_message_id=said, max_unacked=MAX_UNACKED, page_entries=PAGE)
+        sub = DeliveryMachine(
+            ack_mode=mode, last_message_id=said, max_unacked=MAX_UNACKED, page_entries=PAGE, page_bytes=ROOM
+        )
         session = Session(sub, mode)
         self.sessions.append(session)
         held = [entry.id for entry in self.log if said is not None and entry.id <= said]

@@ -23,8 +23,8 @@ from tests.support.waiting import eventually
 
 MESSAGE_BYTES: Final = 10_000
 FLOOD: Final = 1_000
-HELD_BYTES: Final = 500_000
-"""At least so much of a flood stays in the kernel when its client reads nothing: much more, on any Linux."""
+HELD_BYTES: Final = 10_000
+"""At least so much of a flood stays in the kernel when its client reads nothing."""
 
 
 def transport_of(tcp: socket.socket | None) -> asyncio.BaseTransport:
