@@ -6,16 +6,18 @@ the one: it may have been frozen since. So it takes a token, in this order:
 1. Redis counts the partition's token up.
 2. The broker answers something on the consumer's own channel. So the channel stood after 1. Whoever consumes next
    starts after the channel has fallen, and gets a higher token.
-3. The token is on disk: a Redis that restarts does not hand it out again.
 
-Only then it appends. APPEND refuses a token as soon as a higher one has appended. That holds also for commands that
-wait in a connection, or in a frozen program, and reach Redis late. A program that has only counted the token up
-disturbs nobody.
+Only then it appends, over the connection on which it took the token. The token need not be on disk first. If a restart
+of Redis loses it, that connection is gone, and all that was appended with the token is lost too. What is acknowledged
+has passed a barrier after it, which covers the token.
+
+APPEND refuses a token as soon as a higher one has appended. That holds also for commands that wait in a connection, or
+in a frozen program, and reach Redis late. A program that has only counted the token up disturbs nobody.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
@@ -43,18 +45,22 @@ class FencedLogs:
     first_wire: HeldWire | None
     """The connection that was there when the channel was opened. It may be lost by now: then the session ends too."""
     sleep: Sleep = asyncio.sleep
+    _last_wire: HeldWire | None = field(default=None, init=False)
 
     async def wire(self) -> HeldWire:
         """Return a connection to Redis, from the second time on after a pause. Wait until there is one.
 
         It may be the same connection as before: for a while it stands beside that of the barrier, although Redis has
-        restarted in between.
+        restarted in between. Then the pauses grow.
         """
-        first, self.first_wire = self.first_wire, None
-        if first is not None:
-            return first
-        await self.sleep(self.backoff.next_delay_s())
-        return await self.link.wire()
+        wire, self.first_wire = self.first_wire, None
+        if wire is None:
+            await self.sleep(self.backoff.next_delay_s())
+            wire = await self.link.wire()
+        if wire is not self._last_wire:
+            self.backoff.reset()
+        self._last_wire = wire
+        return wire
 
     async def open(self, wire: HeldWire) -> FencedLog:
         """Take a token, and return the logs that it opens.
@@ -62,13 +68,7 @@ class FencedLogs:
         Raise RedisLost if this connection cannot be used any more, and Unavailable if the channel is gone.
         """
         token = await self._count_up(wire)
-        written = self.request_barrier(wire.run_id)
         await self.prove_channel()
-        try:
-            await written
-        except Unavailable as error:
-            raise RedisLost(str(error)) from error
-        self.backoff.reset()
         log = self.open_log(wire, Fence(self.partition, token))
         return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
 
