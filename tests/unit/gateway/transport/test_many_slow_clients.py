@@ -41,8 +41,11 @@ async def dark_clients(server: RunningServer, count: int = DARK) -> AsyncIterato
 
 
 def held_bytes(server: RunningServer) -> int:
-    """Return what waits in user space for all clients, as each connection itself sees it."""
-    return sum(each.outbox.end_offset - each.sample_accepted() for each in server.server.connections)
+    """Return what waits in user space for all clients, as their transports see it."""
+    return sum(
+        each.outbox.end_offset - each.outbox.written_bytes + each._transport.get_write_buffer_size()
+        for each in server.server.connections
+    )
 
 
 def body(number: int) -> bytes:
