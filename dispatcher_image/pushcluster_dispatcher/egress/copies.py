@@ -7,7 +7,7 @@ makes the users of one partition wait, and no others.
 While the broker blocks publishers (memory or disk alarm), nobody waits for it. Copies are left out, so that ingress is
 still drained. When the broker takes messages again, every gateway is told to read its users' logs. If the dispatcher
 ends before it has told them, the gateways' walk finds the messages. Without a connection for copies, nothing is left
-out: the partition starts again, and its messages come back.
+out: the partition waits for one, and sends the copies again.
 
 In mode Session, a subscription may have no queue of its own, because it is young or the broker has memory for no more
 queues (the gateway's `broker/subscription_queues.py`). Its session's entry says so, and its copies go to its gateway's
@@ -67,6 +67,9 @@ class CopyConnection(Protocol):
     def blocked(self) -> bool:
         """Whether there is a connection that the broker does not read from."""
 
+    async def wait_connected(self) -> Publisher:
+        """Wait until there is a connection, and return its channel. The broker may still block publishers."""
+
 
 class _CopyBatch:
     """Copies that are sent in one AMQP message."""
@@ -102,6 +105,10 @@ class CopyPublisher:
         self._unroutable: dict[str, float] = {}
         """Routing keys that no queue took → until when they are not tried again."""
         self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
+
+    async def wait_connected(self) -> asyncio.Future[str]:
+        """Wait until there is a connection for copies. Return the future that resolves when it is lost."""
+        return (await self._publisher.wait_connected()).lost
 
     async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
         """Publish the copies of a partition's batch in the order of the log. Wait only while its budget is used up.

@@ -151,9 +151,8 @@ class IngressConsumer:
                     timeout_s=services.settings.consumer_timeout_s,
                 )
             self._set_consuming(number, session)
-            lost = {"RabbitMQ": channel.lost, "RabbitMQ, the connection for copies": publisher.lost}
             try:
-                await _run_until_broken(session, lost, stop)
+                await _run_until_broken(session, {"RabbitMQ": channel.lost}, stop)
             except HeldTooLong:
                 await self._give_back(number, session)
             if session.wanted_prefetch is None:
@@ -239,8 +238,6 @@ async def _run_until_broken(
     """Run a session; after `stop`, let it finish. Raise Unavailable when it breaks, or when a connection is lost.
 
     Raise HeldTooLong when it has held a message for too long.
-
-    If the connection for copies is lost, copies that were not confirmed may not have arrived.
     """
     running = asyncio.create_task(session.run())
     stopping = asyncio.create_task(stop.wait())

@@ -16,6 +16,10 @@ class RedisLost(Exception):
     """A Redis connection is lost, or Redis has restarted. What it was asked to do may be done or not."""
 
 
+class CopiesLost(Exception):
+    """The connection for copies is lost. Those that were not confirmed may have arrived or not."""
+
+
 class LogAppender(Protocol):
     """Users' logs (`UserLog`)."""
 
@@ -56,10 +60,14 @@ class LogSource(Protocol):
 class CopySink(Protocol):
     """What sends copies to gateways (`CopyPublisher`)."""
 
+    async def wait_connected(self) -> asyncio.Future[str]:
+        """Wait until there is a connection for copies. Return the future that resolves when it is lost."""
+
     async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
         """Publish a partition's copies in the order of the log.
 
-        The futures resolve when there is nothing more to wait for.
+        The futures resolve when there is nothing more to wait for. They fail with Unavailable when the connection is
+        lost.
         """
 
 

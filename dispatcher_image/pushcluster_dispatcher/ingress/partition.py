@@ -3,10 +3,11 @@
 A session has one AMQP channel and lasts as long as it. Messages that were not acknowledged then come back in order, to
 this dispatcher or another one.
 
-Redis may be lost and come back meanwhile. The session then keeps what it has begun, because nobody else could find out
-what became of it. It takes a new fencing token, so that nothing of the lost connection can happen after that, and makes
-the same attempts again, in order. Each of them is in the log once (`lua/append.lua`). If it has begun nothing, the
-session ends with the connection, because another dispatcher may have Redis.
+Redis may be lost and come back meanwhile, and so may the connection for copies. The session then keeps what it has
+begun, because nobody else could find out what became of it. It takes a new fencing token, so that nothing of the lost
+connection can happen after that, and makes the same attempts again, in order. Each of them is in the log once
+(`lua/append.lua`). If it has begun nothing, the session ends with the connection, because another dispatcher may have
+both.
 
 Message ids are known for a window. The ids of messages under way are kept in it, because a message may wait longer than
 that when Redis is out of memory or RabbitMQ has an alarm.
@@ -33,6 +34,7 @@ from pushcluster_dispatcher.ingress.batches import Batch, BatchCopies, parse
 from pushcluster_dispatcher.ingress.counting import count_batch, count_part
 from pushcluster_dispatcher.ingress.interfaces import (
     AckChannel,
+    CopiesLost,
     CopySink,
     FencedLog,
     LogSource,
@@ -146,15 +148,16 @@ class PartitionSession:
     async def run(self) -> None:
         """Work until `finish`, or until there is a `wanted_prefetch`. Return when all that was taken is acknowledged.
 
-        Raise an ExceptionGroup of Unavailable when the session is broken, and Unavailable when Redis is lost while
-        nothing has begun. Raise a group of HeldTooLong when Redis has not taken a message for too long.
+        Raise an ExceptionGroup of Unavailable when the session is broken, and Unavailable when Redis or the connection
+        for copies is lost while nothing has begun. Raise a group of HeldTooLong when Redis has not taken a message for
+        too long.
         """
         keeping = asyncio.create_task(self._keep_ids())
         try:
-            while lost := await self._run_over(await self._logs.wire()):
+            while lost := await self._run_over(await self._logs.wire(), await self._copies.wait_connected()):
                 if not self._begun:
                     raise Unavailable(lost)
-                _log.warning("Redis is lost; the dispatcher keeps what has begun", extra={"reason": lost})
+                _log.warning("a connection is lost; the dispatcher keeps what has begun", extra={"reason": lost})
         finally:
             await cancel(keeping)
 
@@ -184,16 +187,20 @@ class PartitionSession:
         self._acknowledge_each(self._ledger.done_behind)
         return self._times.held - self._acknowledged_apart
 
-    async def _run_over(self, wire: HeldWire) -> str:
-        """Work as long as a Redis connection lasts, and return why it has ended. Return "" when all is finished."""
+    async def _run_over(self, wire: HeldWire, copies_lost: asyncio.Future[str]) -> str:
+        """Work as long as both connections last, and return why one has ended. Return "" when all is finished."""
         lost = ""
         try:
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(_raise_when_lost(wire))
+                watching = (
+                    group.create_task(_raise_when_lost(wire)),
+                    group.create_task(_raise_when_copies_are_lost(copies_lost)),
+                )
                 async with asyncio.TaskGroup() as settling:
                     await self._work(wire, settling)
-                watching.cancel()
-        except* RedisLost as errors:
+                for each in watching:
+                    each.cancel()
+        except* (RedisLost, CopiesLost) as errors:
             lost = str(first_error(errors))
         return lost
 
@@ -302,13 +309,16 @@ class PartitionSession:
         self._metrics.acknowledged.inc(len(tags))
 
     async def _settle(self, flight: _BatchInFlight) -> None:
-        """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable, or RedisLost."""
+        """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable, RedisLost or CopiesLost."""
         batch = flight.batch
         await asyncio.gather(*(self._put_aside(batch, *each) for each in flight.rejected))
         self._mark(batch, Step.APPENDED)
-        for copied in flight.copied:
-            # Shielded, because the copies of several partitions travel together: the others wait for it too.
-            await asyncio.shield(copied)
+        try:
+            for copied in flight.copied:
+                # Shielded, because the copies of several partitions travel together: the others wait for it too.
+                await asyncio.shield(copied)
+        except Unavailable as error:
+            raise CopiesLost(str(error)) from error
         self._mark(batch, Step.COPIED)
         try:
             await flight.barrier
@@ -342,3 +352,7 @@ class PartitionSession:
 
 async def _raise_when_lost(wire: HeldWire) -> None:
     raise RedisLost(f"Redis: {await asyncio.shield(wire.lost)}")
+
+
+async def _raise_when_copies_are_lost(lost: asyncio.Future[str]) -> None:
+    raise CopiesLost(f"RabbitMQ, the connection for copies: {await asyncio.shield(lost)}")

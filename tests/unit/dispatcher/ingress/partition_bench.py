@@ -40,10 +40,29 @@ class PlayedChannel:
 
 @dataclass
 class PlayedCopies:
-    """Copies wait for the test."""
+    """Copies wait for the test, and so does a connection that is lost."""
 
     sent: list[bytes] = field(default_factory=list)
     open: list[asyncio.Future[None]] = field(default_factory=list)
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def __post_init__(self) -> None:
+        self.connected.set()
+
+    async def wait_connected(self) -> asyncio.Future[str]:
+        await self.connected.wait()
+        if self.lost.done():
+            self.lost = asyncio.get_running_loop().create_future()
+        return self.lost
+
+    def lose(self) -> None:
+        """As `CopyPublisher` does: what was not confirmed fails."""
+        self.lost.set_result("gone")
+        for future in self.open:
+            if not future.done():
+                future.set_exception(Unavailable("RabbitMQ: the connection for copies is lost"))
+                future.exception()
 
     async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
         assert partition == PARTITION, "its own budget"
