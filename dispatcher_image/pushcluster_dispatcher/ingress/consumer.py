@@ -139,7 +139,7 @@ class IngressConsumer:
         with self._noting_refusals(number):
             channel = await amqp.channel(prefetch=prefetch)
         try:
-            session = self._new_session(channel, wire, number, prefetch)
+            session = self._new_session(channel, wire, publisher.lost, number, prefetch)
             with self._noting_refusals(number):
                 # Declared here, so that a refused queue stops no other partition, and a deleted one is made again.
                 await channel.declare(build_partition(number))
@@ -180,7 +180,9 @@ class IngressConsumer:
             self._refusals.refused(number, str(error), asyncio.get_running_loop().time())
             raise
 
-    def _new_session(self, channel: AmqpChannel, wire: HeldWire, number: int, prefetch: int) -> PartitionSession:
+    def _new_session(
+        self, channel: AmqpChannel, wire: HeldWire, copies_lost: asyncio.Future[str], number: int, prefetch: int
+    ) -> PartitionSession:
         services = self._services
         retention = services.settings.retention
 
@@ -202,6 +204,7 @@ class IngressConsumer:
             channel,
             logs,
             services.partition,
+            copies_lost=copies_lost,
             ids_window_s=retention.idempotency_window_ms / 1_000,
             consumer_timeout_s=services.settings.consumer_timeout_s,
             number=number,

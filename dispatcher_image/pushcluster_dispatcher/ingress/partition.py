@@ -94,12 +94,16 @@ class PartitionSession:
         logs: LogSource,
         services: PartitionServices,
         *,
+        copies_lost: asyncio.Future[str],
         ids_window_s: float,
         consumer_timeout_s: float,
         number: int,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
-        """`number` is that of the partition, 0 to 15."""
+        """`number` is that of the partition, 0 to 15.
+
+        `copies_lost` tells of the connection for copies that was there when the channel was opened.
+        """
         self._channel = channel
         self._logs = logs
         self._copies = services.copies
@@ -107,6 +111,7 @@ class PartitionSession:
         self._reports = services.reports
         self._now_ms = services.now_ms
         self._metrics = services.metrics
+        self._copies_lost = copies_lost
         self._ids_window_s = ids_window_s
         self._number = number
         self._fenced: FencedLog | None = None
@@ -154,10 +159,11 @@ class PartitionSession:
         """
         keeping = asyncio.create_task(self._keep_ids())
         try:
-            while lost := await self._run_over(await self._logs.wire(), await self._copies.wait_connected()):
+            while lost := await self._run_over(await self._logs.wire()):
                 if not self._begun:
                     raise Unavailable(lost)
                 _log.warning("a connection is lost; the dispatcher keeps what has begun", extra={"reason": lost})
+                self._copies_lost = await self._copies.wait_connected()
         finally:
             await cancel(keeping)
 
@@ -187,14 +193,14 @@ class PartitionSession:
         self._acknowledge_each(self._ledger.done_behind)
         return self._times.held - self._acknowledged_apart
 
-    async def _run_over(self, wire: HeldWire, copies_lost: asyncio.Future[str]) -> str:
+    async def _run_over(self, wire: HeldWire) -> str:
         """Work as long as both connections last, and return why one has ended. Return "" when all is finished."""
         lost = ""
         try:
             async with asyncio.TaskGroup() as group:
                 watching = (
                     group.create_task(_raise_when_lost(wire)),
-                    group.create_task(_raise_when_copies_are_lost(copies_lost)),
+                    group.create_task(_raise_when_copies_are_lost(self._copies_lost)),
                 )
                 async with asyncio.TaskGroup() as settling:
                     await self._work(wire, settling)

@@ -204,6 +204,7 @@ class Bench:
             self.channel,
             self.logs,
             PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
+            copies_lost=self.copies.lost,
             ids_window_s=self.ids_window_s,
             consumer_timeout_s=CONSUMER_TIMEOUT_S,
             number=PARTITION,
