@@ -17,6 +17,7 @@ from benchmarks import (
     end_to_end,
     gateway_memory,
     gateway_push,
+    herd,
     hot_user,
     plots,
     slow_client,
@@ -50,6 +51,7 @@ SHORT: Final[dict[str, Figure]] = {
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4, rounds=8)),
     "hot-user": lambda services: hot_user.run(services, hot_user.Load()),
     "api": lambda services: api_strangers.run(services, api_strangers.Load()),
+    "herd": lambda services: herd.run(services, herd.Load(herd=2_000, stay=200)),
 }
 LONG: Final[dict[str, Figure]] = {
     **SHORT,
@@ -60,6 +62,7 @@ LONG: Final[dict[str, Figure]] = {
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=15, rounds=9)),
     "hot-user": lambda services: hot_user.run(services, hot_user.Load(seconds=15, rounds=5)),
     "api": lambda services: api_strangers.run(services, api_strangers.Load(seconds=15)),
+    "herd": lambda services: herd.run(services, herd.Load()),
 }
 
 

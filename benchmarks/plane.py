@@ -174,6 +174,8 @@ class Plane:
     mode: RoutingMode
     sampled: bool = False
     """Whether its programs can report where their processor time goes."""
+    handshakes_per_s: int = 0
+    """Of each gateway; 0: no limit."""
     gateways: list[Program] = field(default_factory=list)
     dispatchers: list[Program] = field(default_factory=list)
 
@@ -216,10 +218,16 @@ class Plane:
 
 @asynccontextmanager
 async def running_plane(
-    services: Services, mode: RoutingMode, *, gateways: int, dispatchers: int = 1, sampled: bool = False
+    services: Services,
+    mode: RoutingMode,
+    *,
+    gateways: int,
+    dispatchers: int = 1,
+    sampled: bool = False,
+    handshakes_per_s: int = 0,
 ) -> AsyncIterator[Plane]:
     """Run a cluster until the end of the block. Everything is ready when the block begins."""
-    plane = Plane(services, await services.create_vhost(), mode, sampled)
+    plane = Plane(services, await services.create_vhost(), mode, sampled, handshakes_per_s)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.delete_vhost, plane.vhost)
         for number in range(dispatchers):
@@ -239,7 +247,7 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
         env.WS_PORT: str(ws_port),
         env.MAX_CONNECTIONS: "20000",
         env.AUTH_MODE: "Trusted",
-        env.HANDSHAKES_PER_SECOND: "0",
+        env.HANDSHAKES_PER_SECOND: str(plane.handshakes_per_s),
         # The number that the operator would compute. Mode Session is measured with a queue for every subscription.
         env.SUBSCRIPTION_QUEUES: str(count_subscription_queues("3G")),
         env.DRAIN_SECONDS: "0",

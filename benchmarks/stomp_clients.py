@@ -18,6 +18,8 @@ STAMP_MARK: Final = b"~#~"
 """Marks the stamp in a body: 16 hex digits of the publisher's `time.monotonic`, which all processes share."""
 STAMP_CHARS: Final = 16
 CONNECT_AT_ONCE: Final = 256
+FIRST_RETRY_S: Final = 1.0
+MAX_RETRY_S: Final = 60.0
 _READ_BYTES: Final = 262_144
 _BUFFER: Final = memoryview(bytearray(_READ_BYTES))
 """Shared by all clients, because each read is handled before the next one begins."""
@@ -177,6 +179,39 @@ class Clients:
         await asyncio.gather(*(one(number, user) for number, user in enumerate(users)))
         return {"seconds": time.monotonic() - begin, "errors": errors}
 
+    async def herd(self, *, port: int, users: list[str]) -> Mapping[str, Any]:
+        """Open a session for each user, all at once. Those that fail try again after a time that doubles, unjittered.
+
+        Return the seconds until all were subscribed, and the number of attempts.
+        """
+        begin = time.monotonic()
+        attempts = 0
+
+        async def one(user: str) -> None:
+            nonlocal attempts
+            retry_s = FIRST_RETRY_S
+            while True:
+                attempts += 1
+                client: RawClient | None = None
+                try:
+                    client = await self._dial("127.0.0.1", port, "")
+                    await client.exchange(handshake("/ws"), b"\r\n\r\n")
+                    for frame, answer in zip(
+                        _build_frames(user, "gateway", "/"), (b"CONNECTED\n", b"receipt-id:r"), strict=True
+                    ):
+                        await client.exchange(frame, answer)
+                except OSError:
+                    if client is not None:
+                        client.abort()
+                        self._clients.remove(client)
+                    await asyncio.sleep(retry_s)
+                    retry_s = min(2 * retry_s, MAX_RETRY_S)
+                else:
+                    return
+
+        await asyncio.gather(*map(one, users))
+        return {"seconds": time.monotonic() - begin, "attempts": attempts}
+
     async def _dial(self, host: str, port: int, source: str) -> RawClient:
         local = (source, 0) if source else None
         _, client = await asyncio.get_running_loop().create_connection(RawClient, host, port, local_addr=local)
@@ -240,6 +275,7 @@ async def make_handlers() -> Mapping[str, Handler]:
     handlers: list[Callable[..., Awaitable[Any]]] = [
         clients.connect,
         clients.connect_bare,
+        clients.herd,
         clients.observe,
         clients.counts,
         clients.latencies,
