@@ -70,7 +70,7 @@ async def test_clients_that_go_dark_together_hold_no_more_than_the_budget_and_mi
         for client in clients:
             messages = await client.next_messages(MESSAGES)
             assert [message.body.split()[0] for message in messages] == [b"%d" % n for n in range(MESSAGES)]
-        await eventually(lambda: server.server.outboxes.held_bytes == 0, within_s=5)
+        await eventually(lambda: server.server.outboxes.held_bytes == 0)
 
 
 async def test_who_reads_gets_everything_at_once_while_the_others_are_dark() -> None:
@@ -104,8 +104,8 @@ async def test_when_the_budget_is_used_up_the_longest_stalled_are_closed_and_who
             assert server.server.outboxes.wanted
             assert (await fast.next_message(within_s=5)).body == b"quick"
             closes = server.services.metrics.closes
-            await eventually(lambda: 0 < closes["slow_consumer"] < DARK, within_s=5)
-            await eventually(lambda: server.server.outboxes.free_bytes > 0, within_s=5)
+            await eventually(lambda: 0 < closes["slow_consumer"] < DARK)
+            await eventually(lambda: server.server.outboxes.free_bytes > 0)
             assert not fast.closed
 
 
