@@ -47,6 +47,7 @@ DECIDE_BESIDE_IO: Final = (
     "pushcluster_dispatcher.egress.copies",
     "pushcluster_dispatcher.egress.copy_budget",
     "pushcluster_dispatcher.ingress.batches",
+    "pushcluster_dispatcher.ingress.counting",
     "pushcluster_dispatcher.ingress.fencing",
     "pushcluster_dispatcher.ingress.outcome_reports",
     "pushcluster_dispatcher.ingress.partition",
