@@ -59,7 +59,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     publisher.on_open, publisher.on_closed = copies.opened, copies.closed
     reports = OutcomePublisher(publisher, on_sent=metrics.outcomes_sent.inc, on_dropped=metrics.outcomes_dropped.inc)
     partition_services = PartitionServices(
-        copies, RejectPublisher(publisher), reports, metrics, lambda: time.time_ns() // 1_000_000
+        copies,
+        RejectPublisher(publisher),
+        reports,
+        metrics,
+        lambda: time.time_ns() // 1_000_000,
+        ids_window_s=settings.retention.idempotency_window_ms / 1_000,
+        consumer_timeout_s=settings.consumer_timeout_s,
     )
     ingress = IngressConsumer(
         IngressServices(settings, keys, link, barrier, publisher, partition_services, new_backoff)

@@ -205,8 +205,6 @@ class IngressConsumer:
             logs,
             services.partition,
             copies_lost=copies_lost,
-            ids_window_s=retention.idempotency_window_ms / 1_000,
-            consumer_timeout_s=services.settings.consumer_timeout_s,
             number=number,
             prefetch=prefetch,
         )

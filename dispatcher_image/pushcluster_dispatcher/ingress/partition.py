@@ -71,6 +71,10 @@ class PartitionServices:
     metrics: Metrics
     now_ms: Callable[[], int]
     """Ms since the epoch."""
+    ids_window_s: float
+    """How long Redis remembers a producer's message id."""
+    consumer_timeout_s: float
+    """How long RabbitMQ lets a consumer hold a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,6 @@ class PartitionSession:
         services: PartitionServices,
         *,
         copies_lost: asyncio.Future[str],
-        ids_window_s: float,
-        consumer_timeout_s: float,
         number: int,
         prefetch: int = DISPATCHER_PREFETCH_MESSAGES,
     ) -> None:
@@ -112,7 +114,7 @@ class PartitionSession:
         self._now_ms = services.now_ms
         self._metrics = services.metrics
         self._copies_lost = copies_lost
-        self._ids_window_s = ids_window_s
+        self._ids_window_s = services.ids_window_s
         self._number = number
         self._fenced: FencedLog | None = None
         self._channel_token = 0
@@ -127,7 +129,7 @@ class PartitionSession:
         self._woken = asyncio.Event()
         self._finishing = False
         self._loop = asyncio.get_running_loop()
-        self._times = HeldTimes(consumer_timeout_s)
+        self._times = HeldTimes(services.consumer_timeout_s)
         self._appending: tuple[Batch, BatchCopies] | None = None
         """The batch that Redis has not taken as a whole."""
         self._acknowledged_apart = 0

@@ -57,6 +57,9 @@ class PlayedConnection:
     def channel(self) -> "PlayedConnection | None":
         return self if self.takes else None
 
+    async def wait_connected(self) -> "PlayedConnection":
+        return self
+
     @property
     def blocked(self) -> bool:
         return not self.takes

@@ -203,10 +203,16 @@ class Bench:
         self.session = PartitionSession(
             self.channel,
             self.logs,
-            PartitionServices(self.copies, self.rejects, self, self.metrics, lambda: NOW_MS),
+            PartitionServices(
+                self.copies,
+                self.rejects,
+                self,
+                self.metrics,
+                lambda: NOW_MS,
+                ids_window_s=self.ids_window_s,
+                consumer_timeout_s=CONSUMER_TIMEOUT_S,
+            ),
             copies_lost=self.copies.lost,
-            ids_window_s=self.ids_window_s,
-            consumer_timeout_s=CONSUMER_TIMEOUT_S,
             number=PARTITION,
             prefetch=self.prefetch,
         )
