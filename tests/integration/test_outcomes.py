@@ -164,6 +164,14 @@ async def test_a_retry_hears_what_became_of_the_message_before_and_another_body_
             await later.subscribe("/user/queue/demo")
             status, answer = await publish("hello")
             assert (status, outcomes_by_session(answer["outcomes"])) == (200, {later.session: "written"})
+        await eventually(lambda: _has_no_sessions(dispatcher, "alice"))
+        status, answer = await publish("hello")
+        assert (status, answer["outcomes"]) == (200, [{"outcome": "written"}])
+
+
+async def _has_no_sessions(dispatcher: RunningDispatcher, user: str) -> bool:
+    _, answer = await get(dispatcher, f"/v1/users/{user}/sessions")
+    return not answer["sessions"]
 
 
 async def test_a_message_that_was_too_old_when_its_turn_came_is_expired(

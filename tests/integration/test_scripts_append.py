@@ -151,6 +151,18 @@ async def test_a_known_message_that_has_left_the_log_has_no_content_any_more(ben
     assert await bench.append("one", "m") == [first[0], 1, 0, b"", 0]
 
 
+async def test_a_known_message_tells_whether_some_session_has_got_it_also_when_it_has_left_the_log(
+    bench: Bench,
+) -> None:
+    one, two = [(await bench.append(body, body))[0] for body in ("one", "two")]
+    await bench.move_cursor(one)
+    assert (await bench.append("one", "one"))[:2] == [one, 4]
+    assert (await bench.append("two", "two"))[:2] == [two, 1]
+    await bench.append("three", most=1)
+    assert await bench.append("one", "one") == [one, 4, 0, b"", 0]
+    assert await bench.append("two", "two") == [two, 1, 0, b"", 0]
+
+
 async def test_the_log_keeps_the_newest_and_counts_each_dropped_message_once(bench: Bench) -> None:
     dropped = [(await bench.append(str(n), most=3))[2] for n in range(6)]
     assert dropped == [0, 0, 0, 1, 1, 1]

@@ -142,7 +142,9 @@ class Keyspace:
         if note:
             channel, tag = map(int, args[12].split(b"-"))
             self._touch(meta_key, {})["attempt"] = (channel, tag)
-        return _tell(entries[0], 1, sessions) if entries else [str(known[0]).encode(), 1, 0, sessions, 0]
+        cursor = self.data[meta_key].get("cursor")
+        code = 4 if cursor is not None and cursor.seq >= known[0].seq else 1
+        return _tell(entries[0], code, sessions) if entries else [str(known[0]).encode(), code, 0, sessions, 0]
 
     def _add_entry(self, keys: Sequence[str], args: Sequence[Any], now: int) -> tuple[StreamId, int, int]:
         """Append, and trim; return the new id, how many entries were dropped, and the expiry."""

@@ -28,6 +28,7 @@
 --   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
 --   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
 --   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry left the log
+--   the same two with 4 instead of 1                                and some session of the user has got the message
 --   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
 --   {stream id, 3, 0, sessions, expiry, content type, headers}      this attempt was made before: its entry in the log
 --   {'', 3, 0, sessions, 0}                                         this attempt was made before; its entry left the log
@@ -156,8 +157,10 @@ if KEYS[7] then
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
     redis.call('PEXPIRE', KEYS[7], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
-    local reply, field = {known, 1, 0, sessions, 0}, nil
-    if entry then reply, field = tell(1, entry) end
+    local got = meta[3] and tonumber(string.match(meta[3], '%d+$')) >= tonumber(string.match(known, '%d+$'))
+    local code = got and 4 or 1
+    local reply, field = {known, code, 0, sessions, 0}, nil
+    if entry then reply, field = tell(code, entry) end
     if field and field.b ~= ARGV[1] then return {known, 2, 0, '', 0} end
     if not made_before then redis.call('HSET', KEYS[1], 'attempt', ARGV[13]) end
     return reply

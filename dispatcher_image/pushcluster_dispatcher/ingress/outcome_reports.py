@@ -12,23 +12,35 @@ from pushcluster_runtime.amqp import Delivery
 def plan_reports(
     appended: Iterable[tuple[Message, Appended]], now_ms: Callable[[], int]
 ) -> list[tuple[ReplyAddress, OutcomeReport]]:
-    """Return the outcomes of messages that no session gets now. Gateways send the outcomes of the others.
-
-    A message that was appended earlier and has left the log since has none: nobody knows what became of it there.
+    """Return the outcomes of messages that no gateway gets a copy of. Gateways send the outcomes of the others.
 
     `now_ms` is called only for messages that were known already, because only they can have expired.
     """
+    found = ((message, entry, _find_outcome(message, entry, now_ms)) for message, entry in appended if message.reply)
     return [
-        (message.reply, _build_report(message, entry, now_ms))
-        for message, entry in appended
-        if message.reply is not None and entry.stream_id and not entry.sessions
+        (message.reply, _build_report(message, entry, outcome))
+        for message, entry, outcome in found
+        if message.reply is not None and outcome is not None
     ]
 
 
-def _build_report(message: Message, entry: Appended, now_ms: Callable[[], int]) -> OutcomeReport:
-    expired = entry.known and 0 < entry.expires_ms < now_ms()
+def _find_outcome(message: Message, entry: Appended, now_ms: Callable[[], int]) -> MessageOutcome | None:
+    """Return what became of the message, or None if a gateway says it, or if nobody knows."""
+    if not entry.known:
+        return None if entry.sessions else MessageOutcome.STORED
+    if entry.held is None:
+        # It has left the log. If it could expire, it may have been too old when its turn came.
+        return MessageOutcome.WRITTEN if entry.got and not message.ttl_ms else None
+    if entry.sessions:
+        return None
+    if 0 < entry.expires_ms < now_ms():
+        return MessageOutcome.EXPIRED
+    return MessageOutcome.WRITTEN if entry.got else MessageOutcome.STORED
+
+
+def _build_report(message: Message, entry: Appended, outcome: MessageOutcome) -> OutcomeReport:
     return OutcomeReport(
-        outcome=MessageOutcome.EXPIRED if expired else MessageOutcome.STORED,
+        outcome=outcome,
         user=message.user,
         destination=str(message.destination),
         message_id=entry.stream_id.decode(),

@@ -33,6 +33,8 @@ class Appended(NamedTuple):
     """For a known message: its content type and encoded headers in the log. None if it has left the log."""
     made_before: bool = False
     """Whether this very attempt had been made before, over a connection that was lost."""
+    got: bool = False
+    """Whether the message id was known, and some session of the user has got the message."""
 
 
 class StaleToken(Unavailable):

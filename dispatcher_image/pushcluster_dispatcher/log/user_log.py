@@ -59,6 +59,7 @@ _NOTHING_MORE: Final = Message("", Destination("queue", ""), b"")[3:]
 _NEW: Final = 0
 _OTHER_BODY: Final = 2
 _MADE_BEFORE: Final = 3
+_GOT: Final = 4
 """What `lua/append.lua` says of a message: appended, another body under its message id, this attempt made before."""
 _SESSIONS_TTL: Final = pack_bulk(b"%d" % SESSIONS_TTL_MS)
 _MULTI: Final = pack("MULTI")
@@ -294,6 +295,6 @@ def _parse_reply(reply: Sequence[Any], seen: dict[bytes, bytes]) -> Appended | A
         return AppendRefused(text, other_body=True)
     # All messages of one user share one list of its sessions, to save memory.
     sessions = seen.setdefault(sessions, sessions)
-    return Appended(
-        stream_id, known != _NEW, dropped, sessions, expires_ms, tuple(held) if held else None, known == _MADE_BEFORE
-    )
+    in_log = tuple(held) if held else None
+    made_before, got = known == _MADE_BEFORE, known == _GOT
+    return Appended(stream_id, known != _NEW, dropped, sessions, expires_ms, in_log, made_before, got)

@@ -13,6 +13,8 @@ from pushcluster_runtime.amqp import Delivery
 DEMO = Destination("queue", "demo")
 ADDRESS = ReplyAddress("q", "c1")
 NOW_MS = 1_000
+SESSIONS = b"a" * 26 + b" pod.0000000000000000"
+HELD = (b"", b"")
 WRONG = Rejection(RejectClass.DESTINATION, "no destination")
 
 
@@ -21,7 +23,7 @@ def message(reply: ReplyAddress | None = ADDRESS) -> Message:
 
 
 def appended(sessions: bytes = b"", *, known: bool = False, expires_ms: int = 0) -> Appended:
-    return Appended(b"5-7", known, 0, sessions, expires_ms)
+    return Appended(b"5-7", known, 0, sessions, expires_ms, HELD if known else None)
 
 
 def outcomes(message: Message, entry: Appended) -> list[MessageOutcome]:
@@ -56,6 +58,35 @@ def test_what_was_appended_before_and_has_left_the_log_is_told_of_to_nobody() ->
 )
 def test_a_message_that_came_again_may_be_too_old_by_now(known: bool, expires_ms: int, outcome: MessageOutcome) -> None:
     assert outcomes(message(), appended(known=known, expires_ms=expires_ms)) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "held", "told"),
+    [
+        (b"", HELD, [MessageOutcome.WRITTEN]),
+        (b"", None, [MessageOutcome.WRITTEN]),
+        (SESSIONS, None, [MessageOutcome.WRITTEN]),
+        (SESSIONS, HELD, []),
+    ],
+)
+def test_of_a_message_that_some_session_got_before_a_retry_learns_that_unless_a_gateway_says_it(
+    sessions: bytes, held: tuple[bytes, bytes] | None, told: list[MessageOutcome]
+) -> None:
+    assert outcomes(message(), Appended(b"5-7", True, 0, sessions, 0, held, got=True)) == told
+
+
+def test_of_a_message_that_left_the_log_before_any_session_got_it_nobody_knows_what_became() -> None:
+    assert outcomes(message(), Appended(b"5-7", True, 0, SESSIONS, 0, None)) == []
+    assert outcomes(message(), Appended(b"5-7", True, 0, b"", 0, None)) == []
+
+
+@pytest.mark.parametrize("held", [HELD, None])
+def test_of_a_message_that_may_have_expired_nobody_says_that_it_was_written(held: tuple[bytes, bytes] | None) -> None:
+    timed = message()._replace(ttl_ms=10)
+    expired = Appended(b"5-7", True, 0, b"", NOW_MS - 1 if held else 0, held, got=True)
+    assert outcomes(timed, expired) == ([MessageOutcome.EXPIRED] if held else [])
+    in_time = expired._replace(expires_ms=NOW_MS + 1)
+    assert outcomes(timed, in_time) == ([MessageOutcome.WRITTEN] if held else [])
 
 
 def rejection(**properties: Any) -> tuple[ReplyAddress, OutcomeReport] | None:

@@ -348,7 +348,7 @@ async def test_properties_count_to_the_bytes_that_a_session_holds() -> None:
 
 async def test_a_known_message_that_is_too_old_by_now_is_told_to_have_expired() -> None:
     async with running() as bench:
-        bench.log.answers = {b"old": Appended(b"1-1", True, 0, b"", NOW_MS - 1)}
+        bench.log.answers = {b"old": Appended(b"1-1", True, 0, b"", NOW_MS - 1, (b"", b""))}
         bench.deliver(b"old", reply_to="q")
         await eventually(lambda: bench.barriers, within_s=2)
         bench.confirm_all()

@@ -402,6 +402,17 @@ async def test_what_the_log_has_of_a_known_message_comes_with_it() -> None:
     ]
 
 
+async def test_of_a_known_message_it_comes_whether_a_session_has_got_it() -> None:
+    class Knowing(PlayedRedis):
+        def _append(self, command: list[bytes]) -> list[Any]:
+            super()._append(command)
+            return [b"5-7", 4, 0, b"", 0]
+
+    assert await append(user_log(Knowing()), [message("a", "1", message_id="m")]) == [
+        Appended(b"5-7", known=True, dropped=0, sessions=b"", expires_ms=0, held=None, got=True)
+    ]
+
+
 async def test_a_message_that_this_attempt_has_appended_before_is_told_from_one_with_a_known_id() -> None:
     class Knowing(PlayedRedis):
         def _append(self, command: list[bytes]) -> list[Any]:
