@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from local_run.plane import STOMPJS_DIR
+from pushcluster_gateway import close_codes
 from pushcluster_page.server import create_app
 from pushcluster_page.settings import Settings
 from tests.support.browser import open_page
@@ -124,6 +125,37 @@ async def test_a_refusal_of_the_gateway_is_shown_and_tried_again(page: Page, gat
     gateway.refusal = ""
     await until_connected(page, times=2)
     await expect(page.locator(f"{ALICE} .notice")).to_be_hidden()
+
+
+async def test_a_refusal_that_the_same_attempt_would_meet_again_ends_the_attempts(
+    page: Page, gateway: FakeGateway
+) -> None:
+    await until_connected(page)
+    gateway.refusal, gateway.refusal_code = "bad destination", close_codes.BAD_DESTINATION.code
+    await gateway.drop()
+    await expect(page.locator(f"{ALICE} .state")).to_have_text("Offline")
+    await expect(page.locator(f"{ALICE} .notice")).to_have_text(gateway.refusal)
+    assert gateway.refusals == 1
+    gateway.refusal = ""
+    await page.get_by_role("button", name="Go online").click()
+    await until_connected(page, times=2)
+
+
+async def test_after_a_refused_token_another_one_is_tried_and_never_the_same(page: Page, gateway: FakeGateway) -> None:
+    await until_connected(page)
+    tokens = ["bad", "good", "bad", "bad"]
+
+    async def give_token(route: Route) -> None:
+        await route.fulfill(json={"token": tokens.pop(0)})
+
+    await page.route("**/token?*", give_token)
+    gateway.refused_token = "bad"
+    await gateway.drop()
+    await until_connected(page, times=2)
+    assert gateway.tokens[1:] == ["bad", "good"]
+    await gateway.drop()
+    await expect(page.locator(f"{ALICE} .state")).to_have_text("Offline")
+    assert gateway.tokens[3:] == ["bad"]
 
 
 async def test_a_user_can_go_offline_and_come_back(page: Page, gateway: FakeGateway) -> None:

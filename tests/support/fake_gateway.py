@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import WSCloseCode, web
 
+from pushcluster_gateway.close_codes import NOT_AUTHENTICATED
 from tests.support.waiting import eventually
 
 Headers = Mapping[str, str]
@@ -22,6 +23,17 @@ class FakeGateway:
         """Put on the RECEIPT of the next SUBSCRIBE."""
         self.refusal = ""
         """Answered to SUBSCRIBE with an ERROR, when not empty."""
+        self.refusal_code = int(WSCloseCode.OK)
+        """The close code after it."""
+        self.refusals = 0
+        """How many SUBSCRIBE were refused."""
+        self.refused_token = ""
+        """A CONNECT with it is refused."""
+        self.tokens: list[str] = []
+        """What came with each CONNECT."""
+        self.is_away = False
+        """Whether nobody gets a WebSocket."""
+        self.turned_away = 0
         self._sockets: list[tuple[web.WebSocketResponse, str]] = []
 
     async def send(self, message_id: str, body: str, **headers: str) -> None:
@@ -38,6 +50,9 @@ class FakeGateway:
             await socket.close(code=WSCloseCode.GOING_AWAY)
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        if self.is_away:
+            self.turned_away += 1
+            raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(protocols=["v12.stomp"])
         await socket.prepare(request)
         async for message in socket:
@@ -47,17 +62,29 @@ class FakeGateway:
 
     async def _answer(self, socket: web.WebSocketResponse, command: str, headers: Headers) -> None:
         if command == "CONNECT":
+            token = headers.get("Authorization", "").removeprefix("Bearer ")
+            self.tokens.append(token)
+            if token == self.refused_token:
+                await refuse(socket, NOT_AUTHENTICATED.reason, NOT_AUTHENTICATED.code)
+                return
             connected = {"version": "1.2", "heart-beat": "0,0", "session": "a" * 26, "gateway": "demo-gateway-0"}
             await socket.send_str(encode("CONNECTED", connected))
         elif command == "SUBSCRIBE" and self.refusal:
-            await socket.send_str(encode("ERROR", {"message": self.refusal}))
-            await socket.close()
+            self.refusals += 1
+            await refuse(socket, self.refusal, self.refusal_code)
         elif command == "SUBSCRIBE":
             self.subscribes.append(dict(headers))
             self._sockets.append((socket, headers["id"]))
-            await socket.send_str(encode("RECEIPT", {"receipt-id": headers["receipt"], **self.receipt_headers}))
+            if "receipt" in headers:
+                await socket.send_str(encode("RECEIPT", {"receipt-id": headers["receipt"], **self.receipt_headers}))
         elif "receipt" in headers:
             await socket.send_str(encode("RECEIPT", {"receipt-id": headers["receipt"]}))
+
+
+async def refuse(socket: web.WebSocketResponse, reason: str, code: int) -> None:
+    """Say why, and close."""
+    await socket.send_str(encode("ERROR", {"message": reason}))
+    await socket.close(code=code, message=reason.encode())
 
 
 def encode(command: str, headers: Headers, body: str = "") -> str:

@@ -1,13 +1,17 @@
 // A subscription that survives reconnects: how to resume with stock @stomp/stompjs.
 //
-//   1. Remember the message-id of the last message.
-//   2. Send it as last-message-id with the next SUBSCRIBE. The gateway replays exactly what was missed, in order.
+//   1. Remember the message-id of the last message, for each user and destination. An Inbox is for one of each.
+//   2. Send it as last-message-id with the next SUBSCRIBE. The gateway replays what was missed, in order.
 //   3. Drop messages that are not newer. After a fault the same message may come again, with the same message-id.
 //   4. Look at `recovered` on the receipt. "false" means that something was missed for good.
+//   5. Wait at random before each attempt, and longer each time. When a gateway ends, its users must not all reconnect
+//      at the same moment.
+//   6. Stop at close codes from 4500 on: the same attempt would fail in the same way. Only 4501 asks for another token.
 
-const FIRST_RETRY_MS = 200;
-const RETRY_SPREAD_MS = 600;
+const FIRST_RETRY_MS = 800;
 const MAX_RETRY_MS = 5_000;
+const FIRST_FINAL_CODE = 4500;
+const NOT_AUTHENTICATED = 4501;
 const CONNECT_TIMEOUT_MS = 5_000;
 const HEARTBEAT_MS = 5_000;
 
@@ -16,11 +20,14 @@ export class Inbox {
   #client;
   #attempts = 0;
   #connections = 0;
+  #longestWaitMs = 0;
+  #token = null;
+  #refusedToken = null;
   lastMessageId = null;
 
   /**
    * options: wsUrl, destination (such as /queue/demo), fetchToken() → Promise of a JWT, and the callbacks
-   * onState(state, facts) with "connecting", "connected", "reconnecting" or "offline", and
+   * onState(state, facts) with "connecting", "connected", "reconnecting" or "offline" (facts.reason says why), and
    * onMessage({id, text, isRedelivered}).
    */
   constructor(options) {
@@ -32,17 +39,17 @@ export class Inbox {
       heartbeatOutgoing: HEARTBEAT_MS,
       // A gateway that vanished with its node does not answer a closing handshake, so do not wait for one.
       discardWebsocketOnCommFailure: true,
-      reconnectDelay: FIRST_RETRY_MS,
-      reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
-      maxReconnectDelay: MAX_RETRY_MS,
+      reconnectDelay: 1, // #prepare does the waiting
       beforeConnect: () => this.#prepare(),
       onConnect: (frame) => this.#subscribe(frame.headers),
       onStompError: (frame) => options.onState("reconnecting", { reason: frame.headers.message }),
-      onWebSocketClose: () => this.#closed(),
+      onWebSocketClose: (event) => this.#closed(event),
     });
   }
 
   start() {
+    this.#longestWaitMs = 0;
+    this.#refusedToken = null;
     this.#client.activate();
   }
 
@@ -57,17 +64,21 @@ export class Inbox {
 
   async #prepare() {
     this.#options.onState(this.#connections ? "reconnecting" : "connecting", {});
-    // Use a random delay each time. When a gateway ends, its users must not all reconnect at the same moment.
-    this.#client.reconnectDelay = FIRST_RETRY_MS + Math.random() * RETRY_SPREAD_MS;
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * this.#longestWaitMs));
+    this.#longestWaitMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, 2 * this.#longestWaitMs));
     try {
-      this.#client.connectHeaders = { Authorization: `Bearer ${await this.#options.fetchToken()}` };
+      this.#token = await this.#options.fetchToken();
     } catch {
       // The old token may still be valid. If not, the gateway says so, and the next attempt asks for a token again.
+      this.#refusedToken = null;
     }
+    if (this.#token !== null && this.#token === this.#refusedToken) this.#stopFor("the token was refused");
+    this.#client.connectHeaders = { Authorization: `Bearer ${this.#token}` };
   }
 
   #subscribe(connected) {
     this.#attempts += 1;
+    this.#longestWaitMs = FIRST_RETRY_MS;
     const headers = { receipt: `subscribed-${this.#attempts}` };
     if (this.lastMessageId) headers["last-message-id"] = this.lastMessageId;
     this.#client.watchForReceipt(headers.receipt, (receipt) => {
@@ -93,8 +104,19 @@ export class Inbox {
     });
   }
 
-  #closed() {
-    if (this.isActive) this.#options.onState("reconnecting", {});
+  #closed({ code, reason }) {
+    if (!this.isActive) return;
+    if (code >= FIRST_FINAL_CODE && code !== NOT_AUTHENTICATED) {
+      this.#stopFor(reason);
+      return;
+    }
+    if (code === NOT_AUTHENTICATED) this.#refusedToken = this.#token;
+    this.#options.onState("reconnecting", {});
+  }
+
+  #stopFor(reason) {
+    this.#client.deactivate();
+    this.#options.onState("offline", { reason });
   }
 }
 

@@ -48,7 +48,7 @@ function addInbox(user, config) {
   toggle.addEventListener("click", () => {
     if (inbox.isActive) inbox.stop();
     else inbox.start();
-    toggle.textContent = inbox.isActive ? "Go offline" : "Go online";
+    showToggle(card, inbox.isActive);
   });
   byId("inboxes").append(card);
   inbox.start();
@@ -59,6 +59,7 @@ function showState(card, config, state, facts) {
   card.dataset.state = state;
   part(".state").textContent = STATE_WORDS[state];
   part(".state").title = facts.reason ?? "";
+  if (state === "offline") showToggle(card, false);
   if (state !== "connected") {
     part(".gateway").textContent = "–";
     part(".routing-key").textContent = "–";
@@ -70,6 +71,10 @@ function showState(card, config, state, facts) {
   part(".gateway").textContent = facts.gateway;
   part(".routing-key").textContent = `${name}-user${facts.session}`;
   showNotice(card, facts.hasGap ? "Some messages are gone. This inbox was offline for longer than they are kept." : "");
+}
+
+function showToggle(card, isActive) {
+  card.querySelector(".toggle").textContent = isActive ? "Go offline" : "Go online";
 }
 
 function showNotice(card, text) {
