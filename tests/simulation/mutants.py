@@ -32,6 +32,7 @@ from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.serializer import MessageEncoder
 from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from tests.simulation.keyspace import Keyspace
+from tests.simulation.time_mutants import TIME_MUTANTS
 
 
 def _skip_append() -> AbstractContextManager[Any]:
@@ -288,6 +289,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,
     "no walk": _stand_still,
     "messages are held until the broker takes them back": _hold_messages_for_ever,
+    **TIME_MUTANTS,
 }
 
 SHOWN_BY: Final = {

@@ -35,9 +35,9 @@ class TimeFaults(Faults):
     """The faults of a `World`, by the names in TIME_FAULTS."""
 
     time_faults: ClassVar[Sequence[str]] = TIME_FAULTS
-    time_faults_share: ClassVar[float] = 0.0
+    time_faults_share: ClassVar[float] = 0.3
     """Of all schedules, those with some of them."""
-    unidentified_share: ClassVar[float] = 0.0
+    unidentified_share: ClassVar[float] = 0.3
     """Of all publishers, those who give no message ids."""
 
     redis_clock_is_steady: bool = True
