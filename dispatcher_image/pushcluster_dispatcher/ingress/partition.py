@@ -214,7 +214,7 @@ class PartitionSession:
 
     async def _work(self, wire: HeldWire, settling: asyncio.TaskGroup) -> None:
         """Append what has begun and what comes, until finished. Raise RedisLost, or Unavailable."""
-        # A consumer that stands by takes no token: it would fence off the one that is active.
+        # Not before its first message: a token from when it stood by may be lower than the last one of its predecessor.
         if not await self._has_work():
             return
         fenced = self._fenced = await self._logs.open(wire)
