@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 from unittest.mock import patch
@@ -40,18 +39,6 @@ def _keep_the_first_token() -> AbstractContextManager[Any]:
         return first[id(self.link)][1]
 
     return patch.object(FencedLogs, "_count_up", count_up)
-
-
-def _trust_a_channel() -> AbstractContextManager[Any]:
-    original = FencedLogs.open
-
-    async def prove() -> None:
-        return
-
-    async def open_(self: FencedLogs, wire: Any) -> Any:
-        return await original(replace(self, prove_channel=prove), wire)
-
-    return patch.object(FencedLogs, "open", open_)
 
 
 def _repeat_blindly() -> AbstractContextManager[Any]:
@@ -94,7 +81,6 @@ def _follow_a_clock_back() -> AbstractContextManager[Any]:
 TIME_MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "APPEND takes any token": _take_any_token,
     "no new token for a new channel": _keep_the_first_token,
-    "a token is used without a proof that the channel stands": _trust_a_channel,
     "an unknown outcome is repeated blindly": _repeat_blindly,
     "what has begun is put back when Redis is lost": _put_back_what_has_begun,
     "messages expire by a gateway's wall clock": _go_by_the_wall_clock,
