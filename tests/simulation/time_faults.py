@@ -40,6 +40,8 @@ class TimeFaults(Faults):
     unidentified_share: ClassVar[float] = 0.3
     """Of all publishers, those who give no message ids."""
 
+    redis_is_emptied: bool = False
+    """Somebody empties Redis in this schedule."""
     redis_clock_is_steady: bool = True
     """Nobody sets it in this schedule."""
     still_until_s: float = 0.0
@@ -54,8 +56,19 @@ class TimeFaults(Faults):
             self.redis_clock_is_steady = self.redis_clock_is_steady and fault != "step_redis_clock"
             self.loop.call_later(from_s + drawn.random() * (until_s - from_s), getattr(self, f"_{fault}"))
 
+    @property
+    def _late_appends_are_found(self) -> bool:
+        """Whether somebody finds what a dispatcher that has lost its channel still appends, without sending copies.
+
+        Its successor makes the same appends, or Redis refuses them. Only where Redis has been emptied of its fence, and
+        of what the successor appended, the walk alone finds them.
+        """
+        return self.walks or not self.redis_is_emptied
+
     def _stand_still_dispatcher(self) -> None:
         """Let one do nothing for a while, from when there is something to do."""
+        if not self._late_appends_are_found:
+            return
         self.broker.ingress.when_busy(
             lambda: self.loop.call_later(self.random() * BUSY_S, self._stand_still, self._rng.choice(self.dispatchers))
         )
@@ -108,6 +121,8 @@ class TimeFaults(Faults):
 
     def _break_redis(self) -> None:
         """Break a program's connections to Redis with something under way, of which a part may arrive later."""
+        if not self._late_appends_are_found:
+            return
         process = self._rng.choice((*self.dispatchers, *self.dispatchers, *self.gateways))
         late_s = self.random() * self._rng.choice(LATE_S)
         share = self._rng.choice((0.0, self.random(), 1.0, 1.0))

@@ -173,6 +173,7 @@ class World(TimeFaults):
         for _ in range(rng.randint(0, 5)):
             self.loop.call_later(0.5 + rng.random() * (TROUBLE_S - 0.5), getattr(self, f"_{rng.choice(FAULTS)}"))
         if rng.random() < 0.05:
+            self.redis_is_emptied = True
             self.loop.call_later(1.0 + rng.random() * (TROUBLE_S - 1.0), self.redis.flush)
         if self.alarms:
             at_s, for_s = 0.5 + self._apart.random() * (TROUBLE_S - 0.5), self._apart.random() * 2.0
