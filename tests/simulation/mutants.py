@@ -293,7 +293,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
 }
 
 SHOWN_BY: Final = {
-    "the cursor passes what is not acknowledged when Redis loses the end of a log": 1_227,
+    "the cursor passes what is not acknowledged when Redis loses the end of a log": 24_790,
     "late copies of a log that is gone are written": 2_754,
 }
 """Seeds of schedules that show what few of them do: tried first, and no more than that. A seed describes a schedule for
