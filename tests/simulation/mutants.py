@@ -138,10 +138,6 @@ def _jump_over_unacknowledged() -> AbstractContextManager[Any]:
     return patch.object(AckWindow, "settle", settle)
 
 
-def _forget_what_is_acknowledged_when_a_log_goes_back() -> AbstractContextManager[Any]:
-    return patch.object(AckWindow, "truncate", AckWindow.reset)
-
-
 def _write_copies_of_a_log_that_is_gone() -> AbstractContextManager[Any]:
     original = DeliveryMachine._start_over
 
@@ -271,9 +267,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "the cursor moves back": _move_cursor_back,
     "the cursor moves before the socket write": _move_cursor_before_the_socket,
     "the cursor jumps over what is not acknowledged": _jump_over_unacknowledged,
-    "the cursor passes what is not acknowledged when Redis loses the end of a log": (
-        _forget_what_is_acknowledged_when_a_log_goes_back
-    ),
     "late copies of a log that is gone are written": _write_copies_of_a_log_that_is_gone,
     "an answer older than what was written since is taken for a lost log": _take_an_older_answer_for_a_lost_log,
     "holes are not noticed": _miss_holes,
@@ -293,7 +286,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
 }
 
 SHOWN_BY: Final = {
-    "the cursor passes what is not acknowledged when Redis loses the end of a log": 24_790,
     "late copies of a log that is gone are written": 2_754,
 }
 """Seeds of schedules that show what few of them do: tried first, and no more than that. A seed describes a schedule for
