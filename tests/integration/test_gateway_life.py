@@ -232,7 +232,9 @@ class TestProcess:
             await eventually(lambda: running.has_logged("listening"))
             client = await StompClient.open(running.url)
             await client.send("CONNECT", {"accept-version": "1.2", "Authorization": f"Bearer {token('alice')}"})
-            assert "Redis" in (await client.expect_error()).text
+            reference = (await client.expect_error()).text.split()[-1]
+            (put_off,) = [record for record in running.log if record.get("reference") == reference]
+            assert "Redis" in str(put_off["cause"])
             assert await running.end(signal.SIGTERM) == 0
         silent.close()
 
