@@ -115,7 +115,7 @@ async def test_after_kill_9_of_her_gateway_a_user_resumes_on_another_where_she_s
         await publish(local, "alice-2", "while away 2")
         again = await subscribed(local, "alice-2", gateway=1, last_message_id=last_message_id)
         await publish(local, "alice-2", "after")
-        missed = []
+        missed: list[str] = []
         while len(missed) < 3:
             message = await again.next_message()
             if message["message-id"] == last_message_id:
