@@ -52,10 +52,16 @@ def _up(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
     )
 
 
-def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
+def _running(places: Places, reporter: Reporter) -> Workflow:
+    """Return the workflow of a cluster that can load images. Raises CannotContinue without one."""
     flow = Workflow(places, reporter)
     if not flow.cluster.is_well():
         raise CannotContinue("There is no cluster to load images into. Run `python3 -m local_cluster up`.")
+    return flow
+
+
+def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
+    flow = _running(places, reporter)
     steps = [
         flow.engine_step(),
         *flow.data_plane_steps(),
@@ -68,9 +74,7 @@ def _load(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
 
 
 def _last_release(places: Places, reporter: Reporter, _: argparse.Namespace) -> None:
-    flow = Workflow(places, reporter)
-    if not flow.cluster.is_well():
-        raise CannotContinue("There is no cluster to load images into. Run `python3 -m local_cluster up`.")
+    flow = _running(places, reporter)
     run_steps(flow.last_release_steps(), reporter)
     flow.write_facts()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo.kubectl import Cluster
-from local_cluster.last_release import LAST_RELEASE, part_name
+from local_cluster.last_release import LAST_RELEASE, PROGRAMS, part_name
 from tests.e2e.follower import Follower
 from tests.e2e.push_cluster import NAME, PushCluster, eventually
 from tests.support.traffic import traffic
@@ -18,7 +18,6 @@ from tests.support.waiting import eventually as eventually_async
 PAUSE_S = 0.02
 AROUND_A_ROLL = 40
 """Messages that are published before a roll begins, and after it has ended."""
-PROGRAMS = ("gateway", "dispatcher")
 
 
 def build_spec(cluster: Cluster) -> dict[str, Any]:
