@@ -160,6 +160,7 @@ async def test_a_retry_hears_what_became_of_the_message_before_and_another_body_
             assert "under this message id before" in answer["detail"]
             assert (await auto.next_message()).text == "hello"
             await auto.no_message(for_s=0.2)
+        await eventually(lambda: _has_no_sessions(dispatcher, "alice"))
         async with connected(gateway.url, token=token("alice")) as later:
             await later.subscribe("/user/queue/demo")
             status, answer = await publish("hello")
