@@ -52,6 +52,14 @@ class Keys:
         """Sorted set: incarnation → lease expiry, ms since the epoch by Redis TIME."""
         return f"pc:{self.cluster}:gateways"
 
+    @property
+    def without_broker(self) -> str:
+        """Hash: incarnation → since when that gateway has had no connection to RabbitMQ, ms by Redis TIME.
+
+        A gateway writes its field together with its lease, and removes it when the connection is back.
+        """
+        return f"pc:{self.cluster}:without-broker"
+
     def gateway(self, incarnation: Incarnation) -> str:
         """Set of `encode_member(user, sid)`: the sessions that a clean-up of this incarnation has to remove."""
         return f"pc:{self.cluster}:gw:{incarnation}"

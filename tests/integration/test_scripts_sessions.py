@@ -230,6 +230,13 @@ async def test_the_lease_goes_after_the_last_session(bench: Bench, monkeypatch: 
     assert await bench.redis.exists(bench.keys.gateway(HERE)) == 0
 
 
+async def test_what_a_gateway_said_of_rabbitmq_goes_with_it_and_nobody_elses_word(bench: Bench) -> None:
+    await bench.connect_sessions(HERE, 1)
+    await bench.redis.hset(bench.keys.without_broker, mapping={str(HERE): 3_000, str(ELSEWHERE): 4_000})
+    await bench.remove(HERE)
+    assert await bench.redis.hgetall(bench.keys.without_broker) == {str(ELSEWHERE).encode(): b"4000"}
+
+
 async def test_members_that_nobody_can_read_do_not_stop_a_removal(bench: Bench) -> None:
     await bench.connect_sessions(HERE, 1)
     await bench.redis.sadd(bench.keys.gateway(HERE), "garbage", b"\xff\xfe", "!!! " + "a" * 26)

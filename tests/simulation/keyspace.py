@@ -332,6 +332,10 @@ class Keyspace:
     def _command_zrem(self, key: str, member: str) -> int:
         return int(self._touch(key, {}).pop(member.encode(), None) is not None)
 
+    def _command_hdel(self, key: str, *fields: str) -> int:
+        held: dict[bytes, Any] = self._touch(key, {})
+        return sum(held.pop(name.encode(), None) is not None for name in fields)
+
     def _command_xrange(self, key: str, low: str, high: str, count: int | None) -> list[Any]:
         exclusive = low.startswith("(")
         first = StreamId.parse(low.lstrip("("))

@@ -146,6 +146,9 @@ class Client:
     async def zrange(self, key: str, first: int, last: int) -> list[bytes]:
         return await self._command("zrange", key)  # type: ignore[no-any-return]
 
+    async def hdel(self, key: str, *fields: str) -> int:
+        return await self._command("hdel", key, *fields)  # type: ignore[no-any-return]
+
     async def zrem(self, key: str, member: str) -> int:
         return await self._command("zrem", key, member)  # type: ignore[no-any-return]
 

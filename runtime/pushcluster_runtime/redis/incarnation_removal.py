@@ -13,7 +13,7 @@ from pushcluster_runtime.redis.client import Call, ScriptRunner, translated
 
 
 async def remove_incarnation(client: Redis, scripts: ScriptRunner, keys: Keys, incarnation: Incarnation) -> int:
-    """Remove every session entry that still belongs to `incarnation`, then its set and its lease. Return how many.
+    """Remove every session entry that still belongs to `incarnation`, and return how many. Its lease goes last.
 
     Raise Unavailable. It works in batches of REMOVAL_BATCH_SESSIONS, and may be interrupted and repeated at any point.
     A session that has moved to another incarnation meanwhile stays, because each removal is fenced by the incarnation.
@@ -22,10 +22,11 @@ async def remove_incarnation(client: Redis, scripts: ScriptRunner, keys: Keys, i
     set_key = keys.gateway(incarnation)
     while members := await _read_batch(client, set_key):
         removed += await _remove_batch(client, scripts, keys, incarnation, members)
-    # The lease goes last. A live gateway that was removed by mistake finds its lease missing at its next renewal, and
-    # writes all of its sessions back. If the lease went before the last entry, that entry could be deleted after the
-    # gateway had written it back.
+    # The lease goes last. By it, the next attempt finds what an interrupted one left. A live gateway that was removed
+    # by mistake finds its lease missing at its next renewal, and writes all of its sessions back. If the lease went
+    # before the last entry, that entry could be deleted after the gateway had written it back.
     with translated():
+        await client.hdel(keys.without_broker, str(incarnation))
         await client.zrem(keys.gateways, str(incarnation))
     return removed
 

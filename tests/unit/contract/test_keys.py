@@ -22,6 +22,7 @@ def test_keys_have_their_documented_form() -> None:
     assert KEYS.destinations("alice") == "pc:shop.demo:{YWxpY2U}:destinations"
     assert KEYS.recipients("alice", QUEUE) == "pc:shop.demo:{YWxpY2U}:recipients:queue:demo"
     assert KEYS.gateways == "pc:shop.demo:gateways"
+    assert KEYS.without_broker == "pc:shop.demo:without-broker"
     assert KEYS.gateway(INCARNATION) == "pc:shop.demo:gw:uid-1.0123456789abcdef"
 
 

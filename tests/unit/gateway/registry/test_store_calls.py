@@ -1,6 +1,7 @@
 """What the registry asks Redis for: every key, every argument, and what is written first."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
@@ -67,6 +68,7 @@ class RecordingRedis:
         self.sessions: dict[str, dict[str, str]] = {}
         self.members: dict[str, set[str]] = {}
         self.leases: list[str] = []
+        self.without_broker: dict[str, str] = {}
         self.writes_left: int | None = None
         """After so many more calls Redis is away; None: never."""
 
@@ -85,6 +87,9 @@ class RecordingRedis:
 
     async def srem(self, key: str, *members: str) -> Any:
         return await self.command("srem", key, *members)
+
+    async def hdel(self, key: str, *fields: str) -> Any:
+        return await self.command("hdel", key, *fields)
 
     async def zrem(self, key: str, lease: str) -> Any:
         return await self.command("zrem", key, lease)
@@ -122,6 +127,9 @@ class RecordingRedis:
                     del self.sessions[key][sid]
                     return 1
                 return 0
+            case "hdel", KEYS.without_broker, *fields:
+                for each in fields:
+                    self.without_broker.pop(each, None)
             case "zrem", _, lease if lease in self.leases:
                 self.leases.remove(lease)
         return None
@@ -352,6 +360,30 @@ class TestSiblings:
         await registry.remove_own_incarnation()
         assert redis.leases == [str(STRANGER)]
         assert not any(redis.sessions.values())
+
+    @pytest.mark.parametrize(
+        ("calls", "notes", "leases"),
+        [
+            (0, [STRANGER, OWN], [STRANGER, OWN]),
+            (1, [STRANGER], [STRANGER, OWN]),
+            (2, [STRANGER], [STRANGER]),
+        ],
+    )
+    async def test_a_note_about_rabbitmq_never_stays_behind_without_its_lease(
+        self,
+        redis: RecordingRedis,
+        registry: SessionRegistry,
+        calls: int,
+        notes: list[Incarnation],
+        leases: list[Incarnation],
+    ) -> None:
+        """The lease is how the next attempt finds what an interrupted one left."""
+        redis.leases = [str(STRANGER), str(OWN)]
+        redis.without_broker = {str(STRANGER): "3000", str(OWN): "4000"}
+        redis.writes_left = calls
+        with contextlib.suppress(Unavailable):
+            await registry.remove_own_incarnation()
+        assert (list(redis.without_broker), redis.leases) == (list(map(str, notes)), list(map(str, leases)))
 
 
 class TestLost:
