@@ -204,9 +204,12 @@ class Gateway:
             client.refuse(close_codes.DISCONNECTED)
 
     async def on_broker_connected(self) -> None:
-        """Open the queues of all subscriptions again: they were lost with the former connection, if there was one."""
+        """Open the queues of all subscriptions again, and reread their logs.
+
+        The queues were lost with the former connection. Before the first one, copies had no queue to come to.
+        """
         self.queues.connected(self.hub.subscriptions())
-        if self._was_connected:
+        if self._was_connected or len(self.hub):
             self.lease_keeper.request_resync(ResyncCause.AMQP_RECONNECTED)
         self._was_connected = True
 

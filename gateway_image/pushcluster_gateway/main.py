@@ -25,6 +25,7 @@ from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.gateway import Gateway
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import GatewayCollector, Gauges, Metrics
+from pushcluster_gateway.readiness import Readiness
 from pushcluster_gateway.registry.cursor_flusher import CursorFlusher
 from pushcluster_gateway.registry.lease_keeper import LeaseKeeper
 from pushcluster_gateway.registry.store import SessionRegistry
@@ -99,6 +100,7 @@ class Program:
             clock=environment.clock,
             handler_factory=self._open_client,
         )
+        self._readiness = Readiness()
         self._admin = self._build_admin(metrics)
 
     async def run(self, stop: asyncio.Event, on_started: Callable[[ListeningPorts], None]) -> None:
@@ -205,6 +207,7 @@ class Program:
             metrics=metrics,
             environment=environment,
             walk_round_s=self._limits.walk_round_s,
+            broker_away_s=lambda: broker.away_s,
         )
         quota = QueueQuota(
             self._settings.subscription_queues, lambda: lease_keeper.gateways, max_per_session=self._limits.max_queues
@@ -239,20 +242,16 @@ class Program:
         return AdminServer(
             self._settings.listen_host,
             self._settings.admin_port,
-            readiness=self._readiness,
+            readiness=self._judge_readiness,
             registry=collectors,
             healthy=lambda: self._gateway.lease_keeper.alive,
         )
 
-    def _readiness(self) -> tuple[bool, str]:
-        no_keys = self._keys is not None and not self._keys.has_keys
-        checks = (
-            (self._server.draining, "draining"),
-            (not self._gateway.broker.connected, f"no connection to RabbitMQ: {self._gateway.broker.last_error}"),
-            (not self._gateway.lease_keeper.lease_held, f"no lease: {self._gateway.lease_keeper.last_error}"),
-            (no_keys, f"no keys to verify tokens: {self._keys.last_error if self._keys else ''}"),
+    def _judge_readiness(self) -> tuple[bool, str]:
+        gateway, keys = self._gateway, self._keys
+        return self._readiness.judge(
+            draining=self._server.draining,
+            redis="" if gateway.lease_keeper.lease_held else gateway.lease_keeper.last_error,
+            rabbitmq="" if gateway.broker.connected else gateway.broker.last_error,
+            keys=keys.last_error if keys is not None and not keys.has_keys else "",
         )
-        for failed, reason in checks:
-            if failed:
-                return False, reason
-        return True, "ready"

@@ -99,10 +99,10 @@ class SessionRegistration:
     async def subscribe(self, client: Client, subscription: Subscription) -> None:
         """Subscribe: flush the cursor, write the destination into the entry, start the catch-up.
 
-        The gateway's queue exists, so once the script has run, every message is in the log or reaches this gateway.
+        Once the script has run, every message is in the log, or its copy goes to the gateway's queue. While the broker
+        is away there is no such queue: then the walk reads the log more often, and the next connection rereads it.
         """
         try:
-            self._queues.check_reachable()
             subscriptions = self._hub.addressed(subscription.address)
             await self._cursors.flush_destination(client.user, subscription.destination, subscriptions)
             if subscription.ended:

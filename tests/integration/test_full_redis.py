@@ -136,7 +136,7 @@ async def test_all_that_lets_users_in_and_out_works_while_redis_takes_no_message
     async with room_left(back, FULL):
         with pytest.raises(Unavailable, match="maxmemory"):
             await back.push("alice", "two")
-        assert not (await registry.renew_lease()).existed  # made anew
+        assert not (await registry.renew_lease(0.0)).existed  # made anew
         await registry.register("alice", first)
         assert await registry.remove_lost("alice") == 1
         await registry.register("alice", second)

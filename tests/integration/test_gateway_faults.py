@@ -1,11 +1,13 @@
 """A gateway while Redis, RabbitMQ or its own registry entries go away: sockets stay, and nothing is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
+from local_run.containers import Container
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import Incarnation
@@ -66,26 +68,43 @@ async def test_after_the_amqp_connection_was_killed_copies_come_again(
         assert not alice.closed
 
 
-async def test_while_rabbitmq_is_away_the_gateway_is_not_ready_and_subscribe_asks_to_retry(
-    services: Services, gateway: RunningGateway
+async def test_while_rabbitmq_is_away_sessions_connect_and_get_what_the_log_has(
+    services: Services, gateway: RunningGateway, back: Backend
 ) -> None:
+    field = str(gateway.incarnation)
     async with connected(gateway.url, token=token("alice")) as alice:
         await alice.subscribe("/user/queue/demo")
         async with down(services.rabbitmq):
-            await eventually(lambda: is_not_ready(gateway))
-            bob = await StompClient.connect(gateway.url, token=token("bob"))
-            with pytest.raises(StompError, match=r"reference [0-9a-f]{8}") as caught:
+            await eventually(lambda: serves_without(gateway, "no connection to RabbitMQ"))
+            back.send_copies = False
+            await back.push("bob", "was there before")
+            async with connected(gateway.url, token=token("bob")) as bob:
                 await bob.subscribe("/user/queue/demo")
-            assert caught.value.frame is not None
-            assert int(caught.value.frame["retry-after-ms"]) > 0
-            assert caught.value.frame["receipt-id"] == "r1"
-            assert await bob.wait_closed() == close_codes.UNAVAILABLE.code
-            assert not alice.closed
-        await eventually(gateway.is_ready)
+                assert await texts(bob, 1) == ["was there before"]
+                await back.push("bob", "came meanwhile")
+                assert await texts(bob, 1) == ["came meanwhile"]
+                await back.push("alice", "came meanwhile")
+                assert await texts(alice, 1) == ["came meanwhile"]
+
+                async def the_operator_is_told() -> bool:
+                    return await back.redis.hget(back.keys.without_broker, field) is not None
+
+                await eventually(the_operator_is_told)
+                assert not bob.closed
+        await resynced(gateway, "amqp_reconnected")
+
+        async def the_operator_hears_that_it_is_over() -> bool:
+            return await back.redis.hget(back.keys.without_broker, field) is None
+
+        await eventually(the_operator_hears_that_it_is_over)
+        assert not alice.closed
 
 
-async def is_not_ready(gateway: RunningGateway) -> bool:
-    return not await gateway.is_ready()
+async def serves_without(gateway: RunningGateway, trouble: str) -> bool:
+    """Tell whether the gateway names this trouble. It must stay in its Service."""
+    status, text = await gateway.admin("/readyz")
+    assert status == 200
+    return trouble in text
 
 
 async def holds_alone(back: Backend, user: str, client: StompClient) -> bool:
@@ -136,21 +155,24 @@ async def test_a_gateway_that_was_removed_by_mistake_comes_back_and_loses_nothin
         assert back.outcomes[-1].name == "CONFIRMED"
 
 
-async def test_connects_that_are_refused_while_redis_is_away_leave_nothing_behind(
-    services: Services, gateway: RunningGateway
+@pytest.mark.parametrize("away", [down, paused])
+async def test_while_redis_is_away_the_gateway_says_when_to_come_back_and_keeps_nothing(
+    away: Callable[[Container], AbstractAsyncContextManager[None]], services: Services, gateway: RunningGateway
 ) -> None:
-    async with down(services.redis):
-
-        async def no_lease_is_held() -> bool:
-            return "no lease" in (await gateway.admin("/readyz"))[1]
-
-        await eventually(no_lease_is_held)
+    async with away(services.redis):
+        await eventually(lambda: serves_without(gateway, "no lease"))
         before = len(asyncio.all_tasks())
         for n in range(20):
-            with pytest.raises(StompError, match="try again"):
+            with pytest.raises(StompError, match="try again") as caught:
                 await StompClient.connect(gateway.url, token=token(f"user-{n}"))
+            assert caught.value.frame is not None
+            assert int(caught.value.frame["retry-after-ms"]) > 0
+        unavailable = f'closes_total{{cause="{close_codes.UNAVAILABLE.name}"}}'
+        assert await gateway.metric(unavailable) == 20
         await eventually(lambda: len(asyncio.all_tasks()) <= before + 2)
     await eventually(gateway.is_ready)
+    async with connected(gateway.url, token=token("alice")) as alice:
+        await alice.subscribe("/user/queue/demo")
 
 
 async def test_after_redis_was_killed_and_restarted_everything_is_written_back(
@@ -196,7 +218,7 @@ async def test_while_redis_is_away_sockets_stay_and_subscribe_asks_to_retry(
                 await alice_elsewhere(gateway)
             assert caught.value.frame is not None
             assert int(caught.value.frame["retry-after-ms"]) > 0
-            await eventually(lambda: is_not_ready(gateway))
+            await eventually(lambda: serves_without(gateway, "no lease"))
             assert (await gateway.admin("/healthz"))[0] == 200
             assert not alice.closed
         await eventually(gateway.is_ready)
@@ -225,10 +247,11 @@ async def test_a_frozen_redis_costs_a_lease_and_a_session_is_registered_only_und
 ) -> None:
     assert str(gateway.incarnation) in await back.leases()  # over the connection that waits below
     async with paused(services.redis):
-        await eventually(lambda: is_not_ready(gateway))
+        await eventually(lambda: serves_without(gateway, "no lease"))
         # Its order waits in the frozen server, so that it comes before any renewal that the gateway makes afterwards.
         removing = asyncio.ensure_future(back.redis.zrem(back.keys.gateways, str(gateway.incarnation)))
     assert await removing == 1
+    await eventually(gateway.is_ready)
     async with connected(gateway.url, token=token("alice")) as alice:
         assert list(await back.sessions("alice")) == [alice.session]
         assert str(gateway.incarnation) in await back.leases()

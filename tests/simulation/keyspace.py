@@ -336,6 +336,11 @@ class Keyspace:
         held: dict[bytes, Any] = self._touch(key, {})
         return sum(held.pop(name.encode(), None) is not None for name in fields)
 
+    def _command_hset(self, key: str, name: str, value: str) -> int:
+        held: dict[bytes, Any] = self._touch(key, {})
+        held[name.encode()] = value.encode()
+        return 1
+
     def _command_xrange(self, key: str, low: str, high: str, count: int | None) -> list[Any]:
         exclusive = low.startswith("(")
         first = StreamId.parse(low.lstrip("("))

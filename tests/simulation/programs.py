@@ -234,7 +234,7 @@ class Gateway(Process):
     @property
     def ready(self) -> bool:
         """What /readyz says."""
-        return self.alive and not self.stands_still and self.program._readiness()[0]
+        return self.alive and not self.stands_still and self.program._judge_readiness()[0]
 
     def open(self, socket: Any) -> Any:
         """A client has opened a WebSocket; return what speaks over it."""

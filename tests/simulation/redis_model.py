@@ -152,6 +152,9 @@ class Client:
     async def zrem(self, key: str, member: str) -> int:
         return await self._command("zrem", key, member)  # type: ignore[no-any-return]
 
+    async def hset(self, key: str, name: str, value: str) -> int:
+        return await self._command("hset", key, name, value)  # type: ignore[no-any-return]
+
     async def xrange(self, key: str, low: str, high: str, count: int | None = None) -> list[Any]:
         return await self._command("xrange", key, low, high, count)  # type: ignore[no-any-return]
 
@@ -167,6 +170,8 @@ class Client:
     def _do(self, name: str, *args: Any) -> Any:
         if name == "info":
             return {"run_id": self._server.run_id, "redis_version": "8.0.0"}
+        if name == "time":
+            return divmod(self._server.now_ms * 1_000, 1_000_000)
         return self._server.keyspace.command(name, *args)
 
     async def _command(self, *command: Any) -> Any:
@@ -193,6 +198,12 @@ class _Pipeline:
 
     def zcard(self, key: str) -> None:
         self._commands.append(("zcard", key))
+
+    def time(self) -> None:
+        self._commands.append(("time",))
+
+    def hdel(self, key: str, *fields: str) -> None:
+        self._commands.append(("hdel", key, *fields))
 
     async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         return await self._client.run_commands(self._commands)

@@ -72,7 +72,7 @@ class RunningGateway:
         return int(head.split()[1]), body.decode()
 
     async def is_ready(self) -> bool:
-        return (await self.admin("/readyz"))[0] == 200
+        return await self.admin("/readyz") == (200, "ready\n")
 
     async def metric(self, name: str) -> float:
         """Return a metric's value; with labels, write them as the page does."""

@@ -95,6 +95,8 @@ class BrokerLink:
         self._on_message = on_message
         self._on_connected = on_connected
         self._entropy = environment.entropy
+        self._clock = environment.clock
+        self._lost_at = environment.clock()
         self._backoff = Backoff(environment.random)
         self._publisher = PublisherConnection(
             url, name=f"{name} outcomes", topology=_PUBLISHED, backoff=Backoff(environment.random)
@@ -112,9 +114,10 @@ class BrokerLink:
         """Whether the gateway consumes its own queue."""
         return self._link is not None
 
-    def check_connected(self) -> None:
-        """Raise Unavailable when there is no connection."""
-        self._current()
+    @property
+    def away_s(self) -> float:
+        """For how long there has been no connection, in seconds. With one it is 0."""
+        return 0.0 if self.connected else self._clock() - self._lost_at
 
     async def run(self) -> None:
         """Connect, and reconnect whenever the connection is lost, until cancelled."""
@@ -212,6 +215,7 @@ class BrokerLink:
                 self._backoff.reset()
                 return await lost
             finally:
+                self._lost_at = self._clock()
                 lost.cancel()
         finally:
             self._link = None

@@ -80,10 +80,6 @@ class SubscriptionQueues:
         """Whether subscriptions can have queues of their own, which depends on the mode."""
         return self._mode is RoutingMode.SESSION
 
-    def check_reachable(self) -> None:
-        """Raise Unavailable when no copies can come, because there is no connection to the broker."""
-        self._broker.check_connected()
-
     def begin(self, subscription: Subscription) -> None:
         """Let the subscription have a queue of its own once it has lasted long enough."""
         if self.are_used and not subscription.ended:

@@ -42,6 +42,10 @@ class OwnLease:
         """Return whether the lease is held and Redis answered the last renewal, so that sessions can be registered."""
         return self.held(now_s) and not self.uncertain
 
+    def lapsed(self, now_s: float) -> bool:
+        """Return whether renewals got no answer until the lease was over. A frozen process alone does not count."""
+        return self.renewed_s is not None and self.uncertain and not self.held(now_s)
+
     def redis_answering_for_s(self, now_s: float) -> float:
         """Return for how long the same Redis has been answering, so that any gateway could renew its lease."""
         return now_s - self.redis_answering_since_s if self.held(now_s) else 0.0

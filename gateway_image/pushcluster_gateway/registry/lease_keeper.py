@@ -14,6 +14,7 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry.batcher import Batcher
 from pushcluster_gateway.registry.lease import OwnLease, ResyncCause
 from pushcluster_gateway.registry.store import SessionRegistry
+from pushcluster_gateway.registry.walk_pace import plan_round_s
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.hub import Hub
 from pushcluster_runtime.backoff import Backoff
@@ -41,7 +42,9 @@ class LeaseKeeper:
         metrics: Metrics,
         environment: Environment,
         walk_round_s: float,
+        broker_away_s: Callable[[], float],
     ) -> None:
+        """`broker_away_s` returns for how many seconds there has been no connection to RabbitMQ; 0 with one."""
         self._registry = registry
         self._hub = hub
         self._refresh = refresh
@@ -49,6 +52,7 @@ class LeaseKeeper:
         self._clock = environment.clock
         self._backoff = Backoff(environment.random)
         self._walk_round_s = walk_round_s
+        self._broker_away_s = broker_away_s
         self.last_error = "Redis has not answered yet"
         """Why the last failed renewal failed."""
         self.gateways = 1
@@ -86,7 +90,12 @@ class LeaseKeeper:
 
         Call this before a session is registered. A process that was frozen may have been removed meanwhile. Without a
         lease, no clean-up would ever find what it writes now.
+
+        When Redis has been silent for so long that the lease is over, nobody waits for one more answer. The renewals
+        notice when it is back.
         """
+        if self._lease.lapsed(self._clock()):
+            raise Unavailable(self.last_error)
         if not self._lease.certain(self._clock()):
             await self._lease_requests.run(None)
 
@@ -105,7 +114,7 @@ class LeaseKeeper:
         async with self._renewing:
             self._attempted_at = sent_s = self._clock()
             try:
-                renewal = await self._registry.renew_lease()
+                renewal = await self._registry.renew_lease(self._broker_away_s())
             except Unavailable as error:
                 self._lease = self._lease.failed()
                 self.last_error = str(error)
@@ -138,7 +147,7 @@ class LeaseKeeper:
         self._resync_wanted.set()
 
     async def run_walk(self) -> None:
-        """Refresh each session once in about `walk_round_s`, and all of them when a resync is wanted."""
+        """Refresh each session once in a round (`walk_pace.py`), and all of them when a resync is wanted."""
         while True:
             try:
                 async with asyncio.timeout(WALK_STEP_S):
@@ -180,7 +189,13 @@ class LeaseKeeper:
         """Return the sessions that the walk refreshes in the next second."""
         if not self._round:
             self._round.extend(self._hub.session_ids())
-        self._step_credit = min(self._step_credit + len(self._hub) * WALK_STEP_S / self._walk_round_s, len(self._round))
+        round_s = plan_round_s(
+            self._walk_round_s,
+            sessions=len(self._hub),
+            gateways=self.gateways,
+            copies_come=not self._broker_away_s(),
+        )
+        self._step_credit = min(self._step_credit + len(self._hub) * WALK_STEP_S / round_s, len(self._round))
         step = [self._round.popleft() for _ in range(int(self._step_credit))]
         self._step_credit -= len(step)
         return step

@@ -4,6 +4,7 @@ Every method raises Unavailable when the same call may succeed later.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ from pushcluster_runtime.redis.client import (
     translated,
 )
 from pushcluster_runtime.redis.incarnation_removal import remove_incarnation
+
+_log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 200
 """Calls in one pipeline."""
@@ -199,16 +202,33 @@ class SessionRegistry:
         keys = [self._keys.meta(move.user, move.destination), self._keys.log(move.user, move.destination)]
         return Call(keys, [str(move.cursor), str(move.sent), self._kept_delivered_ms, MAX_TRIMMED_ENTRIES])
 
-    async def renew_lease(self) -> Renewal:
-        """Extend the lease. Return also which Redis answered and how many gateways there are."""
+    async def renew_lease(self, broker_away_s: float) -> Renewal:
+        """Extend the lease. Return also which Redis answered and how many gateways there are.
+
+        `broker_away_s` is for how long there has been no connection to RabbitMQ; 0 with one. The operator is told.
+        """
         arguments: list[Argument] = [str(self._incarnation), LEASE_MS, self._lost_gateway_ms]
         existed = await self._scripts.run(Script.RENEW_LEASE, [self._keys.gateways], arguments)
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.info("server")
             pipeline.zcard(self._keys.gateways)
+            pipeline.time()
+            if not broker_away_s:
+                pipeline.hdel(self._keys.without_broker, str(self._incarnation))
             with translated():
-                info, gateways = await pipeline.execute()
+                info, gateways, (seconds, microseconds), *_ = await pipeline.execute()
+        if broker_away_s:
+            await self._tell_broker_away(seconds * 1_000 + microseconds // 1_000 - round(broker_away_s * 1_000))
         return Renewal(existed=bool(existed), run_id=str(info["run_id"]), gateways=gateways)
+
+    async def _tell_broker_away(self, since_ms: int) -> None:
+        """Tell the operator since when, by Redis TIME, there has been no connection to RabbitMQ."""
+        try:
+            with translated():
+                await self._client.hset(self._keys.without_broker, str(self._incarnation), str(since_ms))
+        except Unavailable as error:
+            # The lease was renewed, and that is what counts. A full Redis, for example, takes no more than that.
+            _log.warning("the operator was not told that RabbitMQ is away", extra={"cause": str(error)})
 
     async def remove_siblings(self) -> int:
         """Remove the sessions of earlier processes of this pod, and return their number."""

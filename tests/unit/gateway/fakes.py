@@ -69,6 +69,8 @@ class FakeRegistry:
         self.asked = 0
         """Renewals that were tried."""
         self.renewed = 0
+        self.broker_away_s = -1.0
+        """What the last renewal told."""
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
         await asyncio.sleep(0)
@@ -82,8 +84,9 @@ class FakeRegistry:
     async def advance_cursor(self, move: CursorMove) -> None:
         await self.advance_cursors([move])
 
-    async def renew_lease(self) -> Renewal:
+    async def renew_lease(self, broker_away_s: float) -> Renewal:
         self.asked += 1
+        self.broker_away_s = broker_away_s
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("away")

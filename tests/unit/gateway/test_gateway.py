@@ -80,8 +80,6 @@ class World:
     redis_ms: int = 0
     """Redis TIME."""
 
-    def check_connected(self) -> None: ...
-
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
         self.asked_at.append(asyncio.get_running_loop().time())

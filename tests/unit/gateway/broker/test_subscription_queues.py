@@ -240,9 +240,14 @@ async def test_an_error_in_one_session_stops_no_other(monkeypatch: pytest.Monkey
         await eventually(lambda: bench.asked[-1] == "write own", within_s=2)
 
 
-async def test_without_a_connection_a_subscribe_is_told_so() -> None:
-    bench = Bench()
-    bench.queues.check_reachable()
-    bench.connected = False
-    with pytest.raises(Unavailable):
-        bench.queues.check_reachable()
+async def test_a_subscription_made_without_a_connection_gets_its_queue_with_the_next_one() -> None:
+    async with running(Bench(after_s=0)) as bench:
+        bench.connected = False
+        subscription = bench.subscribe()
+        await eventually(lambda: bench.asked == ["open demo"], within_s=2)
+        await asyncio.sleep(0.01)
+        assert bench.asked == ["open demo"], "nothing is tried again before there is a connection"
+        bench.connected = True
+        bench.queues.connected([subscription])
+        await eventually(lambda: bench.asked[-1] == "write own", within_s=2)
+        assert bench.asked == ["open demo", "open demo", "write own"]

@@ -57,3 +57,10 @@ class TestLease:
 
     def test_before_there_ever_was_a_lease_a_failure_means_nothing(self) -> None:
         assert OwnLease().failed().renewed(existed=False, run_id="a", sent_s=5)[1] is None
+
+    def test_it_has_lapsed_when_renewals_got_no_answer_until_it_was_over(self) -> None:
+        never, held = OwnLease().failed(), OwnLease(renewed_s=5)
+        assert not never.lapsed(1_000), "there was none"
+        assert not held.lapsed(1_000), "the process was frozen: Redis may be there"
+        assert not held.failed().lapsed(5 + LEASE_MS / 1_000 - 0.001)
+        assert held.failed().lapsed(5 + LEASE_MS / 1_000)

@@ -14,6 +14,7 @@ from pushcluster_gateway.registry import lease_keeper as lease_keeper_module
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import RESYNC_BATCH_SESSIONS, STUCK_AFTER_S, LeaseKeeper
 from pushcluster_gateway.registry.store import Renewal, SessionRegistry
+from pushcluster_gateway.registry.walk_pace import FAST_ROUND_S
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.hub import Hub
 from tests.support.waiting import eventually
@@ -25,6 +26,7 @@ class TestLeaseKeeper:
         self, refresh: Callable[[Client, bool], Any] | None = None, walk_round_s: float = 100
     ) -> tuple[LeaseKeeper, FakeRegistry, Hub, list[float]]:
         now = [1_000.0]
+        self.broker_away_s = 0.0
         registry, hub = FakeRegistry(), Hub()
 
         async def nothing(client: Client, resync: bool) -> None:
@@ -37,6 +39,7 @@ class TestLeaseKeeper:
             metrics=Metrics(),
             environment=Environment(lambda: now[0], lambda: 0.0, lambda size: b"x" * size, lambda: 0.5),
             walk_round_s=walk_round_s,
+            broker_away_s=lambda: self.broker_away_s,
         )
         return lease_keeper, registry, hub, now
 
@@ -83,6 +86,29 @@ class TestLeaseKeeper:
         await lease_keeper.ensure_lease()
         registry.away = True
         await lease_keeper.ensure_lease()
+
+    async def test_while_redis_is_silent_nobody_waits_for_one_more_answer(self) -> None:
+        lease_keeper, registry, _, now = self.lease_keeper()
+        await lease_keeper.ensure_lease()
+        registry.away = True
+        with pytest.raises(Unavailable):
+            await lease_keeper.renew()
+        now[0] += LEASE_MS / 1_000
+        with pytest.raises(Unavailable, match="away"):
+            await lease_keeper.ensure_lease()
+        assert registry.asked == 2
+        registry.away = False
+        with pytest.raises(Unavailable):
+            await lease_keeper.ensure_lease()
+        await lease_keeper.renew()
+        await lease_keeper.ensure_lease()
+
+    async def test_a_process_that_was_frozen_asks_at_once(self) -> None:
+        lease_keeper, registry, _, now = self.lease_keeper()
+        await lease_keeper.ensure_lease()
+        now[0] += 60
+        await lease_keeper.ensure_lease()
+        assert registry.renewed == 2
 
     async def test_a_process_that_does_not_even_try_to_renew_is_stuck(self) -> None:
         lease_keeper, registry, _, now = self.lease_keeper()
@@ -158,6 +184,21 @@ class TestLeaseKeeper:
         assert {len(step) for step in steps[:10]} <= {3, 4}
         assert sorted(sid for step in steps[:10] for sid in step) == sorted(hub.session_ids())
 
+    async def test_without_copies_the_walk_is_faster(self) -> None:
+        lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=100)
+        for n in range(100):
+            hub.add(as_client(FakeClient("alice", f"s{n}")))
+        assert len(lease_keeper.next_walk_step()) == 1
+        self.broker_away_s = 0.1
+        assert len(lease_keeper.next_walk_step()) == 100 / FAST_ROUND_S
+
+    async def test_a_renewal_tells_how_long_the_broker_has_been_away(self) -> None:
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        for told in (0.0, 7.5):
+            self.broker_away_s = told
+            await lease_keeper.renew()
+            assert registry.broker_away_s == told
+
     async def test_one_session_is_not_looked_at_more_often_than_once_a_round(self) -> None:
         lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=10)
         hub.add(as_client(FakeClient("alice", "s")))
@@ -180,7 +221,7 @@ class TestLeaseKeeper:
         """An answer may take long: the lease in Redis is as old as the question at most."""
         lease_keeper, registry, _, now = self.lease_keeper()
 
-        async def answer_late() -> Renewal:
+        async def answer_late(_: float) -> Renewal:
             now[0] += LEASE_MS / 1_000
             return Renewal(existed=True, run_id="r", gateways=2)
 
@@ -239,10 +280,10 @@ class TestLeaseKeeper:
         lease_keeper, registry, _, _ = self.lease_keeper()
         renew, failures = registry.renew_lease, [Unavailable("away"), ValueError("nobody thought of this")]
 
-        async def fail_twice() -> Renewal:
+        async def fail_twice(broker_away_s: float) -> Renewal:
             if failures:
                 raise failures.pop(0)
-            return await renew()
+            return await renew(broker_away_s)
 
         monkeypatch.setattr(registry, "renew_lease", fail_twice)
         renewals = asyncio.create_task(lease_keeper.run_renewals())

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
@@ -87,6 +87,12 @@ class RecordingRedis:
 
     async def srem(self, key: str, *members: str) -> Any:
         return await self.command("srem", key, *members)
+
+    async def hset(self, key: str, field: str, value: str) -> Any:
+        reply = await self.command("hset", key, field, value)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def hdel(self, key: str, *fields: str) -> Any:
         return await self.command("hdel", key, *fields)
@@ -247,15 +253,38 @@ async def test_one_session_too_many_is_told_as_such_and_other_errors_pass(
 async def test_a_renewal_asks_for_the_lease_and_tells_what_redis_answered(
     redis: RecordingRedis, registry: SessionRegistry
 ) -> None:
-    redis.answers |= {Script.RENEW_LEASE: 1, "info": {"run_id": "r1"}, "zcard": 3}
-    assert await registry.renew_lease() == Renewal(existed=True, run_id="r1", gateways=3)
+    redis.answers |= {Script.RENEW_LEASE: 1, "info": {"run_id": "r1"}, "zcard": 3, "time": (7, 8_000)}
+    assert await registry.renew_lease(0.0) == Renewal(existed=True, run_id="r1", gateways=3)
     assert redis.asked == [
         (Script.RENEW_LEASE, [KEYS.gateways], [str(OWN), LEASE_MS, LOST_MS]),
         ("info", "server"),
         ("zcard", KEYS.gateways),
+        ("time",),
+        ("hdel", KEYS.without_broker, str(OWN)),
     ]
     redis.answers[Script.RENEW_LEASE] = 0
-    assert not (await registry.renew_lease()).existed
+    assert not (await registry.renew_lease(0.0)).existed
+
+
+async def test_while_rabbitmq_is_away_a_renewal_tells_the_operator_since_when(
+    redis: RecordingRedis, registry: SessionRegistry
+) -> None:
+    redis.answers |= {Script.RENEW_LEASE: 1, "info": {"run_id": "r1"}, "zcard": 3, "time": (70, 8_900)}
+    assert await registry.renew_lease(4.5) == Renewal(existed=True, run_id="r1", gateways=3)
+    assert redis.asked[1:] == [
+        ("info", "server"),
+        ("zcard", KEYS.gateways),
+        ("time",),
+        ("hset", KEYS.without_broker, str(OWN), "65508"),
+    ]
+
+
+async def test_a_redis_that_takes_no_word_of_rabbitmq_still_renews_the_lease(
+    redis: RecordingRedis, registry: SessionRegistry
+) -> None:
+    redis.answers |= {Script.RENEW_LEASE: 1, "info": {"run_id": "r1"}, "zcard": 3, "time": (70, 8_900)}
+    redis.answers["hset"] = OutOfMemoryError("OOM command not allowed")
+    assert await registry.renew_lease(4.5) == Renewal(existed=True, run_id="r1", gateways=3)
 
 
 @pytest.mark.parametrize("cut", [0, 1])
