@@ -1,14 +1,17 @@
 """Service containers on 127.0.0.1: start them, make them fail on purpose, and always remove them with their owner."""
 
+import fcntl
 import io
+import os
 import random
 import socket
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 from local_run.docker import docker
 from local_run.errors import ImageMissing, LocalRunError, PortTaken
@@ -26,14 +29,19 @@ LOWEST_PORT: Final = 20_000
 """Above the well-known ports of services."""
 _OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
+_CLAIMS: Final = Path(tempfile.gettempdir(), f"pushcluster-ports-{os.getuid()}")
+"""Each byte stands for a port, and is locked by the process that was given this port."""
+
 _given_ports: Final[set[int]] = set()
+_claims: Final[list[BinaryIO]] = []
+"""The open file of claims, once the first port was asked for."""
 
 
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now, and that no outgoing connection will get.
 
-    No port is returned twice in one process: services get theirs some time before they listen. Another process may get
-    the same one. `Container.run` then finds it taken, and tries again with others.
+    No port is returned twice while the process lives that got it, not even to another process: services get theirs some
+    time before they listen, and a stopped one comes back to its own.
 
     The kernel takes ports of outgoing connections from `ip_local_port_range`. A port from there could be taken before
     its owner listens, or while a stopped service is about to come back to it.
@@ -42,9 +50,24 @@ def free_port() -> int:
     end = first_outgoing if first_outgoing > LOWEST_PORT else 65_536
     while True:
         port = random.randrange(LOWEST_PORT, end)  # noqa: S311 - no secret
-        if port not in _given_ports and is_free(port):
+        if port not in _given_ports and is_free(port) and _claim(port):
             _given_ports.add(port)
             return port
+
+
+def _claim(port: int) -> bool:
+    """Take the port for this process. Return False if another process has taken it.
+
+    The claim is a lock on one byte of a file that all processes share. It ends with the process. The file stays open:
+    closing it would give up all claims.
+    """
+    if not _claims:
+        _claims.append(_CLAIMS.open("ab"))
+    try:
+        fcntl.lockf(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 def is_free(port: int) -> bool:

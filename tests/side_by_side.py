@@ -1,6 +1,7 @@
-"""Run the tests in three parts at once: on kind, with services, and without any.
+"""Run the tests in four parts at once: on kind, twice with services, and without any.
 
-The first two mostly wait for pods and services, so two cores have time for the third meanwhile.
+The first three mostly wait for pods and services, so two cores have time for the others meanwhile. The two parts with
+services have Redis and RabbitMQ of their own each.
 
 `make test` runs `python -m tests.side_by_side [ARGUMENT …]`. Options go to each run. If any argument does not begin
 with `-`, such as a path, there is one run with the arguments as they are.
@@ -20,6 +21,7 @@ LOGS: Final = Path("build")
 """Where each run beside the first prints to, until that is shown at the end."""
 BESIDE: Final = {
     "e2e": ("tests/e2e",),
+    "faults": ("tests/chaos", "tests/conformance"),
     "pure": ("tests/fuzz", "tests/simulation", "tests/static", "tests/unit"),
 }
 """The runs beside the first, which has all other tests: name → folders."""

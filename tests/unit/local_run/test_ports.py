@@ -1,4 +1,6 @@
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,5 +41,23 @@ def test_a_port_is_given_to_one_service_alone(monkeypatch: pytest.MonkeyPatch) -
     drawn = iter([20_001, 20_001, 20_002])
     monkeypatch.setattr(containers, "_given_ports", set())
     monkeypatch.setattr(containers, "is_free", lambda _: True)
+    monkeypatch.setattr(containers, "_claim", lambda _: True)
     monkeypatch.setattr("random.randrange", lambda *_: next(drawn))
     assert [free_port(), free_port()] == [20_001, 20_002]
+
+
+OTHER_PROCESS = """
+import random, sys
+from local_run.containers import free_port
+drawn = iter(map(int, sys.argv[1:]))
+random.randrange = lambda *_: next(drawn)
+print(free_port())
+"""
+
+
+def test_no_other_process_is_given_the_port_of_a_service_that_is_stopped() -> None:
+    taken, following = free_port(), free_port()
+    choices = [str(taken), str(following), str(LOWEST_PORT - 1)]
+    command = [sys.executable, "-c", OTHER_PROCESS, *choices]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(found) == LOWEST_PORT - 1
