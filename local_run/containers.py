@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final
+from typing import Final
 
 from local_run.docker import docker
 from local_run.errors import ImageMissing, LocalRunError, PortTaken
@@ -33,8 +33,8 @@ _CLAIMS: Final = Path(tempfile.gettempdir(), f"pushcluster-ports-{os.getuid()}")
 """Each byte stands for a port, and is locked by the process that was given this port."""
 
 _given_ports: Final[set[int]] = set()
-_claims: Final[list[BinaryIO]] = []
-"""The open file of claims, once the first port was asked for."""
+_claims: Final[list[int]] = []
+"""The descriptor of the file of claims, once the first port was asked for."""
 
 
 def free_port() -> int:
@@ -62,7 +62,7 @@ def _claim(port: int) -> bool:
     closing it would give up all claims.
     """
     if not _claims:
-        _claims.append(_CLAIMS.open("ab"))
+        _claims.append(os.open(_CLAIMS, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         fcntl.lockf(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
