@@ -29,6 +29,8 @@ from pushcluster_gateway.transport.utf8 import Utf8Validator
 
 STALL_CHECK_S: Final = 1.0
 """How often a socket that takes nothing is checked."""
+_PONG_HEAD: Final = 0x80 | Opcode.PONG
+"""The first byte of a pong."""
 
 
 class _Phase(Enum):
@@ -187,6 +189,11 @@ class WebSocketConnection(asyncio.Protocol):
         return self.accepted_bytes
 
     @property
+    def closing(self) -> bool:
+        """Whether the connection only waits for its end."""
+        return self._phase is not _OPEN
+
+    @property
     def cause_name(self) -> str:
         """The name of the close, as in `close_codes`; empty while the connection is open."""
         return self.cause.name if self.cause is not None else ""
@@ -209,7 +216,10 @@ class WebSocketConnection(asyncio.Protocol):
             return
         protocol = self._borrow_protocol()
         protocol.receive_data(data)
-        if protocol.writes and protocol.state is State.OPEN:
+        if self._phase is not _OPEN:
+            # What is written now waits without a bound, and this client only owes its close frame.
+            protocol.writes[:] = [each for each in protocol.writes if not each or each[0] != _PONG_HEAD]
+        elif protocol.writes and protocol.state is State.OPEN:
             # Pongs go before what the handler answers to the same bytes: clients measure the gateway by them.
             self._queue_protocol_writes(protocol)
         self._take_frames(protocol, cast(Sequence[Frame], protocol.events_received()))
@@ -255,6 +265,7 @@ class WebSocketConnection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
+        was_paused = self.outbox.paused
         if self._phase is _Phase.CLOSING:
             self.outbox.paused = False  # the last frames go out however full the transport is
         data = self.outbox.take()
@@ -265,6 +276,7 @@ class WebSocketConnection(asyncio.Protocol):
             transport.write(data)
             if self._phase is not _OPEN:
                 self.outbox.note_transport(transport.get_write_buffer_size())
+        self.outbox.paused |= was_paused
         if self._held_by_outbox and not self.outbox.refuses_input:
             self._held_by_outbox = False
             self.release_input()

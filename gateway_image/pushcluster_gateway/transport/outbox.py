@@ -139,14 +139,21 @@ class HasOutbox(Protocol):
 
     outbox: Outbox
 
+    @property
+    def closing(self) -> bool:
+        """Whether the connection only waits for its end."""
+
 
 C = TypeVar("C", bound=HasOutbox)
 
 
 def plan_relief(paused: Iterable[C], missing_bytes: int) -> list[C]:
-    """Return the connections to close so that their outboxes give back `missing_bytes`: the longest stalled first."""
+    """Return the connections to end so that their outboxes give back `missing_bytes`.
+
+    Those that are closing already come first, then those that have stalled longest.
+    """
     plan: list[C] = []
-    for connection in sorted(paused, key=lambda each: each.outbox.stalled_since or 0.0):
+    for connection in sorted(paused, key=lambda each: (not each.closing, each.outbox.stalled_since or 0.0)):
         if missing_bytes <= 0:
             break
         missing_bytes -= connection.outbox.held_bytes

@@ -133,3 +133,20 @@ async def test_a_client_that_is_closed_to_relieve_the_others_learns_why() -> Non
         client.socket.transport.resume_reading()
         error = await client.expect_error()
         assert error["message"] == close_codes.SLOW_CONSUMER.reason
+
+
+async def test_who_is_told_to_go_and_reads_nothing_gives_way_before_others_are_closed() -> None:
+    limits = Limits(max_outbox_bytes=200_000, max_all_outboxes_bytes=600_000, close_timeout_s=60)
+    async with running_server(limits, manual_clock=True) as server, dark_clients(server, 10):
+        slow, *told = server.services.clients
+        for _ in range(40):
+            server.services.push("dark0", body(0))
+            await asyncio.sleep(0)
+        server.clock.now += 1
+        for client in told:
+            client.socket.send(b"y" * 1_000_000)  # as answers, which always pass
+            client.refuse(close_codes.BAD_REQUEST)
+        await asyncio.sleep(0)
+        assert server.server.outboxes.free_bytes <= 0
+        await eventually(lambda: server.server.outboxes.free_bytes > 0, within_s=5)
+        assert not slow.ended

@@ -133,6 +133,7 @@ class TestBudget:
         @dataclass
         class Connection:
             outbox: Outbox
+            closing: bool = False
 
         _, outboxes = self.outboxes(3, 1_000)
         for outbox, size, since in zip(outboxes, (400, 300, 300), (2.0, 1.0, 3.0), strict=True):
@@ -143,6 +144,8 @@ class TestBudget:
         assert plan_relief(connections, 300) == [connections[1]]
         assert plan_relief(connections, 301) == [connections[1], connections[0]]
         assert plan_relief(connections, 5_000) == [connections[1], connections[0], connections[2]]
+        connections[2].closing = True
+        assert plan_relief(connections, 301) == [connections[2], connections[1]]
 
     @given(
         st.lists(

@@ -243,3 +243,21 @@ async def test_a_client_that_is_refused_while_its_input_is_held_can_still_answer
         hosted(server).fail(close_codes.UNAVAILABLE, "Redis: away")
         assert "Redis: away" in (await client.expect_error()).text
         await eventually(lambda: not server.server.connections, within_s=2)
+
+
+async def test_a_client_that_is_told_to_go_and_only_pings_holds_no_more_for_that(server: RunningServer) -> None:
+    async with connected(server.url, token=token("slow")) as slow:
+        await slow.subscribe("/user/queue/demo")
+        await stop_reading(slow)
+        await flood(server, "slow", 1_000)
+        (connection,) = server.server.connections
+        hosted(server).refuse(close_codes.BAD_REQUEST)
+        await asyncio.sleep(0)
+        outbox = connection.outbox
+        held = outbox.held_bytes
+        for _ in range(20):
+            connection.data_received(Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * 1_000)
+            await asyncio.sleep(0)
+        assert held - 1_000 <= outbox.held_bytes <= held
+        assert server.server.outboxes.held_bytes == outbox.held_bytes
+        await slow.abort_socket()
