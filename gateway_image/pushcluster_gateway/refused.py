@@ -1,7 +1,9 @@
 """Copies messages that clients refuse by NACK to `push.refused`, so many of each user."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import StreamId
@@ -11,6 +13,9 @@ from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry.store import SessionRegistry
 from pushcluster_gateway.session.client import Client
 from pushcluster_gateway.session.refusal_quota import CopyGrant, RefusalQuota
+
+COPIES_IN_FLIGHT: Final = 32
+"""Copies of all users that are made at once. Each holds a message until the broker confirms it; others wait without."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +36,7 @@ class RefusedMessages:
         self._broker = broker
         self._metrics = metrics
         self._clock = clock
+        self._slots = asyncio.Semaphore(COPIES_IN_FLIGHT)
         self._quota = RefusalQuota(burst=limits.max_refused_copies, per_s=limits.refused_copies_per_s)
 
     async def copy(self, client: Client, destination: Destination, message_id: StreamId) -> None:
@@ -43,6 +49,10 @@ class RefusedMessages:
                     "a client refuses more messages than are copied to push.refused", extra={"session": client.sid}
                 )
             return
+        async with self._slots:
+            await self._copy(client, destination, message_id)
+
+    async def _copy(self, client: Client, destination: Destination, message_id: StreamId) -> None:
         entry = await self._registry.read_entry(client.user, destination, message_id)
         if entry is None:
             _log.warning(

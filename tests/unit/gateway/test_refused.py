@@ -17,7 +17,7 @@ from pushcluster_gateway.broker.link import BrokerLink
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.refused import RefusedMessages
+from pushcluster_gateway.refused import COPIES_IN_FLIGHT, RefusedMessages
 from pushcluster_gateway.registry.store import SessionRegistry
 from pushcluster_runtime.amqp import ConfirmOutcome
 from tests.support.clock import ManualClock
@@ -128,6 +128,26 @@ async def test_a_copy_that_the_queue_does_not_take_is_not_counted_as_one(
     with pytest.raises(Unavailable):
         await refuse(refused, "alice", 1)
     assert metrics.messages_rejected == 0
+
+
+async def test_one_copy_more_than_may_be_in_flight_waits_without_its_message(
+    refused: RefusedMessages, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker may confirm nothing for long, and many clients may refuse what they get meanwhile."""
+    confirmed = asyncio.Event()
+
+    async def put(*_: object) -> None:
+        await confirmed.wait()
+
+    monkeypatch.setattr(services, "put_refused", put)
+    async with asyncio.TaskGroup() as group:
+        for n in range(COPIES_IN_FLIGHT + 1):
+            group.create_task(refuse(refused, f"user{n}", 1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(services.read) == COPIES_IN_FLIGHT
+        confirmed.set()
+    assert len(services.read) == COPIES_IN_FLIGHT + 1
 
 
 class FakeChannel:
