@@ -69,7 +69,7 @@ class Keys:
         return f"pc:{self.cluster}:token:{partition:02}"
 
     def fence(self, partition: int) -> str:
-        """String: the highest fencing token with which an APPEND of this partition ran. A lower one is refused.
+        """String: the fencing token below which no APPEND of this partition runs (see `lua/raise_fence.lua`).
 
         Unlike the keys of a user it stands in a hash slot of its own: a Redis Cluster would need another fence.
         """

@@ -20,6 +20,7 @@ class Script(StrEnum):
     EXPIRE_LEASES = "expire_leases"
     BARRIER = "barrier"
     TAKE_TOKEN = "take_token"  # noqa: S105 - a fencing token is no secret
+    RAISE_FENCE = "raise_fence"
 
     def source(self) -> str:
         """Return the script's text."""

@@ -97,6 +97,9 @@ class Caller:
     def _take_token(self) -> tuple[list[str], list[Any]]:
         return [self._keys.token(0), self._keys.fence(0)], []
 
+    def _raise_fence(self) -> tuple[list[str], list[Any]]:
+        return [self._keys.fence(0)], [self._token + self._rng.choice((-1, 0, 0, 1))]
+
     def _subscribe(self) -> tuple[list[str], list[Any]]:
         keys, destination, rng = self._keys, self._rng.choice(self._destinations), self._rng
         names = [keys.sessions("u"), keys.meta("u", destination), keys.log("u", destination), keys.destinations("u")]

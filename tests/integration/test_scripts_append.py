@@ -393,6 +393,18 @@ async def test_a_token_is_higher_than_any_that_has_appended(bench: Bench) -> Non
     assert await take_token(bench) == newest + 1
 
 
+async def test_who_has_raised_the_fence_keeps_older_tokens_out_before_it_appends_itself(bench: Bench) -> None:
+    async def raise_fence(token: int) -> int:
+        return int(await ScriptRunner(bench.redis).run(Script.RAISE_FENCE, [bench.keys.fence(0)], [token]))
+
+    await bench.append("1", token=5)
+    assert [await raise_fence(token) for token in (5, 7, 7, 6)] == [1, 1, 1, 0]
+    assert "STALE" in await refused(bench, "of who consumes again", token=5)
+    assert await take_token(bench) >= 8
+    await bench.append("2", token=7)
+    assert await bench.bodies() == ["1", "2"]
+
+
 async def test_an_attempt_made_again_finds_its_entry_and_appends_nothing(bench: Bench) -> None:
     made = {n: await bench.append(str(n), ttl_ms=60_000, attempt=f"5-{n}") for n in range(1, 40)}
     for n in (*range(1, 8), 20, 39, 18, 19, 2):  # in order, with gaps, and back

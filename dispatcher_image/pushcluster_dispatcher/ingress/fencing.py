@@ -4,25 +4,32 @@ At most one consumer of a partition has a channel that stands, and messages on i
 the one: it may have been frozen since. So it takes a token, in this order:
 
 1. Redis counts the partition's token up.
-2. The broker answers something on the consumer's own channel. So the channel stood after 1. Whoever consumes next
-   starts after the channel has fallen, and gets a higher token.
+2. The broker answers something on the consumer's own channel. So the channel stood after 1. A consumer that is new to
+   the partition, and starts after that channel has fallen, gets a higher token.
+3. Redis raises the fence to the token. From now on, every lower one is refused.
+4. The broker answers once more. So the channel stood after 3, and whoever is fed next is fed behind the fence.
 
-Only then it appends, over the connection on which it took the token. The token need not be on disk first. If a restart
-of Redis loses it, that connection is gone, and all that was appended with the token is lost too. What is acknowledged
-has passed a barrier after it, which covers the token.
+Only then it appends, over the connection on which it took the token. Whoever is fed next may have a token already, from
+when it consumed before: its channel stands, and only waited while another consumer had a higher priority. That token is
+lower. Without 3 and 4 it would be good until the first APPEND of its predecessor, however late that runs.
 
-APPEND refuses a token as soon as a higher one has appended. That holds also for commands that wait in a connection, or
-in a frozen program, and reach Redis late. A program that has only counted the token up disturbs nobody.
+The token need not be on disk first. If a restart of Redis loses it, that connection is gone, and all that was appended
+with the token is lost too. What is acknowledged has passed a barrier after it, which covers the token.
+
+APPEND refuses what is below the fence. That holds also for commands that wait in a connection, or in a frozen program,
+and reach Redis late. A program that has only counted the token up disturbs nobody: that is what 2 is for.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
 from pushcluster_contract.scripts import Script
 from pushcluster_dispatcher.ingress.interfaces import FencedLog, LogAppender, RedisLost
+from pushcluster_dispatcher.log.entries import StaleToken
 from pushcluster_dispatcher.log.interfaces import HeldWire, HeldWireSource, Sleep
 from pushcluster_dispatcher.log.user_log import Fence
 from pushcluster_runtime.backoff import Backoff
@@ -65,22 +72,32 @@ class FencedLogs:
     async def open(self, wire: HeldWire) -> FencedLog:
         """Take a token, and return the logs that it opens.
 
-        Raise RedisLost if this connection cannot be used any more, and Unavailable if the channel is gone.
+        Raise RedisLost if this connection cannot be used any more, and Unavailable if the channel is gone, or if
+        another consumer has gone on (StaleToken).
         """
         token = await self._count_up(wire)
+        await self.prove_channel()
+        await self._raise_fence(wire, token)
         await self.prove_channel()
         log = self.open_log(wire, Fence(self.partition, token))
         return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
 
     async def _count_up(self, wire: HeldWire) -> int:
         names = self.keys.token(self.partition), self.keys.fence(self.partition)
+        return int(await self._run(wire, Script.TAKE_TOKEN, len(names), *names))
+
+    async def _raise_fence(self, wire: HeldWire, token: int) -> None:
+        if not await self._run(wire, Script.RAISE_FENCE, 1, self.keys.fence(self.partition), token):
+            raise StaleToken(f"Redis: STALE token {token}, another one has raised the fence since")
+
+    async def _run(self, wire: HeldWire, script: Script, *arguments: str | int) -> Any:
         # EVAL sends the whole script. So it works after a SCRIPT FLUSH too.
-        command = pack("EVAL", Script.TAKE_TOKEN.source(), len(names), *names)
+        command = pack("EVAL", script.source(), *arguments)
         while True:
             try:
-                (token,) = await wire.execute([command])
+                (reply,) = await wire.execute([command])
             except Unavailable as error:
                 raise RedisLost(str(error)) from error
-            if not isinstance(token, Exception):
-                return int(token)
+            if not isinstance(reply, Exception):
+                return reply
             await self.sleep(self.backoff.next_delay_s())
