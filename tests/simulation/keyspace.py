@@ -179,6 +179,13 @@ class Keyspace:
         self.data[keys[0]] = token
         return token
 
+    def _raise_fence(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
+        token, fence = int(args[0]), self.data.get(keys[0], 0)
+        if token > fence:
+            self._touch(keys[0], None)
+            self.data[keys[0]] = token
+        return int(token >= fence)
+
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
         sessions_key, meta_key, log_key, _ = keys
         sid, incarnation, destination, most, given = args[0], args[1], args[2], args[5], args[7]
