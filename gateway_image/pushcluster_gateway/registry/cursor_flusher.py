@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
@@ -15,6 +16,8 @@ from pushcluster_gateway.session.subscription import Subscription
 FLUSH_INTERVAL_S: Final = 1.0
 MAX_MOVES: Final = 500
 """Cursors that one round trip flushes."""
+COLLECTED_AT_ONCE: Final = 200
+"""Subscriptions whose cursors are taken in one tick of the event loop. Each may be a system call."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +55,7 @@ class CursorFlusher:
         """Flush once a second, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
-            for subscription in list(self._moved):
-                self._collect_again(subscription)
+            await self._collect_all()
             try:
                 await self.flush()
             except Unavailable as error:
@@ -67,7 +69,7 @@ class CursorFlusher:
         """Flush all collected cursors. Raise Unavailable; then, and when cancelled, the cursors are kept."""
         async with self._lock:
             while self._pending:
-                self._under_way = {key: self._pending.pop(key) for key in list(self._pending)[:MAX_MOVES]}
+                self._under_way = {key: self._pending.pop(key) for key in list(islice(self._pending, MAX_MOVES))}
                 try:
                     await self._registry.advance_cursors(
                         [CursorMove(*key, *ids) for key, ids in self._under_way.items()]
@@ -99,6 +101,14 @@ class CursorFlusher:
             # The cursor stays here and is flushed again. That does no harm, because a cursor never moves back.
             cursor, sent = (max(ids) for ids in zip(*known, strict=True))
             await self._registry.advance_cursor(CursorMove(user, destination, cursor, sent))
+
+    async def _collect_all(self) -> None:
+        """Take the cursors of all subscriptions that have moved. Messages are pushed in between."""
+        for number, subscription in enumerate(list(self._moved), start=1):
+            if subscription.flush_scheduled:  # it may have been collected meanwhile
+                self._collect_again(subscription)
+            if number % COLLECTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _collect_again(self, subscription: Subscription) -> None:
         self.collect(subscription)

@@ -10,7 +10,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.registry.cursor_flusher import MAX_MOVES, CursorFlusher
+from pushcluster_gateway.registry.cursor_flusher import COLLECTED_AT_ONCE, MAX_MOVES, CursorFlusher
 from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
 from pushcluster_gateway.session.hub import Hub
 from tests.unit.gateway.fakes import DEMO, FakeClient, FakeRegistry, as_client, as_subscription
@@ -72,6 +72,21 @@ class TestCursors:
             cursors.collect(as_subscription(subscription))
         await cursors.flush()
         assert registry.round_trips == [MAX_MOVES, 1]
+
+    async def test_messages_are_pushed_between_the_cursors_of_many_subscriptions(self) -> None:
+        cursors, _ = self.flusher()
+        moved = [FakeClient(f"user{n}", "a").subscribe("0") for n in range(COLLECTED_AT_ONCE + 2)]
+        for each in moved:
+            cursors.schedule(as_subscription(each))
+        collecting = asyncio.create_task(cursors._collect_all())
+        await asyncio.sleep(0)
+        left = [each for each in moved if each.flush_scheduled]
+        assert len(left) == 2
+        cursors.collect(as_subscription(left[0]))  # its session ends
+        left[0].moves.append((StreamId(1, 1), StreamId(1, 1)))
+        await collecting
+        assert not any(each.flush_scheduled for each in moved)
+        assert left[0].moves, "nothing is taken after the end"
 
     async def test_a_cursor_that_has_not_moved_is_not_flushed(self) -> None:
         cursors, registry = self.flusher()
