@@ -34,14 +34,15 @@ class RejectedMessage:
     message_id: str
     content_type: str
     reason: str
-    headers: dict[str, Any]
+    headers: dict[Any, Any]
+    """Names and texts that are not UTF-8 are bytes."""
     body: bytes
 
     @classmethod
     def of(cls, delivery: Delivery) -> "RejectedMessage":
         """Return what a delivery says."""
         properties = delivery.properties
-        headers = dict[str, Any](properties.headers or {})
+        headers = dict[Any, Any](properties.headers or {})
         user = _text(headers.pop(REJECT_USER, delivery.routing_key))
         reason = _text(headers.pop(REJECT_REASON, headers.get(_BROKERS_REASON, "")))
         destination, message_id = _text(headers.get(DESTINATION, "")), _text(properties.message_id or "")
@@ -70,7 +71,7 @@ class RejectedMessage:
             "messageId": self.message_id,
             "contentType": self.content_type,
             "reason": self.reason,
-            "headers": self.headers,
+            "headers": _with_text_names(self.headers),
             **body,
         }
         return json.dumps(document, indent=2, default=_text)
@@ -98,6 +99,8 @@ def build_replay(message: RejectedMessage, *, user: str | None = None, destinati
     Raise InvalidInput when a dispatcher would reject it once more. It gets a message id of its own, the same at each
     try: the old id may be known, and then the message would be taken for a retry and not be sent.
     """
+    if not all(isinstance(name, str) for name in message.headers):
+        raise InvalidInput("a header's name is not UTF-8 text")
     properties = BasicProperties(
         content_type=message.content_type or None,
         message_id=f"{REPLAYED_ID_PREFIX}{message.id}",
@@ -122,6 +125,13 @@ def build_replay(message: RejectedMessage, *, user: str | None = None, destinati
 def printable(text: str) -> str:
     """Return a text without characters that could move the cursor of a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _with_text_names(value: object) -> object:
+    """Return a table with names that JSON can have, at every level."""
+    if isinstance(value, dict):
+        return {_text(name): _with_text_names(each) for name, each in value.items()}
+    return [_with_text_names(each) for each in value] if isinstance(value, list) else value
 
 
 def _text(value: object) -> str:

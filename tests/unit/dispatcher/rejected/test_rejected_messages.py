@@ -50,6 +50,15 @@ def test_of_a_message_that_the_broker_put_aside_the_user_is_the_routing_key() ->
     assert parsed_again(build_replay(message)).user == "alice"
 
 
+def test_a_message_with_names_that_are_not_text_is_shown_and_left_in_the_queue() -> None:
+    """One such message must not keep the others from being replayed."""
+    message = rejected({**RIGHT, b"x-\xff": "a", "x-table": {b"\xfe": [{b"\xfd": b"\xfc"}]}})  # type: ignore[dict-item]
+    headers = json.loads(message.describe())["headers"]
+    assert headers == {"destination": "/queue/demo", "x-\\xff": "a", "x-table": {"\\xfe": [{"\\xfd": "\\xfc"}]}}
+    with pytest.raises(InvalidInput, match="name is not UTF-8"):
+        build_replay(message)
+
+
 def test_nothing_in_a_message_moves_the_cursor_of_a_terminal() -> None:
     headers = {**WRONG, "pushcluster-user": "a\x1b[2Jb\tc\n", "x-a": "\x1b[31m"}
     message = rejected(headers, b"\x1b[2J", content_type="\x07")
