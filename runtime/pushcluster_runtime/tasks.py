@@ -2,15 +2,23 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+CANCEL_AGAIN_S: Final = 10.0
+"""After this time, a task that has not ended is cancelled once more. No clean-up takes as long."""
 
 T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end. Its error is ignored."""
-    task.cancel()
-    await asyncio.wait([task])
+    """Cancel a task and wait for its end. Its error is ignored.
+
+    Before Python 3.13, a task group that ends with an error forgets a cancellation that comes meanwhile. A task that
+    then goes on is cancelled again.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
     if not task.cancelled():
         task.exception()
 
