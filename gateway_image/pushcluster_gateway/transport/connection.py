@@ -59,6 +59,9 @@ class ConnectionServer(Protocol):
     def count_unauthenticated(self, socket: "WebSocketConnection", size: int) -> int:
         """Count bytes of an unauthenticated client, which may evict it. Return how many it has sent."""
 
+    def hold_request(self, connection: "WebSocketConnection", size: int) -> None:
+        """Count the HTTP request of an unauthenticated client, which stays in memory."""
+
     def mark_authenticated(self, connection: "WebSocketConnection") -> None:
         """Protect the connection from eviction: its client is authenticated."""
 
@@ -127,8 +130,13 @@ class WebSocketConnection(asyncio.Protocol):
         # The transport says at once when the kernel does not take everything. What follows waits in the outbox.
         transport.set_write_buffer_limits(high=0)
 
-    def open(self, handler: SocketHandler, protocol: WebSocketProtocol, frames: Sequence[Frame]) -> None:
-        """Take over from the handshake: its protocol, which holds the answer, and frames that came with the request."""
+    def open(
+        self, handler: SocketHandler, protocol: WebSocketProtocol, frames: Sequence[Frame], *, received_bytes: int
+    ) -> None:
+        """Take over from the handshake: its protocol, which holds the answer, and frames that came with the request.
+
+        `received_bytes` is the size of all that, with the request.
+        """
         self.handler = handler
         self._protocol = protocol
         self._queue_protocol_writes(protocol)
@@ -137,6 +145,9 @@ class WebSocketConnection(asyncio.Protocol):
         if early_bytes:
             self._server.count_unauthenticated(self, early_bytes)
         self._take_frames(protocol, frames)
+        if self._protocol is protocol and self.stage is Stage.UNAUTHENTICATED:
+            # A frame is not complete, and until then its protocol holds the request too.
+            self._server.hold_request(self, received_bytes - early_bytes)
 
     # What a handler may do
 

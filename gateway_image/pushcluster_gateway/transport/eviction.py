@@ -93,11 +93,12 @@ class EvictionQueue(Generic[S]):
 class UnauthenticatedInput(Generic[S]):
     """How many bytes unauthenticated sockets have sent. As long as they are unauthenticated, these may be in memory."""
 
-    __slots__ = ("_bytes", "total_bytes")
+    __slots__ = ("_bytes", "_held", "total_bytes")
 
     def __init__(self) -> None:
         self._bytes: OrderedDict[S, int] = OrderedDict()
         """In the order of their first bytes."""
+        self._held: dict[S, int] = {}
         self.total_bytes = 0
 
     def add(self, socket: S, size: int) -> int:
@@ -106,9 +107,15 @@ class UnauthenticatedInput(Generic[S]):
         self.total_bytes += size
         return sent
 
+    def hold(self, socket: S, size: int) -> None:
+        """Count bytes of its HTTP request that a WebSocket keeps. They count in the total alone."""
+        self._bytes.setdefault(socket, 0)
+        self._held[socket] = self._held.get(socket, 0) + size
+        self.total_bytes += size
+
     def remove(self, socket: S) -> None:
         """Remove a socket that is authenticated, gone or evicted. Removing it twice is allowed."""
-        self.total_bytes -= self._bytes.pop(socket, 0)
+        self.total_bytes -= self._bytes.pop(socket, 0) + self._held.pop(socket, 0)
 
     def oldest(self) -> S | None:
         """Return the socket that began to send first, or None."""

@@ -41,7 +41,7 @@ class HandshakeResult:
 class ServerHandshake:
     """One request, from its first byte to its answer."""
 
-    __slots__ = ("_limits", "_received_bytes", "protocol")
+    __slots__ = ("_limits", "protocol", "received_bytes")
 
     def __init__(self, limits: Limits, origins: Sequence[Origin | None] | None, logger: Logger) -> None:
         """`origins` lists those to accept; None in it is a request without Origin. If it is None, all are accepted."""
@@ -54,12 +54,12 @@ class ServerHandshake:
         )
         """Returns the Request once it is complete, and serves the connection once the request is accepted."""
         self._limits = limits
-        self._received_bytes = 0
+        self.received_bytes = 0
 
     def receive(self, data: bytes) -> Response | None:
         """Take bytes from the client. Return a refusal when they cannot become a valid request, else None."""
-        self._received_bytes += len(data)
-        if self._received_bytes > self._limits.max_handshake_bytes:
+        self.received_bytes += len(data)
+        if self.received_bytes > self._limits.max_handshake_bytes:
             return self._too_large(f"a request has at most {self._limits.max_handshake_bytes} bytes")
         self.protocol.receive_data(data)
         return self._refusal()

@@ -147,7 +147,7 @@ class PendingConnection(asyncio.Protocol):
         self._server.forget_pending(self)
         transport.set_protocol(connection)
         handshake.protocol.send_response(response)
-        connection.open(handler, handshake.protocol, frames)
+        connection.open(handler, handshake.protocol, frames, received_bytes=handshake.received_bytes)
 
     def _refuse(self, response: Response) -> None:
         self._server.count_refusal(response)

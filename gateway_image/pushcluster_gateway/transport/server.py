@@ -181,6 +181,10 @@ class WebSocketServer:
             self._evict(oldest)
         return sent
 
+    def hold_request(self, connection: WebSocketConnection, size: int) -> None:
+        """Count the HTTP request of an unauthenticated client, which stays in memory."""
+        self._input.hold(connection, size)
+
     def mark_authenticated(self, connection: WebSocketConnection) -> None:
         """Protect the connection from eviction: its client is authenticated."""
         self._evictions.mark_authenticated(connection)
@@ -248,7 +252,7 @@ class WebSocketServer:
                 self._evict(oldest)
         self.connections.add(connection)
         self._evictions.open(connection, self.clock())
-        self._input.add(connection, len(result.token))
+        self._input.hold(connection, len(result.token))
         if self._admission.rate is not None:
             self._admission.rate.opened(pending, connection, self.clock())
         return handler

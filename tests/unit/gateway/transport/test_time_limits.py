@@ -92,7 +92,7 @@ class Bench:
 
     def open(self) -> WebSocketConnection:
         connection = WebSocketConnection(self.server, self.transport)
-        connection.open(self.handler, self.server.protocols.lend(), [])
+        connection.open(self.handler, self.server.protocols.lend(), [], received_bytes=0)
         return connection
 
     def check(self, socket: PendingConnection | WebSocketConnection, after_s: float) -> None:
