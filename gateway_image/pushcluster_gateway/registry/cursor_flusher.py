@@ -18,6 +18,9 @@ MAX_MOVES: Final = 500
 """Cursors that one round trip flushes."""
 COLLECTED_AT_ONCE: Final = 200
 """Subscriptions whose cursors are taken in one tick of the event loop. Each may be a system call."""
+COLLECTED_BEFORE_SUBSCRIBE: Final = 64
+"""Subscriptions to the same destination whose cursors are taken before a new one begins: one for each session that a
+user has by default. A user can have 2,048, and could else stop the event loop by subscribing again and again."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,8 +94,9 @@ class CursorFlusher:
 
         This happens before a new subscription reads the cursor. Else the new one would begin with what was written in
         the last second, without `redelivered:true`. `subscriptions` are the existing ones to the destination.
+        Of very many, only some are asked: then that may happen.
         """
-        for subscription in subscriptions:
+        for subscription in islice(subscriptions, COLLECTED_BEFORE_SUBSCRIBE):
             if subscription.flush_scheduled:
                 self._collect_again(subscription)
         key = user, destination

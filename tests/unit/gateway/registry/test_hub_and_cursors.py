@@ -10,7 +10,12 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.metrics import Metrics
-from pushcluster_gateway.registry.cursor_flusher import COLLECTED_AT_ONCE, MAX_MOVES, CursorFlusher
+from pushcluster_gateway.registry.cursor_flusher import (
+    COLLECTED_AT_ONCE,
+    COLLECTED_BEFORE_SUBSCRIBE,
+    MAX_MOVES,
+    CursorFlusher,
+)
 from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
 from pushcluster_gateway.session.hub import Hub
 from tests.unit.gateway.fakes import DEMO, FakeClient, FakeRegistry, as_client, as_subscription
@@ -72,6 +77,15 @@ class TestCursors:
             cursors.collect(as_subscription(subscription))
         await cursors.flush()
         assert registry.round_trips == [MAX_MOVES, 1]
+
+    async def test_a_user_with_very_many_subscriptions_costs_each_new_one_no_more_than_others(self) -> None:
+        cursors, _ = self.flusher()
+        alice = FakeClient("alice", "a")
+        held = [alice.subscribe(str(n)) for n in range(COLLECTED_BEFORE_SUBSCRIBE + 1)]
+        for each in held:
+            cursors.schedule(as_subscription(each))
+        await cursors.flush_destination("alice", DEMO, map(as_subscription, held))
+        assert [each for each in held if each.flush_scheduled] == [held[-1]]
 
     async def test_messages_are_pushed_between_the_cursors_of_many_subscriptions(self) -> None:
         cursors, _ = self.flusher()
