@@ -10,7 +10,7 @@ from pushcluster_contract.ids import Incarnation, session_id
 from pushcluster_contract.keys import Keys, encode_member
 from pushcluster_contract.scripts import Script
 from pushcluster_contract.session_entry import SessionEntry
-from pushcluster_operator.sweep.registry import RegistryClient
+from pushcluster_operator.sweep.registry import MAX_FORGOTTEN, RegistryClient
 from pushcluster_runtime.redis.client import ScriptRunner, connect
 from tests.support.planes import Plane
 
@@ -74,6 +74,32 @@ async def test_a_redis_that_keeps_no_file_is_seen(gateway: Gateway, registry: Re
         await gateway.client.config_set("appendonly", "yes")
 
 
+async def test_another_run_of_redis_can_be_told_from_this_one(gateway: Gateway, registry: RegistryClient) -> None:
+    server = await gateway.client.info("server")
+    assert (await registry.read()).run_id == str(server["run_id"])
+
+
+async def test_what_gateways_say_of_rabbitmq_comes_with_their_leases(
+    gateway: Gateway, registry: RegistryClient
+) -> None:
+    key = gateway.keys.without_broker
+    assert (await registry.read()).without_broker == {}
+    await gateway.hold(OLD, "alice", sid(1))
+    await gateway.client.hset(key, mapping={str(OLD): 17, str(NEW): 18, "no incarnation": 19})
+    assert (await registry.read()).without_broker == {OLD: 17, NEW: 18}
+    await registry.forget_without_broker([NEW])
+    assert await gateway.client.hkeys(key) == [str(OLD).encode(), b"no incarnation"]
+
+
+async def test_no_more_than_a_bounded_number_of_gateways_is_forgotten_at_once(
+    gateway: Gateway, registry: RegistryClient
+) -> None:
+    gone = [Incarnation("pod-1", f"{number:016x}") for number in range(MAX_FORGOTTEN + 1)]
+    await gateway.client.hset(gateway.keys.without_broker, mapping={str(each): 1 for each in gone})
+    await registry.forget_without_broker(gone)
+    assert (await registry.read()).without_broker == {gone[-1]: 1}
+
+
 async def test_what_redis_holds_is_seen_beside_its_limit(gateway: Gateway, registry: RegistryClient) -> None:
     before = str((await gateway.client.config_get("maxmemory"))["maxmemory"])
     await gateway.client.config_set("maxmemory", 300_000_000)
@@ -100,10 +126,13 @@ async def test_a_removal_takes_the_sessions_and_the_lease_of_one_process_alone(
     for number in range(450):
         await gateway.hold(OLD, f"user-{number}", sid(number))
     await gateway.hold(NEW, "user-7", sid(1_000))
+    await gateway.client.hset(gateway.keys.without_broker, mapping={str(OLD): 17, str(NEW): 18})
     assert await registry.remove(OLD) == 450
     assert await gateway.sessions("user-8") == {}
     assert await gateway.sessions("user-7") == {sid(1_000).encode(): str(NEW).encode()}
-    assert [lease.incarnation for lease in (await registry.read()).leases] == [NEW]
+    reading = await registry.read()
+    assert [lease.incarnation for lease in reading.leases] == [NEW]
+    assert reading.without_broker == {NEW: 18}
     assert await registry.remove(OLD) == 0
 
 

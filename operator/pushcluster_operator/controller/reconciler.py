@@ -46,16 +46,15 @@ from pushcluster_operator.status.pods import Trouble
 from pushcluster_operator.status.redis_memory import REDIS_FULL
 from pushcluster_operator.status.referenced_secrets import find_auth_troubles
 from pushcluster_operator.status.status import SessionCounts, build_status, is_worth_writing
+from pushcluster_operator.status.sweep_report import find_sweep_troubles
 from pushcluster_operator.status.versions import describe_old_redis
-from pushcluster_operator.sweep.sweeper import Key, Sweeper, SweptCluster
+from pushcluster_operator.sweep.sweeper import Key, Sweeper
 
 RESYNC_S: Final = 10.0
 """How long a deleted or edited Secret can stay so. Secrets are read by name and not watched, so that the operator needs
 no right to list them."""
 FIRST_RECHECK_S: Final = 1.0
 """The first wait after a child changed during a reconcile. Each further one in a row doubles it, up to RESYNC_S."""
-SWEEP_FAILING_S: Final = 30.0
-"""How long sweeps may fail before the status says so. A restart of Redis takes less."""
 
 _log = logging.getLogger(__name__)
 
@@ -281,16 +280,10 @@ class Reconciler:
             return observed
         if watched.too_old is not None:
             return replace(observed, redis=observed.redis.with_trouble(describe_old_redis(watched.too_old)))
-        sweep_trouble = self._find_sweep_trouble(watched) if observed.redis.is_complete else None
+        found = find_sweep_troubles(watched.report(self.clock()), observed.redis, observed.rabbitmq)
         troubles = (*observed.troubles, REDIS_FULL) if watched.full else observed.troubles
         reduced = not watched.append_only
-        return replace(observed, troubles=troubles, sweep_trouble=sweep_trouble, durability_reduced=reduced)
-
-    def _find_sweep_trouble(self, watched: SweptCluster) -> Trouble | None:
-        if watched.failing_since is None or self.clock() - watched.failing_since < SWEEP_FAILING_S:
-            return None
-        message = f"stale sessions cannot be removed now: {watched.last_error}. The operator keeps trying"
-        return Trouble("SweepFailing", message)
+        return replace(observed, troubles=troubles, sweep_troubles=found, durability_reduced=reduced)
 
     async def _write_status(
         self,

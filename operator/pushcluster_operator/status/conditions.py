@@ -43,7 +43,8 @@ class ObservedState:
     """What keeps gateways from checking tokens."""
     troubles: tuple[Trouble, ...] = ()
     """What else is wrong besides the workloads, such as a refused request."""
-    sweep_trouble: Trouble | None = None
+    sweep_troubles: tuple[Trouble, ...] = ()
+    """What the sweeps of the registry have found. It often follows from the other troubles, and comes last."""
     durability_reduced: bool = False
     """Redis keeps no append-only file."""
 
@@ -92,7 +93,7 @@ def build_degraded(observed: ObservedState) -> Condition:
         *observed.redis.troubles,
         *observed.gateway.troubles,
         *observed.dispatcher.troubles,
-        *((observed.sweep_trouble,) if observed.sweep_trouble is not None else ()),
+        *observed.sweep_troubles,
     ]
     if troubles:
         return Condition("Degraded", "True", troubles[0].reason, _say(troubles))

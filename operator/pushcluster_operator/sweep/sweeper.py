@@ -9,12 +9,13 @@ Gateways remove sessions too, their own when they drain and those of earlier pro
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from pushcluster_contract.errors import TooOld
+from pushcluster_contract.ids import Incarnation
 from pushcluster_operator.errors import Unavailable
 from pushcluster_operator.kube.client import KubeClient
 from pushcluster_operator.kube.events import EventRecorder
@@ -22,13 +23,23 @@ from pushcluster_operator.kube.labels import Component, selector_text
 from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.spec.pushcluster import ClusterIdentity
 from pushcluster_operator.status.status import SessionCounts
-from pushcluster_operator.sweep.registry import RegistryClient
+from pushcluster_operator.status.sweep_report import SweepReport
+from pushcluster_operator.sweep.reachability import (
+    WithoutLease,
+    find_left_behind,
+    find_without_broker,
+    forget_undecided,
+    track_without_lease,
+)
+from pushcluster_operator.sweep.registry import RegistryClient, RegistrySnapshot
 from pushcluster_operator.sweep.removals import (
+    ExpiredLease,
     GatewayLease,
     GatewayPod,
     Removal,
     RemovalCause,
     plan_removals,
+    track_expired,
     track_not_ready,
 )
 
@@ -49,6 +60,12 @@ class SweptCluster:
     registry: RegistryClient
     counts: SessionCounts
     not_ready_since: dict[str, float] = field(default_factory=dict)
+    expired: dict[Incarnation, ExpiredLease] = field(default_factory=dict)
+    without_lease: dict[str, WithoutLease] = field(default_factory=dict)
+    """Ready pods by UID."""
+    without_broker: tuple[Incarnation, ...] = ()
+    run_id: str = ""
+    """Of the Redis that answered last."""
     pod_names: dict[str, str] = field(default_factory=dict)
     """UID → name, also of pods that are gone and still have a lease."""
     too_old: TooOld | None = None
@@ -59,6 +76,31 @@ class SweptCluster:
     failing_since: float | None = None
     """By the steady clock. None: the last sweep succeeded."""
     last_error: str = ""
+    redis_answers: bool = True
+    """Whether Redis answered the last sweep."""
+
+    def report(self, now_s: float) -> SweepReport:
+        """Return what the status says of the sweeps. `now_s` is the steady clock of `failing_since`."""
+        cut_off = [uid for uid, pod in self.without_lease.items() if pod.cut_off]
+        return SweepReport(
+            failing_s=0.0 if self.failing_since is None else now_s - self.failing_since,
+            redis_answers=self.redis_answers,
+            error=self.last_error,
+            without_broker=self._name_pods(each.pod_uid for each in self.without_broker),
+            cut_off=self._name_pods(cut_off),
+        )
+
+    def _name_pods(self, uids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(self.name_pod(uid) for uid in set(uids)))
+
+    def name_pod(self, uid: str) -> str:
+        """Return a pod's name, or what else is known of it."""
+        return self.pod_names.get(uid, f"with UID {uid}")
+
+    def start_anew(self) -> None:
+        """Forget since when no gateway renewed. No gateway could, or nobody knows."""
+        self.expired = {}
+        self.without_lease = forget_undecided(self.without_lease)
 
 
 @dataclass(slots=True)
@@ -129,6 +171,7 @@ class Sweeper:
 
     def _note_failure(self, watched: SweptCluster, error: Exception) -> None:
         self.metrics.sweep_errors.inc()
+        watched.start_anew()
         if watched.failing_since is None:
             watched.failing_since = self.clock()
             extra = {"pushcluster": watched.identity.id, "error": str(error)}
@@ -138,15 +181,13 @@ class Sweeper:
             watched.too_old = error
 
     async def _sweep(self, watched: SweptCluster) -> int:
-        reading = await watched.registry.read()
-        leases, now_ms, watched.append_only = reading.leases, reading.now_ms, reading.append_only
-        watched.full = reading.memory.is_full(was_full=watched.full)
-        if not leases:
-            return 0
+        reading = await self._read(watched)
+        leases, now_ms = reading.leases, reading.now_ms
         pods = await self._list_pods(watched.identity, selector_text(watched.identity, Component.GATEWAY))
         leased = {lease.incarnation.pod_uid for lease in leases}
         watched.pod_names = {uid: name for uid, name in watched.pod_names.items() if uid in leased}
         watched.pod_names.update((pod.uid, pod.name) for pod in pods)
+        self._note_reachability(watched, reading, pods)
         removals = self._plan(watched, leases, now_ms, pods)
         if any(removal.cause is RemovalCause.POD_GONE for removal in removals):
             # A pod whose labels were edited is missing in that list, although it is alive. So list all pods.
@@ -154,9 +195,32 @@ class Sweeper:
             removals = self._plan(watched, leases, now_ms, pods)
         for removal in removals:
             await self._remove(watched, removal)
+        if left := find_left_behind(reading.without_broker, leases):
+            await watched.registry.forget_without_broker(left)
         removed = {removal.incarnation for removal in removals}
         live = [lease.incarnation for lease in leases if lease.is_live(now_ms) and lease.incarnation not in removed]
         return await watched.registry.count_sessions(live)
+
+    async def _read(self, watched: SweptCluster) -> RegistrySnapshot:
+        """Return the registry, and note what Redis says of itself."""
+        try:
+            reading = await watched.registry.read()
+        except Unavailable:
+            watched.redis_answers = False
+            raise
+        watched.redis_answers = True
+        if reading.run_id != watched.run_id:
+            watched.start_anew()
+        watched.run_id, watched.append_only = reading.run_id, reading.append_only
+        watched.full = reading.memory.is_full(was_full=watched.full)
+        return reading
+
+    def _note_reachability(self, watched: SweptCluster, reading: RegistrySnapshot, pods: list[GatewayPod]) -> None:
+        """Note which gateways reach RabbitMQ and Redis. `pods` are the pods of gateways alone."""
+        leases, now_ms, now_s = reading.leases, reading.now_ms, self.clock()
+        watched.without_broker = find_without_broker(reading.without_broker, leases, now_ms)
+        watched.expired = track_expired(watched.expired, leases, now_ms, now_s)
+        watched.without_lease = track_without_lease(watched.without_lease, pods, leases, now_ms, now_s)
 
     async def _list_pods(self, identity: ClusterIdentity, selector: str) -> list[GatewayPod]:
         return [
@@ -169,7 +233,8 @@ class Sweeper:
         now_s = self.clock()
         watched.not_ready_since = track_not_ready(watched.not_ready_since, pods, now_s)
         not_ready_s = {uid: now_s - since for uid, since in watched.not_ready_since.items()}
-        return plan_removals(leases, now_ms, pods, not_ready_s)
+        expired_s = {incarnation: now_s - lease.since_s for incarnation, lease in watched.expired.items()}
+        return plan_removals(leases, now_ms, pods, not_ready_s, expired_s)
 
     async def _remove(self, watched: SweptCluster, removal: Removal) -> None:
         number = await watched.registry.remove(removal.incarnation)
@@ -192,7 +257,7 @@ class Sweeper:
             last_removal_time=self._timestamp(),
         )
         sessions = "session" if number == 1 else "sessions"
-        pod = watched.pod_names.get(removal.incarnation.pod_uid, f"with UID {removal.incarnation.pod_uid}")
+        pod = watched.name_pod(removal.incarnation.pod_uid)
         message = f"removed {number} stale {sessions} of gateway pod {pod}: {removal.cause.in_words()}"
         await self.recorder.record(identity, "StaleSessionsRemoved", message)
 

@@ -1,8 +1,11 @@
 """What a look says in the status, and what it leaves as it was."""
 
 from pushcluster_contract.errors import TooOld
+from pushcluster_contract.ids import Incarnation
 from pushcluster_operator.controller.reconciler import RESYNC_S
 from pushcluster_operator.spec.pushcluster import KIND
+from pushcluster_operator.status.sweep_report import SWEEP_FAILING_S
+from pushcluster_operator.sweep.reachability import WithoutLease
 from tests.unit.operator.objects import NAME, NAMESPACE
 from tests.unit.operator.world import KEY, World
 
@@ -212,6 +215,61 @@ async def test_a_full_redis_makes_the_cluster_degraded_while_its_own_condition_s
     watched.full = False
     await world.look()
     assert world.condition("Ready")["status"] == "True"
+
+
+async def test_while_redis_is_away_degraded_says_it_and_the_gateways_stay_ready(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.failing_since, watched.redis_answers = world.seconds, False
+    world.kube.edit("StatefulSet", "demo-redis", status={"readyReplicas": 0})
+    world.seconds += SWEEP_FAILING_S - 1
+    await world.look()
+    assert (world.condition("Degraded")["status"], world.condition("Ready")["reason"]) == ("False", "RedisNotReady")
+    world.seconds += 1
+    await world.look()
+    degraded = world.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "RedisAway")
+    assert "clients cannot connect" in degraded["message"]
+    assert world.condition("GatewaysReady")["message"] == "gateways: 2 of 2 ready"
+    world.run_workloads()
+    watched.failing_since, watched.redis_answers = None, True
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_gateways_without_rabbitmq_make_the_cluster_degraded_until_they_have_it_again(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.without_broker = (Incarnation("pod-1", "1" * 16),)
+    watched.pod_names = {"pod-1": "demo-gateway-1"}
+    world.kube.edit("StatefulSet", "demo-rabbitmq", status={"readyReplicas": 0})
+    await world.look()
+    degraded = world.condition("Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "PushesSlow")
+    assert degraded["message"].startswith("gateway pod demo-gateway-1 has had no connection to RabbitMQ")
+    assert "RabbitMQ is not ready" in degraded["message"]
+    world.run_workloads()
+    await world.look()
+    assert "RabbitMQ is ready" in world.condition("Degraded")["message"]
+    assert [event["reason"] for event in world.kube.events] == ["PushesSlow"]
+    watched.without_broker = ()
+    await world.look()
+    assert world.condition("Ready")["status"] == "True"
+
+
+async def test_a_gateway_that_is_cut_off_is_named_by_what_is_known_of_it(world: World) -> None:
+    await world.settle()
+    watched = world.sweeper.get(KEY)
+    assert watched is not None
+    watched.without_lease = {
+        "pod-1": WithoutLease(1.0, cut_off=True),
+        "pod-2": WithoutLease(1.0, cut_off=False),
+    }
+    await world.look()
+    assert world.condition("Degraded")["reason"] == "GatewayCutOff"
+    assert world.condition("Degraded")["message"].startswith("gateway pod with UID pod-1 is ready, but has not")
 
 
 def secret_url(world: World, key: str) -> str:

@@ -89,7 +89,7 @@ def test_what_is_wrong_is_told_with_its_causes_first_and_each_sentence_once() ->
         conflicts=(ObjectKey("Service", "demo-redis"),),
         key_troubles=(Trouble("Keys", "Keys is wrong"),),
         troubles=(Trouble("Other", "Other is wrong"),),
-        sweep_trouble=Trouble("Sweep", "Sweep is wrong"),
+        sweep_troubles=(Trouble("Sweep", "Sweep is wrong"),),
     )
     _, _, degraded, *_ = build_conditions(observed)
     assert degraded.reason == "NameTaken"

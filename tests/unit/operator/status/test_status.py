@@ -48,7 +48,7 @@ def said(observed: ObservedState) -> tuple[str, str, str]:
             ("False/NameTaken", "False/AtRest", "True/NameTaken"),
         ),
         (
-            replace(WELL, sweep_trouble=Trouble("SweepFailing", "x")),
+            replace(WELL, sweep_troubles=(Trouble("SweepFailing", "x"),)),
             ("False/SweepFailing", "False/AtRest", "True/SweepFailing"),
         ),
     ],
@@ -60,7 +60,7 @@ def test_ready_progressing_and_degraded_say_what_is_observed(
 
 
 def test_the_cause_comes_before_what_follows_from_it() -> None:
-    observed = replace(WELL, rabbitmq=BROKEN, sweep_trouble=Trouble("SweepFailing", "x"))
+    observed = replace(WELL, rabbitmq=BROKEN, sweep_troubles=(Trouble("SweepFailing", "x"),))
     assert conditions(observed)["Ready"].reason == "OOMKilled"
     assert conditions(observed)["Degraded"].message == "pod p used too much; x"
 
