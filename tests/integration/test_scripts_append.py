@@ -163,6 +163,19 @@ async def test_a_known_message_tells_whether_some_session_has_got_it_also_when_i
     assert await bench.append("two", "two") == [two, 1, 0, b"", 0]
 
 
+async def test_nobody_has_got_what_was_dropped_also_when_the_cursor_has_passed_it(bench: Bench) -> None:
+    first, two, three = [(await bench.append(body, body))[0] for body in ("first", "two", "three")]
+    await bench.move_cursor(first)
+    await bench.append("four", most=1)
+    five = (await bench.append("five", "five", most=1))[0]
+    await bench.move_cursor(five)
+    await bench.append("six", most=1)
+    known = [await bench.append(body, body) for body in ("first", "two", "three", "five")]
+    assert [(each[0], each[1]) for each in known] == [(first, 4), (two, 1), (three, 1), (five, 4)]
+    await bench.append("seven", most=1)
+    assert (await bench.append("first", "first"))[1] == 4
+
+
 async def test_the_log_keeps_the_newest_and_counts_each_dropped_message_once(bench: Bench) -> None:
     dropped = [(await bench.append(str(n), most=3))[2] for n in range(6)]
     assert dropped == [0, 0, 0, 1, 1, 1]

@@ -28,7 +28,8 @@
 --   {stream id, 0, entries dropped undelivered, sessions, expiry}   the message was appended
 --   {stream id, 1, 0, sessions, expiry, content type, headers}      the message id was known: its entry in the log
 --   {stream id, 1, 0, sessions, 0}                                  the message id was known; its entry left the log
---   the same two with 4 instead of 1                                and some session of the user has got the message
+--   the same two with 4 instead of 1                                and some session of the user has got the message;
+--                                                                   1 also if it has left the log, and nobody knows
 --   {stream id, 2, 0, '', 0}                                        the log has another body under this message id
 --   {stream id, 3, 0, sessions, expiry, content type, headers}      this attempt was made before: its entry in the log
 --   {'', 3, 0, sessions, 0}                                         this attempt was made before; its entry left the log
@@ -41,6 +42,7 @@
 --                cursor newest id that some session of the user has got (acknowledged, or written in ack mode auto)
 --                sent   newest id that was ever written to a socket
 --                accounted  entries up to this seq have been delivered or counted as dropped
+--                missed     entries behind this seq, up to accounted, may have been dropped before anybody got them
 --                attempt  newest attempt that appended an entry or had a known message id
 --                found    entry of the last attempt that was made again, until the next one is appended
 
@@ -51,7 +53,7 @@ if token > held then redis.call('SET', KEYS[5], ARGV[12]) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found')
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found', 'missed')
 
 -- The sessions that have the destination, from all entries of the user.
 local function select_sessions()
@@ -157,7 +159,10 @@ if KEYS[7] then
   if known and meta[5] and tonumber(string.match(known, '^%d+')) >= tonumber(meta[5]) then
     redis.call('PEXPIRE', KEYS[7], ARGV[10])
     local entry = redis.call('XRANGE', KEYS[2], known, known)[1]
-    local got = meta[3] and tonumber(string.match(meta[3], '%d+$')) >= tonumber(string.match(known, '%d+$'))
+    local seq = tonumber(string.match(known, '%d+$'))
+    local got = meta[3] and tonumber(string.match(meta[3], '%d+$')) >= seq
+    -- The cursor also passes what was dropped before anybody got it.
+    if not entry and meta[8] and seq > tonumber(meta[8]) and seq <= tonumber(meta[4]) then got = false end
     local code = got and 4 or 1
     local reply, field = {known, code, 0, sessions, 0}, nil
     if entry then reply, field = tell(code, entry) end
@@ -208,7 +213,10 @@ local before_oldest = seq - redis.call('XLEN', KEYS[2])
 local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
 redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq), 'attempt', ARGV[13])
 if meta[7] then redis.call('HDEL', KEYS[1], 'found') end
-if dropped > 0 then redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest)) end
+if dropped > 0 then
+  redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest))
+  if not meta[8] then redis.call('HSET', KEYS[1], 'missed', string.format('%.0f', before_oldest - dropped)) end
+end
 if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
 if not meta[1] or now - tonumber(meta[1]) > 3600000 then
   -- Once an hour is enough, because the set lives an hour longer than any meta.
