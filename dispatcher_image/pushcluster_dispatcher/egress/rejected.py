@@ -1,6 +1,7 @@
 """Send malformed messages to `push.rejected`."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -8,8 +9,9 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
-from pushcluster_contract.topology import REJECTED_EXCHANGE
+from pushcluster_contract.topology import REJECTED_EXCHANGE, Topology, build_publish_targets
 from pushcluster_dispatcher.egress.interfaces import Publisher
+from pushcluster_dispatcher.log.interfaces import Sleep
 from pushcluster_dispatcher.messages import Rejection
 from pushcluster_runtime.amqp import ConfirmOutcome, Delivery
 from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
@@ -17,6 +19,8 @@ from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
 MAX_HEADER_BYTES: Final = 65_536
 """Limit for the producer's own headers. All properties together must fit into one frame (131,072 bytes)."""
 MAX_REASON_CHARS: Final = 500
+TRY_AGAIN_S: Final = 1.0
+"""How long a message waits that the broker did not take."""
 PERSISTENT: Final = 2
 ROUTING_KEY: Final = ""
 """A fan-out exchange ignores the routing key. The user's id is in a header, which may hold any value."""
@@ -25,34 +29,53 @@ _ROUTING_HEADERS: Final = frozenset({"CC", "BCC", SEQUENCE_HEADER})
 """The broker would act on the first two again. The third is the dispatcher's own."""
 
 
+_log = logging.getLogger(__name__)
+
+
+class RejectChannel(Publisher, Protocol):
+    """The channel for rejected messages (`AmqpChannel`)."""
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare what may be missing. Raise Unavailable."""
+
+
 class RejectConnection(Protocol):
     """The connection for rejected messages (`PublisherConnection`)."""
 
-    async def wait_writable(self) -> Publisher:
+    async def wait_writable(self) -> RejectChannel:
         """Return a channel. Wait until the broker takes messages."""
 
 
 class RejectPublisher:
     """Sends messages to `push.rejected`. No limit is needed: a message is acknowledged only after that."""
 
-    def __init__(self, publisher: RejectConnection) -> None:
+    def __init__(self, publisher: RejectConnection, *, sleep: Sleep = asyncio.sleep) -> None:
         self._publisher = publisher
+        self._sleep = sleep
 
     async def put(self, delivery: Delivery, rejection: Rejection) -> None:
-        """Return once the message is in `push.rejected`. Publish again whenever the connection is lost.
+        """Return once the message is in `push.rejected`. Publish again until the broker has taken it.
 
-        Raise Unavailable if the broker answers that it does not take the message.
+        An error would end the session, and what it has appended without a message id would be appended again each time.
         """
+        refused = False
         while True:
             channel = await self._publisher.wait_writable()
             try:
                 outcome = await _publish(channel, delivery, rejection)
+                if outcome is ConfirmOutcome.RETURNED:
+                    await channel.declare(build_publish_targets())  # somebody has deleted the queue
             except Unavailable:
                 await asyncio.wait([channel.lost])
                 continue
-            if outcome is not ConfirmOutcome.CONFIRMED:
-                raise Unavailable(f"{REJECTED_EXCHANGE} does not take a rejected message")
-            return
+            if outcome is ConfirmOutcome.CONFIRMED:
+                return
+            if not refused:
+                refused = True
+                _log.warning(
+                    "push.rejected does not take a message; it is tried again", extra={"outcome": outcome.name}
+                )
+            await self._sleep(TRY_AGAIN_S)
 
 
 def _publish(channel: Publisher, delivery: Delivery, rejection: Rejection) -> asyncio.Future[ConfirmOutcome]:

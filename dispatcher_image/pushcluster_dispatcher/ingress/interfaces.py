@@ -75,7 +75,7 @@ class RejectSink(Protocol):
     """What sends malformed messages to `push.rejected` (`RejectPublisher`)."""
 
     async def put(self, delivery: Delivery, rejection: Rejection) -> None:
-        """Return once the message is in `push.rejected`. Raise Unavailable if the broker does not take it."""
+        """Return once the message is in `push.rejected`."""
 
 
 class ReportSink(Protocol):

@@ -337,7 +337,7 @@ class PartitionSession:
             self._reports.tell(address, report)
 
     async def _put_aside(self, batch: Batch, delivery: Delivery, rejection: Rejection) -> None:
-        """Put one message into `push.rejected`, and tell its producer. Raise Unavailable."""
+        """Put one message into `push.rejected`, and tell its producer."""
         if delivery.tag in batch.put_aside:
             return
         await self._rejects.put(delivery, rejection)

@@ -7,9 +7,11 @@ from pika.spec import BasicProperties
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.headers import REJECT_REASON, REJECT_USER
+from pushcluster_contract.topology import Topology, build_publish_targets
 from pushcluster_dispatcher.egress.rejected import (
     MAX_HEADER_BYTES,
     MAX_REASON_CHARS,
+    TRY_AGAIN_S,
     RejectPublisher,
     build_rejected,
 )
@@ -105,6 +107,10 @@ class PlayedChannel:
     """Headers that cannot be encoded."""
     published: list[tuple[str, str, bytes, BasicProperties]] = field(default_factory=list)
     lost: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    declared: list[Topology] = field(default_factory=list)
+
+    async def declare(self, topology: Topology) -> None:
+        self.declared.append(topology)
 
     def publish(
         self,
@@ -136,9 +142,20 @@ async def test_a_message_is_put_aside_again_when_the_connection_is_lost_before_t
 
 
 @pytest.mark.parametrize("outcome", [ConfirmOutcome.NACKED, ConfirmOutcome.RETURNED])
-async def test_a_message_that_push_rejected_does_not_take_raises_an_error(outcome: ConfirmOutcome) -> None:
-    with pytest.raises(Unavailable, match="does not take"):
-        await RejectPublisher(PlayedConnection([PlayedChannel(outcome)])).put(delivery(), NO_DESTINATION)
+async def test_a_message_that_push_rejected_does_not_take_is_put_there_again_after_a_pause(
+    outcome: ConfirmOutcome,
+) -> None:
+    """A queue that was deleted is declared first."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    refusing, good = PlayedChannel(outcome), PlayedChannel()
+    await RejectPublisher(PlayedConnection([refusing, refusing, good]), sleep=sleep).put(delivery(), NO_DESTINATION)
+    assert slept == [TRY_AGAIN_S] * 2
+    assert [len(channel.published) for channel in (refusing, good)] == [2, 1]
+    assert refusing.declared == [build_publish_targets()] * (2 if outcome is ConfirmOutcome.RETURNED else 0)
 
 
 async def test_headers_that_cannot_be_written_again_are_left_out() -> None:
