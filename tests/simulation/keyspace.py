@@ -143,7 +143,9 @@ class Keyspace:
             channel, tag = map(int, args[12].split(b"-"))
             self._touch(meta_key, {})["attempt"] = (channel, tag)
         cursor = self.data[meta_key].get("cursor")
-        code = 4 if cursor is not None and cursor.seq >= known[0].seq else 1
+        meta = self.data[meta_key]
+        may_be_missed = not entries and meta.get("missed", known[0].seq) < known[0].seq <= meta.get("accounted", 0)
+        code = 4 if cursor is not None and cursor.seq >= known[0].seq and not may_be_missed else 1
         return _tell(entries[0], code, sessions) if entries else [str(known[0]).encode(), code, 0, sessions, 0]
 
     def _add_entry(self, keys: Sequence[str], args: Sequence[Any], now: int) -> tuple[StreamId, int, int]:
@@ -170,6 +172,7 @@ class Keyspace:
         meta["newest"] = new
         if dropped:
             meta["accounted"] = before_oldest
+            meta.setdefault("missed", before_oldest - dropped)
         meta.setdefault("born", now)
         return new, dropped, expires
 
