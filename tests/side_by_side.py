@@ -1,7 +1,7 @@
-"""Run the tests in four parts at once: on kind, twice with services, and without any.
+"""Run the tests in five parts at once: on kind, in three parts with services, and without any.
 
-The first three mostly wait for pods and services, so two cores have time for the others meanwhile. The two parts with
-services have Redis and RabbitMQ of their own each.
+All but the last mostly wait for pods and services, so two cores have time for the others meanwhile. Each part with
+services has a Redis and a RabbitMQ of its own.
 
 `make test` runs `python -m tests.side_by_side [ARGUMENT …]`. Options go to each run. If any argument does not begin
 with `-`, such as a path, there is one run with the arguments as they are.
@@ -21,10 +21,11 @@ LOGS: Final = Path("build")
 """Where each run beside the first prints to, until that is shown at the end."""
 BESIDE: Final = {
     "e2e": ("tests/e2e",),
+    "dispatcher": ("tests/integration/dispatcher",),
     "faults": ("tests/chaos", "tests/conformance"),
     "pure": ("tests/fuzz", "tests/simulation", "tests/static", "tests/unit"),
 }
-"""The runs beside the first, which has all other tests: name → folders."""
+"""The runs beside the first, which has all other tests: name → folders. None takes as long as that on two cores."""
 NOTHING_SELECTED: Final = 5
 """pytest's exit code when no test was selected."""
 

@@ -12,7 +12,7 @@ from tests.support.browser import open_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 BODY = {"kind": "PushCluster", "metadata": {"name": "demo", "namespace": "local"}, "spec": {}}
 
 

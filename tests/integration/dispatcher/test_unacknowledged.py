@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.integration.test_full_redis import FULL, room_left
+from tests.integration.dispatcher.test_full_redis import FULL, room_left
 from tests.support.amqp_admin import AmqpAdmin
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher, started_dispatcher
 from tests.support.planes import Plane

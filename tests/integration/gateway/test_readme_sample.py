@@ -15,7 +15,7 @@ from tests.support.browser import open_page
 from tests.support.fake_gateway import FakeGateway, running, running_gateway
 from tests.support.waiting import eventually
 
-README: Final = Path(__file__).parent.parent.parent / "README.md"
+README: Final = Path(__file__).parents[3] / "README.md"
 BROKER: Final = "wss://push.example.com/ws"
 FIRST_CALL: Final = 'receive("alice", "/queue/demo");'
 STUBS: Final = """

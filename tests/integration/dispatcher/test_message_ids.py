@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pushcluster_contract.headers import REJECT_REASON
 from pushcluster_gateway.limits import Limits
-from tests.integration.test_full_redis import room_left
+from tests.integration.dispatcher.test_full_redis import room_left
 from tests.support.dispatchers import Logs, Producer, RunningDispatcher, consuming, running_dispatcher
 from tests.support.gateways import Backend, running_gateway, token
 from tests.support.planes import Plane
