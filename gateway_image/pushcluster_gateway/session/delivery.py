@@ -119,6 +119,7 @@ class DeliveryMachine:
         "_client_has",
         "_newest_seen",
         "_newest_when_asked",
+        "_outdated",
         "_page_bytes",
         "_page_entries",
         "_ready_sent",
@@ -159,6 +160,8 @@ class DeliveryMachine:
         self._newest_seen: StreamId = ZERO_ID
         self._newest_when_asked: StreamId = ZERO_ID
         self._asked = False
+        self._outdated = False
+        """Whether something was appended that the page under way may lack, although `_newest_seen` cannot tell."""
         self._ticket = 0
         self._redelivered_to: StreamId = ZERO_ID
         self._stale_copies_to: StreamId = ZERO_ID
@@ -236,7 +239,8 @@ class DeliveryMachine:
             free_bytes -= len(entry.body)
             outputs += self._write_or_expire(entry, now_ms)
         else:
-            if not cut and len(entries) < asked.limit and self.position >= self._newest_seen:
+            is_last = not cut and len(entries) < asked.limit and not self._outdated
+            if is_last and self.position >= self._newest_seen:
                 self.phase = Phase.LIVE
         return outputs + self.proceed(free_bytes)
 
@@ -270,6 +274,7 @@ class DeliveryMachine:
             return []
         if entry.id <= self._stale_copies_to:
             self.phase = Phase.CATCHUP
+            self._outdated = self._asked
             return self.proceed(free_bytes)
         if self.phase is not Phase.LIVE:
             self._newest_seen = max(self._newest_seen, entry.id)
@@ -321,7 +326,7 @@ class DeliveryMachine:
     # Steps
 
     def _ask(self, free_bytes: int) -> ReadPage:
-        self._asked = True
+        self._asked, self._outdated = True, False
         self._ticket += 1
         self._newest_when_asked = self._newest_seen
         # What there is no room for would be read again later.

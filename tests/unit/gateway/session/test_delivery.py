@@ -519,6 +519,21 @@ class TestGaps:
         assert written(outputs) == []
         assert asked(outputs).after == ZERO_ID, "the log says what there is"
 
+    @pytest.mark.parametrize("page", [[], entries(5, 5)], ids=["empty", "not empty"])
+    def test_a_copy_that_is_taken_for_one_of_a_lost_log_makes_a_page_that_is_under_way_outdated(
+        self, page: list[LogEntry]
+    ) -> None:
+        """The copy may be right: Redis TIME was set back, so new ids look old."""
+        sub = subscription()
+        state = LogState(1_000, at(4), at(4), ZERO_ID, 1, now_ms=5_000)
+        first = asked(sub.registered(state))
+        assert sub.receive_copy(entry(5), ROOM, NOW_MS) == []
+        outputs = sub.receive_page(first, page, ROOM, NOW_MS)
+        assert not is_live(sub)
+        sub.receive_page(asked(outputs), entries(5 + len(page), 6), ROOM, NOW_MS)
+        assert is_live(sub)
+        assert sub.position == at(6)
+
     def test_after_a_lost_log_its_entries_are_marked_as_redelivered_and_later_ones_are_not(self) -> None:
         sub = live(4)
         sub.receive_copy(entry(5), ROOM, NOW_MS)
