@@ -68,7 +68,7 @@ class Device:
     @property
     def settled(self) -> bool:
         """Whether every subscription stands and nothing waits for an ACK."""
-        if self._session is None:
+        if self._session is None or self._session.socket.dark:
             return False
         subs = [sub for sub in self._session.subs.values() if sub.record.open]
         return len(subs) == len(self._destinations) and all(
@@ -97,9 +97,17 @@ class Device:
         session = self._session
         if session is not None:
             self._world.trace("{} loses its connection", self.name)
-            self._note_unread(session)
             session.socket.cut(noticed_after_s)
+            self._note_unread(session)
             self._end(session)
+
+    def go_dark(self, *, noticed_after_s: float, notices_after_s: float) -> None:
+        """Lose the network without a word. The gateway notices after the first time, the device after the other."""
+        session = self._session
+        if session is not None and not session.socket.dark:
+            self._world.trace("{} goes dark", self.name)
+            session.socket.cut(noticed_after_s)
+            self._world.loop.call_later(notices_after_s, self.disconnect_from, session.socket)
 
     def disconnect_from(self, socket: Socket) -> None:
         """The connection was reset."""
@@ -109,7 +117,7 @@ class Device:
     def closed(self, socket: Socket) -> None:
         """The gateway has closed the connection, or died."""
         session = self._session
-        if session is not None and session.socket is socket:
+        if session is not None and session.socket is socket and not socket.dark:
             while data := socket.client_reads():
                 self._receive(session, data)
             self._world.trace("{} is disconnected", self.name)
@@ -119,8 +127,8 @@ class Device:
         """Something has come."""
         session = self._sessions[socket]
         if session is not self._session:
-            self._note_unread(session)
-        elif self.slow:
+            return
+        if self.slow:
             self._world.loop.call_later(0.5, self.readable, socket)
         elif data := socket.client_reads():
             self._receive(session, data)
@@ -191,7 +199,7 @@ class Device:
             self._world.loop.call_later(self._world.random() * 0.4, self._acknowledge, session, sub)
 
     def _acknowledge(self, session: _Session, sub: _Sub) -> None:
-        if self._session is not session or not sub.record.open or not sub.to_ack:
+        if self._session is not session or not sub.record.open or not sub.to_ack or session.socket.dark:
             return
         if self.slow:
             self._world.loop.call_later(0.5, self._acknowledge, session, sub)

@@ -1,7 +1,7 @@
 """Everything that can go wrong in a simulated world, and the hands that mend or do harm."""
 
-import random
 from collections.abc import Callable
+from random import Random
 from typing import Any, Final
 
 from pushcluster_contract.destinations import Destination
@@ -23,11 +23,16 @@ FAULTS: Final = (
     *("disconnect", "disconnect", "disconnect", "stay_away", "slow_down", "slow_down", "resubscribe"),
 )
 
+DARK_SHARE: Final = 0.25
+"""Of all schedules, those in which a device loses the network without a word while messages come for it."""
+DARK_S: Final = 3.0
+"""The gateway, and the device, notice that within this time."""
+
 
 class Faults:
     """The faults of a `World`, by the names in FAULTS."""
 
-    _rng: random.Random
+    _rng: Random
     _cuts: dict[tuple[str, str], float]
     _full_until: float
     _takes_nothing_until: float
@@ -39,6 +44,8 @@ class Faults:
     loop: SimulatedLoop
     keys: Keys
     mode: RoutingMode
+    still_until_s: float = 0.0
+    """By then, whatever stands still goes on, everything late has arrived, and broken networks are noticed."""
     redis: redis_server.Server
     broker: broker_model.Server
     gateways: list[Gateway]
@@ -162,6 +169,23 @@ class Faults:
         device.wanted = False
         device.disconnect(noticed_after_s=0.1)
         self.loop.call_later(0.5 + self.random() * 4.0, self.come, device)
+
+    def plan_darkness(self, drawn: Random, from_s: float, until_s: float) -> None:
+        """Draw the faults of this schedule apart, so that one without any stays the schedule that it was."""
+        if drawn.random() >= DARK_SHARE:
+            return
+        for _ in range(drawn.choice((1, 1, 2, 3))):
+            device, at_s = drawn.choice(self.devices), from_s + drawn.random() * (until_s - from_s)
+            noticed_s, notices_s = drawn.random() * DARK_S, drawn.random() * DARK_S
+            self.loop.call_later(at_s, self._go_dark, device, noticed_s, notices_s)
+            producers = [producer for producer in self.producers if producer.user == device.user]
+            for _ in range(drawn.randint(0, 4)):
+                self.loop.call_later(at_s + (drawn.random() - 0.2) * noticed_s, drawn.choice(producers).publish)
+
+    def _go_dark(self, device: Device, noticed_s: float, notices_s: float) -> None:
+        """Let its network break without a word: what is on the way never arrives, nor do acknowledgements of TCP."""
+        self.still_until_s = max(self.still_until_s, self.loop.time() + max(noticed_s, notices_s))
+        device.go_dark(noticed_after_s=noticed_s, notices_after_s=notices_s)
 
     def _slow_down(self) -> None:
         device = self._rng.choice(self.devices)

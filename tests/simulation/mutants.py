@@ -31,6 +31,7 @@ from pushcluster_gateway.session.delivery import (
 from pushcluster_gateway.session.subscription import Subscription
 from pushcluster_gateway.stomp.serializer import MessageEncoder
 from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
+from tests.simulation.client_mutants import CLIENT_MUTANTS
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.time_mutants import TIME_MUTANTS
 
@@ -282,11 +283,13 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "no resync after a lost connection to RabbitMQ": _ignore_lost_queues,
     "no walk": _stand_still,
     "messages are held until the broker takes them back": _hold_messages_for_ever,
+    **CLIENT_MUTANTS,
     **TIME_MUTANTS,
 }
 
 SHOWN_BY: Final = {
     "late copies of a log that is gone are written": 2_754,
+    "all that was written counts as delivered when the connection dies": 261,
 }
 """Seeds of schedules that show what few of them do: tried first, and no more than that. A seed describes a schedule for
 as long as nothing else in it changes; where it shows nothing any more, all schedules are searched as for the others."""

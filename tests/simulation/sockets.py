@@ -1,4 +1,9 @@
-"""One WebSocket between a gateway and a device: its transport, the kernel's buffer, and the network."""
+"""One WebSocket between a gateway and a device: its transport, the kernels' buffers, and the network.
+
+The gateway's kernel keeps what it has taken until the client's TCP acknowledges it. That acknowledges what has arrived
+and fits into the window of the client's kernel, also where nobody reads it. When the network breaks, what has not
+arrived never does, and acknowledgements on their way back are lost: the gateway's kernel knows of a part of them.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +13,8 @@ from pushcluster_gateway.transport.outbox import Outbox
 from tests.simulation.programs import Gateway
 
 if TYPE_CHECKING:
+    import random
+
     from tests.simulation.clients import Device
 
 TRANSPORT_HIGH_BYTES: Final = 300
@@ -30,10 +37,17 @@ class Socket:
         self._owner = gateway.owner
         self._device = device
         self._kernel_free = kernel_bytes
+        self._window = int(kernel_bytes * world.acknowledging.choice((0.1, 0.5, 1.0, 1.0)))
+        """How many bytes the client's kernel takes that its program does not read."""
+        self.dark = False
+        """The network is broken: nothing arrives any more on either side, and so nobody is told."""
         self._transport = bytearray()
         self._on_the_way: deque[bytes] = deque()
         """Taken by the kernel and not yet read by the client."""
         self._arrives = self._reaches = 0.0
+        self._arrivals: deque[tuple[float, int]] = deque()
+        """When what the kernel has taken arrives, and how many bytes have then."""
+        self._taken = self._arrived = self._read = self._acknowledged = 0
         self._input: list[bytes] = []
         self._holds = 0
         self._accepted = 0
@@ -72,7 +86,7 @@ class Socket:
 
     def sample_accepted(self) -> int:
         if self.open:
-            self._accepted = self.outbox.written_bytes - len(self._transport)
+            self._accepted = self._count_acknowledged()
         return self._accepted
 
     def wake_at(self, due: float) -> None:
@@ -95,7 +109,8 @@ class Socket:
         """Cut the socket, and what the client has not read with it."""
         self.open = False
         self.gateway.forget(self)
-        self._device.disconnect_from(self)
+        if not self.dark:
+            self._device.disconnect_from(self)
 
     def _flush(self) -> None:
         if not self.open or self._owner.dead:
@@ -117,11 +132,22 @@ class Socket:
             self._kernel_free -= size
             self._on_the_way.append(chunk)
             self._reach_client(self._device.readable, self)
+            self._taken += size
+            self._arrivals.append((self._arrives, self._taken))
         if len(self._transport) > TRANSPORT_HIGH_BYTES:
             self.outbox.paused = True
         elif self.outbox.paused and len(self._transport) <= TRANSPORT_HIGH_BYTES // 4:
             self.outbox.paused = False
             self._world.loop.call_soon(self._flush)
+
+    def _count_acknowledged(self) -> int:
+        """Return how many bytes the gateway's kernel knows to be acknowledged: all that SIOCOUTQ does not count."""
+        if not self.dark:
+            arrivals, now = self._arrivals, self._world.loop.time()
+            while arrivals and arrivals[0][0] <= now:
+                self._arrived = arrivals.popleft()[1]
+            self._acknowledged = min(self._arrived, self._read + self._window)
+        return self._acknowledged
 
     def _reach_client(self, call: Callable[..., None], *args: Any) -> None:
         loop = self._world.loop
@@ -146,25 +172,34 @@ class Socket:
     # The client's side
 
     def client_sends(self, data: bytes) -> None:
+        if self.dark:
+            return
         loop = self._world.loop
         self._reaches = max(self._reaches, loop.time() + self._world.latency())
         loop.run_as(self._owner, loop.call_at, self._reaches, self._receive, data)
 
     def client_reads(self) -> bytes:
-        if not self._on_the_way:
+        if self.dark or not self._on_the_way:
             return b""
         chunk = self._on_the_way.popleft()
+        self._read += len(chunk)
         loop = self._world.loop
         loop.run_as(self._owner, loop.call_later, self._world.latency(), self._freed, len(chunk))
         return chunk
 
     def take_unread(self) -> bytes:
-        """Return what the kernel has taken and no client will ever read."""
+        """Return what counts as delivered and no client will ever read: the acknowledged part of it."""
         unread = b"".join(self._on_the_way)
         self._on_the_way.clear()
-        return unread
+        return unread[: max(0, self._acknowledged - self._read)]
 
     def cut(self, noticed_after_s: float) -> None:
-        """The client is gone; the gateway notices later."""
+        """Nothing arrives from here on; the gateway notices later."""
+        if self.dark:
+            return
+        drawn: random.Random = self._world.acknowledging
+        heard = drawn.choice((0.0, drawn.random(), 1.0))
+        self._acknowledged = self._accepted + int(heard * (self._count_acknowledged() - self._accepted))
+        self.dark = True
         loop = self._world.loop
         loop.run_as(self._owner, loop.call_later, noticed_after_s, self.abort)

@@ -44,8 +44,6 @@ class TimeFaults(Faults):
     """Somebody empties Redis in this schedule."""
     redis_clock_is_steady: bool = True
     """Nobody sets it in this schedule."""
-    still_until_s: float = 0.0
-    """By then, whatever stands still goes on, and everything late has arrived."""
 
     def plan_time_faults(self, drawn: random.Random, from_s: float, until_s: float) -> None:
         """Draw the faults of this schedule apart, so that one without any stays the schedule that it was."""

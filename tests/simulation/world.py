@@ -84,6 +84,8 @@ class World(TimeFaults):
         self._held = random.Random(f"held messages of {seed}")
         self.is_stuck = self._held.random() < STUCK_SHARE
         self.consumer_timeout_s = SHORT_TIMEOUT_S if self.is_stuck else CONSUMER_TIMEOUT_S
+        self.acknowledging = random.Random(f"acknowledged bytes of {seed}")
+        """What TCP acknowledges before a network breaks is drawn from it."""
         self._histories: dict[Channel, History] = {}
         self._removing: set[Incarnation] = set()
         self.retention = rng.choice(
@@ -180,6 +182,7 @@ class World(TimeFaults):
             self.loop.call_later(at_s, self._alarm, for_s)
         if self.is_stuck:
             self._plan_stuck_redis(self._held)
+        self.plan_darkness(random.Random(f"darkness of {self.seed}"), 0.5, TROUBLE_S)
         self.plan_time_faults(random.Random(f"time faults of {self.seed}"), 0.5, TROUBLE_S)
 
     def _plan_stuck_redis(self, drawn: random.Random) -> None:

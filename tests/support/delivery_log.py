@@ -91,8 +91,8 @@ class Subscribed:
     handled: set[StreamId] = field(default_factory=set)
     """ACK or NACK was sent."""
     unread: set[StreamId] = field(default_factory=set)
-    """What the server's socket took and the client never read, as far as known: in ack mode `auto` promise 1 ends
-    with the socket write."""
+    """What the client's TCP acknowledged and the client never read, as far as known: in ack mode `auto` promise 1 ends
+    there."""
     open: bool = False
     """It still stands at the end."""
 

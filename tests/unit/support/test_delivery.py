@@ -103,7 +103,7 @@ def test_who_asks_for_what_follows_has_got_what_came_before() -> None:
     assert judge(history(1, gone, new)).ok
 
 
-def test_in_mode_auto_the_promise_ends_with_the_socket_write() -> None:
+def test_in_mode_auto_the_promise_ends_when_tcp_has_acknowledged() -> None:
     one = history(1, Subscribed("phone"), Subscribed("phone", open=True))
     assert judge(one).lost == 1
     one.subscriptions[0].unread.add(at(1))
