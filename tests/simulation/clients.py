@@ -1,7 +1,7 @@
 """Models of what stands outside: producers, devices with their STOMP clients, and the network between."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pika.spec import BasicProperties
 
@@ -10,6 +10,9 @@ from pushcluster_contract.ids import StreamId
 from tests.simulation.programs import Gateway
 from tests.simulation.sockets import Socket
 from tests.support.delivery_log import Attempt, Seen, Subscribed
+
+if TYPE_CHECKING:
+    from tests.simulation.lies import Lies
 
 RETRY_S: Final = 0.3
 SURE_TTL_MS: Final = 60_000
@@ -46,6 +49,8 @@ class Device:
         self.resumes = resumes
         self.wanted = False
         self.slow = False
+        self.lies: Lies | None = None
+        """What it says instead of the truth about what it has; None: it is honest."""
         self._world = world
         self._destinations = destinations
         self._last_ids: dict[str, StreamId] = {}
@@ -175,11 +180,14 @@ class Device:
             self._subscriptions_made += 1
             key = f"s{self._subscriptions_made}"
             last = self._last_ids.get(destination) if self.resumes else None
-            record = Subscribed(self.name, self.ack != "auto", last, str(session.socket.number), open=True)
+            lie = self.lies.claim(self.user, destination) if self.lies is not None else None
+            last = last if lie is None else lie
+            record = Subscribed(self.name, self.ack != "auto", last, lies=lie is not None, open=True)
+            record.session = str(session.socket.number)
             record.asked_at = self._world.loop.time()
             session.subs[key] = _Sub(destination, record)
             self._world.history(self.user, destination).subscriptions.append(record)
-            self._world.trace("{} subscribes to {} after {}", self.name, destination, last)
+            self._world.trace("{} subscribes to {} after {}{}", self.name, destination, last, " (a lie)" * record.lies)
             head = f"SUBSCRIBE\ndestination:/user{destination}\nid:{key}\nack:{self.ack}\nreceipt:{key}\n"
             resume = f"last-message-id:{last}\n" if last is not None else ""
             session.socket.client_sends(f"{head}{resume}\n\0".encode())

@@ -290,6 +290,8 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
 SHOWN_BY: Final = {
     "late copies of a log that is gone are written": 2_754,
     "all that was written counts as delivered when the connection dies": 261,
+    "a subscription begins at an id from the future": 123,
+    "a subscription begins at any id of its log": 648,
 }
 """Seeds of schedules that show what few of them do: tried first, and no more than that. A seed describes a schedule for
 as long as nothing else in it changes; where it shows nothing any more, all schedules are searched as for the others."""

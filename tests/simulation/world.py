@@ -14,6 +14,7 @@ from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S, Retention
 from tests.simulation import broker_model, redis_server
 from tests.simulation.clients import Device, Producer
 from tests.simulation.faults import FAULTS
+from tests.simulation.lies import draw_lies
 from tests.simulation.loop import Owner, SimulatedLoop
 from tests.simulation.programs import CLUSTER, LIMITS, Dispatcher, Gateway
 from tests.simulation.time_faults import TimeFaults
@@ -200,7 +201,7 @@ class World(TimeFaults):
         self.trace("everybody comes again")
         before = {id(record) for history in self._histories.values() for record in history.subscriptions}
         for device in self.devices:
-            device.resumes = False
+            device.resumes, device.lies = False, None
             device.disconnect(noticed_after_s=0.0)
         self._wait(lambda: all(device.settled for device in self.devices), "connected again")
         self.loop.run(self.loop.time() + LOOK_S)
@@ -247,6 +248,8 @@ class World(TimeFaults):
             for destination in destinations:
                 drawn = random.Random(f"ids of {self.seed} {user} {destination}").random()
                 self.producers.append(Producer(self, user, destination, identifies=drawn >= self.unidentified_share))
+        for device, lies in zip(self.devices, draw_lies(self, len(self.devices)), strict=True):
+            device.lies = lies
 
     def _copy_faults(self) -> broker_model.CopyFaults:
         rng = self._rng
@@ -307,7 +310,7 @@ class World(TimeFaults):
             return True
         cursor = self.redis.keyspace.data.get(self.keys.meta(user, parsed), {}).get("cursor", ZERO_ID)
         for record in history.subscriptions:
-            got = record.seen[-1].id if record.seen else record.last_message_id or ZERO_ID
+            got = record.seen[-1].id if record.seen else record.has or ZERO_ID
             late = record.subscribed_at is not None and attempt.attempted_at <= record.subscribed_at
             if record.open and got < newest.id and not (not record.seen and late and cursor >= newest.id):
                 return False

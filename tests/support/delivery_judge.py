@@ -47,6 +47,7 @@ class _Judge:
             of_session = known_ids.setdefault((subscription.device, subscription.session), set())
             self._judge_marks(name, subscription, known_ids.setdefault((subscription.device, ""), set()), of_session)
             self._judge_signals(name, subscription)
+            self._judge_claim(name, subscription)
             self._judge_holes(name, subscription, before)
         self._judge_user()
 
@@ -150,13 +151,32 @@ class _Judge:
         log = self._history.log
         if not self._history.fates_known or any(each.forgotten or each.fate in gone_with_its_numbers for each in log):
             return
-        last = subscription.last_message_id or ZERO_ID
-        if subscription.recovered is False and not subscription.seen and not self._is_gone(last, None):
+        last = subscription.has or ZERO_ID
+        told = subscription.seen
+        if subscription.lies:
+            told = told[1:]  # whatever it is told about the id that it gave
+            last = subscription.seen[0].id if subscription.seen else ZERO_ID
+        elif subscription.recovered is False and not subscription.seen and not self._is_gone(last, None):
             self._report.note("needless_gaps", f"{name}: the RECEIPT, and nothing after {last} is gone")
-        for frame in subscription.seen:
+        for frame in told:
             if frame.recovered is False and not self._is_gone(last, frame.id):
                 self._report.note("needless_gaps", f"{name}: {frame.id}, and nothing is missing after {last}")
             last = frame.id
+
+    def _judge_claim(self, name: str, subscription: Subscribed) -> None:
+        """Who claims an id that was never in the log is not told that everything was recovered."""
+        claim, log = subscription.last_message_id, self._history.log
+        if (
+            not subscription.lies
+            or claim is None
+            or subscription.subscribed_at is None
+            or not self._history.fates_known
+        ):
+            return
+        # An id whose entry would be gone, and everything after it is there, is as good as a true one.
+        may_be_one = claim == ZERO_ID or claim in self._by_id or any(entry.id.seq == claim.seq + 1 for entry in log)
+        if subscription.recovered is not False and not may_be_one:
+            self._report.note("unsignalled_gaps", f"{name}: claims {claim}, which no log had, and is told nothing")
 
     def _is_gone(self, after: StreamId, before: StreamId | None) -> bool:
         """Whether an entry between these two has left the log."""
@@ -198,7 +218,7 @@ class _Judge:
     def _expected(self, subscription: Subscribed) -> Iterable[Entry]:
         seen, since = subscription.seen, subscription.subscribed_at
         end = None if subscription.open else (seen[-1].id if seen else ZERO_ID)
-        start = subscription.last_message_id
+        start = subscription.has
         if start is None and seen:
             start = seen[0].id
         for entry in self._history.log:
@@ -255,8 +275,8 @@ class _Judge:
         delivered: set[str] = set()
         told: dict[str, StreamId] = {}
         for subscription in self._history.subscriptions:
-            if subscription.last_message_id is not None:
-                told[subscription.device] = max(told.get(subscription.device, ZERO_ID), subscription.last_message_id)
+            if subscription.has is not None:
+                told[subscription.device] = max(told.get(subscription.device, ZERO_ID), subscription.has)
         for subscription in self._history.subscriptions:
             has = told.get(subscription.device, ZERO_ID)
             for frame in subscription.seen:
@@ -274,7 +294,7 @@ class _Judge:
 
 def _had_begun(subscription: Subscribed, missing: StreamId) -> bool:
     """Whether the subscription had a place in the log when the entry was appended."""
-    return subscription.last_message_id is not None or any(frame.id < missing for frame in subscription.seen)
+    return subscription.has is not None or any(frame.id < missing for frame in subscription.seen)
 
 
 def _is_signalled(subscription: Subscribed, missing: StreamId) -> bool:

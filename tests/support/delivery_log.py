@@ -79,6 +79,8 @@ class Subscribed:
     acknowledges: bool = False
     """Ack modes `client` and `client-individual`."""
     last_message_id: StreamId | None = None
+    lies: bool = False
+    """`last_message_id` says nothing about what the client has."""
     session: str = ""
     """Its connection; empty: nobody knows."""
     asked_at: float = 0.0
@@ -95,6 +97,11 @@ class Subscribed:
     there."""
     open: bool = False
     """It still stands at the end."""
+
+    @property
+    def has(self) -> StreamId | None:
+        """Up to where the client truly has everything, as it said in SUBSCRIBE; None: it said nothing, or lied."""
+        return None if self.lies else self.last_message_id
 
 
 @dataclass(slots=True)

@@ -103,6 +103,48 @@ def test_who_asks_for_what_follows_has_got_what_came_before() -> None:
     assert judge(history(1, gone, new)).ok
 
 
+def test_who_lies_about_what_it_has_has_not_got_it() -> None:
+    gone = Subscribed("phone", acknowledges=True, seen=seen(1))
+    new = Subscribed("phone", acknowledges=True, last_message_id=at(1), lies=True, open=True)
+    assert judge(history(1, gone, new)).lost == 1
+
+
+def test_who_lies_about_what_it_has_must_get_what_follows_its_receipt() -> None:
+    phone = Subscribed("phone", seen=seen(1, 2), open=True)
+    liar = Subscribed("laptop", subscribed_at=1.5, last_message_id=at(9), lies=True, recovered=False, open=True)
+    report = judge(history(2, phone, liar))
+    assert report.lost == 1
+    assert "laptop" in report.examples["lost"][0]
+
+
+def test_who_lies_about_what_it_has_may_be_told_a_gap_where_nothing_is_missing() -> None:
+    for told in (seen(1, recovered=False), []):
+        liar = Subscribed("phone", last_message_id=at(9), lies=True, recovered=False, seen=told, open=bool(told))
+        one = history(1, liar)
+        one.fates_known = True
+        assert judge(one).ok
+
+
+def test_who_lies_about_what_it_has_is_told_no_needless_gap_after_the_first_message() -> None:
+    told = seen(1, recovered=False) + seen(2, recovered=False)
+    one = history(2, Subscribed("phone", last_message_id=at(9), lies=True, recovered=False, seen=told, open=True))
+    one.fates_known = True
+    assert judge(one).needless_gaps == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "may_pass"), [(StreamId(9_000, 9), False), (at(1), True), (StreamId(1_000, 1), True)]
+)
+def test_who_claims_what_no_log_had_must_be_told_so(claim: StreamId, may_pass: bool) -> None:
+    liar = Subscribed("phone", subscribed_at=3.0, last_message_id=claim, lies=True, recovered=True, open=True)
+    liar.seen = seen(2, recovered=True)
+    one = history(2, Subscribed("laptop", seen=seen(1, 2), open=True), liar)
+    one.fates_known = True
+    assert judge(one).unsignalled_gaps == (not may_pass)
+    liar.recovered, liar.seen = False, seen(2, recovered=False)
+    assert judge(one).ok
+
+
 def test_in_mode_auto_the_promise_ends_when_tcp_has_acknowledged() -> None:
     one = history(1, Subscribed("phone"), Subscribed("phone", open=True))
     assert judge(one).lost == 1
