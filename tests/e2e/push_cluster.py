@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from demo.expose import Access, expose
+from demo.expose import Access, build_services, expose
 from demo.kubectl import Cluster, CommandFailed, Kubectl
 from tests.support.waiting import eventually_sync
 
@@ -52,7 +52,14 @@ class PushCluster:
         with cls.namespace(host, namespace) as kubectl:
             kubectl.apply(build_push_cluster(spec))
             wait_ready(kubectl)
-            yield cls(host, kubectl, expose(host, kubectl, NAME, slot=slot))
+            access = expose(host, kubectl, NAME, slot=slot)
+            try:
+                yield cls(host, kubectl, access)
+            finally:
+                # A namespace goes slowly, and the next PushCluster of this slot needs the node ports.
+                services = build_services(NAME, host.first_node_port)
+                names = [service["metadata"]["name"] for service in services]
+                kubectl("delete", "service", "--ignore-not-found", *names)
 
     def pods(self, component: str) -> list[Any]:
         """Return the pods of a component, those that are being deleted too."""
