@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jwt
 from pika.spec import BasicProperties
@@ -39,6 +39,9 @@ from pushcluster_runtime.settings import EnvironmentVariables
 from tests.support.appends import DAY_MS, append_call
 from tests.support.fake_services import JWT_KEY, QUEUE
 from tests.support.waiting import WITHIN_S
+
+CLOCK_ERROR_MS: Final = 2_000
+"""A gateway estimates Redis TIME from an answer, which a busy machine may read so much too late."""
 
 
 def token(user: str, **claims: object) -> str:

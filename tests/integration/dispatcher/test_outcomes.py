@@ -25,7 +25,14 @@ from tests.support.amqp_admin import AmqpAdmin
 from tests.support.containers import Services, down
 from tests.support.dispatchers import API_KEY, DEMO, Logs, RunningDispatcher, consuming, running_dispatcher
 from tests.support.gateway_process import GatewayProcess, gateway_process
-from tests.support.gateways import Backend, RunningGateway, environment_of, running_gateway, token
+from tests.support.gateways import (
+    CLOCK_ERROR_MS,
+    Backend,
+    RunningGateway,
+    environment_of,
+    running_gateway,
+    token,
+)
 from tests.support.planes import Plane
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
@@ -34,8 +41,6 @@ AUTHORIZED: Final = {"Authorization": f"Bearer {API_KEY}"}
 DIRECT: Final = "amq.rabbitmq.reply-to"
 EXPIRES_MS: Final = 3_000
 """Long enough that a message does not expire on its way to the log."""
-CLOCK_ERROR_MS: Final = 2_000
-"""A gateway estimates Redis TIME from an answer, which a busy machine may read so much too late."""
 
 
 async def post(
