@@ -94,7 +94,9 @@ class InstantServices:
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
         """See ClientServices."""
-        asyncio.get_running_loop().call_soon(subscription.page_read, asked, LogPage((), cut=False))
+        asyncio.get_running_loop().call_soon(
+            subscription.client.page_ended, subscription, asked, LogPage((), cut=False)
+        )
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         """See ClientServices."""

@@ -168,7 +168,7 @@ class Gateway:
         self._tasks.spawn_call(partial(self.sessions.unsubscribe, client, subscription), client, None)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
-        """Read a page of the log for a subscription in CATCHUP."""
+        """Read a page of the log for a subscription in CATCHUP. An error that is not Unavailable ends its client."""
         self._tasks.spawn(partial(self._read_page, subscription, asked), subscription.client)
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
@@ -261,7 +261,7 @@ class Gateway:
         )
         if page is not None:
             self.metrics.pages_read += 1
-            subscription.page_read(asked, page)
+        client.page_ended(subscription, asked, page)
 
     async def _reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         for number, (subscription, message_ids) in enumerate(rejected, start=1):

@@ -125,6 +125,9 @@ class Limits:
     page_bytes: int = LOG_PAGE_BYTES
     """The same bound in bytes. A subscription whose client's outbox has less room reads less."""
 
+    max_page_reads: int = 4
+    """Pages that the subscriptions of one session read at once. They share the room in the outbox, and others wait."""
+
     walk_round_s: float = WALK_ROUND_MS / 1_000
     """The walk refreshes each session once in about this time, and so finds a lost copy even if nothing else does."""
 

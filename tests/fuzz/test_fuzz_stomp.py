@@ -52,8 +52,8 @@ LIMITS: Final = Limits(
 MAX_BODY_BYTES: Final = 600
 MAX_CLIENT_BYTES: Final = 16_000
 """What one Client with everything that it keeps may take under these limits."""
-MAX_CALLS: Final = LIMITS.max_calls_in_flight + 2 * LIMITS.max_subscriptions + 1
-"""SUBSCRIBE, UNSUBSCRIBE and NACK; one page of each subscription, and of each that has just ended; CONNECT."""
+MAX_CALLS: Final = LIMITS.max_calls_in_flight + LIMITS.max_page_reads + 1
+"""SUBSCRIBE, UNSUBSCRIBE and NACK; pages of the log; CONNECT."""
 MAX_GROWTH_BYTES: Final = 64 << 20
 """Of the process over a whole run: leaks grow with it, bounded things do not."""
 TOKEN: Final = jwt.encode({"sub": "alice"}, JWT_KEY, algorithm="HS256")

@@ -3,10 +3,12 @@
 import asyncio
 import random
 import time
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, Final
 
 from pushcluster_contract.destinations import Destination
@@ -128,8 +130,12 @@ class FakeServices:
         self._later(client.call_ended)
 
     def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
-        page = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
-        self._later(partial(subscription.page_read, asked, LogPage(page, cut=False)))
+        entries = [entry for entry in self._log(subscription) if entry.id > asked.after][: asked.limit]
+        ends = list(accumulate(len(entry.body) for entry in entries))
+        page = entries[: max(1, bisect_right(ends, asked.max_bytes))]
+        self._later(
+            partial(subscription.client.page_ended, subscription, asked, LogPage(page, cut=len(page) < len(entries)))
+        )
 
     def reject(self, client: Client, rejected: Sequence[Rejected], receipt: str | None) -> None:
         self._later(partial(self._reject, client, rejected, receipt))

@@ -9,7 +9,9 @@ from pushcluster_gateway import close_codes
 from pushcluster_gateway.auth.claims import AuthenticatedUser
 from pushcluster_gateway.close_codes import Close
 from pushcluster_gateway.session.deadlines import NEVER, Deadlines
+from pushcluster_gateway.session.delivery import LogPage, ReadPage
 from pushcluster_gateway.session.interfaces import ClientSocket
+from pushcluster_gateway.session.page_turns import PageTurns
 from pushcluster_gateway.session.request_rate import RequestRate
 from pushcluster_gateway.session.subscription import Subscription, SubscriptionServices, find_acknowledged
 from pushcluster_gateway.stomp.errors import InvalidHeader, LimitExceeded, ProtocolViolation
@@ -70,6 +72,9 @@ class ClientServices(SubscriptionServices, Protocol):
     def unsubscribe(self, client: "Client", subscription: Subscription) -> None:
         """Undo `subscribe`. The answer comes by `Client.call_ended`."""
 
+    def read_page(self, subscription: Subscription, asked: ReadPage) -> None:
+        """Read the log. `Client.page_ended` follows in any case, unless the client has failed."""
+
     def reject(self, client: "Client", rejected: Sequence[Rejected], receipt: str | None) -> None:
         """Copy messages to `push.refused`.
 
@@ -83,6 +88,7 @@ class Client:
     __slots__ = (
         "_abandon_authentication",
         "_calls_in_flight",
+        "_page_turns",
         "_pending_disconnect",
         "_resume_at",
         "_subscribe_rate",
@@ -131,6 +137,8 @@ class Client:
         self._subscriptions_made = 0
         self.waits_for_outbox = False
         """Whether a subscription waits for space in the outbox."""
+        self._page_turns: PageTurns[Subscription] | None = None
+        """Who reads pages of the log; None while nobody does."""
         self.deadlines = Deadlines(services.limits, services.clock())
 
     # SocketHandler
@@ -151,6 +159,7 @@ class Client:
         self.waits_for_outbox = False
         for subscription in list(self.subscriptions.values()):
             subscription.proceed()
+        self._read_pages()
 
     def refuse(self, close: Close) -> None:
         """End the connection with the text of the catalogue of close codes."""
@@ -159,6 +168,7 @@ class Client:
     def closing(self) -> None:
         """Stop writing: the socket has begun to close, so nothing more would arrive."""
         self.ended = True
+        self._page_turns = None
         self.stomp.close()
         for subscription in self.subscriptions.values():
             subscription.ended = True
@@ -238,6 +248,38 @@ class Client:
             self._handle_requests()
         if self._pending_disconnect is not None and not self._calls_in_flight:
             self._leave(self._pending_disconnect)
+
+    # Pages of the log
+
+    def await_page(self, subscription: Subscription, asked: ReadPage) -> None:
+        """Read a page once it is this subscription's turn."""
+        if self.ended:
+            return
+        if self._page_turns is None:
+            self._page_turns = PageTurns(self.services.limits.max_page_reads)
+        self._page_turns.wait(subscription, asked)
+        self._read_pages()
+
+    def page_ended(self, subscription: Subscription, asked: ReadPage, page: LogPage | None) -> None:
+        """Pass on a page that was read, then let others have their turn. None: nobody wants the page any more."""
+        turns = self._page_turns
+        if turns is None:
+            return  # the client has ended
+        turns.end(asked)
+        if page is not None:
+            subscription.page_read(asked, page)
+        self._read_pages()
+        if turns.at_rest:
+            self._page_turns = None
+
+    def _read_pages(self) -> None:
+        turns = self._page_turns
+        if turns is None or self.ended:
+            return
+        for subscription, page in turns.take(self.socket.outbox.free_bytes, len(self.subscriptions)):
+            self.services.read_page(subscription, page)
+        if turns.waits_for_space:
+            self.waits_for_outbox = True
 
     # Ends
 
@@ -322,6 +364,8 @@ class Client:
         if subscription is None:
             raise InvalidHeader("UNSUBSCRIBE", "id", request.key, "this session has no such subscription")
         subscription.ended = True
+        if self._page_turns is not None:
+            self._page_turns.leave(subscription)
         self._call_begins()
         self.services.unsubscribe(self, subscription)
         subscription.send_receipt()

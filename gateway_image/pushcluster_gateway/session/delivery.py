@@ -76,8 +76,10 @@ class ReadPage(NamedTuple):
     limit: int
     """The most entries."""
     max_bytes: int
-    """The most bytes. One entry is read in any case."""
+    """The most bytes. One entry is read in any case. The subscriptions of a client share its room (`PageTurns`)."""
     ticket: int
+    is_first: bool = False
+    """Whether the RECEIPT of SUBSCRIBE waits for this page."""
 
 
 class LogPage(NamedTuple):
@@ -190,7 +192,7 @@ class DeliveryMachine:
         if self.window is not None:
             self.window.reset(self.position)
         self.phase = Phase.CATCHUP
-        return [self._ask(self._page_bytes)]
+        return [self._ask()]
 
     def refreshed(self, log: LogState, asked_at: StreamId, *, resync: bool, free_bytes: int) -> list[Output]:
         """Compare the log with the position, after the registry was written again.
@@ -289,7 +291,7 @@ class DeliveryMachine:
         """Continue to catch up: the outbox or the window of unacknowledged messages may have space again."""
         if self.phase is not Phase.CATCHUP or self._asked or free_bytes <= 0 or self._window_full:
             return []
-        return [self._ask(free_bytes)]
+        return [self._ask()]
 
     def awaits(self, message_id: StreamId) -> bool:
         """Return whether the client has this message and has neither acknowledged nor refused it."""
@@ -325,13 +327,13 @@ class DeliveryMachine:
 
     # Steps
 
-    def _ask(self, free_bytes: int) -> ReadPage:
+    def _ask(self) -> ReadPage:
         self._asked, self._outdated = True, False
         self._ticket += 1
         self._newest_when_asked = self._newest_seen
-        # What there is no room for would be read again later.
+        # What the window does not take would be read again later.
         limit = self._page_entries if self.window is None else min(self._page_entries, self.window.free)
-        return ReadPage(self.position, limit, min(self._page_bytes, free_bytes), self._ticket)
+        return ReadPage(self.position, limit, self._page_bytes, self._ticket, not self._ready_sent)
 
     def _is_hole(self, entry: LogEntry) -> bool:
         """Return whether something before this entry is missing that the client has not got."""

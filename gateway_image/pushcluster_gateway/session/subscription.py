@@ -63,9 +63,6 @@ class SubscriptionServices(Protocol):
     def redis_now_ms(self) -> int:
         """Return Redis TIME in ms, as estimated."""
 
-    def read_page(self, subscription: "Subscription", asked: ReadPage) -> None:
-        """Read the log. The answer comes by `Subscription.page_read`."""
-
     def cursor_moved(self, subscription: "Subscription") -> None:
         """Have the subscription's cursor flushed within about a second."""
 
@@ -96,6 +93,12 @@ class Subscriber(Requester, Protocol):
 
     def send_receipt(self, receipt: str | None, headers: Mapping[str, str] | None = None) -> None:
         """Send a RECEIPT if the client asked for one."""
+
+    def await_page(self, subscription: "Subscription", asked: ReadPage) -> None:
+        """Read the log once it is this subscription's turn. The answer comes by `Subscription.page_read`."""
+
+    def page_ended(self, subscription: "Subscription", asked: ReadPage, page: LogPage | None) -> None:
+        """Pass on a page that was read; None: nobody wants it any more."""
 
 
 class Subscription:
@@ -261,7 +264,7 @@ class Subscription:
                 self._write(output.entry, head)
                 services.metrics.messages_redelivered += output.redelivered
             elif isinstance(output, ReadPage):
-                services.read_page(self, output)
+                self.client.await_page(self, output)
             elif isinstance(output, Ready):
                 recovered = output.recovered
                 self.send_receipt(None if recovered is None else {"recovered": str(recovered).lower()})

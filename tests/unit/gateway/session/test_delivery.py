@@ -139,19 +139,21 @@ class TestCatchup:
         assert again.after == at(2)
         assert not sub.waits
 
-    def test_it_asks_for_no_more_bytes_than_a_page_has_or_the_outbox_takes(self) -> None:
+    def test_it_asks_for_a_page_and_its_client_says_how_much_of_it_there_is_room_for(self) -> None:
         sub = subscription(page_entries=100)
         first = asked(sub.registered(log(200)))
         assert (first.limit, first.max_bytes) == (100, LOG_PAGE_BYTES)
         page = [entry(n, size=1_000) for n in range(1, 101)]
         assert len(written(sub.receive_page(first, page, 5_500, NOW_MS))) == 6
-        assert asked(sub.proceed(9_000)).max_bytes == 9_000
+        assert asked(sub.proceed(9_000)).max_bytes == LOG_PAGE_BYTES
         assert sub.waits is False
 
-    def test_with_more_room_than_a_page_has_it_asks_for_a_page(self) -> None:
+    def test_pages_are_first_ones_until_one_has_come(self) -> None:
         sub = subscription()
-        sub.receive_page(asked(sub.registered(log(9))), entries(1, 3), 15, NOW_MS)
-        assert asked(sub.proceed(LOG_PAGE_BYTES + 1)).max_bytes == LOG_PAGE_BYTES
+        assert asked(sub.registered(log(9))).is_first
+        again = asked(sub.refreshed(log(9), at(0), resync=True, free_bytes=ROOM))
+        assert again.is_first, "what was read before the registry was written again does not count"
+        assert not asked(sub.receive_page(again, entries(1, 3), ROOM, NOW_MS)).is_first
 
     def test_one_byte_of_room_is_room_for_an_entry(self) -> None:
         assert written(subscribed_page(entries(1, 3), free_bytes=1)) == [1]
