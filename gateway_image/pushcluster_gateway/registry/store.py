@@ -1,5 +1,7 @@
 """The registry and the logs in Redis, for one gateway. Calls of many clients are joined into few round trips.
 
+Users are served in turn: one with many sessions and subscriptions does not keep the others waiting for all its calls.
+
 Every method raises Unavailable when the same call may succeed later.
 """
 
@@ -113,7 +115,7 @@ class SessionRegistry:
         await self._added_members.run(encode_member(user, sid))
         entry = SessionEntry(self._incarnation).encode()
         call = Call([self._keys.sessions(user)], [sid, entry, SESSIONS_TTL_MS, self._max_sessions])
-        if not await self._calls[Script.REGISTER].run(call):
+        if not await self._calls[Script.REGISTER].run(call, user):
             raise TooManySessions(self._max_sessions)
 
     async def remove_lost(self, user: str) -> int:
@@ -123,7 +125,7 @@ class SessionRegistry:
     async def leave(self, user: str, sid: str) -> None:
         """Undo `register` in reverse order, so that a clean-up can find what an error leaves behind."""
         call = Call([self._keys.sessions(user)], [sid, str(self._incarnation)])
-        await self._calls[Script.REMOVE_SESSION].run(call)
+        await self._calls[Script.REMOVE_SESSION].run(call, user)
         await self._removed_members.run(encode_member(user, sid))
 
     async def refresh_member(self, user: str, sid: str) -> None:
@@ -158,7 +160,7 @@ class SessionRegistry:
             ],
         )
         try:
-            born, ms, seq, cursor, sent, oldest, now, held = await self._calls[Script.SUBSCRIBE].run(call)
+            born, ms, seq, cursor, sent, oldest, now, held = await self._calls[Script.SUBSCRIBE].run(call, user)
         except ResponseError as error:
             if str(error).startswith("TOOMANYSESSIONS"):
                 raise TooManySessions(self._max_sessions) from None
@@ -169,12 +171,13 @@ class SessionRegistry:
 
     async def unsubscribe(self, user: str, sid: str, destination: Destination) -> None:
         """Remove the destination from the session's entry."""
-        await self._calls[Script.UNSUBSCRIBE].run(Call([self._keys.sessions(user)], [sid, str(destination)]))
+        call = Call([self._keys.sessions(user)], [sid, str(destination)])
+        await self._calls[Script.UNSUBSCRIBE].run(call, user)
 
     async def read_page(self, user: str, destination: Destination, asked: ReadPage) -> LogPage:
         """Run the READ_PAGE script. Return the oldest entries of the log that are newer than `asked.after`."""
         call = Call([self._keys.log(user, destination)], [str(asked.after), asked.limit, asked.max_bytes])
-        cut, items = await self._pages.run(call)
+        cut, items = await self._pages.run(call, user)
         # A script returns the fields of an entry as one list, and redis-py leaves that as it is.
         entries = [LogEntry.from_stream(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, flat in items]
         return LogPage(entries, bool(cut))
@@ -187,7 +190,7 @@ class SessionRegistry:
 
     async def advance_cursor(self, move: CursorMove) -> None:
         """Advance one cursor now, when it cannot wait for the next `advance_cursors`."""
-        await self._calls[Script.ADVANCE_CURSOR].run(self._build_advance(move))
+        await self._calls[Script.ADVANCE_CURSOR].run(self._build_advance(move), move.user)
 
     async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
         """Advance many cursors in one round trip."""
@@ -273,7 +276,7 @@ class SessionRegistry:
         ]
         if calls:
             script = self._calls[Script.REMOVE_SESSION]
-            replies = await asyncio.gather(*(script.run(call) for _, call in calls))
+            replies = await asyncio.gather(*(script.run(call, user) for user, call in calls))
             for (user, _), reply in zip(calls, replies, strict=True):
                 removed[user] += reply
             # A gateway that comes back during this may have written entries that were then removed. So its lease is

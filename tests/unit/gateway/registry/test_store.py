@@ -53,6 +53,8 @@ class CountingRedis:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.keys: list[list[str]] = []
+        """The first key of each call, for each round trip of a script."""
 
     def pipeline(self, *, transaction: bool) -> CountingPipeline:
         assert not transaction
@@ -67,6 +69,7 @@ class CountingRedis:
         self.counts.append(len(args))
 
     async def run_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        self.keys.append([call.keys[0] for call in calls])
         if script is not Script.REMOVE_SESSION:
             self.counts.append(len(calls))
         return [(0, []) if script is Script.READ_PAGE else 1] * len(calls)
@@ -122,6 +125,25 @@ async def test_one_session_more_is_removed_in_a_second_round_trip(
 async def test_one_page_more_is_read_after_the_others(redis: CountingRedis, registry: SessionRegistry) -> None:
     calls = [registry.read_page(f"u{n}", DEMO, ReadPage(StreamId(0, 0), 1, 1, 1)) for n in range(MAX_PAGES + 1)]
     assert await counts_of(redis, calls) == [MAX_PAGES, 1]
+
+
+async def test_a_user_who_reads_many_pages_delays_those_of_others_by_one_round_trip(
+    redis: CountingRedis, registry: SessionRegistry
+) -> None:
+    page = ReadPage(StreamId(0, 0), 1, 1, 1)
+    calls = [registry.read_page("mallory", DEMO, page) for _ in range(2_048)]
+    calls += [registry.read_page(f"u{n}", DEMO, page) for n in range(MAX_PAGES - 1)]
+    await counts_of(redis, calls)
+    assert len(set(redis.keys[0])) == MAX_PAGES, "one page of each user"
+
+
+async def test_a_user_who_subscribes_much_delays_the_subscribes_of_others_by_no_more(
+    redis: CountingRedis, registry: SessionRegistry
+) -> None:
+    calls = [registry.unsubscribe("mallory", sid(n), DEMO) for n in range(4_096)]
+    calls.append(registry.unsubscribe("alice", sid(0), DEMO))
+    await counts_of(redis, calls)
+    assert len(set(redis.keys[0])) == 2
 
 
 async def test_one_user_more_is_checked_for_lost_sessions_after_the_others(
