@@ -49,6 +49,7 @@ class InstantServices:
             pod_name="gateway-benchmark",
             metrics=self.metrics,
             call_later=asyncio.get_running_loop().call_later,
+            clock=asyncio.get_running_loop().time,
         )
         self.server_name = "PushCluster/benchmark"
         self.pod_name = "gateway-benchmark"

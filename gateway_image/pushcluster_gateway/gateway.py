@@ -116,7 +116,11 @@ class Gateway:
         self._refused = RefusedMessages(registry, broker, limits=self.limits, metrics=self.metrics, clock=self.clock)
         call_later = asyncio.get_running_loop().call_later
         self.outcomes = OutcomeReporter(
-            broker.send_outcome, pod_name=self.pod_name, metrics=self.metrics, call_later=call_later
+            broker.send_outcome,
+            pod_name=self.pod_name,
+            metrics=self.metrics,
+            call_later=call_later,
+            clock=self.clock,
         )
 
     # ClientServices

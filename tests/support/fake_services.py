@@ -71,6 +71,7 @@ class FakeServices:
             pod_name="gateway-test",
             metrics=self.metrics,
             call_later=asyncio.get_running_loop().call_later,
+            clock=asyncio.get_running_loop().time,
         )
         self.server_name = "PushCluster/test"
         self.pod_name = "gateway-test"

@@ -18,11 +18,12 @@ from pushcluster_contract.log_entry import LogEntry
 from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAddress, ReplyRequest
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.subscription import Subscriber, Subscription
+from pushcluster_gateway.session.write_looks import WriteLooks
 
 MAX_PENDING_WRITES: Final = 10_000
 """Messages of one gateway that wait for their clients' TCP and need an outcome. Outcomes of others are dropped."""
 WRITE_CHECK_INTERVAL_S: Final = 0.05
-"""How often to check a socket whose client has not acknowledged all of a message yet."""
+"""How often to ask `WriteLooks` which sockets to look at, while a client has not acknowledged all of a message."""
 
 SendOutcome = Callable[[ReplyAddress, OutcomeReport], None]
 CallLater = Callable[[float, Callable[[], None]], object]
@@ -39,14 +40,24 @@ class _PendingWrite(NamedTuple):
 class OutcomeReporter:
     """All outcomes of one gateway."""
 
-    def __init__(self, send: SendOutcome, *, pod_name: str, metrics: Metrics, call_later: CallLater) -> None:
+    def __init__(
+        self,
+        send: SendOutcome,
+        *,
+        pod_name: str,
+        metrics: Metrics,
+        call_later: CallLater,
+        clock: Callable[[], float],
+    ) -> None:
         self._send_to_producer = send
         self._pod_name = pod_name
         self._metrics = metrics
         self._call_later = call_later
+        self._clock = clock
         self._pending_writes: dict[Subscriber, deque[_PendingWrite]] = {}
         """Entries without their bodies, in the order in which they were written."""
         self._pending_writes_count = 0
+        self._looks = WriteLooks[Subscriber]()
         self._planned = False
 
     def wrote(self, subscription: Subscription, entry: LogEntry) -> None:
@@ -65,6 +76,7 @@ class OutcomeReporter:
             pending = _PendingWrite(subscription, entry._replace(body=b""), request, client.socket.outbox.end_offset)
             self._pending_writes.setdefault(client, deque()).append(pending)
             self._pending_writes_count += 1
+            self._looks.add(client, self._clock())
             self._plan(0.0)
         else:
             self._metrics.outcomes_dropped += 1
@@ -138,8 +150,9 @@ class OutcomeReporter:
 
     def _check_writes(self) -> None:
         self._planned = False
-        for client, waiting in list(self._pending_writes.items()):
-            accepted = client.socket.sample_accepted()
+        now = self._clock()
+        for client in self._looks.take_due(now):
+            waiting, accepted = self._pending_writes[client], client.socket.sample_accepted()
             while waiting and waiting[0].end_offset <= accepted:
                 arrived = waiting.popleft()
                 self._pending_writes_count -= 1
@@ -147,6 +160,9 @@ class OutcomeReporter:
             if not waiting or client.ended:
                 self._pending_writes_count -= len(waiting)
                 del self._pending_writes[client]
+                self._looks.remove(client)
+            else:
+                self._looks.looked(client, accepted, now)
         if self._pending_writes:
             self._plan(WRITE_CHECK_INTERVAL_S)
 

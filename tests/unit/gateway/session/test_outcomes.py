@@ -13,6 +13,7 @@ from pushcluster_contract.outcomes import MessageOutcome, OutcomeReport, ReplyAd
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.session import outcomes as outcomes_module
 from pushcluster_gateway.session import refusals
+from tests.support.clock import ManualClock
 from tests.support.fake_services import JWT_KEY, RunningServer, running_server
 from tests.support.stomp_client import StompClient, connected
 from tests.support.waiting import eventually
@@ -127,6 +128,28 @@ async def test_a_socket_is_asked_after_the_write_and_then_twenty_times_a_second(
         outcomes._check_writes()
         outcomes._check_writes()
         assert delays == [0.0, 0.05, 0.05]
+
+
+async def test_a_client_that_acknowledges_nothing_is_looked_at_less_and_less_often(
+    server: RunningServer, alice: StompClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.subscribe("/user/queue/demo")
+    outcomes, clock, looks = server.services.outcomes, ManualClock(), list[float]()
+
+    def sample_nothing() -> int:
+        looks.append(clock.now)
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(server.services.clients[0].socket), "sample_accepted", lambda _: sample_nothing())
+        patch.setattr(outcomes, "_call_later", lambda *_: None)
+        patch.setattr(outcomes, "_clock", clock, raising=False)
+        push(server, alice.session)
+        looks.clear()
+        for _ in range(200):
+            outcomes._check_writes()
+            clock.now += outcomes_module.WRITE_CHECK_INTERVAL_S
+    assert 13 <= len(looks) <= 15, "in 10 seconds"
 
 
 def test_ten_thousand_untaken_messages_are_noted() -> None:
