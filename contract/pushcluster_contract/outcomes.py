@@ -130,7 +130,7 @@ class OutcomeReport:
                 reason=str(document.get("reason", "")),
                 cause=str(document.get("cause", "")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             raise InvalidInput(f"{body[:100]!r} is not an outcome report") from None
 
 

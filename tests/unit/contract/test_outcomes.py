@@ -49,7 +49,11 @@ def test_a_report_says_nothing_that_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"outcome":"lost"}', b"\xff", b'{"outcome":"acked","sessions":7}']
+    "body",
+    [
+        *(b"", b"[]", b"{}", b"7", b"null", b'"outcome"', b"\xff"),
+        *(b'{"outcome":"lost"}', b'{"outcome":[]}', b'{"outcome":"acked","sessions":7}'),
+    ],
 )
 def test_what_is_no_report_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
