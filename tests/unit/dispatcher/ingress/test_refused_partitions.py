@@ -11,8 +11,10 @@ def test_a_refusal_counts_once_it_has_lasted_however_often_it_was_tried() -> Non
 
 def test_the_first_of_several_is_named_and_the_others_are_counted() -> None:
     refusals = RefusedPartitions()
-    for partition in (7, 3, 11):
-        refusals.refused(partition, "403", 0.0)
+    refusals.refused(7, "403", 0.0)
+    refusals.refused(3, "403", 0.0)
+    assert refusals.describe(GRACE_S + 1) == "partition 3 and 1 more could not be consumed for 10 s: 403"
+    refusals.refused(11, "403", 0.0)
     assert refusals.describe(GRACE_S + 1) == "partition 3 and 2 more could not be consumed for 10 s: 403"
     assert (refusals.count(GRACE_S), refusals.count(GRACE_S + 1)) == (0, 3)
 

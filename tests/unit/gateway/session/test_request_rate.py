@@ -29,6 +29,10 @@ def test_a_burst_is_free_and_one_more_waits_for_its_token() -> None:
     assert rate.take(102.0, burst=3, per_s=2.0) <= 102.0
 
 
+def test_the_bucket_is_full_at_first_whatever_the_clock_says() -> None:
+    assert [RequestRate().take(now, burst=3, per_s=2.0) - now for now in (0.0, 0.25, 1_000.0)] == [-0.5] * 3
+
+
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=60))
 def test_no_time_has_more_than_a_burst_and_what_was_refilled_in_it(pauses: list[float]) -> None:
     rate, now = RequestRate(), 50.0

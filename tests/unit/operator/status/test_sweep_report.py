@@ -29,6 +29,11 @@ def test_sweeps_that_find_nothing_say_nothing() -> None:
     assert say(SweepReport(), redis=AWAY, rabbitmq=AWAY) == {}, "the stores' own conditions say that"
 
 
+def test_before_the_first_sweep_nothing_is_taken_for_wrong() -> None:
+    report = SweepReport()
+    assert (report.failing_s, report.redis_answers, report.error) == (0.0, True, "")
+
+
 @pytest.mark.parametrize("redis", [READY, AWAY])
 def test_a_failure_is_told_once_it_has_lasted(redis: Workload) -> None:
     assert say(replace(SILENT, failing_s=SWEEP_FAILING_S - 0.1), redis=redis) == {}
