@@ -170,11 +170,18 @@ def test_a_session_without_a_queue_is_reached_by_its_gateway() -> None:
             1,
             [
                 ("1 session;", " is subscribed"),
-                ("1 gateway ", " holds no", "it is", " its "),
-                ("1 message ", " waits "),
+                ("1 gateway ", " holds no", ": it is gone or", " If it is gone, its sessions"),
+                ("1 message ", " waits ", " has received it yet."),
             ],
         ),
-        (2, [("2 sessions;", " are subscribed"), ("2 gateways ", " hold no", "they are", " their "), ("2 messages ",)]),
+        (
+            2,
+            [
+                ("2 sessions;", " are subscribed"),
+                ("2 gateways ", " hold no", ": they are gone or", " If they are gone, their sessions"),
+                ("2 messages ", " wait ", " has received them yet."),
+            ],
+        ),
     ],
 )
 def test_one_and_several_are_told_apart_in_words(number: int, said: list[tuple[str, ...]]) -> None:

@@ -239,6 +239,11 @@ async def test_every_copy_of_a_returned_batch_is_counted() -> None:
     assert (played.count("copies_sent"), played.count("copies_returned"), played.count("copies_lost")) == (2, 2, 2)
 
 
+async def test_who_waits_for_a_connection_is_told_when_it_is_lost() -> None:
+    played = bench()
+    assert await played.copies.wait_connected() is played.publisher.lost
+
+
 async def test_copies_wait_for_room_in_bytes_when_the_broker_confirms_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copy_budget, "MAX_COPY_BYTES_IN_FLIGHT", 2_000)
     played = bench({})

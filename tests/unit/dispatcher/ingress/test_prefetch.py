@@ -71,6 +71,36 @@ def test_a_small_prefetch_grows_again_when_messages_are_small_for_long() -> None
     assert tag > 4 * plan_prefetch(COST)
 
 
+def until_judged(sizes: MessageSizes, *given: int) -> list[bool]:
+    """Take messages of these sizes, the last one again and again, and acknowledge each at once."""
+    taken: list[bool] = []
+    while sizes.wanted_prefetch is None and len(taken) < 1_000:
+        taken.append(sizes.take(len(taken), given[min(len(taken), len(given) - 1)]))
+        sizes.release(len(taken))
+    return taken
+
+
+def test_after_four_full_prefetches_it_grows_to_what_fits_the_average() -> None:
+    sizes = MessageSizes(8)
+    assert until_judged(sizes, LARGE, LARGE // 4) == [True] * 32 + [False]
+    average = LARGE // 4 + LARGE * 3 // 4 * (63 / 64) ** 32 + MESSAGE_OVERHEAD_BYTES
+    assert sizes.wanted_prefetch == plan_prefetch(average) == 33
+
+
+@pytest.mark.parametrize(("cost", "wanted"), [(MAX_HELD_BYTES * 3 // 64, 16), (MAX_HELD_BYTES * 3 // 64 + 1, None)])
+def test_it_grows_only_if_twice_as_many_fit(cost: int, wanted: int | None) -> None:
+    sizes = MessageSizes(8)
+    until_judged(sizes, cost - MESSAGE_OVERHEAD_BYTES)
+    assert sizes.wanted_prefetch == wanted
+
+
+def test_it_is_halved_when_the_average_has_not_followed_yet() -> None:
+    sizes = MessageSizes(20)
+    take(sizes, 15, 0)
+    assert sizes.take(16, MAX_HELD_BYTES) is False
+    assert sizes.wanted_prefetch == 10
+
+
 def test_two_mebibytes_are_held_and_a_prefetch_fills_three_quarters_of_them() -> None:
     assert MAX_HELD_BYTES == 2_097_152
     assert plan_prefetch(65_536) == 24

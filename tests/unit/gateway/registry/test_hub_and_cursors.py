@@ -1,6 +1,7 @@
 """The parts between clients and shells: who gets a copy, and what the registry is told of those who got it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 import pytest
@@ -10,6 +11,7 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_gateway.registry import cursor_flusher
 from pushcluster_gateway.registry.cursor_flusher import (
     COLLECTED_AT_ONCE,
     COLLECTED_BEFORE_SUBSCRIBE,
@@ -18,7 +20,16 @@ from pushcluster_gateway.registry.cursor_flusher import (
 )
 from pushcluster_gateway.registry.store import CursorMove, SessionRegistry
 from pushcluster_gateway.session.hub import Hub
+from pushcluster_runtime.tasks import cancel
+from tests.support.waiting import eventually
 from tests.unit.gateway.fakes import DEMO, FakeClient, FakeRegistry, as_client, as_subscription
+
+
+class AwayTwice(FakeRegistry):
+    async def advance_cursors(self, moves: Sequence[CursorMove]) -> None:
+        self.asked += 1
+        self.away = self.asked <= 2
+        await super().advance_cursors(moves)
 
 
 class TestHub:
@@ -166,3 +177,18 @@ class TestCursors:
         registry.broken = False
         await cursors.flush()
         assert registry.moves == []
+
+    async def test_a_flush_that_fails_is_counted_and_made_again_a_second_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cursor_flusher, "FLUSH_INTERVAL_S", 0.0)
+        registry, metrics = AwayTwice(), Metrics()
+        cursors = CursorFlusher(cast(SessionRegistry, registry), metrics)
+        alice = FakeClient("alice", "a").subscribe("0")
+        alice.moves.append((StreamId(1, 1), StreamId(1, 1)))
+        cursors.schedule(as_subscription(alice))
+        running = asyncio.create_task(cursors.run())
+        await eventually(lambda: registry.moves, within_s=2)
+        await cancel(running)
+        assert metrics.redis_errors == 2
+        assert registry.moves == [CursorMove("alice", DEMO, StreamId(1, 1), StreamId(1, 1))]

@@ -446,6 +446,29 @@ class TestResume:
         _, outputs = self.resumed(at(3), state, entries(4, 6))
         assert outputs[0] == Ready(recovered=True)
 
+    @pytest.mark.parametrize(
+        ("last", "state", "follows"),
+        [
+            (StreamId(at(3).ms, 3), log(9, oldest=4), True),
+            (StreamId(1_000, 3), log(9, oldest=4), True),
+            (StreamId(999, 3), log(9, oldest=4), False),
+            (StreamId(at(9).ms, 3), log(9, oldest=4), True),
+            (StreamId(at(9).ms + 1, 3), log(9, oldest=4), False),
+            (StreamId(at(5).ms, 3), replace(log(9, oldest=4), held=at(4)), False),
+            (at(8), log(9, oldest=9), True),
+            (at(8), log(8, oldest=9), True),
+            (StreamId(at(7).ms, 8), log(8, oldest=9), False),
+        ],
+        ids=[
+            *("its own", "as old as the log", "older", "as young as its newest", "younger", "younger than one there"),
+            *("all but one have left", "all have left", "all have left, and it is none of them"),
+        ],
+    )
+    def test_an_entry_that_has_left_must_be_of_the_time_of_this_log(
+        self, last: StreamId, state: LogState, *, follows: bool
+    ) -> None:
+        assert state.follows(last) is follows
+
     def test_a_first_page_with_a_hole_is_told_before_its_first_message(self) -> None:
         _, outputs = self.resumed(at(2), log(5), entries(4, 5))
         assert outputs[0] == Ready(recovered=False)

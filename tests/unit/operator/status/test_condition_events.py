@@ -32,12 +32,15 @@ def told(former: ObservedState | None, now: ObservedState) -> list[str]:
         (STARTING, WELL, ["Ready"]),
         (WELL, STARTING, ["GatewaysNotReady"]),
         (STARTING, STARTING, []),
+        (WELL, WELL, []),
         (WELL, NO_SECRET, ["SecretMissing!"]),
         (NO_SECRET, NEITHER, ["ImagePullFailed!"]),
         (NEITHER, NEITHER, []),
         (NEITHER, replace(WELL, dispatcher=NO_IMAGE), []),
         (replace(WELL, dispatcher=NO_IMAGE), NO_SECRET, ["SecretMissing!"]),
         (NEITHER, WELL, ["Ready"]),
+        (replace(NO_SECRET, paused=True), NO_SECRET, []),
+        (NO_SECRET, replace(NO_SECRET, dispatcher=replace(DONE, ready=1)), []),
     ],
 )
 def test_each_change_of_the_conditions_becomes_one_event(
@@ -50,3 +53,14 @@ def test_an_unready_cluster_says_which_part_and_why() -> None:
     status = {"conditions": render(build_conditions(WELL), [], 1, "then")}
     (news,) = plan_condition_events(status, build_conditions(STARTING))
     assert news.message == "gateways: 1 of 2 ready; the others are starting"
+
+
+@pytest.mark.parametrize(
+    ("former", "now", "type_"),
+    [(STARTING, WELL, "Ready"), (WELL, NO_SECRET, "Degraded"), (NO_SECRET, NEITHER, "DispatchersReady")],
+)
+def test_an_event_says_what_its_condition_says(former: ObservedState, now: ObservedState, type_: str) -> None:
+    conditions = {each.type: each for each in build_conditions(now)}
+    status = {"conditions": render(build_conditions(former), [], 1, "then")}
+    (news,) = plan_condition_events(status, build_conditions(now))
+    assert news.message == conditions[type_].message

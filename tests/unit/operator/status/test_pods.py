@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from pushcluster_operator.status.pods import find_claim_troubles, find_creation_trouble, find_troubles
-from pushcluster_operator.status.workloads import observe
 
 LOOPING = {"restartCount": 2}
 
@@ -21,6 +20,11 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 def ended(code: int, reason: str = "Error") -> dict[str, Any]:
     return {"lastState": {"terminated": {"exitCode": code, "reason": reason}}}
+
+
+def ended_now(code: int) -> dict[str, Any]:
+    """Return a container that has ended and waits for nothing yet."""
+    return {"state": {"terminated": {"exitCode": code, "reason": "Error"}}}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,8 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
         ({"state": {"running": {}}} | ended(1) | LOOPING, "CrashLoopBackOff", "`kubectl logs p --previous` says why"),
         (waiting("CrashLoopBackOff") | ended(2) | LOOPING, "BadSettings", "refuses its settings"),
         ({"state": {"running": {}}} | ended(137, "OOMKilled"), "OOMKilled", "raise its memory limit"),
+        (ended_now(3) | LOOPING, "CrashLoopBackOff", "repeatedly ends with exit code 3"),
+        (ended_now(3) | ended(2) | LOOPING, "CrashLoopBackOff", "repeatedly ends with exit code 3"),
     ],
 )
 def test_a_container_that_does_not_run(container: dict[str, Any], reason: str, sentence: str) -> None:
@@ -106,26 +112,3 @@ def test_pods_that_cannot_even_be_made() -> None:
     del failure["message"]
     (trouble,) = find_creation_trouble({"status": {"conditions": [failure]}})
     assert "cannot create the pods: ;" in trouble.message
-
-
-@pytest.mark.parametrize(
-    ("status", "generation", "complete"),
-    [
-        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "observedGeneration": 5}, 5, True),
-        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "observedGeneration": 4}, 5, False),
-        ({"replicas": 3, "updatedReplicas": 2, "readyReplicas": 3, "observedGeneration": 5}, 5, False),
-        ({"replicas": 2, "updatedReplicas": 1, "readyReplicas": 2, "observedGeneration": 5}, 5, False),
-        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1, "observedGeneration": 5}, 5, False),
-        ({}, 5, False),
-    ],
-    ids=["done", "not seen yet", "old pods left", "being rolled out", "starting", "nothing yet"],
-)
-def test_a_workload_is_complete_when_all_pods_are_new_and_ready(
-    status: dict[str, int], generation: int, *, complete: bool
-) -> None:
-    workload = {"metadata": {"generation": generation}, "spec": {"replicas": 2}, "status": status}
-    assert observe(2, workload, []).is_complete is complete
-
-
-def test_no_workload_is_not_complete() -> None:
-    assert not observe(1, None, []).is_complete

@@ -106,3 +106,23 @@ async def test_publishes_are_numbered_from_one_as_the_broker_numbers_them() -> N
     assert (confirms.next_number, len(confirms)) == (1, 0)
     publish(confirms, 2)
     assert (confirms.next_number, len(confirms)) == (3, 2)
+
+
+class LooksCounted(dict[int, asyncio.Future[ConfirmOutcome]]):
+    looks = 0
+
+    def pop(self, *arguments: Any) -> Any:
+        self.looks += 1
+        return super().pop(*arguments)
+
+
+async def test_a_multiple_ack_looks_only_at_what_no_multiple_ack_has_settled_before() -> None:
+    confirms = Confirms()
+    confirms._waiting = waiting = LooksCounted()
+    futures = publish(confirms, 6)
+    looks = []
+    for number in (3, 4, 2, 6):
+        confirms.settle(number, multiple=True, outcome=ConfirmOutcome.CONFIRMED)
+        looks.append(waiting.looks)
+    assert looks == [3, 4, 4, 6], "else a channel becomes slower with every publish"
+    assert all(future.done() for future in futures)
