@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from pushcluster_contract.destinations import Destination
+from pushcluster_contract.headers import POSSIBLY_REPEATED
 from pushcluster_contract.keys import Keys
 from pushcluster_runtime.redis.client import connect
 from tests.chaos.backend import BackEnd
@@ -104,6 +105,6 @@ async def _read_log(cluster: ChaosCluster, user: str) -> list[Entry]:
     client = connect(cluster.plane.redis_url, name="checker")
     try:
         entries = await Logs(client, Keys(cluster.plane.cluster)).entries(user, Destination.parse(DESTINATION))
-        return [Entry(entry.id, entry.body.decode()) for entry in entries]
+        return [Entry(each.id, each.body.decode(), marked=POSSIBLY_REPEATED in each.headers) for each in entries]
     finally:
         await client.aclose()

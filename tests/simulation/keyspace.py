@@ -3,6 +3,7 @@
 `tests/integration/test_keyspace.py` runs the same calls through the real scripts and compares.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from pushcluster_contract.headers import POSSIBLY_REPEATED
 from pushcluster_contract.ids import StreamId
 from pushcluster_contract.scripts import Script
 from tests.support.delivery_log import Entry, Fate
@@ -164,7 +166,7 @@ class Keyspace:
         log: list[Item] = self._touch(log_key, [])
         self._expire_at(log_key, now + int(offline_ms), Fate.LIMITS)
         log.append(Item(new, fields))
-        self._note(log_key, new, body.decode())
+        self._note(log_key, new, body.decode(), marked=bool(headers) and POSSIBLY_REPEATED in json.loads(headers))
         keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0)
         self._trim(log_key, log, keep_from, now - int(offline_ms), int(max_entries))
         before_oldest = new.seq - len(log)
@@ -385,8 +387,8 @@ class Keyspace:
         else:
             self.data[key] = saved
 
-    def _note(self, log_key: str, id_: StreamId, body: str) -> None:
-        entry = Entry(id_, body, appended_at=self.clock_s(), term=self.term)
+    def _note(self, log_key: str, id_: StreamId, body: str, *, marked: bool) -> None:
+        entry = Entry(id_, body, appended_at=self.clock_s(), marked=marked, term=self.term)
         self.history.setdefault(log_key, []).append(entry)
         self._undo[-1].append(partial(_set_fate, entry, Fate.VANISHED))
 

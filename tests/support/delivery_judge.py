@@ -78,12 +78,15 @@ class _Judge:
         standing = [each for each in earlier if not each.forgotten]
         if not standing:
             return
-        if self._may_be_repeated(entry, standing):
-            self._report.repeated += 1
-            self._repeats.add(entry.id)
-        else:
-            ids = ", ".join(str(each.id) for each in standing)
+        ids = ", ".join(str(each.id) for each in standing)
+        if not self._may_be_repeated(entry, standing):
             self._report.note("under_two_ids", f"{self._name}: {entry.body!r} is in the log as {ids} and {entry.id}")
+            return
+        self._report.repeated += 1
+        self._repeats.add(entry.id)
+        if self._lacks_its_mark(entry, standing):
+            text = f"{self._name}: {entry.id} does not say that it may repeat {entry.body!r}, in the log as {ids}"
+            self._report.note("repeated_unmarked", text)
 
     def _may_be_repeated(self, entry: Entry, standing: Sequence[Entry]) -> bool:
         """Whether the message came to a dispatcher once more, and nothing told that it had been appended.
@@ -94,9 +97,21 @@ class _Judge:
         attempt = self._history.attempts[self._index[entry.body]]
         if attempt.identified and not standing[-1].id_expired:
             return False
-        came_again = [*attempt.returned_at, *attempt.published_again_at]
-        by_then = [at for at in came_again if entry.appended_at is None or at <= entry.appended_at]
-        return len(standing) <= len(by_then)
+        return len(standing) <= _count_until(entry, [*attempt.returned_at, *attempt.published_again_at])
+
+    def _lacks_its_mark(self, entry: Entry, standing: Sequence[Entry]) -> bool:
+        """Whether an entry that may be a repetition hides it.
+
+        A dispatcher marks what the broker has delivered before, unless it has a message id. So what is not marked was
+        appended for a first delivery. Of one publish that stands in the log before anything that a later delivery of it
+        appends, or nowhere: whoever is fed next raises the fence first, and the fence goes only with the entries behind
+        it (`Entry.forgotten`, Fate.VANISHED). So each later entry without a mark needs a publish of its own.
+        """
+        attempt = self._history.attempts[self._index[entry.body]]
+        if entry.marked or attempt.identified:
+            return False
+        unmarked = sum(not each.marked for each in standing[1:]) + 1
+        return unmarked > _count_until(entry, attempt.published_again_at)
 
     def _judge_frames(self, name: str, subscription: Subscribed, known: set[str]) -> None:
         """Order, doubles and strangers among what a client saw; `known` is what its device has seen so far."""
@@ -290,6 +305,11 @@ class _Judge:
     def _attempt(self, entry: Entry) -> Attempt | None:
         index = self._index.get(entry.body)
         return None if index is None else self._history.attempts[index]
+
+
+def _count_until(entry: Entry, times: Sequence[float]) -> int:
+    """Return how many of these times had come when the entry was appended; all, if nobody knows when that was."""
+    return sum(entry.appended_at is None or at <= entry.appended_at for at in times)
 
 
 def _had_begun(subscription: Subscribed, missing: StreamId) -> bool:

@@ -57,6 +57,8 @@ class Entry:
     """Its message id was known once more, and had expired."""
     appended_at: float | None = None
     """Seconds of the same clock as the attempt's; None: nobody knows."""
+    marked: bool = False
+    """It says `possibly-repeated:true`."""
     term: int = 0
     """Grows with each consumer of ingress that follows another; of whoever appended this. 0: nobody knows."""
 

@@ -30,8 +30,10 @@ class Report:
     """Of those, under another message-id."""
     repeated: int = 0
     """Appended to a log again, with the one excuse: see `_may_be_repeated`."""
+    repeated_unmarked: int = 0
+    """Of those, without `possibly-repeated:true` where it has to stand: see `_lacks_its_mark`."""
     under_two_ids: int = 0
-    """The same, without it: one publish stands in a log under two ids."""
+    """The same as `repeated`, without the excuse: one publish stands in a log under two ids."""
     stale: int = 0
     """Appended by a dispatcher behind another one that had followed it."""
     reordered: int = 0
@@ -48,7 +50,7 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing was lost, reordered, unexpected, missing in silence, or told wrongly."""
         offences = self.lost, self.reordered, self.unexpected, self.unsignalled_gaps, self.needless_gaps
-        return not any((*offences, self.wrongly_unmarked, self.under_two_ids, self.stale))
+        return not any((*offences, self.wrongly_unmarked, self.repeated_unmarked, self.under_two_ids, self.stale))
 
     def note(self, kind: str, example: str) -> None:
         """Count one offence."""

@@ -246,11 +246,11 @@ def test_a_message_that_nobody_published_is_unexpected() -> None:
     assert judge(history(1, Subscribed("phone", seen=[*seen(1), Seen(at(2), "?")], open=True))).unexpected == 1
 
 
-def doubled(**facts: Any) -> History:
-    """Return a message's history that stands in the log twice: appended at the seconds 3 and 5."""
+def doubled(marks: tuple[bool, ...] = (False, True), /, **facts: Any) -> History:
+    """Return a message's history that stands in the log twice, with these marks: appended at the seconds 3 and 5."""
     one = history(1, Subscribed("phone", seen=[Seen(at(1), "m1"), Seen(at(2), "m1")], open=True))
     one.attempts = [Attempt("m1", 1.0, confirmed=True, **facts)]
-    one.log = [Entry(at(1), "m1", appended_at=3.0), Entry(at(2), "m1", appended_at=5.0)]
+    one.log = [Entry(at(n), "m1", appended_at=1.0 + 2 * n, marked=mark) for n, mark in enumerate(marks, 1)]
     return one
 
 
@@ -274,16 +274,46 @@ def test_what_comes_again_later_excuses_nothing() -> None:
 
 def test_each_repeat_needs_a_return_of_its_own() -> None:
     one = doubled(identified=False, returned_at=[4.0])
-    one.log.append(Entry(at(3), "m1", appended_at=5.5))
+    one.log.append(Entry(at(3), "m1", appended_at=5.5, marked=True))
     assert judge(one).under_two_ids == 1
+
+
+@pytest.mark.parametrize("marks", [(False, False), (True, False)])
+def test_a_message_that_came_back_says_that_it_may_be_a_repetition(marks: tuple[bool, ...]) -> None:
+    """The second: its first delivery was appended behind a later one, so bytes went past the fence."""
+    one = doubled(marks, identified=False, returned_at=[2.0])
+    report = judge(one)
+    assert (report.repeated, report.repeated_unmarked, report.under_two_ids, report.ok) == (1, 1, 0, False)
+    assert "1002-2 does not say that it may repeat 'm1'" in report.examples["repeated_unmarked"][0]
+    one.log[1].marked = True
+    assert judge(one).ok
+
+
+def test_what_its_publisher_sends_again_says_nothing_for_each_of_its_publishes_once() -> None:
+    for marks, publishes in (((False, False), [4.0]), ((True, False), [4.0]), ((False, True, False), [4.0])):
+        report = judge(doubled(marks, identified=False, returned_at=[2.0], published_again_at=publishes))
+        assert (report.repeated, report.ok) == (len(marks) - 1, True)
+    more = doubled((False, False, False), identified=False, returned_at=[2.0], published_again_at=[4.0])
+    assert judge(more).repeated_unmarked == 1
+    late = doubled((False, False), identified=False, returned_at=[2.0], published_again_at=[6.0])
+    assert judge(late).repeated_unmarked == 1, "it was sent again after that"
+
+
+def test_what_comes_back_after_redis_lost_it_need_not_say_so() -> None:
+    """Its dispatcher makes the same attempt again, or its fence is lost with it."""
+    for lost in ({"fate": Fate.VANISHED}, {"forgotten": True}):
+        one = doubled((False, False), identified=False, returned_at=[4.0])
+        one.log[0] = Entry(at(1), "m1", appended_at=3.0, **lost)
+        assert judge(one).repeated_unmarked == 0
 
 
 def test_a_message_with_an_id_stands_under_one_id_while_redis_knows_it() -> None:
     one = doubled(returned_at=[4.0], published_again_at=[4.0])
     assert judge(one).under_two_ids == 1
-    one.log[0].id_expired = True
-    assert judge(one).ok
-    one.attempts[0].returned_at = one.attempts[0].published_again_at = []
+    one.log[0].id_expired, one.log[1].marked = True, False
+    one.attempts[0].published_again_at = []
+    assert judge(one).ok, "what has an id is never marked"
+    one.attempts[0].returned_at = []
     assert judge(one).under_two_ids == 1, "an id may expire, but the message came to one dispatcher alone"
 
 
@@ -296,7 +326,7 @@ def test_who_has_forgotten_a_log_cannot_know_what_stood_in_it() -> None:
 def test_a_repeat_is_not_out_of_order_for_who_sees_it_first() -> None:
     one = history(2, Subscribed("phone", seen=[Seen(at(2), "m2"), Seen(at(3), "m1"), Seen(at(4), "m2")], open=True))
     one.attempts = [Attempt(f"m{n}", float(n), confirmed=True, identified=False, returned_at=[4.0]) for n in (1, 2)]
-    one.log += [Entry(at(3), "m1", appended_at=5.0), Entry(at(4), "m2", appended_at=5.0)]
+    one.log += [Entry(at(n + 2), f"m{n}", appended_at=5.0, marked=True) for n in (1, 2)]
     report = judge(one)
     assert (report.repeated, report.reordered, report.ok) == (2, 0, True)
 
