@@ -50,8 +50,6 @@ class _Consumer:
     """By delivery tag, when it was sent."""
     timed_out: bool = False
     tag: int = 0
-    term: int = 0
-    """How many consumers had got something before, when this one first did."""
 
 
 class Ingress:
@@ -67,6 +65,8 @@ class Ingress:
         self._active: _Consumer | None = None
         self.returned: dict[bytes, list[float]] = {}
         """By body, when a message came back because the channel that held it was lost."""
+        self._fed: _Consumer | None = None
+        """Who got something last."""
         self._terms: dict[Owner, int] = {}
         self._when_busy: list[Callable[[], object]] = []
 
@@ -76,7 +76,10 @@ class Ingress:
         return not self._ready and not any(consumer.unacked for consumer in self._consumers)
 
     def term_of(self, owner: "Owner") -> int:
-        """Return which consumer of all, in the order of their first deliveries, this process was last."""
+        """Return how often another consumer was fed than before, when this process last was that one.
+
+        A consumer that gave way, and is fed again over the same channel, follows whoever was fed in between.
+        """
         return self._terms.get(owner, 0)
 
     def when_busy(self, call: Callable[[], object]) -> None:
@@ -126,8 +129,9 @@ class Ingress:
             consumer = self._active = best
         if consumer is None or best is not consumer:
             return  # the one that has to give way gets nothing more
-        if self._ready and not consumer.term:
-            consumer.term = self._terms[consumer.channel.connection.owner] = max(self._terms.values(), default=0) + 1
+        if self._ready and consumer is not self._fed:
+            self._fed = consumer
+            self._terms[consumer.channel.connection.owner] = max(self._terms.values(), default=0) + 1
         if self._ready and self._when_busy:
             calls, self._when_busy = self._when_busy, []
             for call in calls:

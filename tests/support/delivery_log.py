@@ -60,7 +60,7 @@ class Entry:
     marked: bool = False
     """It says `possibly-repeated:true`."""
     term: int = 0
-    """Grows with each consumer of ingress that follows another; of whoever appended this. 0: nobody knows."""
+    """Grows with each consumer of ingress that is fed after another; of whoever appended this. 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
