@@ -289,6 +289,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
 
 SHOWN_BY: Final = {
     "late copies of a log that is gone are written": 420,
+    "the fence is not raised before the first append": 184,
     "all that was written counts as delivered when the connection dies": 261,
     "a subscription begins at an id from the future": 123,
     "a subscription begins at any id of its log": 648,

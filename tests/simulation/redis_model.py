@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.redis_server import Server
 
 _SCRIPTS: Final = {digest.encode(): script for script, digest in DIGESTS.items()}
+_APPEND: Final = DIGESTS[Script.APPEND].encode()
 _SOURCES: Final = {source.encode(): script for script, source in SOURCES.items()}
 
 
@@ -74,6 +75,11 @@ class _Commands(Pipeline):
         self._replies: list[Any] = []
         self._group: list[tuple[Script, list[str], list[bytes]]] | None = None
         self._synced = self._refused = False
+
+    @property
+    def appends(self) -> bool:
+        """See Pipeline."""
+        return any(_APPEND in command for command in self._commands)
 
     def run_up_to(self, share: float) -> None:
         """See Pipeline."""

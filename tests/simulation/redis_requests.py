@@ -22,6 +22,11 @@ class Connection(Protocol):
 class Pipeline:
     """Commands that Redis may read in parts."""
 
+    @property
+    def appends(self) -> bool:
+        """Whether one of them is an APPEND."""
+        raise NotImplementedError
+
     def run_up_to(self, share: float) -> None:
         """Run what belongs to this share of the commands and has not run yet."""
         raise NotImplementedError

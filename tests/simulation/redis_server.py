@@ -42,6 +42,7 @@ class Server:
         """While it stands still: what has arrived. None while it runs."""
         self._breaks: dict[Owner, tuple[float, float, float]] = {}
         """By program: its connections break with what it sends until then; how late how much of that arrives."""
+        self._when_appending: dict[Owner, Callable[[], None]] = {}
         if not always:
             world.loop.call_later(EVERYSEC_S, self._sync_each_second)
 
@@ -84,6 +85,8 @@ class Server:
             until_s, *how = self._breaks.pop(owner)
             if now < until_s:
                 loop.run_as(world.owner, loop.call_later, world.random() * BROKEN_AFTER_S, self._break_all, owner, *how)
+        if owner in self._when_appending and isinstance(work, Pipeline) and work.appends:
+            loop.run_as(world.owner, self._when_appending.pop(owner))
         return reply
 
     # What goes wrong
@@ -144,6 +147,10 @@ class Server:
         for request in self._pending.values():
             if request.owner is owner and not request.arrived:
                 request.late_s = until_s - self._world.loop.time()
+
+    def when_appending(self, owner: Owner, call: Callable[[], None]) -> None:
+        """Call once the next append of a program is under way."""
+        self._when_appending[owner] = call
 
     def break_next(self, owner: Owner, late_s: float, share: float, *, until_s: float) -> None:
         """Break a program's connections with the next thing that it sends; this share of it arrives, and so late."""

@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, Final
 
 from pushcluster_contract.limits import LEASE_MS
+from pushcluster_contract.topology import consumer_priority
 from tests.simulation.clients import Device
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Owner
-from tests.simulation.programs import Gateway, Process
+from tests.simulation.programs import Dispatcher, Gateway, Process
 
 TIME_FAULTS: Final = (
     *("stand_still_dispatcher", "stand_still_dispatcher", "stand_still_gateway"),
@@ -29,6 +31,12 @@ BUSY_S: Final = 0.01
 CLOCK_STEP_S: Final = 120
 ARMED_S: Final = 2.0
 """For how long a connection breaks with the next thing that is sent over it."""
+TAKE_OVER_SHARE: Final = 0.06
+"""Of all schedules with two dispatchers, those in which one stands still with its first append under way."""
+AWAY_S: Final = (0.2, 1.0)
+"""Before that, it is away for so long that another one has its partition."""
+TAKEN_OVER_S: Final = 0.5
+"""After its start, it has the partition."""
 
 
 class TimeFaults(Faults):
@@ -53,6 +61,30 @@ class TimeFaults(Faults):
             fault = drawn.choice(self.time_faults)
             self.redis_clock_is_steady = self.redis_clock_is_steady and fault != "step_redis_clock"
             self.loop.call_later(from_s + drawn.random() * (until_s - from_s), getattr(self, f"_{fault}"))
+
+    def plan_take_over(self, drawn: random.Random, from_s: float, until_s: float) -> None:
+        """Draw apart, as above, whether the dispatcher with the higher priority takes over and stands still at once.
+
+        The other one waits, with its channel and its token, and is fed again. Then the first append arrives.
+        """
+        if drawn.random() >= TAKE_OVER_SHARE or len(self._mortal_dispatchers) < 2 or not self._late_appends_are_found:
+            return
+        dispatcher = max(self.dispatchers, key=lambda each: consumer_priority(each.name, 0))
+        away_at = from_s + drawn.random() * (until_s - from_s)
+        comes_at = away_at + drawn.uniform(*AWAY_S)
+        for_s = drawn.uniform(*STANDSTILLS_S[1])
+        self._await(comes_at + ARMED_S + for_s + HEARTBEAT_S)
+        self.loop.call_at(away_at, dispatcher.kill)
+        self.loop.call_at(comes_at, self._take_over, dispatcher, for_s)
+        # Some for the other one, some for the first append, and some for whoever is fed meanwhile.
+        for begin_s, end_s in pairwise((away_at, comes_at, comes_at + TAKEN_OVER_S, comes_at + for_s)):
+            for _ in range(drawn.randint(1, 4)):
+                self.loop.call_at(drawn.uniform(begin_s, end_s), drawn.choice(self.producers).publish)
+
+    def _take_over(self, dispatcher: Dispatcher, for_s: float) -> None:
+        """Start it, and let it do nothing from its first append on, which has not left it yet."""
+        dispatcher.start(self.mode)
+        self.redis.when_appending(dispatcher.owner, lambda: self._stand_still_for(dispatcher, for_s, sent=False))
 
     @property
     def _late_appends_are_found(self) -> bool:
@@ -88,11 +120,16 @@ class TimeFaults(Faults):
         if not process.alive or process.stands_still:
             return 0.0
         for_s = self._draw_between(*self._rng.choice(STANDSTILLS_S))
+        self._stand_still_for(process, for_s, sent=self.random() >= 0.5)
+        return for_s
+
+    def _stand_still_for(self, process: Process, for_s: float, *, sent: bool) -> None:
+        """Let it do nothing. `sent`: its kernel has all that it wanted to send."""
         goes_on_at = self.loop.time() + for_s
         self.trace("{} stands still for {:.2f} s", process.name, for_s)
         self._await(goes_on_at + HEARTBEAT_S)
         self.loop.pause(process.owner)
-        if self.random() < 0.5:
+        if not sent:
             self.redis.delay_unsent(process.owner, goes_on_at)
         if for_s > HEARTBEAT_S:
             heard_at = goes_on_at + self._rng.choice((0.0, self.random() * HEARTBEAT_S))
@@ -100,7 +137,6 @@ class TimeFaults(Faults):
         if isinstance(process, Gateway) and for_s * 1_000 > LEASE_MS:
             self.loop.call_later(LEASE_MS / 1_000, self._remove, process.incarnations[-1])
         self.loop.call_at(goes_on_at, self._go_on, process.owner)
-        return for_s
 
     def _go_on(self, owner: Owner) -> None:
         if owner.backlog is not None:

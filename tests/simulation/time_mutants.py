@@ -10,7 +10,10 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import StreamId
 from pushcluster_dispatcher.ingress.batches import Batch
 from pushcluster_dispatcher.ingress.fencing import FencedLogs
+from pushcluster_dispatcher.ingress.interfaces import FencedLog
 from pushcluster_dispatcher.ingress.partition import PartitionSession
+from pushcluster_dispatcher.log.interfaces import HeldWire
+from pushcluster_dispatcher.log.user_log import Fence
 from pushcluster_gateway.gateway import Gateway
 from tests.simulation.keyspace import Keyspace
 
@@ -39,6 +42,18 @@ def _keep_the_first_token() -> AbstractContextManager[Any]:
         return first[id(self.link)][1]
 
     return patch.object(FencedLogs, "_count_up", count_up)
+
+
+def _append_before_the_fence_stands() -> AbstractContextManager[Any]:
+    """The first append raises it."""
+
+    async def open_logs(self: FencedLogs, wire: HeldWire) -> FencedLog:
+        token = await self._count_up(wire)
+        await self.prove_channel()
+        log = self.open_log(wire, Fence(self.partition, token))
+        return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
+
+    return patch.object(FencedLogs, "open", open_logs)
 
 
 def _repeat_blindly() -> AbstractContextManager[Any]:
@@ -81,6 +96,7 @@ def _follow_a_clock_back() -> AbstractContextManager[Any]:
 TIME_MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "APPEND takes any token": _take_any_token,
     "no new token for a new channel": _keep_the_first_token,
+    "the fence is not raised before the first append": _append_before_the_fence_stands,
     "an unknown outcome is repeated blindly": _repeat_blindly,
     "what has begun is put back when Redis is lost": _put_back_what_has_begun,
     "messages expire by a gateway's wall clock": _go_by_the_wall_clock,

@@ -185,6 +185,7 @@ class World(TimeFaults):
             self._plan_stuck_redis(self._held)
         self.plan_darkness(random.Random(f"darkness of {self.seed}"), 0.5, TROUBLE_S)
         self.plan_time_faults(random.Random(f"time faults of {self.seed}"), 0.5, TROUBLE_S)
+        self.plan_take_over(random.Random(f"take-over of {self.seed}"), 0.8, TROUBLE_S - 1.0)
 
     def _plan_stuck_redis(self, drawn: random.Random) -> None:
         """Let Redis take nothing for long, while messages go on coming."""
