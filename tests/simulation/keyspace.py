@@ -43,6 +43,8 @@ class Keyspace:
     """What histories are dated by. It goes on where TIME steps."""
     term: int = 0
     """Of who runs the next commands; see `Entry.term`."""
+    emptied_at: list[float] = field(default_factory=list)
+    """When somebody emptied it, s of `clock_s`."""
     _undo: list[list[Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -64,6 +66,7 @@ class Keyspace:
 
     def wipe(self) -> None:
         """FLUSHALL."""
+        self.emptied_at.append(self.clock_s())
         for entries in self.history.values():
             for entry in entries:
                 entry.forgotten = True

@@ -228,6 +228,7 @@ class World(TimeFaults):
             history.log = keyspace.history.get(self.keys.log(user, parsed), [])
             history.fates_known = True
             history.lossless = self.redis.lossless
+            history.emptied_at = keyspace.emptied_at
             history.noted = list(keyspace.noted.get(self.keys.meta(user, parsed), ()))
             for attempt in history.attempts:
                 attempt.returned_at = self.broker.ingress.returned.get(attempt.body.encode(), [])

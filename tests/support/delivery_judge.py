@@ -52,7 +52,8 @@ class _Judge:
         self._judge_user()
 
     def _judge_log(self) -> None:
-        newest, last, term = -1, ZERO_ID, 0
+        newest, last = -1, ZERO_ID
+        successor: Entry | None = None  # the first of the highest term
         appended: dict[str, list[Entry]] = {}
         for entry in self._history.log:
             if entry.body not in self._index:
@@ -61,10 +62,11 @@ class _Judge:
             if entry.id <= last:
                 self._report.note("reordered", f"{self._name}: {entry.id} was appended after {last}")
             last = entry.id
-            if entry.term < term:
+            if successor is not None and entry.term < successor.term and not self._fence_went(entry, successor):
                 self._report.note("stale", f"{self._name}: {entry.id} {entry.body!r} behind what a successor appended")
-            if not entry.forgotten:  # an emptied Redis has forgotten its appenders too
-                term = max(term, entry.term)
+            # An emptied Redis has forgotten its appenders too.
+            if not entry.forgotten and (successor is None or entry.term > successor.term):
+                successor = entry
             earlier = appended.setdefault(entry.body, [])
             if earlier:
                 self._judge_repeat(entry, [each for each in earlier if each.fate is not Fate.VANISHED])
@@ -104,14 +106,24 @@ class _Judge:
 
         A dispatcher marks what the broker has delivered before, unless it has a message id. So what is not marked was
         appended for a first delivery. Of one publish that stands in the log before anything that a later delivery of it
-        appends, or nowhere: whoever is fed next raises the fence first, and the fence goes only with the entries behind
-        it (`Entry.forgotten`, Fate.VANISHED). So each later entry without a mark needs a publish of its own.
+        appends, or nowhere: the fence is between the two. So each later entry without a mark needs a publish of its
+        own, or a Redis that somebody has emptied of the fence.
         """
         attempt = self._history.attempts[self._index[entry.body]]
-        if entry.marked or attempt.identified:
+        if entry.marked or attempt.identified or self._fence_went(entry, standing[0]):
             return False
         unmarked = sum(not each.marked for each in standing[1:]) + 1
         return unmarked > _count_until(entry, attempt.published_again_at)
+
+    def _fence_went(self, late: Entry, earlier: Entry) -> bool:
+        """Whether Redis may have been emptied of the fence that the late entry was to be appended with, too early.
+
+        Its dispatcher has raised it, is frozen with the append under way, and somebody empties Redis. Then whoever had
+        the partition before, and is fed again, appends with its lower token, and the late append is not refused.
+        """
+        published_at = self._history.attempts[self._index[late.body]].attempted_at
+        until = earlier.appended_at
+        return any(published_at <= at and (until is None or at <= until) for at in self._history.emptied_at)
 
     def _judge_frames(self, name: str, subscription: Subscribed, known: set[str]) -> None:
         """Order, doubles and strangers among what a client saw; `known` is what its device has seen so far."""

@@ -119,6 +119,8 @@ class History:
     """In the order of SUBSCRIBE."""
     rejected: set[str] = field(default_factory=set)
     """Bodies that went to `push.rejected`."""
+    emptied_at: list[float] = field(default_factory=list)
+    """When somebody emptied Redis. Seconds of the same clock as the attempts'."""
     noted: list[tuple[float, StreamId]] = field(default_factory=list)
     """From when on Redis knew, without a break to the end, that everything up to this id was sent to somebody."""
     lossless: bool = False

@@ -299,6 +299,18 @@ def test_what_its_publisher_sends_again_says_nothing_for_each_of_its_publishes_o
     assert judge(late).repeated_unmarked == 1, "it was sent again after that"
 
 
+@pytest.mark.parametrize(("emptied_at", "offences"), [(0.5, 1), (1.5, 0), (2.5, 0), (4.0, 1)])
+def test_a_redis_that_was_emptied_of_the_fence_before_a_message_was_repeated_is_no_offence(
+    emptied_at: float, offences: int
+) -> None:
+    """The message was published at the second 1, and appended at 3 and, late, at 5."""
+    one = doubled((True, False), identified=False, returned_at=[2.0])
+    one.log[0].term, one.log[1].term = 2, 1
+    one.emptied_at = [emptied_at]
+    report = judge(one)
+    assert (report.repeated_unmarked, report.stale) == (offences, offences)
+
+
 def test_what_comes_back_after_redis_lost_it_need_not_say_so() -> None:
     """Its dispatcher makes the same attempt again, or its fence is lost with it."""
     for lost in ({"fate": Fate.VANISHED}, {"forgotten": True}):
