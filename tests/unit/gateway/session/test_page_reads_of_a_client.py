@@ -247,6 +247,9 @@ async def _catches_up(steps: list[tuple[str, int]]) -> None:
         reader.step(action, choice)
         assert reader.pages_under_way <= reader.services.limits.max_page_reads
     reader.catch_up()
+    for number in range(6):
+        reader.step("resync", number)  # nothing else tells a client at rest of what was appended silently
+    reader.catch_up()
     assert reader.client._page_turns is None
     assert reader.receipts == reader.subscribed
     for subscription in reader.client.subscriptions.values():
