@@ -45,6 +45,8 @@ class Keyspace:
     """Of who runs the next commands; see `Entry.term`."""
     emptied_at: list[float] = field(default_factory=list)
     """When somebody emptied it, s of `clock_s`."""
+    raised_at: dict[int, float] = field(default_factory=dict)
+    """When the fence was raised to a token, before any append with it, s of `clock_s`."""
     _undo: list[list[Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -169,7 +171,10 @@ class Keyspace:
         log: list[Item] = self._touch(log_key, [])
         self._expire_at(log_key, now + int(offline_ms), Fate.LIMITS)
         log.append(Item(new, fields))
-        self._note(log_key, new, body.decode(), marked=bool(headers) and POSSIBLY_REPEATED in json.loads(headers))
+        entry = Entry(new, body.decode(), appended_at=self.clock_s(), term=self.term)
+        entry.fenced_at = self.raised_at.get(int(args[11]))
+        entry.marked = bool(headers) and POSSIBLY_REPEATED in json.loads(headers)
+        self._note(log_key, entry)
         keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0)
         self._trim(log_key, log, keep_from, now - int(offline_ms), int(max_entries))
         before_oldest = new.seq - len(log)
@@ -192,6 +197,7 @@ class Keyspace:
         if token > fence:
             self._touch(keys[0], None)
             self.data[keys[0]] = token
+            self.raised_at[token] = self.clock_s()
         return int(token >= fence)
 
     def _subscribe(self, keys: Sequence[str], args: Sequence[Any], now: int) -> Any:
@@ -390,8 +396,7 @@ class Keyspace:
         else:
             self.data[key] = saved
 
-    def _note(self, log_key: str, id_: StreamId, body: str, *, marked: bool) -> None:
-        entry = Entry(id_, body, appended_at=self.clock_s(), marked=marked, term=self.term)
+    def _note(self, log_key: str, entry: Entry) -> None:
         self.history.setdefault(log_key, []).append(entry)
         self._undo[-1].append(partial(_set_fate, entry, Fate.VANISHED))
 

@@ -116,14 +116,14 @@ class _Judge:
         return unmarked > _count_until(entry, attempt.published_again_at)
 
     def _fence_went(self, late: Entry, earlier: Entry) -> bool:
-        """Whether Redis may have been emptied of the fence that the late entry was to be appended with, too early.
+        """Whether Redis was emptied of the fence of the late entry, before the earlier one was appended.
 
         Its dispatcher has raised it, is frozen with the append under way, and somebody empties Redis. Then whoever had
         the partition before, and is fed again, appends with its lower token, and the late append is not refused.
         """
-        published_at = self._history.attempts[self._index[late.body]].attempted_at
-        until = earlier.appended_at
-        return any(published_at <= at and (until is None or at <= until) for at in self._history.emptied_at)
+        if late.fenced_at is None or earlier.appended_at is None:
+            return False
+        return any(late.fenced_at <= at <= earlier.appended_at for at in self._history.emptied_at)
 
     def _judge_frames(self, name: str, subscription: Subscribed, known: set[str]) -> None:
         """Order, doubles and strangers among what a client saw; `known` is what its device has seen so far."""

@@ -57,6 +57,8 @@ class Entry:
     """Its message id was known once more, and had expired."""
     appended_at: float | None = None
     """Seconds of the same clock as the attempt's; None: nobody knows."""
+    fenced_at: float | None = None
+    """When the fence was raised to the token that it was appended with; None: never, or nobody knows."""
     marked: bool = False
     """It says `possibly-repeated:true`."""
     term: int = 0

@@ -303,12 +303,15 @@ def test_what_its_publisher_sends_again_says_nothing_for_each_of_its_publishes_o
 def test_a_redis_that_was_emptied_of_the_fence_before_a_message_was_repeated_is_no_offence(
     emptied_at: float, offences: int
 ) -> None:
-    """The message was published at the second 1, and appended at 3 and, late, at 5."""
+    """The fence was raised at the second 1. The message was appended at 3 with a lower one and, late, at 5."""
     one = doubled((True, False), identified=False, returned_at=[2.0])
     one.log[0].term, one.log[1].term = 2, 1
-    one.emptied_at = [emptied_at]
+    one.log[1].fenced_at, one.emptied_at = 1.0, [emptied_at]
+    one.attempts[0].attempted_at = 2.8  # it may come once Redis is empty, to who has raised the fence before
     report = judge(one)
     assert (report.repeated_unmarked, report.stale) == (offences, offences)
+    one.log[1].fenced_at = None
+    assert judge(one).repeated_unmarked == 1, "who has not raised the fence has lost none"
 
 
 def test_what_comes_back_after_redis_lost_it_need_not_say_so() -> None:
