@@ -11,7 +11,9 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 BURST_S: Final = 1.0
-"""The depth of a token bucket: after a pause, the handshakes of this time may come at once."""
+"""The depth of a token bucket: after a pause, the handshakes of this time may come at once, up to MAX_BURST."""
+MAX_BURST: Final = 50
+"""Handshakes that may come at once at any rate. Each takes about a millisecond, for which the pushes of others wait."""
 REFUSALS_PART: Final = 0.5
 """The rate of refused clients, as part of the rate of handshakes. It comes on top of that."""
 HOLD_S: Final = 1.0
@@ -52,13 +54,13 @@ class Refusal:
 
 
 class TokenBucket:
-    """Holds at most the tokens of BURST_S. It may owe as many."""
+    """Holds at most the tokens of BURST_S, and MAX_BURST. It may owe as many."""
 
     __slots__ = ("_at", "_depth", "_rate_per_s", "_tokens")
 
     def __init__(self, rate_per_s: float, now: float) -> None:
         self._rate_per_s = rate_per_s
-        self._depth = max(1.0, rate_per_s * BURST_S)
+        self._depth = max(1.0, min(rate_per_s * BURST_S, MAX_BURST))
         self._tokens = self._depth
         self._at = now
 

@@ -21,6 +21,7 @@ from pushcluster_gateway.transport.admission import (
     DRAINING_RETRY_AFTER_S,
     FULL_RETRY_AFTER_S,
     HOLD_S,
+    MAX_BURST,
     Admission,
     HandshakeRate,
     Refusal,
@@ -82,6 +83,11 @@ class TestTokenBucket:
         assert bucket.wait_s(0.0) == pytest.approx(0.2)
         assert bucket.wait_s(0.15) == pytest.approx(0.05)
         assert (bucket.wait_s(0.2), bucket.take(0.2), bucket.take(0.2)) == (0.0, True, False)
+
+    def test_at_a_high_rate_no_more_come_in_at_once_than_pushes_can_wait_for(self) -> None:
+        bucket = TokenBucket(10 * MAX_BURST, 0.0)
+        assert sum(bucket.take(0.0) for _ in range(MAX_BURST + 1)) == MAX_BURST
+        assert sum(bucket.take(step / 1_000) for step in range(1_001)) == pytest.approx(10 * MAX_BURST, abs=1)
 
     def test_then_as_many_come_in_as_the_rate_says(self) -> None:
         bucket = TokenBucket(8, 0.0)
