@@ -10,15 +10,21 @@ CANCEL_AGAIN_S: Final = 10.0
 T = TypeVar("T")
 
 
-async def cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end. Its error is ignored.
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for their end. Their errors are ignored, also when the wait itself is cancelled.
 
     Before Python 3.13, a task group that ends with an error forgets a cancellation that comes meanwhile. A task that
     then goes on is cancelled again.
     """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+    for task in tasks:
+        task.add_done_callback(_see_error)
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+
+
+def _see_error(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()
 
@@ -31,8 +37,7 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
-        await cancel(stopping)
-        await cancel(working)
+        await cancel(stopping, working)
 
 
 def first_error(error: BaseException) -> BaseException:

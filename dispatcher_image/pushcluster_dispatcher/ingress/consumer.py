@@ -259,5 +259,4 @@ async def _run_until_broken(
         if error is not None:
             raise first_error(error)
     finally:
-        for task in (running, held_too_long, stopping):
-            await cancel(task)
+        await cancel(running, held_too_long, stopping)

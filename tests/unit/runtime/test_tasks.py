@@ -1,6 +1,8 @@
 """What ends a task."""
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,29 @@ async def test_the_error_of_a_task_that_has_ended_is_ignored() -> None:
     task = asyncio.create_task(_fail(fails))
     await asyncio.wait([task])
     await tasks.cancel(task)
+
+
+async def test_whoever_is_cancelled_while_it_waits_has_cancelled_all_tasks_and_seen_their_errors() -> None:
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    others = [asyncio.create_task(asyncio.sleep(3_600)) for _ in range(2)]
+    failing = asyncio.create_task(_fail_once_cancelled())
+    cancelling = asyncio.create_task(tasks.cancel(others[0], failing, others[1]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    await asyncio.wait([cancelling, failing, *others])
+    assert cancelling.cancelled()
+    assert all(each.cancelled() for each in others)
+    del failing, cancelling
+    gc.collect()
+    assert not unseen
+
+
+async def _fail_once_cancelled() -> None:
+    try:
+        await asyncio.sleep(3_600)
+    finally:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        raise OSError
