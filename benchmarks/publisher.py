@@ -12,15 +12,17 @@ from pika import frame, spec
 from pika.spec import BasicProperties
 
 from benchmarks.child import Handler, run
+from benchmarks.pace import wait_until
 from benchmarks.stomp_clients import STAMP_CHARS, STAMP_MARK, encode_stamp
 from pushcluster_contract.headers import DESTINATION
 from pushcluster_contract.topology import PUSH_EXCHANGE, build_topology
 from pushcluster_runtime.amqp import AmqpChannel, AmqpConnection
 from pushcluster_runtime.amqp.pika_connection import PikaConnection
 
-TICK_S: Final = 0.005
 MAX_UNCONFIRMED: Final = 4_000
 """How many publishes may be unconfirmed. Above this the publisher waits, as any careful back end does."""
+UNCONFIRMED_PAUSE_S: Final = 0.001
+"""How long it waits before it looks for confirms again."""
 PERSISTENT: Final = 2
 
 
@@ -84,7 +86,7 @@ class Publisher:
             if room > 0:
                 self._publish(room, time.monotonic())
                 count -= room
-            await asyncio.sleep(0 if room > 0 else 0.001)
+            await asyncio.sleep(0 if room > 0 else UNCONFIRMED_PAUSE_S)
         return self._sent
 
     async def steady(self, *, per_s: float, seconds: float) -> Mapping[str, float]:
@@ -92,13 +94,15 @@ class Publisher:
         begin = time.monotonic()
         total, sent, lag = int(per_s * seconds), 0, 0.0
         while sent < total:
+            await wait_until(begin + sent / per_s)
             now = time.monotonic()
+            lag = max(lag, now - begin - sent / per_s)
             due = min(total, int((now - begin) * per_s) + 1)
             while sent < due and self._sent - self._confirms.count < MAX_UNCONFIRMED:
                 self._publish(1, begin + sent / per_s)
                 sent += 1
-            lag = max(lag, now - begin - sent / per_s)
-            await asyncio.sleep(TICK_S)
+            if sent < due:
+                await asyncio.sleep(UNCONFIRMED_PAUSE_S)
         return {"sent": sent, "seconds": time.monotonic() - begin, "lag_s": lag}
 
     async def wait_confirmed(self) -> int:
