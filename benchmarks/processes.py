@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,8 +70,7 @@ async def started(module: str, name: str) -> AsyncIterator[Child]:
 
 def cpu_of(pid: int) -> float:
     """Return the processor seconds of a process and of all its living descendants."""
-    family = [pid, *_descendants(pid)]
-    return sum(_cpu_ticks(each) for each in family) / TICKS_PER_S
+    return sum(max(_cpu_ticks(each) / TICKS_PER_S, _threads_cpu_s(each)) for each in (pid, *_descendants(pid)))
 
 
 def resident_bytes(pid: int) -> int:
@@ -95,6 +94,16 @@ def _stat(pid: int) -> list[str] | None:
 def _cpu_ticks(pid: int) -> int:
     fields = _stat(pid)
     return int(fields[11]) + int(fields[12]) if fields is not None else 0
+
+
+def _threads_cpu_s(pid: int) -> float:
+    """Return the processor seconds of the threads that live, to the nanosecond. Ticks are of 10 ms."""
+    used_ns = 0
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in (PROC / str(pid) / "task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                used_ns += int((task / "schedstat").read_text().split()[0])
+    return used_ns / 1e9
 
 
 def _descendants(pid: int) -> list[int]:
