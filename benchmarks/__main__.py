@@ -19,6 +19,7 @@ from benchmarks import (
     gateway_push,
     herd,
     hot_user,
+    peer_centrifuge,
     plots,
     slow_client,
 )
@@ -46,6 +47,7 @@ SHORT: Final[dict[str, Figure]] = {
     "memory": lambda services: gateway_memory.run(services, sessions=10_000),
     "dispatcher": lambda services: dispatcher.run(services, messages=15_000),
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=20_000, steady_s=5)),
+    "peers": lambda services: peer_centrifuge.run(services, peer_centrifuge.SHORT),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=2_400, per_s=800)),
     "storm": lambda services: connect_storm.run(services, sessions=10_000),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=4, rounds=8)),
@@ -58,6 +60,7 @@ LONG: Final[dict[str, Figure]] = {
     "push": lambda _: gateway_push.run(pushes=4_000_000),
     "dispatcher": lambda services: dispatcher.run(services, messages=200_000),
     "end-to-end": lambda services: end_to_end.run(services, end_to_end.Load(messages=300_000, steady_s=60)),
+    "peers": lambda services: peer_centrifuge.run(services, peer_centrifuge.LONG),
     "amplification": lambda services: amplification.run(services, amplification.Load(messages=30_000)),
     "slow-client": lambda services: slow_client.run(services, slow_client.Load(seconds=15, rounds=9)),
     "hot-user": lambda services: hot_user.run(services, hot_user.Load(seconds=15, rounds=5)),

@@ -7,10 +7,9 @@ from typing import Final
 from benchmarks.end_to_end import BODY_BYTES
 from benchmarks.hot_user import measure_copies, playing_gateway
 from benchmarks.measure import Latencies, median
-from benchmarks.plane import Plane, Services, running_dispatcher
+from benchmarks.plane import Api, Plane, Services, running_dispatcher
 from benchmarks.processes import cpu_of, started
 from benchmarks.report import Section, Table
-from local_run.containers import free_port
 from pushcluster_contract.routing import RoutingMode
 
 AIM: Final = 1.5
@@ -39,11 +38,11 @@ class Round:
 async def run(services: Services, load: Load) -> Section:
     """Measure the copies with and without the strangers, in turns."""
     plane = Plane(services, await services.create_vhost(), RoutingMode.SESSION)
-    port = free_port()
+    api = Api.fresh()
     answers: Counter[str] = Counter()
     try:
         async with (
-            running_dispatcher(plane, 0, api_port=port) as dispatcher,
+            running_dispatcher(plane, 0, api=api) as dispatcher,
             playing_gateway(plane, USER) as sink,
             started("benchmarks.publisher", "publisher") as publisher,
             started("benchmarks.strangers", "clients without a key") as strangers,
@@ -60,7 +59,7 @@ async def run(services: Services, load: Load) -> Section:
             before, after = [], []
             for _ in range(load.rounds):
                 before.append(await measure())
-                await strangers.call("start", port=port, clients=load.strangers)
+                await strangers.call("start", port=api.port, clients=load.strangers)
                 after.append(await measure())
                 answers.update(await strangers.call("stop"))
     finally:

@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.breakdown import break_down
 from benchmarks.measure import Latencies, ProcessTimes, rate
-from benchmarks.plane import Plane, Services, running_plane
+from benchmarks.plane import Api, Plane, Services, running_plane
 from benchmarks.processes import Child, sample, started
 from benchmarks.report import Section, Table
 from local_run.stores import USER, WEB_STOMP_PORT
@@ -127,12 +127,12 @@ async def measure_mode(services: Services, mode: RoutingMode, load: Load) -> Res
 
 @asynccontextmanager
 async def connected_plane(
-    services: Services, mode: RoutingMode, load: Load, *, sampled: bool = False
+    services: Services, mode: RoutingMode, load: Load, *, sampled: bool = False, api: Api | None = None
 ) -> AsyncIterator[tuple[Plane, Child, Child]]:
     """Run a cluster with connected clients and a publisher."""
     users = [f"user-{n}" for n in range(load.clients)]
     async with (
-        running_plane(services, mode, gateways=2, sampled=sampled) as plane,
+        running_plane(services, mode, gateways=2, sampled=sampled, api=api) as plane,
         load_generators() as (clients, publisher),
     ):
         connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")

@@ -216,6 +216,19 @@ class Plane:
         return sample({**self.services.pids, **programs})
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Where the HTTP API of a dispatcher is."""
+
+    port: int
+    key: str = field(repr=False)
+
+    @classmethod
+    def fresh(cls) -> "Api":
+        """Return a free port and a new key."""
+        return cls(free_port(), secrets.token_hex(16))
+
+
 @asynccontextmanager
 async def running_plane(
     services: Services,
@@ -225,13 +238,18 @@ async def running_plane(
     dispatchers: int = 1,
     sampled: bool = False,
     handshakes_per_s: int = 0,
+    api: Api | None = None,
 ) -> AsyncIterator[Plane]:
-    """Run a cluster until the end of the block. Everything is ready when the block begins."""
+    """Run a cluster until the end of the block. Everything is ready when the block begins.
+
+    With `api`, the first dispatcher serves it.
+    """
     plane = Plane(services, await services.create_vhost(), mode, sampled, handshakes_per_s)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.delete_vhost, plane.vhost)
         for number in range(dispatchers):
-            plane.dispatchers.append(await stack.enter_async_context(running_dispatcher(plane, number)))
+            running = running_dispatcher(plane, number, api=None if number else api)
+            plane.dispatchers.append(await stack.enter_async_context(running))
         for number in range(gateways):
             plane.gateways.append(await stack.enter_async_context(running_gateway(plane, number)))
         await asyncio.gather(*(program.wait_ready() for program in (*plane.dispatchers, *plane.gateways)))
@@ -257,11 +275,11 @@ async def running_gateway(plane: Plane, number: int) -> AsyncIterator[Program]:
 
 
 @asynccontextmanager
-async def running_dispatcher(plane: Plane, number: int, *, api_port: int = 0) -> AsyncIterator[Program]:
-    """Run one dispatcher process. It may not be ready yet when the block begins. Without a port it has no HTTP API."""
+async def running_dispatcher(plane: Plane, number: int, *, api: Api | None = None) -> AsyncIterator[Program]:
+    """Run one dispatcher process, with or without its HTTP API. It may not be ready yet when the block begins."""
     variables = {env.API_ENABLED: "false"}
-    if api_port:
-        variables = {env.API_PORT: str(api_port), env.API_KEY: secrets.token_hex(16)}
+    if api is not None:
+        variables = {env.API_PORT: str(api.port), env.API_KEY: api.key}
     async with _running(plane, f"dispatcher-{number}", "pushcluster_dispatcher", variables, 0) as program:
         yield program
 

@@ -51,12 +51,12 @@ def masked_text(data: bytes) -> bytes:
     return struct.pack("!BBH4x", 0x81, 0x80 | 126, size) + data
 
 
-def handshake(path: str) -> bytes:
-    """Return the HTTP request that opens a WebSocket."""
+def handshake(path: str, protocol: str = "v12.stomp") -> bytes:
+    """Return the HTTP request that opens a WebSocket for this subprotocol."""
     key = base64.b64encode(os.urandom(16)).decode()
     return (
         f"GET {path} HTTP/1.1\r\nHost: benchmark\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: v12.stomp\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {protocol}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
 
 
@@ -101,8 +101,11 @@ class RawClient(asyncio.BufferedProtocol):
         self.failed = True
         self._resolve()
 
-    async def exchange(self, data: bytes, expect: bytes) -> None:
-        """Send bytes and wait until `expect` has arrived. Raises ConnectionError if the server refuses."""
+    async def exchange(self, data: bytes, expect: bytes) -> bytes:
+        """Send bytes, and return what arrived up to `expect` and with it.
+
+        Raises ConnectionError if the server refuses.
+        """
         if self.failed or self._transport is None:
             raise ConnectionError("the connection is gone")
         self._expected, self._collected = expect, b""
@@ -112,6 +115,7 @@ class RawClient(asyncio.BufferedProtocol):
         collected, self._collected, self._expected, self._waiter = self._collected, b"", None, None
         if self.failed:
             raise ConnectionError(f"refused: {collected[:300]!r}")
+        return collected
 
     def pause(self) -> None:
         """Stop reading."""
@@ -169,10 +173,7 @@ class Clients:
             async with gate:
                 try:
                     client = await self._dial(host, ports[number % len(ports)], source)
-                    await client.exchange(handshake(path), b"\r\n\r\n")
-                    connect, subscribe = _build_frames(user, mode, vhost)
-                    await client.exchange(connect, b"CONNECTED\n")
-                    await client.exchange(subscribe, b"receipt-id:r")
+                    await self._enter(client, user, path, mode, vhost)
                 except OSError as error:
                     errors.append(str(error))
 
@@ -195,11 +196,7 @@ class Clients:
                 client: RawClient | None = None
                 try:
                     client = await self._dial("127.0.0.1", port, "")
-                    await client.exchange(handshake("/ws"), b"\r\n\r\n")
-                    for frame, answer in zip(
-                        _build_frames(user, "gateway", "/"), (b"CONNECTED\n", b"receipt-id:r"), strict=True
-                    ):
-                        await client.exchange(frame, answer)
+                    await self._enter(client, user, "/ws", "gateway", "/")
                 except OSError:
                     if client is not None:
                         client.abort()
@@ -211,6 +208,13 @@ class Clients:
 
         await asyncio.gather(*map(one, users))
         return {"seconds": time.monotonic() - begin, "attempts": attempts}
+
+    async def _enter(self, client: RawClient, user: str, path: str, mode: str, vhost: str) -> None:
+        """Open the WebSocket, the session and the subscription of one client. Raises ConnectionError."""
+        await client.exchange(handshake(path), b"\r\n\r\n")
+        connect, subscribe = _build_frames(user, mode, vhost)
+        await client.exchange(connect, b"CONNECTED\n")
+        await client.exchange(subscribe, b"receipt-id:r")
 
     async def _dial(self, host: str, port: int, source: str) -> RawClient:
         local = (source, 0) if source else None
@@ -269,9 +273,8 @@ def _build_frames(user: str, mode: str, vhost: str) -> tuple[bytes, bytes]:
     return masked_text(connect.encode()), masked_text(subscribe.encode())
 
 
-async def make_handlers() -> Mapping[str, Handler]:
-    """See `child.run`."""
-    clients = Clients()
+def build_handlers(clients: Clients) -> Mapping[str, Handler]:
+    """Return the commands of these clients by name."""
     handlers: list[Callable[..., Awaitable[Any]]] = [
         clients.connect,
         clients.connect_bare,
@@ -284,6 +287,11 @@ async def make_handlers() -> Mapping[str, Handler]:
         clients.close,
     ]
     return {handler.__name__: handler for handler in handlers}
+
+
+async def make_handlers() -> Mapping[str, Handler]:
+    """See `child.run`."""
+    return build_handlers(Clients())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""What `peer_centrifuge.py` has found, as a part of the document. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.end_to_end import BODY_BYTES, CLIENTS
+from benchmarks.measure import Latencies, median
+from benchmarks.report import Cell, Section, Table
+
+NODES: Final = 2
+"""As many as there are gateways in `end_to_end.connected_plane`."""
+HTTP_CONNECTIONS: Final = 128
+"""How many requests are under way at most when messages are published over HTTP."""
+BATCH: Final = 100
+"""Messages of a request, where a request has several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many clients and messages, and for how long. Each figure is the median of the rounds."""
+
+    rounds: int = 5
+    messages: int = 2_000
+    """Of a round at the maximum; whole bursts."""
+    quiet_s: float = 0.8
+    """Of a round at 100 messages a second."""
+    steady_s: float = 0.4
+    """Of a round at 1,000 messages a second, and at half of the maximum."""
+    clients: int = CLIENTS
+    sessions: int = 2_000
+    """Idle ones, whose memory is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What publishing for some time took."""
+
+    messages: int
+    cpu_s: float
+    """Of everything that a message passes."""
+    latencies: Latencies
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Medians of the rounds at one rate."""
+
+    cpu_us: float
+    """Of everything, a message."""
+    p50_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, rounds: Sequence[Round]) -> "Steady":
+        """Return the medians. Raises ValueError if there are no rounds."""
+        return cls(
+            median([1e6 * each.cpu_s / each.messages for each in rounds]),
+            median([each.latencies.p50_ms for each in rounds]),
+            median([each.latencies.p99_ms for each in rounds]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """Medians of the rounds at the maximum rate."""
+
+    per_s: float
+    per_cpu_s: float
+    """Deliveries per processor second of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of the table. None: not measured for this line."""
+
+    name: str
+    maximum: Maximum | None = None
+    everyday: Steady | None = None
+    quiet: Steady | None = None
+    half: Steady | None = None
+
+
+def build_section(
+    results: Sequence[Result], session_bytes: Mapping[str, float], load: Load, *, version: str
+) -> Section:
+    """Return the figure's part of the document. `version` is the peer's."""
+    return Section(
+        title="Beside Centrifuge, at everyday rates too",
+        aim="",
+        reached=None,
+        text=describe(load, version),
+        tables=[build_table(results, session_bytes)],
+    )
+
+
+def describe(load: Load, version: str) -> str:
+    """Return what was measured and how, and the settings of the peer."""
+    return (
+        f"{load.clients:,} clients have one subscription each, to messages of their own. Messages of {BODY_BYTES} B go "
+        f"to them in turn. Ours: one dispatcher, {NODES} gateways, the broker, Redis. Centrifuge, the library behind "
+        f"Centrifugo: {NODES} nodes, Redis. All of these count as *all*. Publishers and clients do not count, but "
+        "they share the cores. A client of either side costs the same, because it only looks for a time in the bytes "
+        "that arrive. Clients ask for no heart-beats.\n\n"
+        "At the maximum, a bounded number of messages is under way: over AMQP with publisher confirms, over HTTP on "
+        f"{HTTP_CONNECTIONS} connections that each wait for the answer. Ours is published over AMQP where the line "
+        "does not say otherwise, Centrifuge over HTTP. At a rate, each message is published at its planned time, and "
+        f"latencies begin there. Figures are medians (rounds: {load.rounds}): {load.messages:,} messages at the "
+        f"maximum, {load.quiet_s:g} s at 100/s, {load.steady_s:g} s at other rates. Memory is how much the resident "
+        f"memory of one gateway or node grows with {load.sessions:,} idle sessions.\n\n"
+        f"Centrifuge {version} (`benchmarks/peers/centrifuge`) has the library's defaults for client queues and their "
+        "joined writes, for the WebSocket handler and the Redis client. It uses the JSON protocol, one channel for "
+        "each user, to which the client subscribes, and no presence. It answers a publish once Redis has it.\n\n"
+        "- *History, durable*: Redis keeps the last 100 messages of a channel for 24 hours, in a stream with "
+        "`appendfsync always`. Clients subscribe with recovery. Compare with this setting first.\n"
+        "- *Nothing kept*: Redis only passes messages on. A client that is away for a moment misses them.\n"
+        f"- *{BATCH} messages a request*: the node publishes them all at once, and the Redis client joins them.\n"
+        "- *Options that save memory*: a pool for write buffers, read buffers of 512 B, and commands handled off the "
+        "read loop.\n\n"
+        "Ours promises more than either: a message stays until the client has it, order for each user holds, and "
+        "quorum queues stand in front of the log."
+    )
+
+
+def build_table(results: Sequence[Result], session_bytes: Mapping[str, float]) -> Table:
+    """Return one line for each result, with the memory of a session that was measured for its name."""
+    columns = (
+        "",
+        "deliveries / CPU-s of all",
+        "max msg/s",
+        "µs of CPU a message at 1,000/s",
+        "µs of CPU a message at 100/s",
+        "p50 ms at 100/s",
+        "p99 ms at 100/s",
+        "p50 ms at half of the maximum",
+        "p99 ms at half of the maximum",
+        "KB a session",
+    )
+    return Table(columns, [build_row(result, session_bytes.get(result.name)) for result in results])
+
+
+def build_row(result: Result, session_bytes: float | None) -> list[Cell]:
+    """Return the cells of one result. What was not measured is a dash."""
+    maximum, everyday, quiet, half = result.maximum, result.everyday, result.quiet, result.half
+    figures: tuple[float | None, ...] = (
+        None if maximum is None else maximum.per_cpu_s,
+        None if maximum is None else maximum.per_s,
+        None if everyday is None else everyday.cpu_us,
+        None if quiet is None else quiet.cpu_us,
+        None if quiet is None else quiet.p50_ms,
+        None if quiet is None else quiet.p99_ms,
+        None if half is None else half.p50_ms,
+        None if half is None else half.p99_ms,
+        None if session_bytes is None else session_bytes / 1024,
+    )
+    return [result.name, *("-" if figure is None else figure for figure in figures)]
