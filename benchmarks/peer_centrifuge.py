@@ -11,7 +11,18 @@ from benchmarks.centrifuge_nodes import SOURCES, Setting, build_program, parse_v
 from benchmarks.centrifuge_protocol import PATH
 from benchmarks.end_to_end import BODY_BYTES, connected_plane, saturate, steady
 from benchmarks.measure import Latencies, ProcessTimes, median, rate
-from benchmarks.peer_report import BATCH, HTTP_CONNECTIONS, NODES, Load, Maximum, Result, Round, Steady, build_section
+from benchmarks.peer_report import (
+    BATCH,
+    HTTP_CONNECTIONS,
+    NODES,
+    Load,
+    Maximum,
+    Parts,
+    Result,
+    Round,
+    Steady,
+    build_section,
+)
 from benchmarks.plane import Api, Services
 from benchmarks.processes import Child, resident_bytes, started
 from benchmarks.report import Section
@@ -49,8 +60,9 @@ async def run(services: Services, load: Load) -> Section:
         results += await measure_mode(services, mode, load)
     for name, setting in PEERS.items():
         results += await measure_peer(services, name, setting, load)
+    parts, session_bytes = await measure_parts(services, load), await measure_memory(services, load)
     version = parse_version((SOURCES / "go.mod").read_text())
-    return build_section([*results, Result(LEAN)], await measure_memory(services, load), load, version=version)
+    return build_section([*results, Result(LEAN)], session_bytes, parts, load, version=version)
 
 
 def name_mode(mode: RoutingMode) -> str:
@@ -176,6 +188,23 @@ async def _count(way: Way, work: Callable[[], Awaitable[Any]]) -> tuple[float, f
     before, begin = way.times(), loop.time()
     await work()
     return way.times().since(before).total(), loop.time() - begin
+
+
+async def measure_parts(services: Services, load: Load) -> Parts:
+    """Return the medians of what each message has to pass, each measured alone."""
+    vhost = await services.create_vhost()
+    urls = {"quorum": services.amqp_url(vhost), "append": services.redis_url, "transient": services.amqp_url(vhost)}
+    found: dict[str, list[float]] = {name: [] for name in urls}
+    try:
+        async with started("benchmarks.parts", "parts") as child:
+            for _ in range(load.rounds):
+                for name, url in urls.items():
+                    count = int(QUIET_PER_S * load.quiet_s)
+                    seconds = await child.call(name, url=url, per_s=QUIET_PER_S, count=count, body_bytes=BODY_BYTES)
+                    found[name].append(1e3 * median(seconds))
+    finally:
+        await services.delete_vhost(vhost)
+    return Parts(**{f"{name}_ms": median(rounds) for name, rounds in found.items()})
 
 
 async def measure_memory(services: Services, load: Load) -> dict[str, float]:

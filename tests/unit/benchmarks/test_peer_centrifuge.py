@@ -25,7 +25,7 @@ from benchmarks.centrifuge_protocol import (
 )
 from benchmarks.http_publisher import HttpPublisher, encode_batch, encode_body, encode_head, split_answer
 from benchmarks.measure import Latencies
-from benchmarks.peer_report import Load, Maximum, Result, Round, Steady, build_section, build_table
+from benchmarks.peer_report import Load, Maximum, Parts, Result, Round, Steady, build_parts, build_section, build_table
 from benchmarks.stomp_clients import encode_stamp, split_stamps
 from tests.support.waiting import eventually
 
@@ -73,13 +73,22 @@ def test_a_rate_has_the_medians_of_its_rounds() -> None:
     assert (found.p50_ms, found.p99_ms) == (2, 8)
 
 
+def test_a_way_is_compared_with_the_sum_of_what_it_has_to_pass() -> None:
+    results = [Result("ours", quiet=QUIET), Result("in batches", Maximum(1.0, 1.0))]
+    table = build_parts(results, Parts(quorum_ms=2.3, append_ms=1.0, transient_ms=0.7))
+    assert [(name, p50_ms) for name, p50_ms, _ in table.rows[-2:]] == [("sum of these", 4.0), ("ours", 6.5)]
+    assert [ratio for *_, ratio in table.rows] == pytest.approx([2.3 / 4, 1 / 4, 0.7 / 4, 1, 6.5 / 4])
+
+
 def test_the_version_is_the_one_that_is_compiled() -> None:
     assert parse_version("module m\n\nrequire github.com/centrifugal/centrifuge v1.2.3\n") == "v1.2.3"
     assert parse_version((SOURCES / "go.mod").read_text()).startswith("v")
 
 
 def test_the_section_says_how_long_it_measured() -> None:
-    text = build_section([Result("ours", quiet=QUIET)], {}, Load(rounds=9, sessions=4_321), version="v1.2.3").render()
+    text = build_section(
+        [Result("ours", quiet=QUIET)], {}, Parts(2.3, 1.0, 0.7), Load(rounds=9, sessions=4_321), version="v1.2.3"
+    ).render()
     assert "medians (rounds: 9)" in text
     assert "4,321 idle sessions" in text
     assert "Centrifuge v1.2.3" in text
