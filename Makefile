@@ -92,7 +92,7 @@ check: $(VENV)/.ready ## Run only the static checks: ruff, mypy strict, import-l
 	@$(BIN)/pytest tests/static $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.ready ## Measure against peers in under 10 minutes, and write docs/benchmarks.md. ARGS="--long" measures more.
+bench: $(VENV)/.ready ## Measure against peers in about 15 minutes, and write docs/benchmarks.md. ARGS="--long" measures more.
 	@$(PYTHON) -m local_cluster images --only data-plane
 	@$(BIN)/uv pip install --quiet --python $(VENV) --require-hashes -r requirements/bench.txt
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -46,10 +46,13 @@ def dump_on_signals(sampler: Sampler, file: Path) -> None:
         sampler.start()
 
     def dump(_number: int, _frame: FrameType | None) -> None:
+        # Another signal must wait: its handler would run inside this one, and take the partial file away.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
         sampler.stop()
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(sampler.counts))
         partial.replace(file)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1, signal.SIGUSR2))
 
     signal.signal(signal.SIGUSR1, start)
     signal.signal(signal.SIGUSR2, dump)
