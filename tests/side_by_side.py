@@ -25,7 +25,7 @@ BESIDE: Final = {
     "faults": ("tests/chaos", "tests/conformance"),
     "pure": ("tests/fuzz", "tests/simulation", "tests/static", "tests/unit"),
 }
-"""The runs beside the first, which has all other tests: name → folders. None takes as long as that on two cores."""
+"""The runs beside the first, which has all other tests: name → folders."""
 NOTHING_SELECTED: Final = 5
 """pytest's exit code when no test was selected."""
 
@@ -44,7 +44,7 @@ class Run:
 
 
 def plan_runs(arguments: Sequence[str]) -> list[Run]:
-    """Return the runs. The first one is shown as it goes, because it takes longest."""
+    """Return the runs. The first one, with all tests that no other has, is shown as it goes."""
     if any(not each.startswith("-") for each in arguments):
         return [Run("", tuple(arguments))]
     elsewhere = [folder for folders in BESIDE.values() for folder in folders]
