@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from itertools import chain
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Final
 
 from tests.simulation.mutants import MUTANTS, SHOWN_BY
@@ -20,13 +22,28 @@ COLLECT_EVERY: Final = 50
 
 def run_many(first: int, count: int) -> Iterator[Result]:
     """Run schedules, spread over the processors; yield those that failed."""
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_processes() as pool:
         chunks = [
             pool.submit(run_chunk, start, min(CHUNK, first + count - start))
             for start in range(first, first + count, CHUNK)
         ]
         for chunk in as_completed(chunks):
             yield from chunk.result()
+
+
+def worker_processes() -> ProcessPoolExecutor:
+    """Return a process for each processor. They end with this one, however it ends."""
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_end_with_the_parent)
+
+
+def _end_with_the_parent() -> None:
+    if (parent := parent_process()) is not None:
+        Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def run_chunk(first: int, count: int) -> list[Result]:

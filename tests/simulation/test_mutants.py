@@ -1,13 +1,12 @@
 """The simulation seen red: with the product broken in one place, it reports a broken promise."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future
 
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.running import find
+from tests.simulation.running import find, worker_processes
 from tests.simulation.world import Result
 
 
@@ -15,7 +14,7 @@ from tests.simulation.world import Result
 def searches(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Result | None]]]:
     """All searches, begun at once and spread over the processors."""
     first, count = request.config.getoption("--first-seed"), request.config.getoption("--schedules")
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    with worker_processes() as pool:
         yield {mutant: pool.submit(find, mutant, first, count) for mutant in MUTANTS}
 
 

@@ -15,15 +15,14 @@ from tests.simulation.world import run_schedule
 SHOWN: Final = 3
 
 
-def test_no_schedule_breaks_a_promise(request: pytest.FixtureRequest) -> None:
-    first, count = request.config.getoption("--first-seed"), request.config.getoption("--schedules")
-    failed = sorted(run_many(first, count), key=lambda result: result.seed)
+def test_no_schedule_breaks_a_promise(schedules: range) -> None:
+    failed = sorted(run_many(schedules.start, len(schedules)), key=lambda result: result.seed)
     told = "\n\n".join(
         f"seed {result.seed}: {'; '.join(result.failures)}\n{result.report.describe()}\n"
         f"replay it: pytest tests/simulation --seed={result.seed}"
         for result in failed[:SHOWN]
     )
-    assert not failed, f"{len(failed)} of {count} schedules failed\n\n{told}"
+    assert not failed, f"{len(failed)} of {len(schedules)} schedules failed\n\n{told}"
 
 
 def test_a_seed_replays_exactly_in_any_process() -> None:
