@@ -57,8 +57,9 @@ class Coverage:
         bounds = f"{target.tests}/test_bounds.py"
         near = {test for test in self.seconds if target.is_own(test) or test.partition("::")[0] == bounds}
         name = mutant.function.rpartition(".")[2] if mutant.cached else self.names.defined.get(place, "")
-        if self.names.find_uses(name):
-            return near | self._that_use(name)
+        used = {each for each in (name, self.names.classes.get(place, "")) if self.names.find_uses(each)}
+        if used:
+            return near.union(*map(self._that_use, used))
         for module in (target.name, *self.importers.get(target.name, ())):
             near |= self.by_module.get(module, set())
         return near

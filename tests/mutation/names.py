@@ -13,6 +13,8 @@ class Names:
     def __init__(self, sources: Mapping[str, str]) -> None:
         self.defined: dict[Place, str] = {}
         """What a statement that runs at import defines: a constant, a field, a function; of a class its name."""
+        self.classes: dict[Place, str] = {}
+        """Of a field with a default, its class: whoever makes one without naming the field uses the default."""
         self._used: dict[str, set[Place]] = {}
         for module, source in sources.items():
             tree = ast.parse(source)
@@ -39,6 +41,8 @@ class Names:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                     self.defined[module, statement.lineno] = name
+                    if of and statement.value is not None:
+                        self.classes[module, statement.lineno] = of
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                     self.defined[module, statement.lineno] = of if name == "__init__" else name
                 case ast.ClassDef(name=name):

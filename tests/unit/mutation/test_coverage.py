@@ -1,6 +1,8 @@
 """Which tests are tried on a mutant, and in which order."""
 
+from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from tests.mutation.coverage import Coverage
@@ -72,6 +74,28 @@ def test_a_changed_constant_is_tried_on_the_tests_that_run_its_uses_or_name_it()
     made.texts = {"tests/unit/gateway/test_names_it.py": "assert LIMIT == 3", OTHER: "UNLIMITED"}
     planned = made.plan(TARGET, mutant(""))
     assert planned == [[f"{OWN}::own"], [f"{OTHER}::uses", "tests/unit/gateway/test_names_it.py::t"]]
+
+
+def test_a_changed_default_of_a_field_is_tried_on_the_tests_that_make_one_without_the_field() -> None:
+    record = recorded(names=(0.1, OTHER, [21]), makes=(0.1, OTHER, [25]), other=(0.1, OTHER, [27]))
+    made = coverage(record)
+    source = "\n" * 14 + dedent("""\
+        class Queue:
+            name: str
+            size: int = 3
+
+
+        def full(queue):
+            return queue.size > 3
+
+
+        def make():
+            return Queue("a")
+        """)
+    made.names = Names({TARGET.name: source})
+    made.texts = {"tests/unit/gateway/test_queue.py": 'Queue("a")'}
+    planned = made.plan(TARGET, replace(mutant(""), line=17))
+    assert planned == [[f"{OTHER}::makes", f"{OTHER}::names"]]
 
 
 EMPTY: dict[str, Any] = {"imports": {}, "failed": []}

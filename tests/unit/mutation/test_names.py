@@ -38,6 +38,10 @@ def test_what_runs_at_import_has_a_name(line: tuple[str, int], name: str) -> Non
     assert NAMES.defined[line] == name
 
 
+def test_the_default_of_a_field_belongs_to_its_class_too() -> None:
+    assert NAMES.classes == {("parser", 7): "Window"}
+
+
 def test_uses_are_statements_and_not_the_function_around_them() -> None:
     assert NAMES.find_uses("FRAME") >= {("limits", 3), ("parser", 3)}
     assert ("parser", 2) not in NAMES.find_uses("FRAME")
