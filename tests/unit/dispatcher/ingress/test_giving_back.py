@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
 from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART, GIVE_BACK_WITHIN_S, LATEST_PART, HeldTooLong
 from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 from pushcluster_runtime.tasks import cancel
@@ -57,6 +58,27 @@ async def test_what_redis_has_taken_of_a_batch_is_acknowledged_on_disk_before_th
             assert await giving_back == 3
             assert (bench.channel.acks, bench.channel.apart) == ([], [1, 3])
             assert (bench.count("acknowledged"), bench.count("appended")) == (2, 2)
+
+
+async def test_of_what_redis_has_taken_the_producer_learns_when_it_is_on_disk() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.log.may_answer.clear()
+            bench.log.part, bench.log.sessions = 1, b""
+            bench.deliver(b"1", b"2", reply_to="replies", correlation_id="c1")
+            await settle()
+            await clock.move(HALF_S)
+            bench.log.refused_again.set()
+            with pytest.raises(ExceptionGroup):
+                await bench.task
+            giving_back = asyncio.create_task(bench.session.give_back())
+            bench.confirm_all()
+            await settle()
+            assert bench.told == []
+            bench.barriers[0].set_result(None)
+            assert await giving_back == 1
+            ((address, report),) = bench.told
+            assert (address, report.outcome) == (ReplyAddress("replies", "c1"), MessageOutcome.STORED)
 
 
 @pytest.mark.parametrize("fails", [True, False])

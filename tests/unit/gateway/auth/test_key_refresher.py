@@ -1,6 +1,7 @@
 """Keeping keys: when they are read, which ones count, and who waits for newer ones."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.tokens import Algorithm
-from pushcluster_gateway.auth import key_schedule
+from pushcluster_gateway.auth import key_refresher, key_schedule
 from pushcluster_gateway.auth.key_refresher import (
     MAX_REFRESH_WAIT_S,
     MAX_UNREADABLE_S,
@@ -26,6 +27,7 @@ from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
 from pushcluster_gateway.auth.settings import AuthMode, AuthSettings
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
+from pushcluster_runtime.tasks import cancel
 from tests.support.issuer import Authority, Issuer, SigningKey
 from tests.support.waiting import eventually
 
@@ -44,6 +46,10 @@ class TestSchedule:
         assert delays[-1] == MAX_RETRY_S
         schedule.succeed()
         assert schedule.fail() == FIRST_RETRY_S
+
+    def test_pods_that_failed_together_spread_over_the_second_half_of_the_wait(self) -> None:
+        delays = [self.schedule(random).fail() for random in (0.0, 0.5, 1.0)]
+        assert delays == [FIRST_RETRY_S / 2, FIRST_RETRY_S * 3 / 4, FIRST_RETRY_S]
 
     def test_a_failure_never_waits_longer_than_a_success(self) -> None:
         schedule = self.schedule(random=1.0, refresh_s=5)
@@ -102,11 +108,16 @@ class keeping:  # noqa: N801 - a context manager
     """False: only what a test adds to `now`."""
 
     async def __aenter__(self) -> Kept:
+        kept = self.build()
+        self.task = asyncio.create_task(kept.refresher.run())
+        return kept
+
+    def build(self) -> Kept:
+        """Return a refresher that nobody runs yet."""
         now, metrics, loop = [1_000.0], Metrics(), asyncio.get_running_loop()
         clock = loop.time if self.time_passes else lambda: now[0]
         schedule = KeySchedule(refresh_s=self.refresh_s, min_interval_s=self.min_interval_s, random=lambda: 0.0)
         refresher = KeyRefresher(self.source, schedule, metrics, Environment(clock, lambda: 0.0, bytes, lambda: 0.5))
-        self.task = asyncio.create_task(refresher.run())
         return Kept(refresher, self.source, metrics, now)
 
     async def __aexit__(self, *_: object) -> None:
@@ -161,6 +172,13 @@ class TestKeyRefresher:
             await eventually(lambda: not kept.refresher.has_keys, within_s=5)
             assert kept.refresher.last_error == "a test: it has no key for RS256"
 
+    async def test_after_keys_were_withdrawn_a_failed_read_is_what_was_wrong_last(self) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(Keyring((), ("it has no key for RS256",)))
+            kept.source.answers.put_nowait(Unavailable("down"))
+            await eventually(partial(failed_reads, kept, 1), within_s=5)
+            assert kept.refresher.last_error == "a test: down"
+
     async def test_keys_beside_ones_that_cannot_be_used_are_no_trouble(self, kept: Kept) -> None:
         usable = Keyring(FIRST.keys, ("one more has no kid",))
         kept.source.answers.put_nowait(usable)
@@ -177,6 +195,17 @@ class TestKeyRefresher:
                 ("not up yet", 0),
                 ("down", len(FIRST.keys)),
             ]
+
+    async def test_the_log_says_once_that_the_same_keys_can_be_read_again(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            for answer in (FIRST, FIRST, Unavailable("down"), FIRST, FIRST):
+                kept.source.answers.put_nowait(answer)
+            await eventually(lambda: kept.metrics.key_reads["ok"] == 4, within_s=5)
+        said = [record.message for record in caplog.records if record.name == key_refresher.__name__]
+        assert said == ["token keys read", "token keys cannot be read", "token keys can be read again"]
 
     async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
@@ -272,6 +301,15 @@ class TestKeyRefresher:
         assert await first
         with pytest.raises(Unavailable, match="read again in 30 s"):
             await second
+
+    async def test_a_token_that_came_before_the_first_read_began_is_answered_by_it(self) -> None:
+        kept = keeping(ScriptedSource(), refresh_s=3_600).build()
+        asking = asyncio.create_task(kept.refresher.refresh())
+        await asyncio.sleep(0)
+        running = asyncio.create_task(kept.refresher.run())
+        kept.source.answers.put_nowait(FIRST)
+        assert await asking, "it began after the token came: the issuer has spoken"
+        await cancel(running)
 
     async def test_equal_keys_leave_those_that_were_there(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:

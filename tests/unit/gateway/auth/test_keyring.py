@@ -16,6 +16,9 @@ from pushcluster_gateway.auth.keyring import (
     MAX_KEY_FILE_BYTES,
     MAX_KEY_ID_CHARS,
     MAX_KEYS,
+    MAX_TRIED_KEYS,
+    Key,
+    Keyring,
     parse_shared_keys,
 )
 from tests.support.issuer import SigningKey, jwks, public
@@ -130,3 +133,22 @@ class TestSharedKeys:
 
     def test_keys_do_not_show(self) -> None:
         assert "shared" not in repr(parse_shared_keys({"hs256.key": SHARED}))
+
+
+class TestCandidates:
+    NAMED = (Key("one", b"1"), Key("two", b"2"))
+    NAMELESS = (Key(None, b"3"), Key(None, b"4"))
+
+    @pytest.mark.parametrize(
+        ("key_id", "tried"),
+        [(None, b"1234"), ("two", b"2"), ("unknown", b"34")],
+        ids=["the token names none", "the token names one", "the token names another"],
+    )
+    def test_of_few_keys_those_are_tried_that_the_token_allows(self, key_id: str | None, tried: bytes) -> None:
+        keyring = Keyring((*self.NAMED, *self.NAMELESS))
+        assert len(keyring.keys) == MAX_TRIED_KEYS
+        assert [key.material for key in keyring.candidates(key_id)] == [bytes([each]) for each in tried]
+
+    def test_of_one_key_more_a_token_without_a_name_gets_those_without_one(self) -> None:
+        keyring = Keyring((*self.NAMED, Key("three", b"5"), *self.NAMELESS))
+        assert keyring.candidates(None) == self.NAMELESS

@@ -21,6 +21,11 @@ from tests.support.waiting import eventually
 from tests.unit.gateway.fakes import FakeClient, FakeRegistry, as_client
 
 
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the exceptions in the log say."""
+    return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+
 class TestLeaseKeeper:
     def lease_keeper(
         self, refresh: Callable[[Client, bool], Any] | None = None, walk_round_s: float = 100
@@ -122,7 +127,9 @@ class TestLeaseKeeper:
         now[0] += STUCK_AFTER_S
         assert not lease_keeper.alive
 
-    async def test_a_resync_writes_every_session_back_whatever_one_of_them_does(self) -> None:
+    async def test_a_resync_writes_every_session_back_whatever_one_of_them_does(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         refreshed: list[str] = []
 
         async def refresh(client: Client, resync: bool) -> None:
@@ -139,7 +146,9 @@ class TestLeaseKeeper:
         walk = asyncio.create_task(lease_keeper.run_walk())
         await lease_keeper.renew()
         await eventually(lambda: refreshed == ["a", "b"], within_s=2)
+        await eventually(lambda: errors(caplog), within_s=2)
         walk.cancel()
+        assert errors(caplog) == ["this user's keys are broken"], "it tells of this session, and of no other"
 
     async def test_one_session_more_than_a_batch_is_written_back_after_it(self) -> None:
         begun, release = 0, asyncio.Event()

@@ -37,6 +37,13 @@ class TestWheel:
         wheel.schedule(item, 1)
         assert wheel.advance(10.25) == [item]
 
+    def test_what_is_due_in_the_last_tick_of_a_turn_does_not_come_before_it(self) -> None:
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
+        item = Item()
+        wheel.schedule(item, 15 * 0.25)
+        assert [wheel.advance(tick * 0.25) for tick in range(1, 15)] == [[]] * 14
+        assert wheel.advance(15 * 0.25) == [item]
+
     def test_after_a_long_sleep_everything_that_was_due_comes_at_once(self) -> None:
         wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
         items = [Item() for _ in range(12)]

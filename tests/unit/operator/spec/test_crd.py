@@ -158,6 +158,15 @@ def test_every_field_of_the_schema_is_read_and_every_field_read_is_in_the_schema
     assert {name for name in names if not any(f"{name}." in other for other in names)} == set(FIELD_OF.values())
 
 
+@pytest.mark.parametrize("path", [p for p, s in nodes(SPEC) if s.get("type") == "object"], ids=".".join)
+def test_a_field_that_the_schema_does_not_have_is_refused_wherever_it_stands(path: Path_) -> None:
+    fields = functools.reduce(lambda schema, name: schema["properties"][name], path, SPEC)["properties"]
+    reference = {name: "n" for name in fields if set(fields) <= {"name", "key"}}
+    place = ".".join(("spec", *path, "stranger"))
+    with pytest.raises(InvalidSpec, match=f"^{re.escape(place)} is not a field of PushCluster"):
+        PushClusterSpec.from_body(body(with_value(path, {**reference, "stranger": 1})))
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
 def test_the_defaults_are_the_same(path: Path_) -> None:
     default = LEAVES[path].get("default")

@@ -41,6 +41,8 @@ def told(former: ObservedState | None, now: ObservedState) -> list[str]:
         (NEITHER, WELL, ["Ready"]),
         (replace(NO_SECRET, paused=True), NO_SECRET, []),
         (NO_SECRET, replace(NO_SECRET, dispatcher=replace(DONE, ready=1)), []),
+        (replace(NO_SECRET, gateway=DONE), NO_SECRET, []),
+        (NO_SECRET, replace(NO_SECRET, dispatcher=replace(DONE, rolled_out=False)), []),
     ],
 )
 def test_each_change_of_the_conditions_becomes_one_event(

@@ -150,6 +150,7 @@ def test_an_incomplete_delivery_is_not_copied() -> None:
         b"".join(deliver(routing_key=b"\xff")),
         b"".join([frame.Body(3, deliver()[0][7:-1]).marshal(), *deliver()[1:]]),
         b"".join([*deliver()[:2], frame.Body(4, b"hi").marshal()]),
+        b"".join([deliver()[0], frame.Body(3, deliver()[1][7:-1]).marshal(), *deliver()[2:]]),
     ],
     ids=[
         "heartbeat",
@@ -161,6 +162,7 @@ def test_an_incomplete_delivery_is_not_copied() -> None:
         "not UTF-8",
         "a body that looks like a delivery",
         "a body of another channel",
+        "a body that looks like the header",
     ],
 )
 def test_frames_that_are_not_a_usual_delivery_are_left_to_pika(data: bytes) -> None:
