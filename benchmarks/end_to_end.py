@@ -104,9 +104,9 @@ def build_section(results: Sequence[Result], profiled: str) -> Section:
             "(`appendfsync always`), the publisher and the clients share the same cores. Bodies have "
             f"{BODY_BYTES} B, and publisher confirms are on.\n\n"
             "The maximum rate is measured with a bounded number of messages under way. Latencies are taken at half of "
-            "that rate, from the planned time of the publish. web_stomp gets transient messages on one queue for each "
-            "client; it has no log, no resume and no quorum queues. The last lines come from a run of their own, and "
-            "say where the time goes in mode Gateway."
+            "that rate, from the planned time of the publish. At such rates, copies are joined in mode Session too. "
+            "web_stomp gets transient messages on one queue for each client; it has no log, no resume and no quorum "
+            "queues. The last lines come from a run of their own, and say where the time goes in mode Gateway."
         ),
         tables=[
             Table(

@@ -46,6 +46,11 @@ class Metrics:
         )
         self.acknowledged = Counter(f"{prefix}_acknowledged", "Messages acknowledged to ingress", registry=registry)
         self.copies_sent = Counter(f"{prefix}_copies_sent", "Copies published to gateways", registry=registry)
+        self.copies_joined = Counter(
+            f"{prefix}_copies_joined",
+            "Copies that took the gateway's own queue because many were for that gateway (mode Session)",
+            registry=registry,
+        )
         self.copies_returned = Counter(
             f"{prefix}_copies_returned", "Copies that RabbitMQ returned because no queue took them", registry=registry
         )

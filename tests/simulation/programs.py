@@ -17,6 +17,8 @@ from pushcluster_contract.routing import Copy, RoutingMode, plan_copies
 from pushcluster_dispatcher import main as dispatcher_main
 from pushcluster_dispatcher import settings as dispatcher_settings
 from pushcluster_dispatcher.egress import copies as dispatcher_copies
+from pushcluster_dispatcher.egress import path_switch as dispatcher_paths
+from pushcluster_dispatcher.egress.path_switch import GatewayPath, PathSwitch
 from pushcluster_dispatcher.ingress import consumer as dispatcher_consumer
 from pushcluster_dispatcher.log import redis_link
 from pushcluster_dispatcher.settings import Settings as DispatcherSettings
@@ -113,6 +115,15 @@ def _plan_copies(
     return plan_copies(mode, destination, subscribed, without_queue)
 
 
+class _PathSwitch(PathSwitch):
+    """Chooses paths as the dispatchers of this world do."""
+
+    def count(self, gateway_queue: str, now_s: float) -> GatewayPath:
+        world = asyncio.get_running_loop().world  # type: ignore[attr-defined]
+        # Version 0.2 sends every copy to its own queue.
+        return GatewayPath() if world.old_dispatchers else super().count(gateway_queue, now_s)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Replace the libraries below the programs inside the block."""
@@ -133,6 +144,10 @@ def installed() -> Iterator[None]:
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
             (dispatcher_copies, "UNROUTABLE_S", 0.5),
             (dispatcher_copies, "plan_copies", _plan_copies),
+            (dispatcher_copies, "PathSwitch", _PathSwitch),
+            (dispatcher_paths, "JOIN_ABOVE", 2),
+            (dispatcher_paths, "PART_AT", 1),
+            (dispatcher_paths, "STAY_S", 0.2),
             (dispatcher_consumer, "AmqpConnection", amqp_model.Connection),
             (dispatcher_consumer, "INGRESS_PARTITIONS", PARTITIONS),
             (publisher_connection, "AmqpConnection", amqp_model.Connection),

@@ -8,12 +8,15 @@ from pushcluster_contract.destinations import Destination
 from pushcluster_contract.ids import Incarnation, StreamId
 from pushcluster_contract.routing import Copy, RoutingMode, plan_copies
 from pushcluster_contract.session_entry import SessionEntry
+from pushcluster_dispatcher.egress.path_switch import JOIN_ABOVE, WINDOW_S
 
 _HOW: Final = {
     RoutingMode.SESSION: "Mode Session: one copy for each subscribed session, straight to the queue that its "
     "subscription bound to amq.topic. A subscription gets this queue when it has lasted a few seconds, if the broker "
     "has memory for one more. Else, and where no queue takes a copy, it goes to the queue of the session's gateway. "
-    "A gateway with several of these sessions gets one copy for all of them, to its own queue.",
+    "A gateway with several of these sessions gets one copy for all of them, to its own queue. In a flood (more than "
+    f"{JOIN_ABOVE / WINDOW_S:,.0f} such copies a second from one dispatcher to one gateway), copies go to `fallback` "
+    "at once, where they are joined.",
     RoutingMode.GATEWAY: "Mode Gateway: one copy for each gateway that holds a subscribed session, to its own queue.",
     RoutingMode.BROADCAST: "Mode Broadcast: one copy to every gateway. Gateways that do not hold the user drop it.",
 }

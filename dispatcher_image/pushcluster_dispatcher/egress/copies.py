@@ -14,6 +14,7 @@ queues (the gateway's `broker/subscription_queues.py`). Its session's entry says
 queue, which costs what mode Gateway costs. Where the entry is not up to date, or a gateway of version 0.2 wrote it, the
 broker returns the copies, and they go to the gateway's queue as well. For UNROUTABLE_S, further copies go there at
 once. That is right even if the subscription has got a queue meanwhile: a gateway's queue reaches all subscriptions.
+For the same reason, many copies for one gateway may go to its queue, where they are joined (`path_switch.py`).
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from pushcluster_contract.outcomes import ReplyAddress, ReplyRequest
 from pushcluster_contract.routing import BROADCAST_EXCHANGE, Copy, RoutingMode, plan_copies
 from pushcluster_dispatcher.egress.copy_budget import CopyBudget
 from pushcluster_dispatcher.egress.interfaces import Publisher
+from pushcluster_dispatcher.egress.path_switch import InFlight, PathSwitch
 from pushcluster_dispatcher.log.entries import Appended, parse_sessions, parse_without_queue
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
@@ -74,7 +76,7 @@ class CopyConnection(Protocol):
 class _CopyBatch:
     """Copies that are sent in one AMQP message."""
 
-    __slots__ = ("body", "copies", "count", "fell_back", "held", "settled", "size", "to")
+    __slots__ = ("body", "copies", "count", "fell_back", "held", "in_flight", "joined", "settled", "size", "to")
 
     def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
         self.to = to
@@ -88,6 +90,10 @@ class _CopyBatch:
         self.settled = settled
         """Resolves when there is nothing more to wait for, sent or not. Fails when the messages have to come again."""
         self.fell_back = False
+        self.in_flight: InFlight | None = None
+        """Where it counts as in flight, if copies in it had the choice of a path."""
+        self.joined = 0
+        """How many of its copies took the gateway's queue although there is a queue of their own."""
 
 
 class CopyPublisher:
@@ -104,6 +110,8 @@ class CopyPublisher:
         self._left_out = False
         self._unroutable: dict[str, float] = {}
         """Routing keys that no queue took → until when they are not tried again."""
+        self._paths = PathSwitch()
+        self._path_drained = asyncio.Event()
         self._plan = lru_cache(maxsize=CACHED_ROUTES)(self._make_plan)
 
     async def wait_connected(self) -> asyncio.Future[str]:
@@ -111,7 +119,9 @@ class CopyPublisher:
         return (await self._publisher.wait_connected()).lost
 
     async def send(self, partition: int, appended: Sequence[tuple[Message, Appended]]) -> list[asyncio.Future[None]]:
-        """Publish the copies of a partition's batch in the order of the log. Wait only while its budget is used up.
+        """Publish the copies of a partition's batch in the order of the log.
+
+        Wait only while the partition's budget is used up, and for a moment when the path to a gateway changes.
 
         Return futures that resolve when the broker has answered for the copies, or blocks publishers. They fail with
         Unavailable when the connection is lost. Then all of the copies have to be sent again.
@@ -124,10 +134,11 @@ class CopyPublisher:
             plan = self.plan(message.destination, entry.sessions)
             if plan:
                 data = _encode(message, entry)
-                for to in self._reroute(plan) if self._unroutable else plan:
+                for way in self._reroute(plan) if self._unroutable else plan:
                     while budget.is_used_up and self._publisher.channel is not None:
                         await budget.wait()
-                    settled[self._add(to, data, budget)] = None
+                    to, in_flight = (way, None) if way.fallback is None else await self._choose_path(way, way.fallback)
+                    settled[self._add(to, in_flight, data, budget)] = None
         return list(settled)
 
     def plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
@@ -152,6 +163,15 @@ class CopyPublisher:
             self._end(batch)
         for budget in self._budgets.values():
             budget.wake()
+        self._path_drained.set()
+
+    async def _choose_path(self, own_queue: Copy, gateway_queue: Copy) -> tuple[Copy, InFlight]:
+        """Return where a copy goes now that could go to either. Wait while the broker has to answer first."""
+        path = self._paths.count(gateway_queue.routing_key, self._loop.time())
+        while path.must_wait and self._publisher.channel is not None:
+            self._path_drained.clear()
+            await self._path_drained.wait()
+        return (gateway_queue, path.joined) if path.is_joined else (own_queue, path.own)
 
     def _reroute(self, plan: tuple[Copy, ...]) -> Iterable[Copy]:
         """Return the plan with gateways' queues instead of unroutable routing keys."""
@@ -170,7 +190,7 @@ class CopyPublisher:
     def _make_plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
         return plan_copies(self._mode, destination, parse_sessions(sessions), parse_without_queue(sessions))
 
-    def _add(self, to: Copy, data: bytes, budget: CopyBudget) -> asyncio.Future[None]:
+    def _add(self, to: Copy, in_flight: InFlight | None, data: bytes, budget: CopyBudget) -> asyncio.Future[None]:
         batch = self._filling.get(to)
         if batch is not None and (batch.count >= MAX_BATCH_COPIES or batch.size + len(data) >= MAX_BATCH_BYTES):
             del self._filling[to]
@@ -186,6 +206,11 @@ class CopyPublisher:
         batch.size += size
         batch.held[budget] = batch.held.get(budget, 0) + size
         budget.take(size)
+        if in_flight is not None:
+            batch.joined += to.fallback is None
+            if batch.in_flight is None:
+                batch.in_flight = in_flight
+                in_flight.begin()
         return batch.settled
 
     def _publish_all(self) -> None:
@@ -229,6 +254,7 @@ class CopyPublisher:
         first = not batch.fell_back
         if first:
             self._metrics.copies_sent.inc(batch.count)
+            self._metrics.copies_joined.inc(batch.joined)
         if outcome.result() is ConfirmOutcome.CONFIRMED:
             if not first:
                 self._metrics.copies_fallback.inc(batch.count)
@@ -256,6 +282,10 @@ class CopyPublisher:
     def _release(self, batch: _CopyBatch, *, sent: bool = True) -> None:
         for budget, size in batch.held.items():
             budget.release(size)
+        if batch.in_flight is not None:
+            batch.in_flight.end()
+            if not batch.in_flight.messages:
+                self._path_drained.set()
         self._end(batch, sent=sent)
 
     def _end(self, batch: _CopyBatch, *, sent: bool = False) -> None:

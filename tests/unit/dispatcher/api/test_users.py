@@ -114,6 +114,13 @@ def test_each_mode_is_explained_by_what_its_dispatcher_does() -> None:
     assert "Mode Broadcast" in words[1]
 
 
+def test_mode_session_says_from_which_rate_on_copies_take_the_fallback() -> None:
+    words, keys = explain(RoutingMode.SESSION, {SID: SessionEntry(HERE, (DEMO,))})
+    assert keys == [f"demo-user{SID}"]
+    assert "more than 1,000 such copies a second from one dispatcher to one gateway" in words[1]
+    assert "copies go to `fallback` at once" in words[1]
+
+
 def test_a_route_says_where_each_session_is_and_what_it_gets() -> None:
     route = explain_route(
         RoutingMode.SESSION,
