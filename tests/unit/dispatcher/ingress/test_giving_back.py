@@ -81,8 +81,8 @@ async def test_of_what_redis_has_taken_the_producer_learns_when_it_is_on_disk() 
             assert (address, report.outcome) == (ReplyAddress("replies", "c1"), MessageOutcome.STORED)
 
 
-@pytest.mark.parametrize("fails", [True, False])
-async def test_what_is_not_known_to_be_on_disk_goes_back_with_the_rest(fails: bool) -> None:
+@pytest.mark.parametrize("ends", ["fails", "is cancelled", "lasts"])
+async def test_what_is_not_known_to_be_on_disk_goes_back_with_the_rest(ends: str) -> None:
     with moved_clock() as clock:
         async with running() as bench:
             bench.log.may_answer.clear()
@@ -93,13 +93,30 @@ async def test_what_is_not_known_to_be_on_disk_goes_back_with_the_rest(fails: bo
             bench.confirm_all()
             giving_back = asyncio.create_task(bench.session.give_back())
             await settle()
-            if fails:
-                bench.barriers[0].set_exception(Unavailable("restarted"))
-            else:
-                await clock.move(GIVE_BACK_WITHIN_S)
+            (barrier,) = bench.barriers
+            match ends:
+                case "fails":
+                    barrier.set_exception(Unavailable("restarted"))
+                case "is cancelled":
+                    barrier.cancel()
+                case "lasts":
+                    await clock.move(GIVE_BACK_WITHIN_S)
+                    assert not barrier.cancelled(), "others may wait for it too"
             assert await giving_back == 2
             assert bench.channel.apart == []
-            assert not bench.barriers[0].cancelled(), "others may wait for it too"
+
+
+async def test_nothing_of_an_append_that_failed_is_known_to_be_on_disk() -> None:
+    async with running() as bench:
+        await settle()
+        bench.log.part, bench.log.error = 1, Unavailable("Redis: no reply within 5 s")
+        bench.logs.is_there.clear()
+        bench.deliver(b"1", b"2")
+        await settle()
+        assert bench.copies.sent == [b"1"]
+        await cancel(bench.task)
+        assert await bench.session.give_back() == 2
+        assert (bench.barriers, bench.channel.apart) == ([], [])
 
 
 async def test_what_is_done_behind_something_undone_is_acknowledged_when_that_is_given_back() -> None:

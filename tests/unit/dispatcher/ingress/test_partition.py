@@ -109,6 +109,18 @@ async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> N
             assert bench.channel.acks == [1, 2]
 
 
+async def test_a_malformed_message_that_waits_has_no_id_to_keep() -> None:
+    with moved_clock() as clock:
+        async with running(ids_window_s=20) as bench:
+            bench.log.may_answer.clear()
+            bench.deliver(b"1", message_id="appending")
+            await settle()
+            bench.deliver(b"2", headers={}, message_id="malformed")
+            for times in (1, 2):
+                await clock.move(5)
+                assert bench.log.kept == [["appending"]] * times
+
+
 @pytest.mark.parametrize(("window_s", "every_s"), [(20, 5), (600, 10)])
 async def test_ids_are_kept_four_times_a_window_and_at_least_every_ten_seconds(window_s: float, every_s: float) -> None:
     with moved_clock() as clock:

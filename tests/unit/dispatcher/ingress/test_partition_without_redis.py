@@ -210,6 +210,18 @@ async def test_a_rejected_message_is_put_aside_and_told_of_once() -> None:
         assert (bench.channel.acks, bench.count("rejected", reason="message_id")) == ([2], 1)
 
 
+async def test_a_rejected_message_that_was_not_put_aside_yet_is_put_aside_again() -> None:
+    async with running() as bench:
+        await deliver(bench, b"1", headers={})
+        await come_back(bench)
+        assert [body for body, _ in bench.rejects.put_aside] == [b"1"] * 2
+        bench.confirm_all()
+        for barrier in bench.barriers:
+            barrier.set_result(None)
+        await settle()
+        assert bench.channel.acks == [1]
+
+
 async def test_nobody_is_told_of_a_message_that_was_appended_and_has_left_the_log_since() -> None:
     async with running() as bench:
         bench.log.answers = {b"1": Appended(b"", True, 0, b"", 0, made_before=True)}

@@ -63,6 +63,14 @@ def test_a_burst_costs_no_memory_for_each_message() -> None:
     assert held.held == 1
 
 
+def test_a_delivery_that_comes_a_whole_grain_later_counts_by_itself() -> None:
+    held = HeldTimes(100.0)
+    held.take(1, 10.0)
+    held.take(2, 10.5)
+    held.release(1)
+    assert held.oldest_s(11.0) == 0.5
+
+
 def test_there_is_time_between_giving_back_and_the_limit() -> None:
     """For an append that Redis has not answered: its connection is given up long before."""
     assert 0 < GIVE_BACK_PART < LATEST_PART < 1

@@ -151,6 +151,8 @@ def test_an_incomplete_delivery_is_not_copied() -> None:
         b"".join([frame.Body(3, deliver()[0][7:-1]).marshal(), *deliver()[1:]]),
         b"".join([*deliver()[:2], frame.Body(4, b"hi").marshal()]),
         b"".join([deliver()[0], frame.Body(3, deliver()[1][7:-1]).marshal(), *deliver()[2:]]),
+        b"".join([*deliver()[:2], b"\x02" + deliver()[2][1:]]),
+        b"".join([deliver()[0], deliver()[1][:7] + b"\0\x32" + deliver()[1][9:], *deliver()[2:]]),
     ],
     ids=[
         "heartbeat",
@@ -163,6 +165,8 @@ def test_an_incomplete_delivery_is_not_copied() -> None:
         "a body that looks like a delivery",
         "a body of another channel",
         "a body that looks like the header",
+        "a header that looks like the body",
+        "a header of another class",
     ],
 )
 def test_frames_that_are_not_a_usual_delivery_are_left_to_pika(data: bytes) -> None:
