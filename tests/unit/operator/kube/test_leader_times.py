@@ -1,6 +1,7 @@
 """For how long a process leads, on a clock that the test moves: always shorter than others wait."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -38,6 +39,7 @@ class SlowKube(FakeKube):
         self.fails: Exception | None = None
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        assert namespace == "ns"
         if self.hangs:
             await asyncio.Event().wait()
         if self.fails is not None:
@@ -45,9 +47,14 @@ class SlowKube(FakeKube):
         return await super().get(kind, namespace, name)
 
     async def create(self, manifest: Manifest) -> Manifest:
+        assert manifest["metadata"]["namespace"] == "ns"
         written = await super().create(manifest)
         await asyncio.sleep(self.write_s)
         return written
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        assert manifest["metadata"]["namespace"] == "ns"
+        return await super().replace(manifest)
 
     @property
     def lease(self) -> dict[str, Any]:
@@ -169,6 +176,23 @@ async def test_a_request_that_never_ends_is_given_up_when_others_may_soon_take_o
     assert "could not be renewed in time" in ended(keeping)
 
 
+async def test_a_request_shortly_before_others_may_take_over_has_only_what_is_left(clock: MovedClock) -> None:
+    kube = SlowKube()
+    kube.write_s = 3.5
+    leader = candidate(kube, clock)
+    acquiring = asyncio.create_task(leader.acquire())
+    await pass_(clock, kube.write_s)
+    assert acquiring.done()
+    keeping = asyncio.create_task(leader.keep())
+    kube.fails = Unavailable("down")
+    await pass_(clock, RENEW_EVERY_S)
+    kube.fails, kube.hangs = None, True
+    await pass_(clock, RENEW_EVERY_S)
+    assert not keeping.done(), "half a second is left"
+    await pass_(clock, RENEW_DEADLINE_S - kube.write_s - 2 * RENEW_EVERY_S)
+    assert "could not be renewed in time" in ended(keeping)
+
+
 @pytest.mark.parametrize("error", [Conflict("x"), Refused("x"), Unavailable("x")], ids=lambda e: type(e).__name__)
 async def test_one_renewal_that_fails_is_made_good_by_the_next(clock: MovedClock, error: Exception) -> None:
     kube = SlowKube()
@@ -212,12 +236,38 @@ async def test_a_lease_that_its_holder_renews_is_never_taken(clock: MovedClock) 
     assert (kube.lease["holderIdentity"], kube.lease["leaseTransitions"]) == ("second", 1)
 
 
+async def test_a_process_that_stands_by_says_once_who_leads(
+    clock: MovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kube = SlowKube()
+    kube.put(build_lease(None, "ns", "first", Claim.CREATE, WHEN))
+    waiting = asyncio.create_task(candidate(kube, clock).acquire())
+    await pass_(clock, RETRY_EVERY_S * 2)
+    kube.edit("Lease", NAME, spec={"holderIdentity": "second"})
+    await pass_(clock, RETRY_EVERY_S * 2)
+    waiting.cancel()
+    assert [record.__dict__["holder"] for record in caplog.records] == ["first", "second"]
+
+
+async def test_a_lease_without_a_spec_is_nobodys(clock: MovedClock) -> None:
+    kube = SlowKube()
+    empty: Manifest = {"kind": "Lease", "metadata": {"name": NAME, "namespace": "ns"}, "spec": None}
+    kube.put(empty)
+    leader = candidate(kube, clock)
+    await leader.release()
+    assert kube.at("Lease", NAME)["spec"] is None
+    await leader.acquire()
+    assert (kube.lease["holderIdentity"], kube.lease["leaseTransitions"]) == ("me", 0)
+
+
 async def test_a_lease_that_is_given_back_names_nobody_and_expires_at_once(clock: MovedClock) -> None:
     kube = SlowKube()
     leader = candidate(kube, clock)
     await leader.acquire()
     await leader.release()
     assert (kube.lease["holderIdentity"], kube.lease["leaseDurationSeconds"]) == ("", 1)
+    assert kube.lease["leaseTransitions"] == 0, "nobody else has taken it yet"
     assert kube.lease["renewTime"] == WHEN.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
