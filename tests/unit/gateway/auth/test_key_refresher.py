@@ -23,7 +23,7 @@ from pushcluster_gateway.auth.key_refresher import (
 )
 from pushcluster_gateway.auth.key_schedule import FIRST_RETRY_S, MAX_RETRY_S, KeySchedule
 from pushcluster_gateway.auth.key_sources import IssuerSource, SecretSource
-from pushcluster_gateway.auth.keyring import Keyring, parse_shared_keys
+from pushcluster_gateway.auth.keyring import Key, Keyring, parse_shared_keys
 from pushcluster_gateway.auth.settings import AuthMode, AuthSettings
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
@@ -206,6 +206,24 @@ class TestKeyRefresher:
             await eventually(lambda: kept.metrics.key_reads["ok"] == 4, within_s=5)
         said = [record.message for record in caplog.records if record.name == key_refresher.__name__]
         assert said == ["token keys read", "token keys cannot be read", "token keys can be read again"]
+
+    async def test_the_log_names_the_keys_that_have_a_name(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            kept.source.answers.put_nowait(Keyring((Key("one", b"1"), Key(None, b"2"), Key("two", b"3"))))
+            await eventually(lambda: kept.metrics.key_reads["ok"] == 1, within_s=5)
+        (fields,) = (vars(record) for record in caplog.records if "named" in vars(record))
+        assert (fields["keys"], fields["named"]) == (3, ["one", "two"])
+
+    async def test_without_any_keys_the_log_does_not_say_that_old_ones_end(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with keeping(ScriptedSource(), refresh_s=0.01) as kept:
+            for failures in (1, 2):
+                kept.source.answers.put_nowait(Unavailable("down"))
+                await eventually(partial(failed_reads, kept, failures), within_s=5)
+                kept.now[0] += MAX_UNREADABLE_S
+        assert [record.message for record in caplog.records] == ["token keys cannot be read"]
 
     async def test_the_last_keys_end_when_none_could_be_read_for_too_long(self) -> None:
         async with keeping(ScriptedSource(), refresh_s=0.01) as kept:

@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from pushcluster_contract.errors import Unavailable
-from pushcluster_contract.limits import LEASE_MS
+from pushcluster_contract.limits import LEASE_MS, LEASE_RENEW_MS
 from pushcluster_gateway.environment import Environment
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.registry import lease_keeper as lease_keeper_module
+from pushcluster_gateway.registry import walk_pace
 from pushcluster_gateway.registry.lease import ResyncCause
 from pushcluster_gateway.registry.lease_keeper import RESYNC_BATCH_SESSIONS, STUCK_AFTER_S, LeaseKeeper
 from pushcluster_gateway.registry.store import Renewal, SessionRegistry
@@ -122,9 +123,9 @@ class TestLeaseKeeper:
         assert lease_keeper.alive
         with pytest.raises(Unavailable):
             await lease_keeper.renew()
-        now[0] += 2
+        now[0] += STUCK_AFTER_S - 1
         assert lease_keeper.alive, "it tried, and Redis is away"
-        now[0] += STUCK_AFTER_S
+        now[0] += 1
         assert not lease_keeper.alive
 
     async def test_a_resync_writes_every_session_back_whatever_one_of_them_does(
@@ -184,6 +185,7 @@ class TestLeaseKeeper:
         walk = asyncio.create_task(lease_keeper.run_walk())
         await eventually(lambda: len(attempts) == 2, within_s=2)
         walk.cancel()
+        assert lease_keeper._metrics.redis_errors == 1
 
     async def test_the_walk_looks_at_every_session_once_a_round(self) -> None:
         lease_keeper, _, hub, _ = self.lease_keeper(walk_round_s=10)
@@ -200,6 +202,37 @@ class TestLeaseKeeper:
         assert len(lease_keeper.next_walk_step()) == 1
         self.broker_away_s = 0.1
         assert len(lease_keeper.next_walk_step()) == 100 / FAST_ROUND_S
+
+    async def test_without_copies_the_walk_is_no_faster_than_all_gateways_together_can_bear(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(walk_pace, "FAST_READS_PER_S", 30)
+        lease_keeper, registry, hub, _ = self.lease_keeper(walk_round_s=1_000)
+        self.broker_away_s = 0.1
+        registry.renewals = [Renewal(existed=True, run_id="r", gateways=3)]
+        await lease_keeper.renew()
+        for n in range(100):
+            hub.add(as_client(FakeClient("alice", f"s{n}")))
+        assert [len(lease_keeper.next_walk_step()) for _ in range(5)] == [10] * 5, "of three gateways, 30 in a second"
+
+    async def test_the_lease_is_renewed_at_regular_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lease_keeper, registry, _, _ = self.lease_keeper()
+        waits: list[tuple[float, int]] = []
+        sleep, enough = asyncio.sleep, asyncio.Event()
+
+        async def note(delay_s: float) -> None:
+            if delay_s:
+                waits.append((delay_s, registry.renewed))
+            if len(waits) == 3:
+                enough.set()
+            await sleep(0)
+
+        monkeypatch.setattr(asyncio, "sleep", note)
+        renewals = asyncio.create_task(lease_keeper.run_renewals())
+        async with asyncio.timeout(5):
+            await enough.wait()
+        renewals.cancel()
+        assert waits[:3] == [(LEASE_RENEW_MS / 1_000, renewed) for renewed in range(3)]
 
     async def test_a_renewal_tells_how_long_the_broker_has_been_away(self) -> None:
         lease_keeper, registry, _, _ = self.lease_keeper()

@@ -18,6 +18,7 @@ class TestWheel:
         wheel.schedule(item, 101.1)
         assert wheel.advance(101.0) == []
         assert wheel.advance(101.25) == [item]
+        assert item.wheel_slot == NOT_SCHEDULED
         assert wheel.advance(200) == []
 
     def test_a_new_plan_replaces_the_old_one_and_a_cancelled_item_never_comes(self) -> None:
@@ -43,6 +44,15 @@ class TestWheel:
         wheel.schedule(item, 15 * 0.25)
         assert [wheel.advance(tick * 0.25) for tick in range(1, 15)] == [[]] * 14
         assert wheel.advance(15 * 0.25) == [item]
+
+    def test_a_wheel_that_has_turned_often_returns_nothing_early(self) -> None:
+        wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
+        for now in (100, 99):
+            assert wheel.advance(now) == []
+        item = Item()
+        wheel.schedule(item, 102)
+        assert wheel.advance(101) == []
+        assert wheel.advance(102) == [item]
 
     def test_after_a_long_sleep_everything_that_was_due_comes_at_once(self) -> None:
         wheel: TimerWheel[Item] = TimerWheel(tick_s=0.25, slots=16, now=0)
