@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 from benchmarks.centrifuge_protocol import (
     CONNECT_ID,
+    PING,
+    PONG,
     SUBSCRIBE_ID,
     check_accepted,
     encode_connect,
     encode_subscribe,
     parse_replies,
+    wants_pongs,
 )
 from benchmarks.child import Handler, run
 from benchmarks.stomp_clients import Clients, RawClient, build_handlers, handshake, masked_text
@@ -19,14 +22,38 @@ from benchmarks.stomp_clients import Clients, RawClient, build_handlers, handsha
 SUBPROTOCOL = "centrifuge-json"
 
 
+class CentrifugeClient(RawClient):
+    """One connection. It answers pings once the server has said that it sends them and wants answers."""
+
+    __slots__ = ("_unread", "answers_pings")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers_pings = False
+        self._unread = b""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio."""
+        if self.answers_pings:
+            replies, self._unread = parse_replies(self._unread + bytes(self.get_buffer(nbytes)[:nbytes]))
+            for _ in range(replies.count(PING)):
+                self.send(masked_text(PONG))
+        super().buffer_updated(nbytes)
+
+
 class CentrifugeClients(Clients):
     """The clients of one process. A session's path has the user in place of `{user}`."""
+
+    client_type = CentrifugeClient
 
     async def _enter(self, client: RawClient, user: str, path: str, mode: str, vhost: str) -> None:  # noqa: ARG002
         await client.exchange(handshake(path.replace("{user}", user), SUBPROTOCOL), b"\r\n\r\n")
         for number, command in ((CONNECT_ID, encode_connect()), (SUBSCRIBE_ID, encode_subscribe(user))):
             data = await client.exchange(masked_text(command), b'"id":%d,' % number)
-            check_accepted(parse_replies(data)[0], number)
+            replies, _ = parse_replies(data)
+            check_accepted(replies, number)
+            if isinstance(client, CentrifugeClient) and wants_pongs(replies):
+                client.answers_pings = True
 
 
 async def make_handlers() -> Mapping[str, Handler]:

@@ -36,6 +36,8 @@ class Setting:
     """Whether messages are kept in Redis. Otherwise Redis only passes them on."""
     lean: bool = False
     """Whether the WebSocket handler's options that save memory are on."""
+    ping_s: int = 0
+    """How often a node pings each client; 0: never."""
 
 
 def parse_version(go_mod: str) -> str:
@@ -111,7 +113,7 @@ async def _running(
         "PREFIX": prefix,
         "HISTORY": str(setting.history).lower(),
         "LEAN": str(setting.lean).lower(),
-        "PING_SECONDS": "0",
+        "PING_SECONDS": str(setting.ping_s),
     }
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(

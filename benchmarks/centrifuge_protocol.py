@@ -28,6 +28,11 @@ class Reply:
     content: Any
 
 
+PING: Final = Reply(0, "", None)
+PONG: Final = b"{}"
+"""The command that answers a ping, if the reply to `connect` asks for that."""
+
+
 def encode_connect() -> bytes:
     """Return the first command."""
     return _encode({"id": CONNECT_ID, "connect": {"name": "benchmark"}})
@@ -77,6 +82,11 @@ def _parse_reply(line: bytes) -> Reply:
     number = fields.pop("id", 0)
     kind, content = next(iter(fields.items()), ("", None))
     return Reply(number, kind, content)
+
+
+def wants_pongs(replies: Sequence[Reply]) -> bool:
+    """Return whether these are the server's answer to `connect`, and it asks for an answer to each of its pings."""
+    return any(reply.kind == "connect" and reply.content.get("pong", False) for reply in replies)
 
 
 def check_accepted(replies: Sequence[Reply], number: int) -> None:

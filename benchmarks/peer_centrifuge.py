@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from benchmarks import end_to_end, gateway_memory
+from benchmarks import end_to_end, gateway_memory, peer_idle
 from benchmarks.centrifuge_nodes import SOURCES, Setting, build_program, parse_version, running_nodes
 from benchmarks.centrifuge_protocol import PATH
 from benchmarks.end_to_end import BODY_BYTES, connected_plane, saturate, steady
 from benchmarks.measure import Latencies, ProcessTimes, median, rate
 from benchmarks.peer_report import (
     BATCH,
+    HEART_BEAT_S,
     HTTP_CONNECTIONS,
     NODES,
+    STALL_PER_S,
+    Idle,
     Load,
     Maximum,
     Parts,
@@ -28,19 +31,20 @@ from benchmarks.processes import Child, resident_bytes, started
 from benchmarks.report import Section
 from pushcluster_contract.routing import RoutingMode
 
+HISTORY: Final = "Centrifuge, history, durable"
 MODES: Final = (RoutingMode.GATEWAY, RoutingMode.SESSION)
 EVERYDAY_PER_S: Final = 1_000.0
 QUIET_PER_S: Final = 100.0
 TARGET: Final = "/publish/{user}"
 BATCH_TARGET: Final = "/batch"
 PEERS: Final = {
-    "Centrifuge, history, durable": Setting(history=True),
+    HISTORY: Setting(history=True),
     "Centrifuge, nothing kept": Setting(history=False),
 }
 LEAN: Final = "Centrifuge, history, options that save memory"
 API_TARGET: Final = "/v1/users/{user}/messages?destination=/queue/demo"
 SHORT: Final = Load()
-LONG: Final = Load(messages=20_000, quiet_s=15.0, steady_s=8.0, sessions=10_000)
+LONG: Final = Load(messages=20_000, quiet_s=15.0, steady_s=8.0, sessions=10_000, idle_s=60.0, stall_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,10 @@ async def run(services: Services, load: Load) -> Section:
         results += await measure_mode(services, mode, load)
     for name, setting in PEERS.items():
         results += await measure_peer(services, name, setting, load)
-    parts, session_bytes = await measure_parts(services, load), await measure_memory(services, load)
+    parts, idle = await measure_parts(services, load), await measure_idle(services, load)
+    session_bytes = await measure_memory(services, load)
     version = parse_version((SOURCES / "go.mod").read_text())
-    return build_section([*results, Result(LEAN)], session_bytes, parts, load, version=version)
+    return build_section([*results, Result(LEAN)], session_bytes, parts, idle, load, version=version)
 
 
 def name_mode(mode: RoutingMode) -> str:
@@ -77,18 +82,16 @@ async def measure_mode(services: Services, mode: RoutingMode, load: Load) -> lis
         connected_plane(services, mode, end_to_end.Load(clients=load.clients), api=api) as (plane, clients, publisher),
         started("benchmarks.http_publisher", "publisher over HTTP") as http,
     ):
-        maximum, half, everyday, quiet = await measure_way(Way(clients, publisher, plane.times), load)
+        result = await measure_way(name, Way(clients, publisher, plane.times), load)
         over_http = Way(clients, http, plane.times)
         headers = {"Authorization": f"Bearer {api.key}"}
         await open_http(http, [api.port], load, target=API_TARGET, headers=headers)
         await steady(clients, http, EVERYDAY_PER_S, 1.0)  # the first requests
-        http_rates = [
-            await measure_rate(over_http, EVERYDAY_PER_S, load.steady_s, load.rounds),
-            await measure_rate(over_http, QUIET_PER_S, load.quiet_s, load.rounds),
-        ]
+        everyday = await measure_rate(over_http, EVERYDAY_PER_S, load.steady_s, load.rounds)
+        quiet = await measure_rate(over_http, QUIET_PER_S, load.quiet_s, load.rounds)
     return [
-        Result(name, maximum, everyday, quiet, half),
-        Result(f"{name}, published over HTTP", None, *http_rates),
+        replace(result, aimed=True),
+        Result(f"{name}, published over HTTP", everyday=everyday, quiet=quiet),
     ]
 
 
@@ -96,13 +99,10 @@ async def measure_peer(services: Services, name: str, setting: Setting, load: Lo
     """Measure the peer in one setting, with one message a request and at the maximum with several too."""
     async with connected_nodes(services, setting, load) as (way, ports):
         await open_http(way.publisher, ports, load, target=TARGET)
-        maximum, half, everyday, quiet = await measure_way(way, load)
+        result = await measure_way(name, way, load)
         await open_http(way.publisher, ports, load, target=BATCH_TARGET, batch=BATCH)
         batched = await measure_maximum(way, load)
-    return [
-        Result(name, maximum, everyday, quiet, half),
-        Result(f"{name}, {BATCH} messages a request", batched),
-    ]
+    return [result, Result(f"{name}, {BATCH} messages a request", batched)]
 
 
 @asynccontextmanager
@@ -147,13 +147,14 @@ async def open_http(
     )
 
 
-async def measure_way(way: Way, load: Load) -> tuple[Maximum, Steady, Steady, Steady]:
-    """Return the maximum, then the medians at half of the maximum, at 1,000 messages a second, and at 100."""
+async def measure_way(name: str, way: Way, load: Load) -> Result:
+    """Return the maximum, and the medians at half of it and at fixed rates."""
     maximum = await measure_maximum(way, load)
     half = await measure_rate(way, maximum.per_s / 2, load.steady_s, load.rounds)
     everyday = await measure_rate(way, EVERYDAY_PER_S, load.steady_s, load.rounds)
     quiet = await measure_rate(way, QUIET_PER_S, load.quiet_s, load.rounds)
-    return maximum, half, everyday, quiet
+    stall = await measure_rate(way, STALL_PER_S, load.stall_s, load.watch_rounds)
+    return Result(name, maximum, everyday, quiet, half, stall)
 
 
 async def measure_maximum(way: Way, load: Load) -> Maximum:
@@ -205,6 +206,13 @@ async def measure_parts(services: Services, load: Load) -> Parts:
     finally:
         await services.delete_vhost(vhost)
     return Parts(**{f"{name}_ms": median(rounds) for name, rounds in found.items()})
+
+
+async def measure_idle(services: Services, load: Load) -> list[Idle]:
+    """Return what idle sessions with heart-beats cost: in our modes, then in the peer."""
+    found = [await peer_idle.measure_gateway(services, mode, load, name=name_mode(mode)) for mode in MODES]
+    setting = replace(PEERS[HISTORY], ping_s=HEART_BEAT_S)
+    return [*found, await peer_idle.measure_node(services, setting, load, name=HISTORY)]
 
 
 async def measure_memory(services: Services, load: Load) -> dict[str, float]:

@@ -51,6 +51,9 @@ def masked_text(data: bytes) -> bytes:
     return struct.pack("!BBH4x", 0x81, 0x80 | 126, size) + data
 
 
+HEART_BEAT: Final = masked_text(b"\n")
+
+
 def handshake(path: str, protocol: str = "v12.stomp") -> bytes:
     """Return the HTTP request that opens a WebSocket for this subprotocol."""
     key = base64.b64encode(os.urandom(16)).decode()
@@ -117,6 +120,20 @@ class RawClient(asyncio.BufferedProtocol):
             raise ConnectionError(f"refused: {collected[:300]!r}")
         return collected
 
+    def send(self, data: bytes) -> None:
+        """Send bytes, unless the connection is lost."""
+        if self._transport is not None and not self.failed:
+            self._transport.write(data)
+
+    def repeat(self, data: bytes, every_s: float) -> None:
+        """Send these bytes after this time, and again each time it has passed, until the connection is lost."""
+        if not self.failed:
+            asyncio.get_running_loop().call_later(every_s, self._send_again, data, every_s)
+
+    def _send_again(self, data: bytes, every_s: float) -> None:
+        self.send(data)
+        self.repeat(data, every_s)
+
     def pause(self) -> None:
         """Stop reading."""
         if self._transport is not None:
@@ -145,9 +162,16 @@ class RawClient(asyncio.BufferedProtocol):
 class Clients:
     """The clients of one process."""
 
+    client_type: type[RawClient] = RawClient
+
     def __init__(self) -> None:
         self._clients: list[RawClient] = []
         self._latencies: list[float] = []
+        self._heart_beat_s = 0
+
+    async def beat(self, *, every_s: int) -> None:
+        """Let STOMP clients that connect from now on ask for heart-beats, and send them."""
+        self._heart_beat_s = every_s
 
     async def connect(
         self,
@@ -212,13 +236,15 @@ class Clients:
     async def _enter(self, client: RawClient, user: str, path: str, mode: str, vhost: str) -> None:
         """Open the WebSocket, the session and the subscription of one client. Raises ConnectionError."""
         await client.exchange(handshake(path), b"\r\n\r\n")
-        connect, subscribe = _build_frames(user, mode, vhost)
+        connect, subscribe = build_frames(user, mode, vhost, self._heart_beat_s)
         await client.exchange(connect, b"CONNECTED\n")
+        if self._heart_beat_s:
+            client.repeat(HEART_BEAT, self._heart_beat_s)
         await client.exchange(subscribe, b"receipt-id:r")
 
     async def _dial(self, host: str, port: int, source: str) -> RawClient:
         local = (source, 0) if source else None
-        _, client = await asyncio.get_running_loop().create_connection(RawClient, host, port, local_addr=local)
+        _, client = await asyncio.get_running_loop().create_connection(self.client_type, host, port, local_addr=local)
         self._clients.append(client)
         return client
 
@@ -262,13 +288,14 @@ class Clients:
         self._clients.clear()
 
 
-def _build_frames(user: str, mode: str, vhost: str) -> tuple[bytes, bytes]:
+def build_frames(user: str, mode: str, vhost: str, heart_beat_s: int) -> tuple[bytes, bytes]:
     """Return CONNECT and SUBSCRIBE as WebSocket messages."""
     credentials, destination = f"login:{user}", "/user/queue/demo"
     if mode == "web_stomp":
         key, login, passcode = user.split(" ")
         credentials, destination = f"login:{login}\npasscode:{passcode}", f"/exchange/amq.topic/{key}"
-    connect = f"CONNECT\naccept-version:1.2\nhost:{vhost}\n{credentials}\nheart-beat:0,0\n\n\0"
+    heart_beat = f"heart-beat:{heart_beat_s * 1_000},{heart_beat_s * 1_000}"
+    connect = f"CONNECT\naccept-version:1.2\nhost:{vhost}\n{credentials}\n{heart_beat}\n\n\0"
     subscribe = f"SUBSCRIBE\nid:sub-0\ndestination:{destination}\nreceipt:r\n\n\0"
     return masked_text(connect.encode()), masked_text(subscribe.encode())
 
@@ -276,6 +303,7 @@ def _build_frames(user: str, mode: str, vhost: str) -> tuple[bytes, bytes]:
 def build_handlers(clients: Clients) -> Mapping[str, Handler]:
     """Return the commands of these clients by name."""
     handlers: list[Callable[..., Awaitable[Any]]] = [
+        clients.beat,
         clients.connect,
         clients.connect_bare,
         clients.herd,

@@ -1,8 +1,10 @@
 """The table that compares with Centrifuge, and the bytes that its clients and publisher send and read."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from benchmarks.centrifuge_clients import CentrifugeClient
 from benchmarks.centrifuge_nodes import SOURCES, parse_version
 from benchmarks.centrifuge_protocol import (
     CONNECT_ID,
@@ -22,16 +25,33 @@ from benchmarks.centrifuge_protocol import (
     encode_connect,
     encode_subscribe,
     parse_replies,
+    wants_pongs,
 )
 from benchmarks.http_publisher import HttpPublisher, encode_batch, encode_body, encode_head, split_answer
 from benchmarks.measure import Latencies
-from benchmarks.peer_report import Load, Maximum, Parts, Result, Round, Steady, build_parts, build_section, build_table
-from benchmarks.stomp_clients import encode_stamp, split_stamps
+from benchmarks.peer_idle import check_alive
+from benchmarks.peer_report import (
+    Idle,
+    Load,
+    Maximum,
+    Parts,
+    Result,
+    Round,
+    Steady,
+    build_idle,
+    build_parts,
+    build_section,
+    build_stalls,
+    build_table,
+)
+from benchmarks.stomp_clients import HEART_BEAT, RawClient, build_frames, encode_stamp, masked_text, split_stamps
 from tests.support.waiting import eventually
 
-QUIET = Steady(cpu_us=4_240.0, p50_ms=6.5, p99_ms=12.0)
-HALF = Steady(cpu_us=200.0, p50_ms=25.0, p99_ms=81.0)
-EVERYDAY = Steady(cpu_us=1_240.0, p50_ms=5.0, p99_ms=9.0)
+QUIET = Steady(cpu_us=4_240.0, p50_ms=6.5, p99_ms=12.0, max_ms=14.0)
+HALF = Steady(cpu_us=200.0, p50_ms=25.0, p99_ms=81.0, max_ms=90.0)
+EVERYDAY = Steady(cpu_us=1_240.0, p50_ms=5.0, p99_ms=9.0, max_ms=11.0)
+PARTS = Parts(quorum_ms=2.3, append_ms=1.0, transient_ms=0.7)
+IDLE = [Idle("ours", own=6.0, everything=9.0), Idle("Centrifuge", own=4.0, everything=4.5)]
 
 
 def frame(text: bytes) -> bytes:
@@ -66,16 +86,17 @@ def test_what_was_not_measured_is_a_dash_and_zero_is_a_figure() -> None:
 
 def test_a_rate_has_the_medians_of_its_rounds() -> None:
     rounds = [
-        Round(100, cpu_s, Latencies(100, p50, p99, 99.0)) for cpu_s, p50, p99 in ((0.9, 1, 9), (0.1, 3, 7), (0.2, 2, 8))
+        Round(100, cpu_s, Latencies(100, p50, p99, largest))
+        for cpu_s, p50, p99, largest in ((0.9, 1, 9, 30), (0.1, 3, 7, 10), (0.2, 2, 8, 20))
     ]
     found = Steady.of(rounds)
     assert found.cpu_us == pytest.approx(2_000)
-    assert (found.p50_ms, found.p99_ms) == (2, 8)
+    assert (found.p50_ms, found.p99_ms, found.max_ms) == (2, 8, 20)
 
 
 def test_a_way_is_compared_with_the_sum_of_what_it_has_to_pass() -> None:
     results = [Result("ours", quiet=QUIET), Result("in batches", Maximum(1.0, 1.0))]
-    table = build_parts(results, Parts(quorum_ms=2.3, append_ms=1.0, transient_ms=0.7))
+    table = build_parts(results, PARTS)
     assert [(name, p50_ms) for name, p50_ms, _ in table.rows[-2:]] == [("sum of these", 4.0), ("ours", 6.5)]
     assert [ratio for *_, ratio in table.rows] == pytest.approx([2.3 / 4, 1 / 4, 0.7 / 4, 1, 6.5 / 4])
 
@@ -86,12 +107,102 @@ def test_the_version_is_the_one_that_is_compiled() -> None:
 
 
 def test_the_section_says_how_long_it_measured() -> None:
-    text = build_section(
-        [Result("ours", quiet=QUIET)], {}, Parts(2.3, 1.0, 0.7), Load(rounds=9, sessions=4_321), version="v1.2.3"
-    ).render()
+    load = Load(rounds=9, sessions=4_321, beating_sessions=5_432, watch_rounds=7, idle_s=41.0, stall_s=42.0)
+    text = build_section([Result("ours", quiet=QUIET)], {}, PARTS, IDLE, load, version="v1.2.3").render()
     assert "medians (rounds: 9)" in text
     assert "4,321 idle sessions" in text
     assert "Centrifuge v1.2.3" in text
+    assert "42 s at 500/s (rounds: 7; medians" in text
+    assert "with 5,432 idle sessions" in text
+    assert "taken for 41 s (rounds: 7)" in text
+
+
+@pytest.mark.parametrize(("ours_ms", "reached"), [(100.0, True), (100.1, False)])
+def test_the_aim_is_about_the_largest_latency_of_our_lines(ours_ms: float, reached: bool) -> None:
+    results = [
+        Result("mode A", stall=replace(QUIET, max_ms=ours_ms), aimed=True),
+        Result("Centrifuge", stall=replace(QUIET, max_ms=900.0)),
+    ]
+    section = build_section(results, {}, PARTS, IDLE, Load(stall_s=60.0), version="v1.2.3")
+    assert section.reached is reached
+    assert section.aim == "mode A: at 500 messages a second for 60 s, the largest latency is at most 100 ms"
+
+
+def test_stalls_stand_beside_each_other_for_every_line_that_was_looked_at() -> None:
+    table = build_stalls([Result("ours", stall=QUIET), Result("over HTTP"), Result("peer", stall=HALF)], Load())
+    assert table.rows == [("ours", 6.5, 12.0, 14.0), ("peer", 25.0, 81.0, 90.0)]
+
+
+def test_idle_sessions_are_compared_with_those_of_the_peer() -> None:
+    table = build_idle(IDLE, Load(beating_sessions=5_432))
+    assert table.columns[0] == "5,432 sessions, heart-beats every 10 s"
+    assert table.rows == [("ours", 6.0, 1.5, 9.0), ("Centrifuge", 4.0, 1.0, 4.5)]
+
+
+# Idle sessions
+
+
+def test_a_round_counts_only_if_every_client_is_there_and_hears_heart_beats() -> None:
+    load = Load(beating_sessions=100, idle_s=60.0)
+    check_alive(0, 100 * 6 * 3, load)
+    with pytest.raises(RuntimeError, match="1 of 100 idle clients"):
+        check_alive(1, 100 * 6 * 3, load)
+    with pytest.raises(RuntimeError, match="899 bytes of heart-beats"):
+        check_alive(0, 899, load)
+
+
+class Transport(asyncio.Transport):
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+
+def receive(client: RawClient, data: bytes) -> None:
+    client.get_buffer(len(data))[: len(data)] = data
+    client.buffer_updated(len(data))
+
+
+def test_a_client_of_centrifuge_answers_each_ping_once_if_it_is_asked_to() -> None:
+    client, transport = CentrifugeClient(), Transport()
+    client.connection_made(transport)
+    receive(client, frame(b"{}"))
+    assert transport.written == b""
+    client.answers_pings = True
+    for data in (frame(b"{}"), frame(b'{"push":{}}\n{}'), frame(b'{"push":{}}'), frame(b"{}")[:3], frame(b"{}")[3:]):
+        receive(client, data)
+    assert transport.written == 3 * masked_text(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"), [(b'{"client":"c","ping":10,"pong":true}', True), (b'{"client":"c"}', False)]
+)
+def test_the_reply_to_connect_says_whether_pings_are_answered(reply: bytes, expected: bool) -> None:
+    replies, _ = parse_replies(frame(b'{"id":1,"connect":%s}' % reply))
+    assert wants_pongs(replies) is expected
+    assert not wants_pongs(parse_replies(frame(b'{"id":2,"subscribe":{"pong":true}}'))[0])
+
+
+async def test_a_stomp_client_sends_heart_beats_until_its_connection_is_lost() -> None:
+    client, transport = RawClient(), Transport()
+    client.connection_made(transport)
+    client.repeat(HEART_BEAT, 0.001)
+    assert transport.written == b""
+    await eventually(lambda: transport.written.startswith(3 * HEART_BEAT), within_s=5)
+    client.connection_lost(None)
+    written = transport.written
+    client.send(HEART_BEAT)
+    assert transport.written == written
+
+
+@pytest.mark.parametrize(("every_s", "header"), [(0, b"\nheart-beat:0,0\n"), (10, b"\nheart-beat:10000,10000\n")])
+def test_a_stomp_client_offers_the_heart_beats_that_it_sends(every_s: int, header: bytes) -> None:
+    connect, _ = build_frames("ann", "gateway", "/", every_s)
+    assert header in connect
 
 
 # Centrifuge's JSON protocol
