@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.connecting import connect_clients
 from benchmarks.end_to_end import BODY_BYTES, all_arrived, load_generators
 from benchmarks.plane import Services, running_plane
 from benchmarks.report import Plot, Section, Table
@@ -49,9 +50,7 @@ async def measure(services: Services, mode: RoutingMode, gateways: int, load: Lo
     """Publish at a rate that everything keeps up with, and return what one push costs."""
     users = [f"user-{n}" for n in range(CLIENTS)]
     async with running_plane(services, mode, gateways=gateways) as plane, load_generators() as (clients, publisher):
-        connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
-        if connected["errors"]:
-            raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+        await connect_clients(clients, plane.ports, users)
         await plane.wait_own_queues(len(users))
         await publisher.call("open", url=plane.amqp_url, users=users, body_bytes=BODY_BYTES)
         await clients.call("observe", on=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.breakdown import break_down
+from benchmarks.connecting import connect_clients
 from benchmarks.measure import Latencies, ProcessTimes, rate
 from benchmarks.plane import Api, Plane, Services, running_plane
 from benchmarks.processes import Child, sample, started
@@ -135,9 +136,7 @@ async def connected_plane(
         running_plane(services, mode, gateways=2, sampled=sampled, api=api) as plane,
         load_generators() as (clients, publisher),
     ):
-        connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
-        if connected["errors"]:
-            raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+        await connect_clients(clients, plane.ports, users)
         await plane.wait_own_queues(len(users))
         await publisher.call("open", url=plane.amqp_url, users=users, body_bytes=BODY_BYTES)
         yield plane, clients, publisher
@@ -150,17 +149,9 @@ async def measure_web_stomp(services: Services, load: Load) -> Result:
     users = [f"{key} {USER} {services.password}" for key in keys]
     try:
         async with load_generators() as (clients, publisher):
-            connected = await clients.call(
-                "connect",
-                ports=[WEB_STOMP_PORT],
-                users=users,
-                path="/ws",
-                mode=WEB_STOMP,
-                host=services.rabbitmq_host,
-                vhost=vhost,
+            await connect_clients(
+                clients, [WEB_STOMP_PORT], users, mode=WEB_STOMP, host=services.rabbitmq_host, vhost=vhost
             )
-            if connected["errors"]:
-                raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
             url = services.amqp_url(vhost)
             await publisher.call("open", url=url, users=keys, body_bytes=BODY_BYTES, web_stomp=True)
             return await measure_way(WEB_STOMP, clients, publisher, lambda: sample(services.pids), load)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.connecting import connect_clients
 from benchmarks.plane import Services, running_plane
 from benchmarks.processes import resident_bytes, started
 from benchmarks.report import Section, Table
@@ -41,9 +42,7 @@ async def measure(services: Services, mode: RoutingMode, sessions: int) -> Held:
         for first, count in ((0, WARM_SESSIONS), (WARM_SESSIONS, sessions)):
             before = resident_bytes(gateway.pid)
             users = [f"user-{n}" for n in range(first, first + count)]
-            connected = await clients.call("connect", ports=plane.ports, users=users, path="/ws", mode="gateway")
-            if connected["errors"]:
-                raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+            await connect_clients(clients, plane.ports, users)
             await plane.wait_own_queues(first + count)
             await asyncio.sleep(SETTLE_S)
         return Held(mode, sessions, (resident_bytes(gateway.pid) - before) / sessions)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.breakdown import build_lines
+from benchmarks.connecting import connect_clients
 from benchmarks.measure import median, rate
 from benchmarks.processes import Child, started
 from benchmarks.report import Section, Table
@@ -84,10 +85,7 @@ async def measure(case: Case, pushes: int) -> Cost:
 
 async def connect(gateway: Child, clients: Child, users: Sequence[str]) -> None:
     """Open a session for each of these users."""
-    port = await gateway.call("serve")
-    connected = await clients.call("connect", ports=[port], users=users, path="/ws", mode="gateway")
-    if connected["errors"]:
-        raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+    await connect_clients(clients, [await gateway.call("serve")], users)
 
 
 async def profile() -> str:

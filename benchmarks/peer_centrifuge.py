@@ -9,6 +9,7 @@ from typing import Any, Final
 from benchmarks import end_to_end, gateway_memory, peer_idle
 from benchmarks.centrifuge_nodes import SOURCES, Setting, build_program, parse_version, running_nodes
 from benchmarks.centrifuge_protocol import PATH
+from benchmarks.connecting import connect_clients
 from benchmarks.end_to_end import BODY_BYTES, connected_plane, saturate, steady
 from benchmarks.measure import Latencies, ProcessTimes, median, rate
 from benchmarks.peer_report import (
@@ -113,16 +114,13 @@ async def connected_nodes(services: Services, setting: Setting, load: Load) -> A
         started("benchmarks.centrifuge_clients", "clients") as clients,
         started("benchmarks.http_publisher", "publisher") as publisher,
     ):
-        await connect_clients(clients, nodes.ports, range(load.clients))
+        await connect_to_peer(clients, nodes.ports, range(load.clients))
         yield Way(clients, publisher, nodes.times), nodes.ports
 
 
-async def connect_clients(clients: Child, ports: list[int], numbers: range) -> None:
+async def connect_to_peer(clients: Child, ports: list[int], numbers: range) -> None:
     """Connect the clients of these users to the peer. Raises RuntimeError if one could not connect."""
-    users = [f"user-{n}" for n in numbers]
-    connected = await clients.call("connect", ports=ports, users=users, path=PATH, mode="")
-    if connected["errors"]:
-        raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+    await connect_clients(clients, ports, [f"user-{n}" for n in numbers], path=PATH, mode="")
 
 
 async def open_http(
@@ -238,7 +236,7 @@ async def measure_peer_memory(services: Services, setting: Setting, sessions: in
         before, first = 0, 0
         for count in (gateway_memory.WARM_SESSIONS, sessions):
             before = resident_bytes(node.pid)
-            await connect_clients(clients, nodes.ports, range(first, first + count))
+            await connect_to_peer(clients, nodes.ports, range(first, first + count))
             await asyncio.sleep(gateway_memory.SETTLE_S)
             first += count
         return (resident_bytes(node.pid) - before) / sessions

@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks.centrifuge_nodes import Setting, running_nodes
 from benchmarks.centrifuge_protocol import PATH
+from benchmarks.connecting import connect_clients
 from benchmarks.measure import ProcessTimes, median
 from benchmarks.peer_report import HEART_BEAT_S, Idle, Load
 from benchmarks.plane import Services, running_plane
@@ -45,9 +46,7 @@ async def measure_node(services: Services, setting: Setting, load: Load, *, name
 async def _connect(clients: Child, ports: list[int], load: Load, *, path: str, mode: str) -> None:
     await clients.call("beat", every_s=HEART_BEAT_S)
     users = [f"user-{n}" for n in range(load.beating_sessions)]
-    connected = await clients.call("connect", ports=ports, users=users, path=path, mode=mode)
-    if connected["errors"]:
-        raise RuntimeError(f"clients could not connect: {connected['errors'][:3]}")
+    await connect_clients(clients, ports, users, path=path, mode=mode)
 
 
 async def _watch(clients: Child, times: Callable[[], ProcessTimes], load: Load, *, own: str, name: str) -> Idle:
