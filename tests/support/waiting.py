@@ -59,6 +59,12 @@ async def eventually(predicate: Callable[[], T] | Callable[[], Awaitable[T]], wi
     raise AssertionError("attempts end with an answer or an error")
 
 
+async def settle() -> None:
+    """Let every task run as far as it can without the test."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 def eventually_sync(
     predicate: Callable[[], T],
     within_s: float = WITHIN_S,

@@ -11,6 +11,7 @@ from pushcluster_dispatcher.log.entries import Appended
 from pushcluster_dispatcher.messages import Message
 from pushcluster_runtime.amqp import ConfirmOutcome
 from tests.support.clock import moved_clock
+from tests.support.waiting import settle
 from tests.unit.dispatcher.egress.copies_bench import (
     ALL_CONFIRMED,
     KEY_1,
@@ -38,11 +39,6 @@ async def flood(played: Bench) -> None:
     await played.send(*messages(0, JOIN_ABOVE + 1))
     assert played.publisher.published.pop() == ("", QUEUE, [str(JOIN_ABOVE)])
     del played.publisher.published[:]
-
-
-async def turns() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_one_copy_more_than_single_pushes_are_goes_to_the_gateways_queue() -> None:
@@ -130,7 +126,7 @@ async def begun_flood(outcomes: dict[str, ConfirmOutcome] | None = None) -> tupl
     """Return a publisher that waits at the change, because the broker has answered for none of SID_1's own copies."""
     played = bench({QUEUE: ConfirmOutcome.CONFIRMED, **(outcomes or {})})
     sending = asyncio.create_task(played.send(*messages(0, JOIN_ABOVE + 1)))
-    await turns()
+    await settle()
     return played, sending
 
 
@@ -149,10 +145,10 @@ async def test_it_waits_for_all_of_them() -> None:
         played = bench({QUEUE: ConfirmOutcome.CONFIRMED})
         other = entry("c" * 26)
         sending = asyncio.create_task(played.send((message("other"), other), *messages(0, JOIN_ABOVE)))
-        await turns()
+        await settle()
         first, second = played.publisher.open
         second.set_result(ConfirmOutcome.CONFIRMED)
-        await turns()
+        await settle()
         assert [to for _, to, _ in played.publisher.published] == [f"demo-user{'c' * 26}", KEY_1]
         first.set_result(ConfirmOutcome.CONFIRMED)
         await sending
@@ -163,12 +159,12 @@ async def test_a_returned_copy_is_under_way_until_the_gateways_queue_has_it() ->
     with moved_clock():
         played = bench({})
         sending = asyncio.create_task(played.send(*messages(0, JOIN_ABOVE + 1)))
-        await turns()
+        await settle()
         played.publisher.open[0].set_result(ConfirmOutcome.RETURNED)
-        await turns()
+        await settle()
         assert [to for _, to, _ in played.publisher.published] == [KEY_1, QUEUE]
         played.publisher.open[1].set_result(ConfirmOutcome.CONFIRMED)
-        await turns()
+        await settle()
         assert played.publisher.published[2:] == [("", QUEUE, [str(JOIN_ABOVE)])]
         played.publisher.open[2].set_result(ConfirmOutcome.CONFIRMED)
         await sending
@@ -178,7 +174,7 @@ async def test_every_partition_waits_at_the_change() -> None:
     with moved_clock():
         played, sending = await begun_flood()
         other = asyncio.create_task(played.send(*messages(500, 1), partition=1))
-        await turns()
+        await settle()
         assert len(played.publisher.published) == 1
         played.publisher.open[0].set_result(ConfirmOutcome.CONFIRMED)
         await asyncio.gather(sending, other)
@@ -217,10 +213,10 @@ async def test_on_the_way_back_a_push_stays_joined_while_others_are_under_way() 
     with moved_clock() as clock:
         played = bench({KEY_1: ConfirmOutcome.CONFIRMED})
         flooding = asyncio.create_task(played.send(*messages(0, JOIN_ABOVE + 1)))
-        await turns()
+        await settle()
         await clock.move(STAY_S)
         late = asyncio.create_task(played.send(*messages(500, 1)))
-        await turns()
+        await settle()
         for each in played.publisher.open:
             each.set_result(ConfirmOutcome.CONFIRMED)
         await asyncio.gather(flooding, late)

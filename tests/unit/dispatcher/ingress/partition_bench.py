@@ -261,9 +261,3 @@ async def running(ids_window_s: float = 600.0) -> AsyncIterator[Bench]:
         yield bench
     finally:
         await cancel(bench.task)
-
-
-async def settle() -> None:
-    """Let every task run as far as it can without the test."""
-    for _ in range(20):
-        await asyncio.sleep(0)

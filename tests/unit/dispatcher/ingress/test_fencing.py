@@ -17,7 +17,7 @@ from pushcluster_dispatcher.log.entries import StaleToken
 from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.log.user_log import Fence
 from pushcluster_runtime.backoff import Backoff
-from tests.unit.dispatcher.ingress.partition_bench import settle
+from tests.support.waiting import settle
 
 KEYS = Keys("ns.demo")
 _NAMES = {Script.TAKE_TOKEN.source().encode(): "count up", Script.RAISE_FENCE.source().encode(): "raise the fence to"}

@@ -9,10 +9,20 @@ from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
 from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART, GIVE_BACK_WITHIN_S, LATEST_PART, HeldTooLong
 from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 from pushcluster_runtime.tasks import cancel
-from tests.support.clock import moved_clock
-from tests.unit.dispatcher.ingress.partition_bench import running, settle
+from tests.support.clock import MovedClock, moved_clock
+from tests.support.waiting import settle
+from tests.unit.dispatcher.ingress.partition_bench import Bench, running
 
 HALF_S = CONSUMER_TIMEOUT_S * GIVE_BACK_PART
+
+
+async def begin_giving_back(bench: Bench, clock: MovedClock) -> asyncio.Task[int]:
+    """Let Redis refuse the rest of a batch once more at half of the limit, which ends the session."""
+    await clock.move(HALF_S)
+    bench.log.refused_again.set()
+    with pytest.raises(ExceptionGroup):
+        await bench.task
+    return asyncio.create_task(bench.session.give_back())
 
 
 async def test_a_message_that_redis_does_not_take_is_given_back_at_half_of_the_limit_when_redis_has_answered() -> None:
@@ -45,11 +55,7 @@ async def test_what_redis_has_taken_of_a_batch_is_acknowledged_on_disk_before_th
             bench.log.part, bench.log.refuses = 3, {b"2"}
             bench.deliver(b"1", b"2", b"3", b"4", b"5")
             await settle()
-            await clock.move(HALF_S)
-            bench.log.refused_again.set()
-            with pytest.raises(ExceptionGroup):
-                await bench.task
-            giving_back = asyncio.create_task(bench.session.give_back())
+            giving_back = await begin_giving_back(bench, clock)
             await settle()
             bench.confirm_all()
             await settle()
@@ -67,11 +73,7 @@ async def test_of_what_redis_has_taken_the_producer_learns_when_it_is_on_disk() 
             bench.log.part, bench.log.sessions = 1, b""
             bench.deliver(b"1", b"2", reply_to="replies", correlation_id="c1")
             await settle()
-            await clock.move(HALF_S)
-            bench.log.refused_again.set()
-            with pytest.raises(ExceptionGroup):
-                await bench.task
-            giving_back = asyncio.create_task(bench.session.give_back())
+            giving_back = await begin_giving_back(bench, clock)
             bench.confirm_all()
             await settle()
             assert bench.told == []

@@ -10,8 +10,8 @@ from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleTok
 from pushcluster_dispatcher.messages import Message
 from pushcluster_runtime.amqp import Delivery
 from tests.support.clock import moved_clock
-from tests.support.waiting import eventually
-from tests.unit.dispatcher.ingress.partition_bench import NOW_MS, running, settle
+from tests.support.waiting import eventually, settle
+from tests.unit.dispatcher.ingress.partition_bench import NOW_MS, running
 
 
 async def test_a_message_is_acknowledged_after_append_copy_and_barrier_and_not_before() -> None:

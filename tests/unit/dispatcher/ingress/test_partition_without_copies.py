@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from pushcluster_contract.errors import Unavailable
-from tests.unit.dispatcher.ingress.partition_bench import Bench, running, settle
+from tests.support.waiting import settle
+from tests.unit.dispatcher.ingress.partition_bench import Bench, running
 
 
 async def deliver(bench: Bench, *bodies: bytes) -> None:

@@ -8,7 +8,8 @@ import pytest
 from pushcluster_contract.errors import Unavailable
 from pushcluster_dispatcher.ingress.interfaces import RedisLost
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
-from tests.unit.dispatcher.ingress.partition_bench import Bench, running, settle
+from tests.support.waiting import settle
+from tests.unit.dispatcher.ingress.partition_bench import Bench, running
 
 FOUND = Appended(b"1-1", True, 0, b"", 0, (b"", b""), made_before=True)
 NEW = Appended(b"1-2", False, 0, b"", 0)
