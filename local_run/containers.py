@@ -8,13 +8,13 @@ import socket
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from local_run.docker import docker
-from local_run.errors import ImageMissing, LocalRunError, PortTaken
+from local_run.errors import BeingRemoved, ImageMissing, LocalRunError, PortTaken
 from local_run.owner import Owner
 from local_run.reaper import Reaper
 
@@ -25,6 +25,7 @@ SERVICE_UID: Final = 999
 START_ATTEMPTS: Final = 5
 POLL_S: Final = 0.05
 PROBE_TIMEOUT_S: Final = 2.0
+REMOVED_WITHIN_S: Final = 60.0
 LOWEST_PORT: Final = 20_000
 """Above the well-known ports of services."""
 _OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -207,7 +208,26 @@ class Container:
 
     def remove(self) -> None:
         """Remove the container with its data, whether it runs or not."""
-        docker("rm", "--force", "--volumes", self.id)
+        remove_containers([self.id])
+
+
+def remove_containers(ids: Sequence[str]) -> None:
+    """Remove containers with their data. Return when they are gone, also if somebody else is removing them.
+
+    Raises DockerError.
+    """
+    try:
+        docker("rm", "--force", "--volumes", *ids)
+    except BeingRemoved as error:
+        deadline = time.monotonic() + REMOVED_WITHIN_S
+        while _list_existing(ids):
+            if time.monotonic() > deadline:
+                raise LocalRunError(f"not gone after {REMOVED_WITHIN_S:.0f} s: {error}") from error
+            time.sleep(POLL_S)
+
+
+def _list_existing(ids: Sequence[str]) -> list[str]:
+    return docker("ps", "--all", "--quiet", *(f"--filter=id={each}" for each in ids)).split()
 
 
 def remove_orphans() -> list[str]:
@@ -222,7 +242,7 @@ def remove_orphans() -> list[str]:
         if owner is not None and owner.is_gone():
             orphans.append(container_id)
     if orphans:
-        docker("rm", "--force", "--volumes", *orphans)
+        remove_containers(orphans)
     return orphans
 
 

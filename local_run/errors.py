@@ -15,5 +15,9 @@ class PortTaken(DockerError):
     """Somebody took a host port after it was found free and before the container started."""
 
 
+class BeingRemoved(DockerError):
+    """Somebody else removes these containers at this moment: another run, or their owner's reaper."""
+
+
 class ImageMissing(LocalRunError):
     """An image that the run needs is not in the docker engine."""

@@ -1,10 +1,12 @@
 """The containers that every integration test stands on: faults keep data, and nothing outlives its owner."""
 
 import asyncio
+import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis.asyncio import Redis
@@ -102,6 +104,20 @@ def test_a_start_removes_what_a_lost_owner_left_and_nothing_else(reaper: Reaper)
     assert [short for short in removed if left.startswith(short)]
     assert not [short for short in removed if mine.id.startswith(short)]
     assert mine.is_running()
+
+
+def test_runs_that_start_at_once_remove_the_same_orphans_and_none_fails(reaper: Reaper) -> None:
+    owner = Owner.current()
+    lost = Owner(owner.space, owner.pid, owner.started + 1)
+    run_id = f"test-orphans-{secrets.token_hex(4)}"
+    image = build_redis("secret", max_memory="16mb").image
+    labels = [f"--label={OWNER_LABEL}={lost}", f"--label={RUN_LABEL}={run_id}"]
+    for _ in range(4):
+        reaper.will_remove("container", docker("run", "--detach", *labels, "--entrypoint=sleep", image, "60"))
+    with ThreadPoolExecutor() as runs:
+        for removing in [runs.submit(remove_orphans) for _ in range(4)]:
+            removing.result()
+            assert not containers_of(run_id), "a run begins when they are gone"
 
 
 def test_a_missing_image_is_a_sentence_that_says_what_to_do(reaper: Reaper) -> None:
