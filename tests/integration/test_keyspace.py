@@ -95,7 +95,7 @@ class Caller:
         return f"{self._channel}-{tag}"
 
     def _take_token(self) -> tuple[list[str], list[Any]]:
-        return [self._keys.token(0), self._keys.fence(0)], []
+        return [self._keys.token(0), self._keys.fence(0)], [self._rng.choice((0, 0, self._token, self._token + 3))]
 
     def _raise_fence(self) -> tuple[list[str], list[Any]]:
         return [self._keys.fence(0)], [self._token + self._rng.choice((-1, 0, 0, 1))]

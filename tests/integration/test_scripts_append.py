@@ -384,9 +384,9 @@ async def test_a_token_whose_counter_was_lost_is_the_newest_one_again(bench: Ben
     assert "STALE" in await refused(bench, "late", token=4)
 
 
-async def take_token(bench: Bench) -> int:
+async def take_token(bench: Bench, newest: int = 0) -> int:
     names = [bench.keys.token(0), bench.keys.fence(0)]
-    return int(await ScriptRunner(bench.redis).run(Script.TAKE_TOKEN, names, []))
+    return int(await ScriptRunner(bench.redis).run(Script.TAKE_TOKEN, names, [newest]))
 
 
 async def test_tokens_only_go_up_also_after_their_keys_were_lost(bench: Bench) -> None:
@@ -398,6 +398,12 @@ async def test_tokens_only_go_up_also_after_their_keys_were_lost(bench: Bench) -
         return await take_token(bench) > first + 1
 
     await eventually(goes_on_from_the_clock)
+
+
+async def test_a_token_is_higher_than_what_the_channel_had_also_when_redis_has_lost_that(bench: Bench) -> None:
+    kept = await take_token(bench)
+    assert await take_token(bench, newest=kept + 5) == kept + 6
+    assert await take_token(bench, newest=kept) == kept + 7, "an older one changes nothing"
 
 
 async def test_a_token_is_higher_than_any_that_has_appended(bench: Bench) -> None:

@@ -187,7 +187,7 @@ class Keyspace:
         return new, dropped, expires
 
     def _take_token(self, keys: Sequence[str], args: Sequence[Any], now: int) -> int:
-        token: int = max(self.data.get(keys[0], now), self.data.get(keys[1], 0)) + 1
+        token: int = max(self.data.get(keys[0], now), self.data.get(keys[1], 0), int(args[0])) + 1
         self._touch(keys[0], None)
         self.data[keys[0]] = token
         return token

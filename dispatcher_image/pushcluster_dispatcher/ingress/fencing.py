@@ -14,7 +14,9 @@ when it consumed before: its channel stands, and only waited while another consu
 lower. Without 3 and 4 it would be good until the first APPEND of its predecessor, however late that runs.
 
 The token need not be on disk first. If a restart of Redis loses it, that connection is gone, and all that was appended
-with the token is lost too. What is acknowledged has passed a barrier after it, which covers the token.
+with the token is lost too. What is acknowledged has passed a barrier after it, which covers the token. The channel may
+stand, and name its attempts by a lost token. So its next token is higher than all that it had. Otherwise the lost one
+could go to another channel later, whose attempts would pass for those of this one.
 
 APPEND refuses what is below the fence. That holds also for commands that wait in a connection, or in a frozen program,
 and reach Redis late. A program that has only counted the token up disturbs nobody: that is what 2 is for.
@@ -53,6 +55,8 @@ class FencedLogs:
     """The connection that was there when the channel was opened. It may be lost by now: then the session ends too."""
     sleep: Sleep = asyncio.sleep
     _last_wire: HeldWire | None = field(default=None, init=False)
+    _newest_token: int = field(default=0, init=False)
+    """The newest token that this channel has had. 0: none."""
 
     async def wire(self) -> HeldWire:
         """Return a connection to Redis, from the second time on after a pause. Wait until there is one.
@@ -84,7 +88,8 @@ class FencedLogs:
 
     async def _count_up(self, wire: HeldWire) -> int:
         names = self.keys.token(self.partition), self.keys.fence(self.partition)
-        return int(await self._run(wire, Script.TAKE_TOKEN, len(names), *names))
+        self._newest_token = int(await self._run(wire, Script.TAKE_TOKEN, len(names), *names, self._newest_token))
+        return self._newest_token
 
     async def _raise_fence(self, wire: HeldWire, token: int) -> None:
         if not await self._run(wire, Script.RAISE_FENCE, 1, self.keys.fence(self.partition), token):

@@ -100,7 +100,7 @@ async def test_the_channel_is_asked_after_each_answer_of_redis_and_nothing_opens
     bench.channel_answers.clear()
     opening = asyncio.create_task(bench.logs.open(bench))
     await settle()
-    assert (bench.happened, opening.done(), bench.fences) == (["count up", "ask the channel"], False, [])
+    assert (bench.happened, opening.done(), bench.fences) == (["count up 0", "ask the channel"], False, [])
     await bench.answer_once()
     assert bench.happened[2:] == ["raise the fence to 7", "ask the channel"]
     assert (opening.done(), bench.fences) == (False, [])
@@ -136,12 +136,24 @@ async def test_a_channel_that_has_fallen_opens_nothing() -> None:
     bench = Bench(channel_error=Unavailable("RabbitMQ: channel closed"))
     with pytest.raises(Unavailable, match="channel closed"):
         await bench.logs.open(bench)
-    assert (bench.happened, bench.fences) == (["count up", "ask the channel"], []), "it disturbs nobody"
+    assert (bench.happened, bench.fences) == (["count up 0", "ask the channel"], []), "it disturbs nobody"
 
 
 async def test_a_redis_that_is_lost_before_it_has_counted_is_lost() -> None:
     with pytest.raises(RedisLost, match="gone"):
         await (bench := Bench(replies=[RedisLost()])).logs.open(bench)
+
+
+async def test_the_next_token_is_to_be_higher_than_all_that_the_channel_had() -> None:
+    """A restart of Redis may have lost them, and the attempts of the channel are still named by one of them."""
+    bench = Bench(replies=[7, 1, RedisLost(), 9, RedisLost(), 12, 1])
+    assert (await bench.logs.open(bench)).token == 7
+    for _ in range(2):
+        with pytest.raises(RedisLost):
+            await bench.logs.open(bench)
+    assert (await bench.logs.open(bench)).token == 12
+    counted = [each for each in bench.happened if each.startswith("count up")]
+    assert counted == ["count up 0", "count up 7", "count up 7", "count up 9"]
 
 
 async def test_a_redis_that_is_lost_before_it_has_raised_the_fence_is_lost() -> None:
