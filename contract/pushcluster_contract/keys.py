@@ -27,7 +27,7 @@ class Keys:
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:log:{destination.kind}:{destination.name}"
 
     def meta(self, user: str, destination: Destination) -> str:
-        """Hash: born, ms, seq, cursor, sent, accounted, missed, attempt (see `lua/append.lua`)."""
+        """Hash: born, ms, seq, cursor, sent, accounted, missed, attempt, found, tidied, many (see `lua/append.lua`)."""
         return f"pc:{self.cluster}:{{{encode_user(user)}}}:meta:{destination.kind}:{destination.name}"
 
     def message(self, user: str, destination: Destination, message_id: str) -> str:

@@ -238,11 +238,77 @@ async def test_the_birth_of_a_log_is_noted_once(bench: Bench) -> None:
 
 
 async def test_every_key_of_a_user_ends_by_itself(bench: Bench) -> None:
-    await bench.append("x", "m", keep_ms=60_000, known_ms=30_000)
-    assert 0 < await bench.redis.pttl(bench.log) <= 60_000
-    assert 60_000 < await bench.redis.pttl(bench.meta) <= 120_000
-    assert await bench.redis.pttl(bench.keys.destinations("alice")) > 120_000, "it outlives every meta"
+    await bench.append("x", "m", keep_ms=60_000, resume_ms=8_000, known_ms=30_000)
+    assert 0 < await bench.redis.pttl(bench.log) <= 61_000
+    assert 61_000 < await bench.redis.pttl(bench.meta) <= 121_000
+    assert await bench.redis.pttl(bench.keys.destinations("alice")) > 121_000, "it outlives every meta"
     assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 30_000
+
+
+async def count_calls(bench: Bench) -> int:
+    """How many commands Redis has run, those of scripts included, and those that ask for this number."""
+    return sum(int(each["calls"]) for each in (await bench.redis.info("commandstats")).values())
+
+
+async def test_a_usual_append_makes_few_calls(bench: Bench) -> None:
+    for _ in range(2):
+        await bench.append()
+    calls = await count_calls(bench), await bench.append(), await count_calls(bench)
+    assert calls[2] - calls[0] == 6 + len(("EVALSHA", "INFO"))
+
+
+async def test_lives_are_extended_once_in_an_eighth_of_the_window_and_last_as_much_longer(bench: Bench) -> None:
+    async def append_after(ms: int) -> tuple[bool, bool]:
+        """Append when the last tidying was so long ago. Return whether the lives of log and meta were extended."""
+        now_s, now_us = await bench.redis.time()
+        await bench.redis.hset(bench.meta, "tidied", now_s * 1_000 + now_us // 1_000 - ms)
+        for key in (bench.log, bench.meta):
+            await bench.redis.pexpire(key, 5_000)
+        await bench.append(keep_ms=60_000, resume_ms=400_000)
+        log, meta = await bench.redis.pttl(bench.log), await bench.redis.pttl(bench.meta)
+        return 60_000 + 40_000 < log <= 60_000 + 50_000, 120_000 + 40_000 < meta <= 120_000 + 50_000
+
+    await bench.append(keep_ms=60_000)
+    assert await append_after(40_000) == (False, False)
+    assert await append_after(50_000) == (True, True)
+    assert await append_after(-40_000) == (True, True), "the clock of Redis went back"
+
+
+async def test_the_log_lives_on_when_the_cursor_had_reached_its_end(bench: Bench) -> None:
+    """Its life was shortened then: only what was delivered is in it."""
+    await bench.move_cursor((await bench.append(keep_ms=2 * DAY_MS))[0])
+    assert await bench.redis.pttl(bench.log) <= DAY_MS
+    await bench.append("waits", keep_ms=2 * DAY_MS)
+    assert await bench.redis.pttl(bench.log) > DAY_MS
+
+
+async def test_a_log_that_is_gone_before_its_meta_begins_with_a_life_of_its_own(bench: Bench) -> None:
+    await bench.append("delivered")
+    await bench.redis.delete(bench.log)
+    answer = await bench.append("new")
+    assert answer[2] == 1, "nobody had got the first one"
+    assert await bench.bodies() == ["new"]
+    assert await bench.redis.pttl(bench.log) > DAY_MS
+
+
+async def test_old_entries_leave_when_it_is_time_to_look_and_not_for_each_message(bench: Bench) -> None:
+    old = (await bench.append("old", keep_ms=1_000))[0]
+    await asyncio.sleep(0.01)
+    await bench.append("next", keep_ms=1)
+    assert await bench.bodies() == ["old", "next"]
+    await bench.redis.hset(bench.meta, "tidied", 1)
+    await asyncio.sleep(0.01)
+    assert (await bench.append("last", keep_ms=1))[2] == 2
+    assert await bench.bodies() == ["last"]
+    assert old.endswith(b"-1")
+
+
+async def test_what_waits_and_finds_no_room_is_counted_at_once(bench: Bench) -> None:
+    """Delivered entries make room first, and are no loss."""
+    first = (await bench.append(most=3))[0]
+    await bench.move_cursor(first)
+    assert [(await bench.append(most=3))[2] for _ in range(5)] == [0, 0, 0, 1, 1]
+    assert [(await bench.append(most=2))[2]] == [2], "there is less room since"
 
 
 async def test_a_message_id_is_known_for_its_whole_window_after_each_use(bench: Bench) -> None:
@@ -309,7 +375,7 @@ async def test_the_set_of_destinations_is_renewed_by_a_log_that_is_used_for_long
     await bench.redis.delete(destinations)
     await bench.append("b")
     assert not await bench.redis.exists(destinations), "not for every message"
-    await bench.redis.hincrby(bench.meta, "ms", -2 * 3_600_000)
+    await bench.redis.hincrby(bench.meta, "tidied", -3_600_000)
     await bench.append("c")
     assert await bench.redis.smembers(destinations) == {b"/queue/demo"}
 
@@ -547,7 +613,7 @@ async def test_the_entries_of_many_sessions_are_read_once_and_not_for_each_messa
     before = await count_reads(bench)
     for _ in range(50):
         assert len(await appended_for(bench)) == 64
-    assert await count_reads(bench) == before + 1
+    assert await count_reads(bench) == before + 2, "by the first that found many, and by the next one for all others"
     assert 0 < await bench.redis.pttl(bench.keys.recipients("alice", DEMO)) <= 60_000
 
 

@@ -168,18 +168,23 @@ class Keyspace:
         expires = now + int(ttl) if int(ttl) else 0
         if expires:
             fields[b"e"] = b"%d" % expires
+        pace = int(window_ms) // 8
+        due = log_key not in self.data or not meta.get("tidied", now + 1) <= now < meta["tidied"] + pace
         log: list[Item] = self._touch(log_key, [])
-        self._expire_at(log_key, now + int(offline_ms), Fate.LIMITS)
+        if due or cursor == newest:
+            self._expire_at(log_key, now + int(offline_ms) + pace, Fate.LIMITS)
         log.append(Item(new, fields))
         entry = Entry(new, body.decode(), appended_at=self.clock_s(), term=self.term)
         entry.fenced_at = self.raised_at.get(int(args[11]))
         entry.marked = bool(headers) and POSSIBLY_REPEATED in json.loads(headers)
         self._note(log_key, entry)
-        keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0)
+        keep_from = max(now - int(offline_ms), min(cursor.ms, now - int(window_ms)), 0) if due else 0
         self._trim(log_key, log, keep_from, now - int(offline_ms), int(max_entries))
         before_oldest = new.seq - len(log)
         dropped = max(0, before_oldest - max(cursor.seq, meta.get("accounted", 0)))
         meta["newest"] = new
+        if due:
+            meta["tidied"] = now
         if dropped:
             meta["accounted"] = before_oldest
             meta.setdefault("missed", before_oldest - dropped)

@@ -8,9 +8,9 @@
 -- ARGV[3]  content type or ''  ARGV[4]  producer's message id or ''
 -- ARGV[5]  ms for which the message may wait; 0: it has no bound of its own
 -- ARGV[6]  maximum number of entries in the log
--- ARGV[7]  ms for which an entry is kept for an offline user
--- ARGV[8]  ms for which an entry is kept after it was delivered
--- ARGV[9]  ms by which the meta outlives its last use
+-- ARGV[7]  ms for which an entry is kept for an offline user, at least
+-- ARGV[8]  ms for which an entry is kept after it was delivered, at least
+-- ARGV[9]  ms by which the meta outlives its last use, at least
 -- ARGV[10] ms for which a message id is remembered after its last use
 -- ARGV[11] destination, '/queue/<name>' or '/topic/<name>'
 -- ARGV[12] the caller's fencing token (take_token.lua)
@@ -45,6 +45,11 @@
 --                missed     entries behind this seq, up to accounted, may have been dropped before anybody got them
 --                attempt  newest attempt that appended an entry or had a known message id
 --                found    entry of the last attempt that was made again, until the next one is appended
+--                tidied   ms since the epoch at which old entries were last trimmed and all lives extended
+--                many     '1' when the user had MANY_SESSIONS, else absent or '0'
+--
+-- Most calls only add their entry. Old entries are trimmed, and the lives of log, meta and destinations extended, once in
+-- an eighth of ARGV[8]. So each of them lives longer by that.
 
 local held, token = tonumber(redis.call('GET', KEYS[5])) or 0, tonumber(ARGV[12])
 if token < held then return redis.error_reply('STALE token ' .. ARGV[12] .. ', another one has appended since') end
@@ -53,11 +58,16 @@ if token > held then redis.call('SET', KEYS[5], ARGV[12]) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found', 'missed')
+local meta = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'cursor', 'accounted', 'born', 'attempt', 'found', 'missed',
+  'tidied', 'many')
+local PACE = math.floor(tonumber(ARGV[8]) / 8)
+local tidied = tonumber(meta[9])
+-- A clock that goes back must not stop it.
+local is_due = not tidied or now - tidied >= PACE or now < tidied
 
--- The sessions that have the destination, from all entries of the user.
-local function select_sessions()
-  local entries, wanted, selected = redis.call('HGETALL', KEYS[3]), ' ' .. ARGV[11], {}
+-- Of all entries of the user, the sessions that have the destination.
+local function select_sessions(entries)
+  local wanted, selected = ' ' .. ARGV[11], {}
   for i = 1, #entries, 2 do
     local entry = entries[i + 1]
     local from, to = string.find(entry, wanted, 1, true)
@@ -79,19 +89,26 @@ end
 -- of life only once, so nothing is kept in the ms of a change.
 local MANY_SESSIONS, KEPT_MS = 8, 60000
 
-local function read_sessions()
+local function read_sessions_of_many()
   local count = redis.call('HLEN', KEYS[3])
   local ends = count >= MANY_SESSIONS and redis.call('PEXPIRETIME', KEYS[3]) or -1
-  if ends < 0 then return select_sessions() end
+  if ends < 0 then return select_sessions(redis.call('HGETALL', KEYS[3])), count end
   local stamp = string.format('%.0f %.0f\n', ends, count)
   local kept = redis.call('GET', KEYS[6])
-  if kept and string.sub(kept, 1, #stamp) == stamp then return string.sub(kept, #stamp + 1) end
-  local selected = select_sessions()
+  if kept and string.sub(kept, 1, #stamp) == stamp then return string.sub(kept, #stamp + 1), count end
+  local selected = select_sessions(redis.call('HGETALL', KEYS[3]))
   if ends - tonumber(ARGV[14]) < now then redis.call('SET', KEYS[6], stamp .. selected, 'PX', KEPT_MS) end
-  return selected
+  return selected, count
 end
 
-local sessions = read_sessions()
+local sessions, count
+local had_many = meta[10] == '1'
+if had_many then
+  sessions, count = read_sessions_of_many()
+else
+  local entries = redis.call('HGETALL', KEYS[3])
+  sessions, count = select_sessions(entries), #entries / 2
+end
 
 -- An entry of the log as a reply.
 local function tell(code, entry)
@@ -202,31 +219,56 @@ if ARGV[15] and sessions ~= '' then
   for line in string.gmatch(sessions, '[^\n]+') do sids[#sids + 1] = string.match(line, '^[^ ]+') end
   fields[#fields + 1] = 'r'; fields[#fields + 1] = table.concat(sids, ' ') .. '\n' .. ARGV[15]
 end
-redis.call('XADD', KEYS[2], id, unpack(fields))
+-- ARGV[6] bounds the number of entries in any case.
+if not redis.call('XADD', KEYS[2], 'NOMKSTREAM', 'MAXLEN', ARGV[6], id, unpack(fields)) then
+  is_due = true
+  redis.call('XADD', KEYS[2], id, unpack(fields))
+end
 
--- Undelivered entries stay for ARGV[7] ms, delivered ones for ARGV[8] ms. ARGV[6] bounds their number in any case.
-local keep_from = math.max(now - tonumber(ARGV[7]), math.min(cursor_ms, now - tonumber(ARGV[8])))
-redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', math.max(keep_from, 0)))
-redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[6])
+-- Undelivered entries stay for ARGV[7] ms, delivered ones for ARGV[8] ms.
+if is_due then
+  local keep_from = math.max(now - tonumber(ARGV[7]), math.min(cursor_ms, now - tonumber(ARGV[8])))
+  redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', math.max(keep_from, 0)))
+end
 
-local before_oldest = seq - redis.call('XLEN', KEYS[2])
-local dropped = math.max(0, before_oldest - math.max(cursor_seq, accounted))
-redis.call('HSET', KEYS[1], 'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq), 'attempt', ARGV[13])
+local changed = {'ms', string.format('%.0f', ms), 'seq', string.format('%.0f', seq), 'attempt', ARGV[13]}
+local function change(name, number)
+  changed[#changed + 1] = name
+  changed[#changed + 1] = string.format('%.0f', number)
+end
+
+-- As long as there is room for all that wait, only delivered entries can have made room for this one.
+local accounted_for, dropped = math.max(cursor_seq, accounted), 0
+if is_due or seq - accounted_for > tonumber(ARGV[6]) then
+  local before_oldest = seq - redis.call('XLEN', KEYS[2])
+  dropped = math.max(0, before_oldest - accounted_for)
+  if dropped > 0 then
+    change('accounted', before_oldest)
+    if not meta[8] then change('missed', before_oldest - dropped) end
+  end
+end
+if not meta[5] then change('born', now) end
+if is_due then change('tidied', now) end
+local has_many = count >= MANY_SESSIONS
+if has_many ~= had_many then change('many', has_many and 1 or 0) end
+redis.call('HSET', KEYS[1], unpack(changed))
 if meta[7] then redis.call('HDEL', KEYS[1], 'found') end
-if dropped > 0 then
-  redis.call('HSET', KEYS[1], 'accounted', string.format('%.0f', before_oldest))
-  if not meta[8] then redis.call('HSET', KEYS[1], 'missed', string.format('%.0f', before_oldest - dropped)) end
+
+if is_due then
+  redis.call('PEXPIRE', KEYS[1], ARGV[9] + PACE)
+  redis.call('PEXPIRE', KEYS[2], ARGV[7] + PACE)
+  local HOUR = 3600000
+  if not tidied or math.floor(now / HOUR) ~= math.floor(tidied / HOUR) then
+    -- Once an hour is enough, because the set lives an hour longer than any meta.
+    local keep = ARGV[9] + PACE + HOUR
+    redis.call('SADD', KEYS[4], ARGV[11])
+    redis.call('PEXPIRE', KEYS[4], keep, 'NX')
+    redis.call('PEXPIRE', KEYS[4], keep, 'GT')
+  end
+elseif meta[3] == meta[1] .. '-' .. meta[2] then
+  -- When everything was delivered, ADVANCE_CURSOR has shortened the log's life.
+  redis.call('PEXPIRE', KEYS[2], ARGV[7] + PACE)
 end
-if not meta[5] then redis.call('HSET', KEYS[1], 'born', string.format('%.0f', now)) end
-if not meta[1] or now - tonumber(meta[1]) > 3600000 then
-  -- Once an hour is enough, because the set lives an hour longer than any meta.
-  local keep = tonumber(ARGV[9]) + 3600000
-  redis.call('SADD', KEYS[4], ARGV[11])
-  redis.call('PEXPIRE', KEYS[4], keep, 'NX')
-  redis.call('PEXPIRE', KEYS[4], keep, 'GT')
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[9])
-redis.call('PEXPIRE', KEYS[2], ARGV[7])
 if KEYS[7] then redis.call('SET', KEYS[7], id, 'PX', ARGV[10]) end
 
 return {id, 0, dropped, sessions, expires}
