@@ -17,7 +17,7 @@ from pushcluster_dispatcher.api.routes import ApiServices
 from pushcluster_dispatcher.api.user_directory import UserDirectory
 from pushcluster_dispatcher.egress.copies import CopyPublisher
 from pushcluster_dispatcher.egress.rejected import RejectPublisher
-from pushcluster_dispatcher.ingress.consumer import IngressConsumer, IngressServices
+from pushcluster_dispatcher.ingress.consumer import APPEND_CONNECTIONS, IngressConsumer, IngressServices
 from pushcluster_dispatcher.ingress.partition import PartitionServices
 from pushcluster_dispatcher.log.barrier import Barrier
 from pushcluster_dispatcher.log.redis_link import RedisLink
@@ -45,8 +45,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Run a dispatcher until `stop`."""
     metrics, keys = Metrics(), Keys(settings.cluster)
     name = f"dispatcher:{settings.pod_name}"
-    link = RedisLink(settings.redis_url, name=f"{name}:append", backoff=new_backoff())
+    links = [
+        RedisLink(settings.redis_url, name=f"{name}:append-{n}", backoff=new_backoff())
+        for n in range(APPEND_CONNECTIONS)
+    ]
     barrier_link = RedisLink(settings.redis_url, name=f"{name}:barrier", backoff=new_backoff())
+    redis_links = (*links, barrier_link)
     barrier = Barrier(barrier_link, keys, backoff=new_backoff(), on_barrier=metrics.barrier_seconds.observe)
     metrics.durability_reduced.set_function(lambda: barrier.durability_reduced)
     publisher = PublisherConnection(
@@ -68,7 +72,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         consumer_timeout_s=settings.consumer_timeout_s,
     )
     ingress = IngressConsumer(
-        IngressServices(settings, keys, link, barrier, publisher, partition_services, new_backoff)
+        IngressServices(settings, keys, links, barrier, publisher, partition_services, new_backoff)
     )
     metrics.partitions_refused.set_function(ingress.count_refused)
     metrics.oldest_unacknowledged.set_function(ingress.oldest_unacknowledged_s)
@@ -86,7 +90,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
     def readiness() -> tuple[bool, str]:
         ready, reason = judging.judge(
-            dispatch=link.trouble or barrier_link.trouble or ingress.trouble(),
+            dispatch=next((each.trouble for each in redis_links if each.trouble), "") or ingress.trouble(),
             refusal=ingress.refusal(),
             api=None if settings.api is None else api_publisher.trouble,
             stopping=stop.is_set(),
@@ -101,7 +105,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     )
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(each.run()) for each in (link, barrier_link, barrier, publisher)]
+            running = [*(each.run() for each in redis_links), barrier.run(), publisher.run()]
+            background = [group.create_task(each) for each in running]
             if settings.api is not None:
                 group.create_task(_serve_api(settings, settings.api, api_publisher, replies, metrics, stop))
             await ingress.run(stop)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +25,9 @@ from pushcluster_runtime.amqp.publisher_connection import PublisherConnection
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel, first_error, unless
 
+APPEND_CONNECTIONS: Final = 4
+"""How many connections to Redis the partitions share. Redis takes at most 16 KiB from each of them in one round, and
+syncs its append-only file once a round. With more connections, more appends share one sync."""
 STABLE_AFTER_S: Final = 10.0
 """A session that lasted this long has started well, so its back-off begins anew."""
 
@@ -37,11 +40,16 @@ class IngressServices:
 
     settings: Settings
     keys: Keys
-    link: RedisLink
+    links: Sequence[RedisLink]
+    """The connections for appends. Each partition has one of them."""
     barrier: Barrier
     publisher: PublisherConnection
     partition: PartitionServices
     new_backoff: Callable[[], Backoff]
+
+    def link(self, partition: int) -> RedisLink:
+        """Return the connection over which this partition appends."""
+        return self.links[partition % len(self.links)]
 
 
 class IngressConsumer:
@@ -127,13 +135,13 @@ class IngressConsumer:
 
     async def _run_session(self, amqp: AmqpConnection, number: int, prefetch: int, stop: asyncio.Event) -> int:
         """Run one session to its end, and return the prefetch of the next one."""
-        services = self._services
+        services, link = self._services, self._services.link(number)
         # Without Redis, or without a connection for copies, this dispatcher does not consume. One that has both
         # takes the partition meanwhile.
-        if not (services.publisher.is_connected and services.link.is_connected):
+        if not (services.publisher.is_connected and link.is_connected):
             self._refusals.drop(number)  # from here on, it does not wait for RabbitMQ
         publisher = await unless(stop, services.publisher.wait_connected())
-        wire = await unless(stop, services.link.wire())
+        wire = await unless(stop, link.wire())
         if wire is None or publisher is None:
             return prefetch
         with self._noting_refusals(number):
@@ -192,7 +200,7 @@ class IngressConsumer:
         logs = FencedLogs(
             number,
             services.keys,
-            services.link,
+            services.link(number),
             open_log,
             services.barrier.request,
             # What stands declared already: the broker's answer shows that the channel does too.

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from pushcluster_contract.headers import POSSIBLY_REPEATED
+from pushcluster_dispatcher.ingress.consumer import APPEND_CONNECTIONS
 from tests.support.containers import Services, close_amqp_connection, kill_and_start, paused
 from tests.support.dispatchers import (
     Logs,
@@ -91,12 +92,13 @@ async def goes_on(running: Traffic, count: int) -> None:
 
 
 async def lose_replies(logs: Logs, dispatcher: RunningDispatcher) -> None:
-    """Cut the connection over which the dispatcher appends, as soon as it is there."""
+    """Cut the connections over which the dispatcher appends, as soon as they are there."""
     name = f"dispatcher:{dispatcher.pod_name}:append"
 
     async def is_cut() -> bool:
-        ids = [client["id"] for client in await logs.redis.client_list() if client["name"] == name]
-        return bool(ids) and bool(await logs.redis.client_kill_filter(_id=ids[0]))
+        ids = [client["id"] for client in await logs.redis.client_list() if client["name"].startswith(name)]
+        cut = [await logs.redis.client_kill_filter(_id=each) for each in ids]
+        return len(cut) == APPEND_CONNECTIONS and all(cut)
 
     await eventually(is_cut)
 

@@ -5,9 +5,10 @@ from typing import Any, cast
 import pytest
 
 from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_dispatcher.ingress import consumer as consumer_module
 from pushcluster_dispatcher.ingress import refused_partitions
-from pushcluster_dispatcher.ingress.consumer import IngressConsumer
+from pushcluster_dispatcher.ingress.consumer import APPEND_CONNECTIONS, IngressConsumer, IngressServices
 from pushcluster_dispatcher.ingress.time_limit import HeldTooLong
 from pushcluster_dispatcher.settings import DRAIN_TIMEOUT_S
 from pushcluster_runtime.backoff import Backoff
@@ -81,6 +82,14 @@ async def test_a_session_that_has_held_messages_for_too_long_is_ended() -> None:
         await running
 
 
+def test_the_partitions_share_the_connections_for_appends_evenly_and_keep_theirs() -> None:
+    links: Any = [object() for _ in range(APPEND_CONNECTIONS)]
+    services = IngressServices(*[cast(Any, None)] * 2, links, *[cast(Any, None)] * 4)
+    given = [services.link(n) for n in range(INGRESS_PARTITIONS)]
+    assert [given.count(each) for each in links] == [INGRESS_PARTITIONS // APPEND_CONNECTIONS] * APPEND_CONNECTIONS
+    assert given == [services.link(n) for n in range(INGRESS_PARTITIONS)]
+
+
 async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(*_: object, **__: object) -> RefusingAmqp:
         return RefusingAmqp()
@@ -90,7 +99,7 @@ async def test_a_refusal_does_not_grow_old_while_a_partition_waits_for_redis(mon
     link = PlayedLink()
     services: Any = SimpleNamespace(
         settings=SimpleNamespace(amqp_url="", pod_name="pod"),
-        link=link,
+        link=lambda _: link,
         publisher=PlayedLink(),
         partition=SimpleNamespace(metrics=SimpleNamespace(resets=SimpleNamespace(inc=lambda: None))),
         new_backoff=lambda: Backoff(lambda: 0.0),
