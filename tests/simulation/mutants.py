@@ -55,7 +55,7 @@ def _skip_catchup() -> AbstractContextManager[Any]:
 
 
 def _acknowledge_before_barrier() -> AbstractContextManager[Any]:
-    def request(self: Barrier, run_id: str) -> asyncio.Future[None]:
+    def request(self: Barrier, run_id: str, *, urgent: bool = True) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done

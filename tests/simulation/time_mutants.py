@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count
 from typing import Any, Final
 from unittest.mock import patch
@@ -51,7 +52,7 @@ def _append_before_the_fence_stands() -> AbstractContextManager[Any]:
         token = await self._count_up(wire)
         await self.prove_channel()
         log = self.open_log(wire, Fence(self.partition, token))
-        return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
+        return FencedLog(token, log, partial(self.request_barrier, wire.run_id))
 
     return patch.object(FencedLogs, "open", open_logs)
 

@@ -25,6 +25,7 @@ and reach Redis late. A program that has only counted the token up disturbs nobo
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pushcluster_contract.errors import Unavailable
@@ -46,8 +47,8 @@ class FencedLogs:
     keys: Keys
     link: HeldWireSource
     open_log: Callable[[HeldWire, Fence], LogAppender]
-    request_barrier: Callable[[str], asyncio.Future[None]]
-    """Ask the barrier for what this run of Redis has answered."""
+    request_barrier: Callable[..., asyncio.Future[None]]
+    """`Barrier.request`."""
     prove_channel: Callable[[], Awaitable[None]]
     """Return once the broker has answered something on the channel. Raise Unavailable if the channel is gone."""
     backoff: Backoff
@@ -84,7 +85,7 @@ class FencedLogs:
         await self._raise_fence(wire, token)
         await self.prove_channel()
         log = self.open_log(wire, Fence(self.partition, token))
-        return FencedLog(token, log, lambda: self.request_barrier(wire.run_id))
+        return FencedLog(token, log, partial(self.request_barrier, wire.run_id))
 
     async def _count_up(self, wire: HeldWire) -> int:
         names = self.keys.token(self.partition), self.keys.fence(self.partition)

@@ -1,7 +1,7 @@
 """What a partition needs from Redis and AMQP. Tests and the simulation implement it too."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,14 +37,20 @@ class LogAppender(Protocol):
         """Keep the known ids of these messages known for another whole window. Raise Unavailable."""
 
 
+class RequestBarrier(Protocol):
+    """Asks for the disk (`Barrier.request`), for the run of Redis that has appended."""
+
+    def __call__(self, *, urgent: bool = True) -> asyncio.Future[None]:
+        """Return a future that resolves when all that was appended by now is on disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class FencedLog:
     """The users' logs of a partition, over one Redis connection and with one fencing token."""
 
     token: int
     log: LogAppender
-    request_barrier: Callable[[], asyncio.Future[None]]
-    """Ask for the disk: the future resolves when all that was appended by now is on it. See `Barrier.request`."""
+    request_barrier: RequestBarrier
 
 
 class LogSource(Protocol):

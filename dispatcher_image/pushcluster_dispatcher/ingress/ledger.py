@@ -34,6 +34,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._open: deque[_OpenBatch] = deque()
+        self._by_last_tag: dict[int, _OpenBatch] = {}
+        """The same batches."""
         self._last_tag = 0
 
     @property
@@ -45,7 +47,8 @@ class Ledger:
         """Open a batch. Raise ValueError unless tags follow each other without a hole, from 1."""
         if first_tag != self._last_tag + 1 or last_tag < first_tag:
             raise ValueError(f"batch {first_tag}-{last_tag} does not follow delivery {self._last_tag}")
-        self._open.append(_OpenBatch(first_tag, last_tag))
+        batch = self._by_last_tag[last_tag] = _OpenBatch(first_tag, last_tag)
+        self._open.append(batch)
         self._last_tag = last_tag
 
     @property
@@ -61,19 +64,26 @@ class Ledger:
             batch.done = _NOTHING
         return {batch.last_tag for batch in unfinished}
 
-    def mark(self, last_tag: int, step: Step) -> int | None:
+    def mark(self, last_tag: int, step: Step) -> None:
         """Note that a step is done for the batch that ends with `last_tag`.
 
-        Return the tag up to which everything may now be acknowledged, or None if that has not moved. Raise ValueError
-        for an unknown batch, and for a barrier or copies before the append: they would belong to something else.
+        Raise ValueError for an unknown batch, and for a barrier or copies before the append: they would belong to
+        something else.
         """
-        batch = next((batch for batch in self._open if batch.last_tag == last_tag), None)
+        batch = self._by_last_tag.get(last_tag)
         if batch is None:
             raise ValueError(f"no open batch ends with delivery {last_tag}")
         batch.done |= step
         if Step.APPENDED not in batch.done:
             raise ValueError(f"{step} before the append of delivery {last_tag}")
-        acknowledged = None
+
+    def take_complete(self) -> int | None:
+        """Close the batches for which every step is done, up to the first for which one is missing.
+
+        Return the tag up to which everything may be acknowledged now, or None if that has not moved.
+        """
+        tag = None
         while self._open and self._open[0].done == _EVERYTHING:
-            acknowledged = self._open.popleft().last_tag
-        return acknowledged
+            tag = self._open.popleft().last_tag
+            del self._by_last_tag[tag]
+        return tag

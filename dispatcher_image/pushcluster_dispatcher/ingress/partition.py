@@ -17,6 +17,9 @@ bounded in bytes, and quorum queues know no prefetch in bytes.
 
 And it ends with HeldTooLong before RabbitMQ takes back what it has held for too long (`time_limit.py`). What is safe in
 the logs by then is acknowledged one by one, so that it does not come again.
+
+As a rule, nobody waits for an acknowledgement. So batches share their barriers (`urgency.py`), and all that are
+complete in one turn of the event loop share one acknowledgement.
 """
 
 import asyncio
@@ -46,6 +49,7 @@ from pushcluster_dispatcher.ingress.ledger import Ledger, Step
 from pushcluster_dispatcher.ingress.outcome_reports import plan_rejection, plan_reports
 from pushcluster_dispatcher.ingress.prefetch import MessageSizes
 from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_WITHIN_S, LOOK_EVERY_S, HeldTimes, HeldTooLong
+from pushcluster_dispatcher.ingress.urgency import is_urgent
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
 from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.messages import Message, Rejection
@@ -210,6 +214,10 @@ class PartitionSession:
                     each.cancel()
         except* (RedisLost, CopiesLost) as errors:
             lost = str(first_error(errors))
+        finally:
+            # Batches that were complete when this was cut short need not come again.
+            with suppress(Unavailable):  # without a channel, they do
+                self._acknowledge()
         return lost
 
     async def _work(self, wire: HeldWire, settling: asyncio.TaskGroup) -> None:
@@ -229,6 +237,8 @@ class PartitionSession:
             self._begun.append(batch)
             flight = await self._process(batch, fenced, again=False)
             settling.create_task(self._settle(flight))
+        if self._begun:
+            fenced.request_barrier()  # urgent, for all that wait: the session ends when they are acknowledged
 
     async def _keep_ids(self) -> None:
         """Keep the ids of unacknowledged messages in the idempotency window, whichever session appended them."""
@@ -263,11 +273,18 @@ class PartitionSession:
         """Append a batch to the users' logs, hand over its copies, and ask for the barrier that covers it."""
         copies = BatchCopies(batch.messages, self._copies, self._number)
         results = await self._append(batch, fenced, copies)
-        # Asked for after the last answer: a barrier that began earlier would not cover this batch.
-        barrier = fenced.request_barrier()
         appended, rejected = batch.sort_out(results)
         count_batch(self._metrics, batch, [entry for _, entry in appended], rejected, again=again)
         reports = plan_reports(appended, self._now_ms)
+        # Asked for after the last answer: a barrier that began earlier would not cover this batch.
+        barrier = fenced.request_barrier(
+            urgent=is_urgent(
+                told=bool(reports),
+                put_aside=bool(rejected),
+                held_part=self._sizes.held_part,
+                is_old=self._times.is_old(self._loop.time()),
+            )
+        )
         await copies.send_rest(appended)
         return _BatchInFlight(batch, rejected, copies.outcomes, reports, barrier)
 
@@ -320,21 +337,24 @@ class PartitionSession:
         """Wait until every step of a batch is done, and acknowledge it. Raise Unavailable, RedisLost or CopiesLost."""
         batch = flight.batch
         await asyncio.gather(*(self._put_aside(batch, *each) for each in flight.rejected))
-        self._mark(batch, Step.APPENDED)
+        self._ledger.mark(batch.last_tag, Step.APPENDED)
         try:
             for copied in flight.copied:
                 # Shielded, because the copies of several partitions travel together: the others wait for it too.
                 await asyncio.shield(copied)
         except Unavailable as error:
             raise CopiesLost(str(error)) from error
-        self._mark(batch, Step.COPIED)
+        self._ledger.mark(batch.last_tag, Step.COPIED)
         try:
             await flight.barrier
         except Unavailable as error:
             raise RedisLost(str(error)) from error
-        self._mark(batch, Step.DURABLE)
+        self._ledger.mark(batch.last_tag, Step.DURABLE)
         for address, report in flight.reports:
             self._reports.tell(address, report)
+        # One turn of the loop later, every batch is marked for which the same barrier was the last step.
+        await asyncio.sleep(0)
+        self._acknowledge()
 
     async def _put_aside(self, batch: Batch, delivery: Delivery, rejection: Rejection) -> None:
         """Put one message into `push.rejected`, and tell its producer."""
@@ -346,16 +366,18 @@ class PartitionSession:
         if report is not None:
             self._reports.tell(*report)
 
-    def _mark(self, batch: Batch, step: Step) -> None:
-        tag = self._ledger.mark(batch.last_tag, step)
-        if tag is not None:
-            self._channel.ack(tag, multiple=True)
-            self._sizes.release(tag)
-            self._times.release(tag)
-            while self._begun and self._begun[0].last_tag <= tag:
-                self._begun.popleft()
-            self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
-            self._acknowledged_tag = tag
+    def _acknowledge(self) -> None:
+        """Acknowledge all batches up to the first that is not complete. Raise Unavailable if the channel is gone."""
+        tag = self._ledger.take_complete()
+        if tag is None:
+            return
+        self._channel.ack(tag, multiple=True)
+        self._sizes.release(tag)
+        self._times.release(tag)
+        while self._begun and self._begun[0].last_tag <= tag:
+            self._begun.popleft()
+        self._metrics.acknowledged.inc(tag - self._acknowledged_tag)
+        self._acknowledged_tag = tag
 
 
 async def _raise_when_lost(wire: HeldWire) -> None:

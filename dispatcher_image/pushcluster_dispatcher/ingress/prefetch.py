@@ -38,6 +38,11 @@ class MessageSizes:
         """Bytes taken and not released."""
         return self._held_bytes
 
+    @property
+    def held_part(self) -> float:
+        """The part of the prefetch that is held, in messages or in bytes. More than 1 if a large one is held alone."""
+        return max(len(self._held) / self._prefetch, self._held_bytes / MAX_HELD_BYTES)
+
     def take(self, tag: int, size: int) -> bool:
         """Return whether the delivery is held from now on. After the first that is not, none is."""
         cost = size + MESSAGE_OVERHEAD_BYTES

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+OLD_PART: Final = 0.25
+"""The part of the limit after which what is held is old: its acknowledgement has no time to lose."""
 GIVE_BACK_PART: Final = 0.5
 """The part of the limit after which messages are given back."""
 LATEST_PART: Final = 0.75
@@ -35,6 +37,7 @@ class HeldTimes:
     """Since when one channel holds each message. Times are in seconds of a steady clock."""
 
     def __init__(self, limit_s: float) -> None:
+        self._old_after_s = limit_s * OLD_PART
         self._give_back_after_s = limit_s * GIVE_BACK_PART
         self._latest_after_s = limit_s * LATEST_PART
         self._grain_s = self._give_back_after_s / _GRAINS
@@ -64,6 +67,10 @@ class HeldTimes:
     def oldest_s(self, now: float) -> float:
         """Return how long the oldest message has been held. 0 without any."""
         return now - self._grains[0].since if self._grains else 0.0
+
+    def is_old(self, now: float) -> bool:
+        """Return whether the oldest message has been held for OLD_PART of the limit."""
+        return self.oldest_s(now) >= self._old_after_s
 
     def left_s(self, now: float) -> float:
         """Return how long nothing has to be given back yet, whatever comes meanwhile. 0 or less: give back now."""

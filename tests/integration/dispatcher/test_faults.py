@@ -51,6 +51,17 @@ async def barriers_held(logs: Logs) -> AsyncIterator[None]:
         await logs.redis.config_set("appendfsync", "always")
 
 
+async def wait_barrier(logs: Logs, dispatcher: RunningDispatcher) -> None:
+    """Wait until the dispatcher's barrier waits for the disk. It begins a little after the append."""
+    name = f"dispatcher:{dispatcher.pod_name}:barrier"
+
+    async def waits() -> bool:
+        (client,) = [client for client in await logs.redis.client_list() if client["name"] == name]
+        return "b" in client["flags"]
+
+    await eventually(waits)
+
+
 async def wait_log(logs: Logs, user: str = "alice", expected: list[str] = BODIES) -> None:
     async def is_there() -> bool:
         assert await logs.bodies(user) == expected
@@ -77,6 +88,7 @@ async def test_nothing_is_acknowledged_before_it_is_on_disk(plane: Plane, produc
         async with barriers_held(logs):
             await send_all(producing)
             await wait_log(logs)
+            await wait_barrier(logs, dispatcher)
             assert await dispatcher.metric("acknowledged_total") == 0
         await all_acknowledged(plane, dispatcher, COUNT)
 
@@ -88,6 +100,7 @@ async def test_a_redis_connection_lost_before_the_barrier_loses_nothing_and_doub
         async with barriers_held(logs):
             await send_all(producing)
             await wait_log(logs)
+            await wait_barrier(logs, dispatcher)
             await kill_redis_connection(logs, dispatcher, "append")
             # The partition of alice keeps them, and finds them in the log. The others had nothing, and begin anew.
             await dispatcher.wait_for_metric("attempts_again_total", COUNT, result="found")
@@ -105,6 +118,7 @@ async def test_a_lost_barrier_connection_is_made_again_and_the_barrier_with_it(
         async with barriers_held(logs):
             await send_all(producing)
             await wait_log(logs)
+            await wait_barrier(logs, dispatcher)
             await kill_redis_connection(logs, dispatcher, "barrier")
         await wait_log(logs)
         await dispatcher.wait_for_metric("acknowledged_total", COUNT)
@@ -120,6 +134,7 @@ async def test_what_redis_lost_before_the_barrier_is_appended_again(
         async with barriers_held(logs):
             await send_all(producing)
             await wait_log(logs)
+            await wait_barrier(logs, dispatcher)
             await asyncio.to_thread(services.redis.exec, "rm", "-rf", "/data/appendonlydir")
             await kill_and_start(services.redis)
             assert (await logs.redis.config_get("appendfsync"))["appendfsync"] == "always"
@@ -134,6 +149,7 @@ async def test_a_killed_dispatcher_leaves_everything_to_the_next_one_in_order(
         async with barriers_held(logs):
             await send_all(producing)
             await wait_log(logs)
+            await wait_barrier(logs, first)
             await first.kill()
         assert await count_left(plane) == COUNT
     producing.send("alice", "after", message_id="after")

@@ -1,7 +1,7 @@
 """One partition session whose log, copies, broker and Redis are played; the test says when each of them answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
-from pushcluster_dispatcher.ingress.interfaces import FencedLog
+from pushcluster_dispatcher.ingress.interfaces import FencedLog, RequestBarrier
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.log.interfaces import HeldWire, OnPart
@@ -33,8 +33,11 @@ class PlayedChannel:
     acks: list[int] = field(default_factory=list)
     apart: list[int] = field(default_factory=list)
     """Acknowledged without what came before."""
+    is_lost: bool = False
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
+        if self.is_lost:
+            raise Unavailable("RabbitMQ: the channel is gone")
         (self.acks if multiple else self.apart).append(delivery_tag)
 
 
@@ -151,7 +154,7 @@ class PlayedLogs:
     """Redis is there, until the test says otherwise. Tokens go up by ten."""
 
     log: PlayedLog
-    request_barrier: Callable[[], asyncio.Future[None]]
+    request_barrier: RequestBarrier
     wires: list[PlayedWire] = field(default_factory=lambda: [PlayedWire()])
     is_there: asyncio.Event = field(default_factory=asyncio.Event)
     tokens: list[int] = field(default_factory=list)
@@ -189,6 +192,8 @@ class Bench:
     channel: PlayedChannel = field(default_factory=PlayedChannel)
     log: PlayedLog = field(default_factory=PlayedLog)
     barriers: list[asyncio.Future[None]] = field(default_factory=list)
+    urgent: list[bool] = field(default_factory=list)
+    """Whether each of the barriers is."""
     copies: PlayedCopies = field(default_factory=PlayedCopies)
     rejects: PlayedRejects = field(default_factory=PlayedRejects)
     metrics: Metrics = field(default_factory=Metrics)
@@ -239,7 +244,8 @@ class Bench:
             if not future.done():
                 future.set_result(None)
 
-    def _request(self) -> asyncio.Future[None]:
+    def _request(self, *, urgent: bool = True) -> asyncio.Future[None]:
+        self.urgent.append(urgent)
         self.barriers.append(asyncio.get_running_loop().create_future())
         return self.barriers[-1]
 

@@ -75,8 +75,8 @@ class Bench:
         self.fences.append(fence)
         return cast(LogAppender, None)
 
-    def _request(self, run_id: str) -> asyncio.Future[None]:
-        self.happened.append(f"barrier {run_id}")
+    def _request(self, run_id: str, *, urgent: bool = True) -> asyncio.Future[None]:
+        self.happened.append(f"{'urgent ' if urgent else ''}barrier {run_id}")
         return self.barrier
 
     async def _prove(self) -> None:
@@ -107,8 +107,9 @@ async def test_the_channel_is_asked_after_each_answer_of_redis_and_nothing_opens
     await bench.answer_once()
     opened = await opening
     assert (opened.token, bench.fences) == (7, [Fence(5, 7)])
-    opened.request_barrier()
-    assert bench.happened[-1] == "barrier life1"
+    for urgent in (False, True):
+        opened.request_barrier(urgent=urgent)
+    assert bench.happened[-2:] == ["barrier life1", "urgent barrier life1"]
 
 
 async def test_a_channel_that_has_fallen_since_the_fence_was_raised_opens_nothing() -> None:

@@ -13,9 +13,10 @@ ALL = (Step.APPENDED, Step.COPIED, Step.DURABLE)
 def test_a_batch_is_acknowledged_when_its_last_step_holds() -> None:
     ledger = Ledger()
     ledger.begin(1, 5)
-    assert ledger.mark(5, Step.APPENDED) is None
-    assert ledger.mark(5, Step.DURABLE) is None
-    assert ledger.mark(5, Step.COPIED) == 5
+    assert marked(ledger, 5, Step.APPENDED) is None
+    assert marked(ledger, 5, Step.DURABLE) is None
+    assert marked(ledger, 5, Step.COPIED) == 5
+    assert ledger.take_complete() is None, "each once"
     assert ledger.unacknowledged_batches == 0
 
 
@@ -24,10 +25,32 @@ def test_a_later_batch_waits_for_an_earlier_one_and_goes_with_it() -> None:
     ledger.begin(1, 2)
     ledger.begin(3, 3)
     for step in ALL:
-        assert ledger.mark(3, step) is None
+        assert marked(ledger, 3, step) is None
     ledger.mark(2, Step.APPENDED)
     ledger.mark(2, Step.COPIED)
-    assert ledger.mark(2, Step.DURABLE) == 3
+    assert marked(ledger, 2, Step.DURABLE) == 3
+
+
+def test_batches_that_are_complete_go_together_up_to_the_first_that_is_not() -> None:
+    ledger = Ledger()
+    for tag in (1, 2, 3, 4):
+        ledger.begin(tag, tag)
+        ledger.mark(tag, Step.APPENDED)
+    for tag in (1, 2, 4):
+        ledger.mark(tag, Step.COPIED)
+        ledger.mark(tag, Step.DURABLE)
+    assert ledger.take_complete() == 2
+    assert (ledger.unacknowledged_batches, ledger.done_behind) == (2, [4])
+
+
+def test_what_is_acknowledged_is_not_open_any_more() -> None:
+    ledger = Ledger()
+    ledger.begin(1, 2)
+    for step in ALL:
+        ledger.mark(2, step)
+    assert ledger.take_complete() == 2
+    with pytest.raises(ValueError, match="no open batch"):
+        ledger.mark(2, Step.DURABLE)
 
 
 @pytest.mark.parametrize(("first", "last"), [(2, 3), (0, 1), (1, 0)])
@@ -62,8 +85,14 @@ def test_starting_over_takes_back_what_is_not_complete_and_nothing_else() -> Non
     assert ledger.start_over() == {1, 3}
     with pytest.raises(ValueError, match="before the append"):
         ledger.mark(1, Step.COPIED)
-    assert [ledger.mark(1, step) for step in ALL] == [None, None, 2]
+    assert [marked(ledger, 1, step) for step in ALL] == [None, None, 2]
     assert ledger.start_over() == {3}
+
+
+def marked(ledger: Ledger, last_tag: int, step: Step) -> int | None:
+    """Mark a step, and return what may be acknowledged then."""
+    ledger.mark(last_tag, step)
+    return ledger.take_complete()
 
 
 @dataclass
@@ -101,10 +130,13 @@ def test_no_tag_is_acknowledged_before_its_turn_and_none_is_forgotten(sizes: lis
             pending.remove((tags, steps))
         for tag in tags:
             model.steps[tag].add(step)
-        tag_to_acknowledge = ledger.mark(tags[-1], step)
+        ledger.mark(tags[-1], step)
+        if rng.random() < 0.5:
+            continue  # and take more at once the next time
+        tag_to_acknowledge = ledger.take_complete()
         if tag_to_acknowledge is not None:
             assert acknowledged < tag_to_acknowledge <= model.complete_up_to()
             acknowledged = tag_to_acknowledge
         assert acknowledged == model.complete_up_to()
-    assert acknowledged == sum(sizes)
+    assert (ledger.take_complete() or acknowledged) == sum(sizes)
     assert ledger.unacknowledged_batches == 0

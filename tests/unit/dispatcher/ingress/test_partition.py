@@ -3,11 +3,14 @@ import asyncio
 import pytest
 
 from pushcluster_contract.errors import Unavailable
+from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import MessageOutcome, ReplyAddress
 from pushcluster_dispatcher.ingress import batches
 from pushcluster_dispatcher.ingress.prefetch import MAX_HELD_BYTES, MESSAGE_OVERHEAD_BYTES, plan_prefetch
+from pushcluster_dispatcher.ingress.time_limit import OLD_PART
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused, StaleToken
 from pushcluster_dispatcher.messages import Message
+from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 from pushcluster_runtime.amqp import Delivery
 from tests.support.clock import moved_clock
 from tests.support.waiting import eventually, settle
@@ -103,8 +106,10 @@ async def test_ids_of_what_is_under_way_are_kept_until_it_is_acknowledged() -> N
             assert await kept_next() == ["appending", "waiting"]
             bench.confirm_all()
             bench.barriers[0].set_result(None)
+            await settle()
             assert await kept_next() == ["waiting"]
             bench.barriers[1].set_result(None)
+            await settle()
             assert await kept_next() == []
             assert bench.channel.acks == [1, 2]
 
@@ -190,6 +195,127 @@ async def test_a_later_barrier_does_not_acknowledge_an_earlier_batch() -> None:
         assert bench.channel.acks == []
         bench.barriers[0].set_result(None)
         await eventually(lambda: bench.channel.acks == [2], within_s=2)
+
+
+async def test_all_that_is_complete_in_one_turn_of_the_loop_is_acknowledged_at_once() -> None:
+    async with running() as bench:
+        for body in (b"1", b"2", b"3", b"4"):
+            bench.deliver(body)
+            await settle()
+        bench.confirm_all()
+        await settle()
+        for barrier in bench.barriers[:3]:
+            barrier.set_result(None)
+        await settle()
+        assert bench.channel.acks == [3]
+
+
+async def test_a_batch_waits_for_the_barrier_of_others_when_nobody_waits_for_it() -> None:
+    async with running() as bench:
+        bench.deliver(b"1", reply_to="q")  # its gateways tell
+        await settle()
+        bench.deliver(b"2")
+        await settle()
+        assert bench.urgent == [False, False]
+
+
+@pytest.mark.parametrize("why", ["told", "rejected", "malformed"])
+async def test_a_batch_is_urgent_that_a_producer_hears_of_or_that_is_put_aside(why: str) -> None:
+    async with running() as bench:
+        bench.log.sessions = b"" if why == "told" else bench.log.sessions
+        bench.log.refuses = {b"2"} if why == "rejected" else set()
+        bench.deliver(b"1")
+        await settle()
+        bench.deliver(b"2", reply_to="q", headers={} if why == "malformed" else None)
+        await settle()
+        assert bench.urgent == [False, True]
+
+
+async def test_a_quarter_of_the_prefetch_is_urgent() -> None:
+    async with running() as bench:
+        for _ in range(DISPATCHER_PREFETCH_MESSAGES // 4 - 1):
+            bench.deliver(b"1")
+        await settle()
+        bench.deliver(b"2")
+        await settle()
+        assert bench.urgent == [False, True]
+
+
+async def test_a_quarter_of_the_bytes_is_urgent() -> None:
+    async with running() as bench:
+        for _ in range(2):
+            bench.deliver(*[b"x" * 65_536] * 4)
+            await settle()
+        assert bench.urgent == [False, True]
+
+
+async def test_what_is_behind_an_old_message_is_urgent() -> None:
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.deliver(b"1")
+            await settle()
+            await clock.move(CONSUMER_TIMEOUT_S * OLD_PART)
+            bench.deliver(b"2")
+            await settle()
+            assert bench.urgent == [False, True]
+
+
+@pytest.mark.parametrize("ends", ["finishing", "another prefetch"])
+async def test_a_session_that_ends_asks_for_its_last_barrier_at_once(ends: str) -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await settle()
+        assert bench.urgent == [False]
+        if ends == "finishing":
+            bench.session.finish()
+        else:
+            bench.deliver(b"x" * MAX_HELD_BYTES)
+            assert bench.session.wanted_prefetch is not None
+        await settle()
+        assert bench.urgent == [False, True]
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await asyncio.wait_for(bench.task, 2)
+        assert bench.channel.acks == [1]
+
+
+async def test_a_session_that_holds_nothing_ends_without_a_barrier() -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await settle()
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        await settle()
+        bench.session.finish()
+        await asyncio.wait_for(bench.task, 2)
+        assert len(bench.barriers) == 1
+
+
+@pytest.mark.parametrize("channel_is_lost", [False, True])
+async def test_what_is_complete_when_a_session_is_cut_short_is_acknowledged(channel_is_lost: bool) -> None:
+    async with running() as bench:
+        bench.deliver(b"1")
+        await settle()
+        bench.confirm_all()
+        await settle()
+        bench.channel.is_lost = channel_is_lost
+        bench.barriers[0].set_result(None)
+        bench.task.cancel()  # it ends in the turn in which the batch is marked
+        await settle()
+        assert bench.channel.acks == ([] if channel_is_lost else [1])
+        assert bench.task.cancelled()
+
+
+async def test_a_session_without_a_channel_ends_when_it_cannot_acknowledge() -> None:
+    async with running() as bench:
+        bench.channel.is_lost = True
+        bench.deliver(b"1")
+        await settle()
+        bench.confirm_all()
+        bench.barriers[0].set_result(None)
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(bench.task, 2)
+        assert raised.group_contains(Unavailable, match="channel", depth=2)
 
 
 async def test_a_malformed_message_is_acknowledged_after_push_rejected_took_it() -> None:

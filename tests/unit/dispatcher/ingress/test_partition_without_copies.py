@@ -31,7 +31,7 @@ async def test_what_was_not_confirmed_is_kept_and_its_copies_are_sent_again() ->
         for barrier in bench.barriers[1:]:
             barrier.set_result(None)
         await settle()
-        assert bench.channel.acks == [2, 3]
+        assert bench.channel.acks == [3]
 
 
 async def test_an_append_that_is_not_answered_yet_is_tried_again_under_the_same_name() -> None:
@@ -67,6 +67,7 @@ async def test_a_session_that_finishes_waits_for_a_connection_while_something_ha
         bench.copies.connected.set()
         await settle()
         bench.confirm_all()
-        bench.barriers[1].set_result(None)
+        for barrier in bench.barriers:
+            barrier.set_result(None)
         await asyncio.wait_for(bench.task, 2)
         assert bench.channel.acks == [1]

@@ -37,6 +37,19 @@ def test_the_last_byte_that_is_allowed_is_held_and_one_more_is_not() -> None:
         assert [sizes.take(1, LARGE), sizes.take(2, size)] == [True, held]
 
 
+def test_what_is_held_is_a_part_of_the_prefetch_in_messages_or_in_bytes_whichever_is_more() -> None:
+    sizes = MessageSizes(100)
+    assert sizes.held_part == 0
+    take(sizes, 25, 0)
+    assert sizes.held_part == 0.25
+    sizes.take(26, MAX_HELD_BYTES // 2 - 26 * MESSAGE_OVERHEAD_BYTES)
+    assert sizes.held_part == 0.5
+    sizes.release(25)
+    assert 0.48 < sizes.held_part < 0.5
+    sizes.release(26)
+    assert sizes.held_part == 0
+
+
 def test_one_message_that_is_larger_than_everything_is_held_alone() -> None:
     sizes = MessageSizes(8)
     assert take(sizes, 2, MAX_HELD_BYTES * 2) == [True, False]

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART, LATEST_PART, HeldTimes
+from pushcluster_dispatcher.ingress.time_limit import GIVE_BACK_PART, LATEST_PART, OLD_PART, HeldTimes
 from pushcluster_dispatcher.settings import CONSUMER_TIMEOUT_S
 
 
@@ -20,6 +20,17 @@ def test_the_oldest_message_counts_and_not_the_newest() -> None:
     assert held.left_s(60.0) == 0
     assert held.latest_left_s(85.0) == 0
     assert held.held == 2
+
+
+def test_what_is_held_is_old_at_a_quarter_of_the_limit_and_not_before() -> None:
+    held = HeldTimes(100.0)
+    assert not held.is_old(1_000.0), "nothing is held"
+    held.take(1, 10.0)
+    held.take(2, 50.0)
+    assert [held.is_old(now) for now in (34.9, 35.0)] == [False, True]
+    held.release(1)
+    assert [held.is_old(now) for now in (74.9, 75.0)] == [False, True]
+    assert OLD_PART < GIVE_BACK_PART
 
 
 def test_the_next_oldest_counts_once_the_oldest_is_acknowledged() -> None:

@@ -8,10 +8,11 @@ from redis.exceptions import ResponseError
 
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.keys import Keys
-from pushcluster_dispatcher.log.barrier import Barrier
+from pushcluster_dispatcher.log.barrier import ACKNOWLEDGE_EVERY_S, Barrier
 from pushcluster_runtime.backoff import Backoff
 from pushcluster_runtime.tasks import cancel
-from tests.support.waiting import eventually
+from tests.support.clock import moved_clock
+from tests.support.waiting import eventually, settle
 
 PASSED = [b"OK", [1, 0]]
 TIMED_OUT = [b"OK", [0, 0]]
@@ -37,8 +38,11 @@ class PlayedWire:
 class PlayedLink:
     def __init__(self, wire: PlayedWire) -> None:
         self.current = wire
+        self.is_there = asyncio.Event()
+        self.is_there.set()
 
     async def wire(self) -> PlayedWire:
+        await self.is_there.wait()
         return self.current
 
 
@@ -161,3 +165,90 @@ async def test_no_barrier_runs_when_nobody_waits_any_more() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert len(wire.rounds) == 1
+
+
+SOON_S = ACKNOWLEDGE_EVERY_S / 4
+
+
+async def test_requests_that_are_not_urgent_share_the_barrier_that_is_due_after_the_first_of_them() -> None:
+    wire = PlayedWire("life1")
+    with moved_clock() as clock:
+        async with running(PlayedLink(wire)) as barrier:
+            requests = []
+            for _ in range(4):
+                requests.append(barrier.request("life1", urgent=False))
+                await clock.move(SOON_S - 0.001)
+            assert wire.rounds == []
+            await clock.move(0.004)
+            assert len(wire.rounds) == 1
+            wire.rounds[0].set_result(PASSED)
+            await asyncio.wait_for(asyncio.gather(*requests), 2)
+            barrier.request("life1", urgent=False)
+            await clock.move(ACKNOWLEDGE_EVERY_S - 0.001)
+            assert len(wire.rounds) == 1, "the others make nothing due any more"
+            await clock.move(0.002)
+            assert len(wire.rounds) == 2
+
+
+async def test_an_urgent_request_begins_at_once_and_takes_along_all_that_wait() -> None:
+    wire = PlayedWire("life1")
+    with moved_clock() as clock:
+        async with running(PlayedLink(wire)) as barrier:
+            waiting = barrier.request("life1", urgent=False)
+            urgent = barrier.request("life1")
+            await settle()
+            wire.rounds[0].set_result(PASSED)
+            await asyncio.wait_for(asyncio.gather(waiting, urgent), 2)
+            await clock.move(SOON_S)
+            barrier.request("life1", urgent=False)
+            await clock.move(ACKNOWLEDGE_EVERY_S - 0.001)
+            assert len(wire.rounds) == 1, "nothing is due for what was taken along"
+            await clock.move(0.002)
+            assert len(wire.rounds) == 2
+
+
+@pytest.mark.parametrize("for_s", [SOON_S, 5 * ACKNOWLEDGE_EVERY_S])
+async def test_who_asks_while_a_barrier_is_under_way_waits_for_it_and_no_longer_than_the_others(for_s: float) -> None:
+    wire = PlayedWire("life1")
+    with moved_clock() as clock:
+        async with running(PlayedLink(wire)) as barrier:
+            barrier.request("life1")
+            await settle()
+            late = barrier.request("life1", urgent=False)
+            await clock.move(for_s)
+            wire.rounds[0].set_result(PASSED)
+            await settle()
+            assert not late.done()
+            assert len(wire.rounds) == (2 if for_s > ACKNOWLEDGE_EVERY_S else 1)
+            await clock.move(max(0.0, ACKNOWLEDGE_EVERY_S - for_s) + 0.001)
+            assert len(wire.rounds) == 2
+
+
+async def test_after_a_failure_nothing_waits_any_longer() -> None:
+    wire = PlayedWire("life1")
+    with moved_clock() as clock:
+        async with running(PlayedLink(wire)) as barrier:
+            failed = barrier.request("life1", urgent=False)
+            await clock.move(ACKNOWLEDGE_EVERY_S + 0.001)
+            late = barrier.request("life1", urgent=False)
+            wire.rounds[0].set_exception(Unavailable("gone"))
+            await settle()
+            wire.rounds[1].set_result(PASSED)
+            await asyncio.wait_for(asyncio.gather(failed, late), 2)
+
+
+async def test_all_that_waited_for_a_connection_share_one_barrier_as_soon_as_there_is_one() -> None:
+    link = PlayedLink(PlayedWire("life1"))
+    with moved_clock() as clock:
+        async with running(link) as barrier:
+            link.is_there.clear()
+            requests = [barrier.request("life1", urgent=False)]
+            await clock.move(2 * ACKNOWLEDGE_EVERY_S)
+            requests += [barrier.request("life1"), barrier.request("life1", urgent=False)]
+            await settle()
+            assert link.current.rounds == []
+            link.is_there.set()
+            await settle()
+            link.current.rounds[0].set_result(PASSED)
+            await asyncio.wait_for(asyncio.gather(*requests), 2)
+            assert len(link.current.rounds) == 1
