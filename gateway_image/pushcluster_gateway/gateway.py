@@ -157,7 +157,9 @@ class Gateway:
             self.cursors.collect(subscription)
         self.hub.remove(client)
         _log.info("session ended", extra={"session": client.sid, "cause": client.socket.cause_name})
-        if client.entry_written and not client.registry_calls:
+        if not client.entry_written:
+            client.left()
+        elif not client.registry_calls:
             self._tasks.spawn(partial(self.sessions.leave, client), client)
 
     def subscribe(self, client: Client, subscription: Subscription) -> None:

@@ -95,6 +95,7 @@ class SessionRegistration:
             *map(self._queues.close, client.subscriptions.values()),
         )
         await self._tasks.until_available(partial(self._registry.leave, client.user, client.sid))
+        client.left()
 
     async def subscribe(self, client: Client, subscription: Subscription) -> None:
         """Subscribe: flush the cursor, write the destination into the entry, start the catch-up.

@@ -12,6 +12,7 @@ import uvloop
 
 from pushcluster_contract import env
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_runtime.garbage import freeze_start
 from pushcluster_runtime.logging import LogLevel, configure
 from pushcluster_runtime.settings import EnvironmentVariables
 
@@ -44,6 +45,7 @@ def run(
         configure(LogLevel.INFO, program=program)
         _log.error("the program cannot start: %s", error)
         return EXIT_SETTINGS
+    freeze_start()
     try:
         uvloop.run(_until_signal(settings, main))
     except InvalidInput as error:

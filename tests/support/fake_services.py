@@ -113,6 +113,7 @@ class FakeServices:
 
     def leave(self, client: Client) -> None:
         self.left.append(client)
+        client.left()
 
     def subscribe(self, client: Client, subscription: Subscription) -> None:
         self.subscriptions.append(subscription)

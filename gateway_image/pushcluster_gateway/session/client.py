@@ -61,7 +61,7 @@ class ClientServices(SubscriptionServices, Protocol):
         """Write the session into the registry. The answer comes by `Client.registered` or `Client.fail`."""
 
     def leave(self, client: "Client") -> None:
-        """Remove the session from the gateway and the registry."""
+        """Remove the session from the gateway and the registry. `Client.left` follows."""
 
     def subscribe(self, client: "Client", subscription: Subscription) -> None:
         """Register the subscription and begin to deliver to it.
@@ -181,6 +181,13 @@ class Client:
             self._abandon_authentication()
         if self.user:
             self.services.leave(self)
+
+    def left(self) -> None:
+        """Forget the subscriptions: the session has left, and nobody asks for them any more.
+
+        They refer to this client. So the session would be a cycle, which only a search by the garbage collector frees.
+        """
+        self.subscriptions.clear()
 
     def check_deadlines(self, now: float) -> float:
         """Do what is due, and return when to check again."""

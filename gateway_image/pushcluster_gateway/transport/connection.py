@@ -22,7 +22,7 @@ from pushcluster_gateway.transport.frame_writer import encode_message, encode_pa
 from pushcluster_gateway.transport.interfaces import SocketHandler
 from pushcluster_gateway.transport.outbox import Outbox
 from pushcluster_gateway.transport.outbox_budget import OutboxBudget
-from pushcluster_gateway.transport.protocol_pool import ProtocolPool
+from pushcluster_gateway.transport.protocol_pool import ProtocolPool, dismiss
 from pushcluster_gateway.transport.send_queue import count_unacknowledged
 from pushcluster_gateway.transport.timer_wheel import NOT_SCHEDULED, Scheduler
 from pushcluster_gateway.transport.utf8 import Utf8Validator
@@ -258,7 +258,10 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
         """See asyncio. The transport closes its socket afterwards."""
         self.sample_accepted()
-        received = self._protocol.close_rcvd if self._protocol is not None else None
+        protocol, self._protocol = self._protocol, None
+        received = protocol.close_rcvd if protocol is not None else None
+        if protocol is not None:
+            dismiss(protocol)
         if self.cause is None and self.handler is not None:
             polite = received is not None and received.code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY}
             self.cause = close_codes.CLIENT_DISCONNECTED if polite else close_codes.CONNECTION_LOST

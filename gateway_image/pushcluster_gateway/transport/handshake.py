@@ -18,6 +18,7 @@ from websockets.typing import Origin, Subprotocol
 
 from pushcluster_gateway.limits import Limits
 from pushcluster_gateway.stomp.frames import SUBPROTOCOLS, Version
+from pushcluster_gateway.transport.protocol_pool import dismiss
 
 PATH: Final = "/ws"
 MAX_QUOTED_CHARS: Final = 200
@@ -38,6 +39,19 @@ class HandshakeResult:
         return cls(None if subprotocol is None else SUBPROTOCOLS[subprotocol], _token(request))
 
 
+class _Protocol(ServerProtocol):
+    # A function as a parameter would be bound to the protocol and kept in it: a cycle for each connection.
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Return our newest subprotocol that the client offers. One that offers none at all may still use STOMP."""
+        if not subprotocols:
+            return None
+        for ours in SUBPROTOCOLS:
+            if ours in subprotocols:
+                return Subprotocol(ours)
+        raise NegotiationError(f"no subprotocol in common; supported are {', '.join(SUBPROTOCOLS)}")
+
+
 class ServerHandshake:
     """One request, from its first byte to its answer."""
 
@@ -46,12 +60,7 @@ class ServerHandshake:
     def __init__(self, limits: Limits, origins: Sequence[Origin | None] | None, logger: Logger) -> None:
         """`origins` lists those to accept; None in it is a request without Origin. If it is None, all are accepted."""
         # No extension: permessage-deflate would need memory for each connection.
-        self.protocol = ServerProtocol(
-            origins=origins,
-            select_subprotocol=_select_subprotocol,
-            max_size=limits.max_frame_bytes,
-            logger=logger,
-        )
+        self.protocol = _Protocol(origins=origins, max_size=limits.max_frame_bytes, logger=logger)
         """Returns the Request once it is complete, and serves the connection once the request is accepted."""
         self._limits = limits
         self.received_bytes = 0
@@ -84,6 +93,10 @@ class ServerHandshake:
         """Return a refusal; `text` says why."""
         return self.protocol.reject(status, f"{text}\n")
 
+    def end(self) -> None:
+        """Take nothing more: the request was refused, or its socket is gone."""
+        dismiss(self.protocol)
+
     def _refusal(self) -> Response | None:
         error = self.protocol.handshake_exc
         if error is None:
@@ -98,16 +111,6 @@ class ServerHandshake:
 
     def _too_large(self, text: str) -> Response:
         return self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request is too large: {text}")
-
-
-def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Return our newest subprotocol that the client offers. A client that offers none at all may still use STOMP."""
-    if not offered:
-        return None
-    for ours in SUBPROTOCOLS:
-        if ours in offered:
-            return Subprotocol(ours)
-    raise NegotiationError(f"no subprotocol in common; supported are {', '.join(SUBPROTOCOLS)}")
 
 
 def _token(request: Request) -> str:

@@ -104,6 +104,7 @@ class PendingConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
         """See asyncio."""
+        self._end_handshake()
         self._server.forget_pending(self)
 
     # What the server calls
@@ -145,13 +146,19 @@ class PendingConnection(asyncio.Protocol):
             self._refuse(handshake.reject(HTTPStatus.INTERNAL_SERVER_ERROR, text))
             return
         self._server.forget_pending(self)
+        self._handshake = None  # its protocol goes on with the connection
         transport.set_protocol(connection)
         handshake.protocol.send_response(response)
         connection.open(handler, handshake.protocol, frames, received_bytes=handshake.received_bytes)
 
     def _refuse(self, response: Response) -> None:
         self._server.count_refusal(response)
-        self._handshake = None
+        self._end_handshake()
         transport = cast(asyncio.Transport, self._transport)
         transport.write(response.serialize())
         transport.close()
+
+    def _end_handshake(self) -> None:
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.end()

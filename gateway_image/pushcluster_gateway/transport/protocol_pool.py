@@ -39,10 +39,24 @@ class ProtocolPool:
         # The protocol of a handshake is not reused, because it holds the request and other data of its connection.
         if not isinstance(protocol, ServerProtocol) and len(self._idle) < MAX_IDLE_PROTOCOLS:
             self._idle.append(protocol)
+        else:
+            dismiss(protocol)
         return True
 
     def _build(self) -> Protocol:
         return Protocol(Side.SERVER, state=State.OPEN, max_size=self._max_size, logger=self._logger)
+
+
+def dismiss(protocol: Protocol) -> None:
+    """End a protocol that nobody uses any more, so that it is freed at once.
+
+    Its parser is a generator that refers to it, and so does the traceback of an error that it keeps. Left alone, these
+    are cycles, which only a search by the garbage collector frees.
+    """
+    cast("GeneratorType[None, None, None]", protocol.parser).close()
+    protocol.parser_exc = None
+    if isinstance(protocol, ServerProtocol):
+        protocol.handshake_exc = None
 
 
 def is_between_messages(protocol: Protocol) -> bool:
