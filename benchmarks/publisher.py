@@ -66,7 +66,7 @@ class Publisher:
         if self._amqp is not None:
             await self._amqp.close()
         self._amqp = await AmqpConnection.connect(url, name="benchmark publisher", heartbeat_s=60)
-        channel = self._channel = await self._amqp.channel(confirm=True)
+        channel = self._channel = await self._amqp.channel()  # pika decodes confirms for its own callback
         if not web_stomp:
             await channel.declare(build_topology())
         raw = channel._raw

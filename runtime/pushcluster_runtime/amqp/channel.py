@@ -18,6 +18,7 @@ from pushcluster_runtime.amqp.errors import describe, translate, unavailable
 from pushcluster_runtime.amqp.frames import (
     Delivery,
     PropertiesTemplate,
+    encode_ack,
     encode_properties,
     encode_publish,
 )
@@ -61,6 +62,7 @@ class AmqpChannel:
             await self._call(self._raw.basic_qos, prefetch_count=prefetch)
         if confirm:
             self._raw.add_on_return_callback(self._on_returned)
+            self._connection.confirms[self._raw.channel_number] = self._on_acknowledged
             await self._call(self._raw.confirm_delivery, ack_nack_callback=self._on_confirm)
 
     async def declare(self, topology: Topology) -> None:
@@ -180,8 +182,7 @@ class AmqpChannel:
         gets a header of its own. A PropertiesTemplate has this header, so use it only for mandatory messages. The
         caller bounds how many futures are open.
         """
-        if not self._raw.is_open:
-            raise unavailable(self.lost.result() if self.lost.done() else "the channel is closing")
+        self._require_open()
         number = self._confirms.next_number
         try:
             frames = encode_publish(
@@ -211,10 +212,8 @@ class AmqpChannel:
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
         """Acknowledge one delivery, or all deliveries up to it. Raise Unavailable if the channel is gone."""
-        try:
-            self._raw.basic_ack(delivery_tag, multiple)
-        except AMQPError as error:
-            raise translate(error) from error
+        self._require_open()
+        self._connection.send(encode_ack(self._raw.channel_number, delivery_tag, multiple=multiple))
 
     def give_back(self) -> None:
         """Give all unacknowledged messages back, in order, unless the channel is gone.
@@ -250,6 +249,10 @@ class AmqpChannel:
         """Note that the broker reads from the connection again. The time until now does not count as silence."""
         self._answered_at = self._confirmed_at = now
 
+    def _require_open(self) -> None:
+        if not self._raw.is_open:
+            raise unavailable(self.lost.result() if self.lost.done() else "the channel is closing")
+
     async def _call(self, invoke: Callable[..., object], **arguments: object) -> None:
         """Run one of pika's methods that report to a callback. Raise Unavailable if the channel ends meanwhile."""
         if self.lost.done():
@@ -270,7 +273,12 @@ class AmqpChannel:
         self._answered_at = self._loop.time()
         settle(replied, None)
 
+    def _on_acknowledged(self, number: int, multiple: bool) -> None:  # noqa: FBT001 - as pika_connection.OnConfirm
+        self._confirmed_at = self._loop.time()
+        self._confirms.settle(number, multiple=multiple, outcome=ConfirmOutcome.CONFIRMED)
+
     def _on_confirm(self, frame: Any) -> None:
+        """Take what pika has decoded: a nack, or an ack in an unusual form."""
         method = frame.method
         outcome = ConfirmOutcome.CONFIRMED if isinstance(method, Basic.Ack) else ConfirmOutcome.NACKED
         self._confirmed_at = self._loop.time()
@@ -284,6 +292,7 @@ class AmqpChannel:
     def _on_closed(self, error: BaseException) -> None:
         reason = describe(error)
         self._consumers.forget_all()
+        self._connection.confirms.pop(self._raw.channel_number, None)
         if not self.lost.done():
             self.lost.set_result(reason)
         for call in self._calls:

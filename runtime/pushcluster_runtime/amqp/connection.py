@@ -67,7 +67,7 @@ class AmqpConnection:
             on_open_callback=lambda raw: raw.close() if opened.done() else opened.set_result(None),
             on_open_error_callback=lambda _, error: settle(opened, unavailable(describe(error))),
             on_close_callback=lambda _, error: amqp._on_closed(error),
-            custom_ioloop=loop,
+            loop=loop,
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -81,7 +81,6 @@ class AmqpConnection:
             raise
         connection.add_on_connection_blocked_callback(lambda *_: amqp._set_blocked(blocked=True))
         connection.add_on_connection_unblocked_callback(lambda *_: amqp._set_blocked(blocked=False))
-        connection.read_in_large_pieces()
         amqp._connection = connection
         amqp._check_silence()
         return amqp

@@ -1,8 +1,9 @@
 """Encode and decode the AMQP frames of hot paths, without an object for each frame. Pure.
 
 pika makes some ten objects and twenty calls for every message. That costs more than all that the programs do with it.
-This module handles content frames as RabbitMQ and pika themselves send them. `scan_delivery` leaves everything else to
-pika. Tests compare the results with pika's own encoder and decoder. (AMQP 0-9-1, sections 2.3.5 and 4.2.)
+This module handles content frames and acknowledgements as RabbitMQ and pika themselves send them. `scan_delivery` and
+`scan_ack` leave everything else to pika. Tests compare the results with pika's own encoder and decoder. (AMQP 0-9-1,
+sections 2.3.5 and 4.2.)
 """
 
 import struct
@@ -10,8 +11,9 @@ from copy import copy
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from pika import frame, spec
+from pika import spec
 from pika.data import decode_short_string, decode_value
+from pika.exceptions import ShortStringTooLong
 from pika.spec import BasicProperties
 
 from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
@@ -19,7 +21,29 @@ from pushcluster_runtime.amqp.confirms import SEQUENCE_HEADER
 _FRAME: Final = struct.Struct(">BHI")
 _FRAME_BYTES: Final = _FRAME.size
 _END: Final = bytes([spec.FRAME_END])
-_DELIVER: Final = struct.pack(">I", spec.Basic.Deliver.INDEX)
+DELIVER: Final = struct.pack(">I", spec.Basic.Deliver.INDEX)
+"""What a `basic.deliver` frame has at METHOD_AT_BYTES. A frame of another kind may have it there by chance."""
+ACK: Final = struct.pack(">I", spec.Basic.Ack.INDEX)
+"""The same of a `basic.ack`."""
+METHOD_AT_BYTES: Final = _FRAME_BYTES
+"""Where, from its beginning, a method frame says which method it is."""
+METHOD_BYTES: Final = len(DELIVER)
+"""In so many bytes."""
+_ACK_FRAME: Final = struct.Struct(">BHIIQBB")
+"""A whole `basic.ack` frame: frame type, channel, size, method, delivery tag, bits, end."""
+_ACK_FRAME_BYTES: Final = _ACK_FRAME.size
+_ACK_PAYLOAD_BYTES: Final = _ACK_FRAME_BYTES - _FRAME_BYTES - len(_END)
+_ACK_FIXED: Final = (spec.FRAME_METHOD, _ACK_PAYLOAD_BYTES, spec.Basic.Ack.INDEX, spec.FRAME_END)
+_PUBLISH: Final = struct.Struct(">BHIIHB")
+"""A `basic.publish` frame up to the exchange's name: frame type, channel, size, method, a reserved field, length."""
+_PUBLISH_FIXED_BYTES: Final = 4 + 2 + 1 + 1 + 1
+"""The payload of a `basic.publish` without its two names: method, reserved field, two lengths, bits."""
+_PUBLISH_TAILS: Final = (b"\0" + _END, b"\1" + _END)
+"""The end of a `basic.publish` frame: not mandatory, mandatory."""
+CACHED_METHODS: Final = 4_096
+"""How many encoded `basic.publish` methods are kept. Most publishes go to a few keys, such as gateways' queues."""
+MAX_NAME_BYTES: Final = 255
+"""How long the name of an exchange, or a routing key, may be in UTF-8. AMQP counts it in one byte."""
 _DELIVER_TAIL: Final = struct.Struct(">QBB")
 _CONTENT: Final = struct.Struct(">BHIHHQ")
 """A content header frame up to the property flags: frame type, channel, size, class, weight, body size."""
@@ -100,7 +124,7 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
     """
     kind, channel, size = _FRAME.unpack_from(data, start)
     payload = start + _FRAME_BYTES
-    if kind != spec.FRAME_METHOD or data[payload : payload + 4] != _DELIVER:
+    if kind != spec.FRAME_METHOD or data[payload : payload + 4] != DELIVER:
         return FOREIGN
     header = payload + size + 1
     if len(data) < header + _CONTENT_BYTES:
@@ -135,6 +159,27 @@ def scan_delivery(  # noqa: PLR0911 - each way in which it is none has its own e
     properties = data[header + _CONTENT_BYTES : header + _FRAME_BYTES + header_size]
     body = b"".join([data[first:end] for first, end in parts])
     return position, channel, Delivery(delivery_tag, exchange, routing_key, redelivered & 1 == 1, properties, body, tag)
+
+
+def scan_ack(data: bytes, start: int) -> tuple[int, int, int, bool] | None:
+    """Return the `basic.ack` that begins at `start`, as (where the next frame begins, channel, number, multiple).
+
+    Return None if there is none, or not all of it. Such data is for pika.
+    """
+    after = start + _ACK_FRAME_BYTES
+    if len(data) < after:
+        return None
+    kind, channel, size, method, number, bits, end = _ACK_FRAME.unpack_from(data, start)
+    if (kind, size, method, end) != _ACK_FIXED:
+        return None
+    return after, channel, number, bits & 1 == 1
+
+
+def encode_ack(channel: int, number: int, *, multiple: bool) -> bytes:
+    """Return a `basic.ack` frame. Raise struct.error for a number that does not fit into 64 bits."""
+    return _ACK_FRAME.pack(
+        spec.FRAME_METHOD, channel, _ACK_PAYLOAD_BYTES, spec.Basic.Ack.INDEX, number, multiple, spec.FRAME_END
+    )
 
 
 def encode_properties(properties: BasicProperties) -> bytes:
@@ -230,7 +275,11 @@ def encode_publish(
     return b"".join(pieces)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=CACHED_METHODS)
 def _method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:  # noqa: FBT001 - cached
-    publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-    return frame.Method(channel, publish).marshal()
+    name, key = exchange.encode(), routing_key.encode()
+    if len(name) > MAX_NAME_BYTES or len(key) > MAX_NAME_BYTES:
+        raise ShortStringTooLong(name if len(name) > MAX_NAME_BYTES else key)
+    size = _PUBLISH_FIXED_BYTES + len(name) + len(key)
+    head = _PUBLISH.pack(spec.FRAME_METHOD, channel, size, spec.Basic.Publish.INDEX, 0, len(name))
+    return b"".join((head, name, bytes((len(key),)), key, _PUBLISH_TAILS[mandatory]))

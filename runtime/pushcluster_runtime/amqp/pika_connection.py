@@ -1,33 +1,41 @@
 """pika's asyncio connection, with three of its protected methods replaced. Each docstring says why.
 
-In addition, `read_in_large_pieces` sets a constant of asyncio's transport, and `channel.py` replaces `basic_cancel`.
-Tests run all replacements against a real broker, so that they notice a new pika that changes these methods.
+In addition, `streams.py` replaces pika's transport, and `channel.py` replaces `basic_cancel`. Tests run all
+replacements against a real broker, so that they notice a new pika that changes these methods.
 """
 
 import struct
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.connection import Parameters
 from pika.exceptions import AMQPConnectionError
 
 from pushcluster_runtime.amqp.frames import (
+    ACK,
+    DELIVER,
     FRAME_OVERHEAD_BYTES,
     INCOMPLETE,
+    METHOD_AT_BYTES,
+    METHOD_BYTES,
     UNREADABLE_HEADER,
     Delivery,
+    scan_ack,
     scan_delivery,
 )
-
-READ_BYTES: Final = 262_144
-"""How much one read of the socket may return. pika reads 4 KiB at a time, which is one system call a dozen messages."""
+from pushcluster_runtime.amqp.streams import LoopServices
 
 _FRAME_PREFIX: Final = struct.Struct(">BHL")
 _CONTENT_HEADER: Final = struct.Struct(">HHQ")
 _PROTOCOL_HEADER: Final = b"AMQP"
 _PROTOCOL_HEADER_BYTES: Final = 8
-_FRAMES_OF_A_DELIVERY: Final = 3
+_FOREIGN: Final = 0
+
+OnConfirm = Callable[[int, bool], None]
+"""Takes the number of a publish, and whether all up to it are meant."""
 
 
 class PikaConnection(AsyncioConnection):
@@ -36,7 +44,6 @@ class PikaConnection(AsyncioConnection):
     # Attributes of pika's base classes, for the type checker: pika's stubs leave out what is protected.
     bytes_received: int
     bytes_sent: int
-    frames_received: int
     frames_sent: int
     _adapter_emit_data: Callable[[bytes], None]
     _body_max_length: int
@@ -47,11 +54,13 @@ class PikaConnection(AsyncioConnection):
 
     _unsent: list[bytes] | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take the same arguments as pika's connection."""
+    def __init__(self, parameters: Parameters, *, loop: AbstractEventLoop, **callbacks: Any) -> None:
+        """`callbacks` are those of pika's connection."""
         self.consumers: dict[tuple[int, str], Callable[[Delivery], None]] = {}
         """By channel and consumer tag: who gets complete deliveries directly, without pika."""
-        super().__init__(*args, **kwargs)
+        self.confirms: dict[int, OnConfirm] = {}
+        """By channel: who gets the broker's acknowledgements directly, without pika."""
+        super().__init__(parameters, custom_ioloop=LoopServices(loop), **callbacks)
 
     @property
     def frame_max(self) -> int:
@@ -67,39 +76,50 @@ class PikaConnection(AsyncioConnection):
         if self._transport is not None and not self.is_closed:
             self._terminate_stream(AMQPConnectionError(reason))
 
-    def read_in_large_pieces(self) -> None:
-        """Apply READ_BYTES to the socket of an open connection."""
-        self._transport._MAX_RECV_BYTES = READ_BYTES
-
     def _on_data_available(self, data_in: bytes) -> None:
-        """Pass complete deliveries to their consumers, and every other frame to pika.
+        """Pass complete deliveries to their consumers, acknowledgements to their channels, and the rest to pika.
 
-        pika would copy the buffer after each frame, and make objects and callbacks for each of a message's three
-        frames.
+        pika would copy the buffer after each frame, make objects for each of a message's three frames, and look through
+        its tables of callbacks for each of them.
         """
         data = self._frame_buffer + data_in if self._frame_buffer else data_in
         self.bytes_received += len(data_in)
         position, end = 0, len(data)
         while end - position >= _PROTOCOL_HEADER_BYTES:
-            found = scan_delivery(data, position)
-            if isinstance(found, tuple):
-                after, channel, delivery = found
-                consumer = self.consumers.get((channel, delivery.consumer_tag))
-                if consumer is not None:
-                    self.frames_received += _FRAMES_OF_A_DELIVERY
-                    position = after
-                    consumer(delivery)
-                    continue
-            elif found == INCOMPLETE:
+            after = self._take_usual(data, position)
+            if after == INCOMPLETE:
                 break
-            after = _find_end(data, position)
-            if after > end:
-                break
-            self._frame_buffer = data[position:after]
+            if after == _FOREIGN:
+                after = _find_end(data, position)
+                if after > end:
+                    break
+                self._frame_buffer = data[position:after]
+                _, value = self._read_frame()
+                self._process_frame(value)
             position = after
-            _, value = self._read_frame()
-            self._process_frame(value)
         self._frame_buffer = data[position:]
+
+    def _take_usual(self, data: bytes, position: int) -> int:
+        """Take what begins at `position`, and return where it ends; _FOREIGN or INCOMPLETE if it is not taken."""
+        method = data[position + METHOD_AT_BYTES : position + METHOD_AT_BYTES + METHOD_BYTES]
+        if method == DELIVER:
+            found = scan_delivery(data, position)
+            if not isinstance(found, tuple):
+                return INCOMPLETE if found == INCOMPLETE else _FOREIGN
+            after, channel, delivery = found
+            consumer = self.consumers.get((channel, delivery.consumer_tag))
+            if consumer is None:
+                return _FOREIGN
+            consumer(delivery)
+            return after
+        if method == ACK and (acknowledged := scan_ack(data, position)) is not None:
+            after, channel, number, multiple = acknowledged
+            confirm = self.confirms.get(channel)
+            if confirm is None:
+                return _FOREIGN
+            confirm(number, multiple)
+            return after
+        return _FOREIGN
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         """Join all frames of one tick of the event loop into one write.

@@ -19,8 +19,10 @@ from pushcluster_runtime.amqp.frames import (
     Delivery,
     PropertiesTemplate,
     decode_properties,
+    encode_ack,
     encode_properties,
     encode_publish,
+    scan_ack,
     scan_delivery,
 )
 
@@ -84,9 +86,19 @@ def test_properties_that_just_fit_a_frame_are_sent_and_one_byte_more_is_refused(
         encode_publish(1, "", "q", b"\0" * (4_096 - 8 - 11), b"", mandatory=False, frame_max=4_096)
 
 
-def test_a_routing_key_that_is_too_long_is_refused() -> None:
-    with pytest.raises(ShortStringTooLong):
-        encode_publish(1, "", "k" * 256, b"\0\0", b"", mandatory=False, frame_max=4_096)
+@pytest.mark.parametrize(("exchange", "key"), [("", "k" * 256), ("", "ä" * 128), ("e" * 256, ""), ("é" * 128, "k")])
+def test_a_name_that_is_too_long_is_refused_as_by_pika(exchange: str, key: str) -> None:
+    with pytest.raises(ShortStringTooLong) as expected:
+        frame.Method(1, Basic.Publish(0, exchange, key)).marshal()
+    with pytest.raises(ShortStringTooLong) as refused:
+        encode_publish(1, exchange, key, b"\0\0", b"", mandatory=False, frame_max=4_096)
+    assert refused.value.args == expected.value.args
+
+
+def test_names_of_just_the_limit_are_sent() -> None:
+    expected = frame.Method(1, Basic.Publish(0, "e" * 255, "ä" * 127 + "k", True)).marshal()
+    frames = encode_publish(1, "e" * 255, "ä" * 127 + "k", b"\0\0", b"", mandatory=True, frame_max=4_096)
+    assert frames.startswith(expected)
 
 
 @given(
@@ -178,6 +190,40 @@ def test_frames_that_do_not_end_where_they_say_are_an_error() -> None:
     for broken in ([method[:-1] + b"\0", header, body], [method, header, body[:-1] + b"\0"]):
         with pytest.raises(ValueError, match="do not end"):
             scan_delivery(b"".join(broken), 0)
+
+
+@given(st.integers(1, 2**16 - 1), st.integers(0, 2**64 - 1), st.booleans(), st.binary(max_size=9))
+def test_an_acknowledgement_is_written_and_read_as_by_pika(
+    channel: int, number: int, multiple: bool, rest: bytes
+) -> None:
+    expected = frame.Method(channel, Basic.Ack(number, multiple)).marshal()
+    assert encode_ack(channel, number, multiple=multiple) == expected
+    assert scan_ack(b"before" + expected + rest, 6) == (6 + len(expected), channel, number, multiple)
+
+
+def test_every_cut_of_an_acknowledgement_is_left_to_pika() -> None:
+    data = frame.Method(1, Basic.Ack(7)).marshal()
+    assert [scan_ack(data[:end], 0) for end in range(len(data))] == [None] * len(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame.Method(1, Basic.Nack(7)).marshal(),
+        frame.Method(1, Basic.Reject(7)).marshal(),
+        frame.Body(1, frame.Method(1, Basic.Ack(7)).marshal()[7:-1]).marshal(),
+        frame.Method(1, Basic.Ack(7)).marshal()[:-1] + b"\0",
+        frame.Method(1, Basic.Ack(7)).marshal()[:6] + b"\x0e" + frame.Method(1, Basic.Ack(7)).marshal()[7:],
+    ],
+    ids=["nack", "reject", "a body that looks like an ack", "another end", "another size"],
+)
+def test_frames_that_are_no_acknowledgement_are_left_to_pika(data: bytes) -> None:
+    assert scan_ack(data + bytes(9), 0) is None
+
+
+def test_an_acknowledgement_of_more_than_64_bits_is_refused() -> None:
+    with pytest.raises(struct.error):
+        encode_ack(1, 2**64, multiple=False)
 
 
 def test_a_template_differs_from_pika_in_nothing() -> None:
