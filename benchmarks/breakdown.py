@@ -6,7 +6,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.measure import ProcessTimes
 from benchmarks.plane import Plane, Program, Services
@@ -39,13 +39,13 @@ async def break_down(plane: Plane, load: Callable[[], Awaitable[None]]) -> str:
     services, programs = plane.services, (*plane.dispatchers, *plane.gateways)
     broker, redis = await read_reductions(services), await read_command_times(services)
     for program in programs:
-        program.process.send_signal(signal.SIGUSR1)
+        start_dump(program)
     before = plane.times()
     await load()
     times = plane.times().since(before)
     functions: dict[str, Counter[str]] = {"dispatcher": Counter(), "gateway": Counter()}
     for program in programs:
-        functions[program.name.partition("-")[0]].update(await read_samples(program))
+        functions[program.name.partition("-")[0]].update(Counter(await read_dump(program)))
     redis = await read_command_times(services) - redis
     broker = await read_reductions(services) - broker
     return render(times, {"rabbitmq": broker, "redis": redis, **functions})
@@ -83,11 +83,16 @@ async def read_command_times(services: Services) -> Counter[str]:
     return Counter({name.removeprefix("cmdstat_"): int(values["usec"]) for name, values in stats.items()})
 
 
-async def read_samples(program: Program) -> Counter[str]:
-    """Stop sampling a program, and return a mapping: function → samples. Raises TimeoutError if it writes nothing."""
+def start_dump(program: Program) -> None:
+    """Let a program record what its launcher records: `sampled.py`, `arrivals.py`."""
+    program.process.send_signal(signal.SIGUSR1)
+
+
+async def read_dump(program: Program) -> Any:
+    """Let a program stop to record, and return what it has recorded. Raises TimeoutError if it writes nothing."""
     program.samples.unlink(missing_ok=True)
     program.process.send_signal(signal.SIGUSR2)
     async with asyncio.timeout(DUMPED_WITHIN_S):
         while not program.samples.exists():
             await asyncio.sleep(POLL_S)
-    return Counter(json.loads(program.samples.read_text()))
+    return json.loads(program.samples.read_text())

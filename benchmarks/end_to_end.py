@@ -67,7 +67,11 @@ async def run(services: Services, load: Load) -> Section:
 
 async def profile(services: Services, load: Load) -> str:
     """Return where the processor time goes in mode Gateway, for which the aim is set."""
-    async with connected_plane(services, RoutingMode.GATEWAY, load, sampled=True) as (plane, clients, publisher):
+    async with connected_plane(services, RoutingMode.GATEWAY, load, launcher="benchmarks.sampled") as (
+        plane,
+        clients,
+        publisher,
+    ):
         await clients.call("observe", on=True)
         await saturate(clients, publisher, load.messages // 10)
         return await break_down(plane, lambda: saturate(clients, publisher, load.messages))
@@ -128,14 +132,24 @@ async def measure_mode(services: Services, mode: RoutingMode, load: Load) -> Res
 
 @asynccontextmanager
 async def connected_plane(
-    services: Services, mode: RoutingMode, load: Load, *, sampled: bool = False, api: Api | None = None
+    services: Services,
+    mode: RoutingMode,
+    load: Load,
+    *,
+    launcher: str = "",
+    api: Api | None = None,
+    heart_beat_s: int = 0,
 ) -> AsyncIterator[tuple[Plane, Child, Child]]:
-    """Run a cluster with connected clients and a publisher."""
+    """Run a cluster with connected clients and a publisher.
+
+    Without heart-beats, gateways close the clients after less than a minute, because these answer no pings.
+    """
     users = [f"user-{n}" for n in range(load.clients)]
     async with (
-        running_plane(services, mode, gateways=2, sampled=sampled, api=api) as plane,
+        running_plane(services, mode, gateways=2, launcher=launcher, api=api) as plane,
         load_generators() as (clients, publisher),
     ):
+        await clients.call("beat", every_s=heart_beat_s)
         await connect_clients(clients, plane.ports, users)
         await plane.wait_own_queues(len(users))
         await publisher.call("open", url=plane.amqp_url, users=users, body_bytes=BODY_BYTES)

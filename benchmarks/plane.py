@@ -137,17 +137,20 @@ class Program:
     ws_port: int
     log: IO[bytes]
     samples: Path
-    """Where a sampled program writes what it has counted; see `sampled.py`."""
+    """Where a program writes what its launcher has recorded; see `sampled.py`."""
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
 
+    async def metrics(self) -> str:
+        """Return all metrics in Prometheus' text format."""
+        return await asyncio.to_thread(_get, f"http://127.0.0.1:{self.admin_port}/metrics")
+
     async def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels; 0 if it was never counted."""
-        text = await asyncio.to_thread(_get, f"http://127.0.0.1:{self.admin_port}/metrics")
-        lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        lines = (line for line in (await self.metrics()).splitlines() if line.startswith((f"{name} ", f"{name}{{")))
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     async def wait_ready(self) -> None:
@@ -172,8 +175,8 @@ class Plane:
     services: Services
     vhost: str
     mode: RoutingMode
-    sampled: bool = False
-    """Whether its programs can report where their processor time goes."""
+    launcher: str = ""
+    """The module that runs its programs and records something about them: `sampled.py`, `arrivals.py`."""
     handshakes_per_s: int = 0
     """Of each gateway; 0: no limit."""
     gateways: list[Program] = field(default_factory=list)
@@ -236,7 +239,7 @@ async def running_plane(
     *,
     gateways: int,
     dispatchers: int = 1,
-    sampled: bool = False,
+    launcher: str = "",
     handshakes_per_s: int = 0,
     api: Api | None = None,
 ) -> AsyncIterator[Plane]:
@@ -244,7 +247,7 @@ async def running_plane(
 
     With `api`, the first dispatcher serves it.
     """
-    plane = Plane(services, await services.create_vhost(), mode, sampled, handshakes_per_s)
+    plane = Plane(services, await services.create_vhost(), mode, launcher, handshakes_per_s)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.delete_vhost, plane.vhost)
         for number in range(dispatchers):
@@ -303,7 +306,7 @@ async def _running(
     }
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as folder:
         samples = Path(folder) / "samples.json"
-        command = ["benchmarks.sampled", str(samples), module] if plane.sampled else [module]
+        command = [plane.launcher, str(samples), module] if plane.launcher else [module]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )

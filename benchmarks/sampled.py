@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 INTERVAL_S: Final = 0.002
 
@@ -38,7 +38,21 @@ class Sampler:
             self.counts[f"{'/'.join(Path(code.co_filename).parts[-2:])}: {code.co_qualname}"] += 1
 
 
-def dump_on_signals(sampler: Sampler, file: Path) -> None:
+class Recorder(Protocol):
+    """What records something between two signals."""
+
+    @property
+    def counts(self) -> dict[str, int] | list[float]:
+        """What it has recorded. JSON can carry it."""
+
+    def start(self) -> None:
+        """Begin to record, or go on."""
+
+    def stop(self) -> None:
+        """Record nothing more."""
+
+
+def dump_on_signals(sampler: Recorder, file: Path) -> None:
     """Start to count at SIGUSR1. At SIGUSR2 stop, and write the counts to `file`."""
 
     def start(_number: int, _frame: FrameType | None) -> None:

@@ -20,6 +20,8 @@ log, each of them (integers in network order):
 
 User and destination come first and side by side, so that a gateway finds the subscriptions of a copy by one slice.
 
+A few of these messages have a header by which the gateway times one of their copies (`copy_stamp.py`).
+
 A message without any copy says that a dispatcher left copies out. The gateway that gets it rereads the logs of its
 subscriptions. A reader refuses a version that it does not know. A new version needs gateways that can read it before
 dispatchers send it.

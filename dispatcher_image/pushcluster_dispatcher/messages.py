@@ -16,6 +16,7 @@ from pushcluster_contract.limits import MAX_BODY_BYTES, MAX_USER_BYTES
 from pushcluster_contract.outcomes import ReplyAddress, check_reply_queue
 from pushcluster_runtime.amqp import UNREADABLE_HEADER, Delivery
 from pushcluster_runtime.amqp.frames import decode_properties
+from pushcluster_runtime.hops import Trace
 
 MAX_EXPIRATION_MS: Final = 366 * 86_400_000
 """A longer time is cut to this. The log's own limit is shorter, and Lua counts this number exactly."""
@@ -77,6 +78,8 @@ class Message(NamedTuple):
     """How long the message may wait. 0: as long as the log keeps it."""
     reply: ReplyAddress | None = None
     """Where to send outcomes. None: the producer wants none."""
+    trace: Trace | None = None
+    """What times the hops of this message, if it is one of those that are followed."""
 
 
 def parse_delivery(delivery: Delivery) -> Message | Rejection:

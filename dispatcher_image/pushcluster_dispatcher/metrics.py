@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from pushcluster_runtime.hops import DISPATCHER_HOPS, HopTimes
+
 _BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -111,6 +113,7 @@ class Metrics:
             buckets=_SECONDS_BUCKETS,
             registry=registry,
         )
+        self.hops = HopTimes("dispatcher", DISPATCHER_HOPS, registry=registry)
         self.partitions = Gauge(
             f"{prefix}_partitions_consuming", "Partitions with a consumer in this dispatcher", registry=registry
         )

@@ -11,7 +11,7 @@ class Environment:
     clock: Callable[[], float]
     """Seconds of the event loop, monotonic."""
     wall_clock: Callable[[], float]
-    """Seconds since the epoch, for the times in tokens alone. It may be set at any time."""
+    """Seconds since the epoch, for the times in tokens and the metric of hops alone. It may be set at any time."""
     entropy: Callable[[int], bytes]
     """Returns this many bytes that nobody can guess."""
     random: Callable[[], float]

@@ -18,6 +18,7 @@ from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway import close_codes
 from pushcluster_gateway.auth.authenticator import Authenticator, KeyUnknown
 from pushcluster_gateway.broker.copies import CopyReader
+from pushcluster_gateway.broker.copy_hops import CopyHops
 from pushcluster_gateway.broker.link import BrokerLink
 from pushcluster_gateway.broker.queue_quota import QueueQuota
 from pushcluster_gateway.broker.subscription_queues import SubscriptionQueues
@@ -77,6 +78,7 @@ class Gateway:
         self._mode = mode
         self._environment = environment
         self._tasks = ClientTasks(metrics, environment)
+        self._hops = CopyHops(metrics, environment.wall_clock)
         self._was_connected = False
 
     def attach(
@@ -100,6 +102,7 @@ class Gateway:
             mode=self._mode,
             broker=broker,
             copies=self._copies,
+            hops=self._hops,
             quota=quota,
             own_queue_after_s=self.limits.own_queue_after_s,
             clock=self.clock,
@@ -191,7 +194,7 @@ class Gateway:
         """Handle a message in the gateway's own queue: a batch of copies, or a control message from a dispatcher."""
         message_type = delivery.properties.type
         if message_type == BATCH_TYPE:
-            self._copies.read_gateway_batch(delivery.body)
+            self._copies.read_gateway_batch(delivery.body, self._hops.find(delivery))
         elif message_type == CONTROL_TYPE:
             self._handle_control(delivery)
         else:

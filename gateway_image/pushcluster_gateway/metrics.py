@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pushcluster_runtime.hops import GATEWAY_HOPS, HopTimes
+
 
 @dataclass(slots=True)
 class Metrics:
@@ -52,6 +54,9 @@ class Metrics:
     """By `admission.RefusalCause`: the refusals with status 503."""
     key_reads: Counter[str] = field(default_factory=Counter)
     """By outcome: reads of the keys that verify tokens."""
+    hops: HopTimes = field(default_factory=lambda: HopTimes("gateway", GATEWAY_HOPS))
+    hop_clock_errors: int = 0
+    """Marked copies that came before they were sent, or much later: the clocks of two nodes differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ class GatewayCollector(Collector):
             "admissions_refused", "Handshakes refused by 503, by cause.", "cause", counts.admissions_refused
         )
         yield _labelled("auth_key_reads", "Reads of the keys that verify tokens.", "outcome", counts.key_reads)
+        yield from counts.hops.collect()
+        yield _counter("hop_clock_errors", "Marked copies whose times are impossible.", counts.hop_clock_errors)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

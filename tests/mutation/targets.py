@@ -25,6 +25,7 @@ DECIDE_BESIDE_IO: Final = (
     "pushcluster_runtime.amqp.confirms",
     "pushcluster_runtime.amqp.frames",
     "pushcluster_runtime.backoff",
+    "pushcluster_runtime.hops",
     "pushcluster_runtime.redis.wire",
     "pushcluster_runtime.settings",
     "pushcluster_operator.controller.held_children",

@@ -163,7 +163,7 @@ def _miss_holes() -> AbstractContextManager[Any]:
 
 
 def _forget_who_shares_a_queue() -> AbstractContextManager[Any]:
-    def read_subscription_batch(self: CopyReader, subscription: Subscription, batch: bytes) -> None:
+    def read_subscription_batch(self: CopyReader, subscription: Subscription, batch: bytes, _: object) -> None:
         for address, span in self._parse(batch) or ():
             self._deliver(batch, span, (subscription,) if address == subscription.address else ())
 

@@ -89,6 +89,21 @@ class _Nothing:
         return self
 
 
+class _Hops(_Nothing):
+    """Stands for what times hops. It subtracts what its clock returns."""
+
+    @staticmethod
+    def clock() -> float:
+        return asyncio.get_running_loop().time()
+
+
+class _DispatcherMetrics(_Nothing):
+    """Stands for a dispatcher's metrics."""
+
+    def __init__(self) -> None:
+        self.hops = _Hops()
+
+
 class _Random:
     """Stands for the module `random`."""
 
@@ -127,7 +142,6 @@ class _PathSwitch(PathSwitch):
 @contextmanager
 def installed() -> Iterator[None]:
     """Replace the libraries below the programs inside the block."""
-    counting = _Nothing()
     with ExitStack() as stack:
         for module, name, stand_in in (
             (gateway_main, "connect", _client),
@@ -140,7 +154,7 @@ def installed() -> Iterator[None]:
             (gateway_link, "CHANNELS", CHANNELS),
             (dispatcher_main, "AdminServer", _Admin),
             (dispatcher_main, "random", _Random),
-            (dispatcher_main, "Metrics", lambda: counting),
+            (dispatcher_main, "Metrics", _DispatcherMetrics),
             (dispatcher_settings, "MIN_KEPT_DELIVERED_MS", 2_500),
             (dispatcher_copies, "UNROUTABLE_S", 0.5),
             (dispatcher_copies, "plan_copies", _plan_copies),

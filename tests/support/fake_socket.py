@@ -33,6 +33,9 @@ class FakeSocket:
             self.sent.append(head + tail)
             self.outbox.add_message(head + tail)
 
+    def when_written(self, on_written: Callable[[], None]) -> None:
+        """Nothing that a test follows is written here."""
+
     def close(self, close: Close) -> None:
         if self.closed is None:
             self.closed = close

@@ -15,18 +15,23 @@ queue, which costs what mode Gateway costs. Where the entry is not up to date, o
 broker returns the copies, and they go to the gateway's queue as well. For UNROUTABLE_S, further copies go there at
 once. That is right even if the subscription has got a queue meanwhile: a gateway's queue reaches all subscriptions.
 For the same reason, many copies for one gateway may go to its queue, where they are joined (`path_switch.py`).
+
+Some messages are followed on their way (`pushcluster_runtime.hops`). The AMQP message with such a copy has a header
+that says when it was sent, and which of its copies the gateway is to time.
 """
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
 from pika.spec import BasicProperties
 
 from pushcluster_contract.batch import BATCH_TYPE, Address, encode_batch, encode_copy
+from pushcluster_contract.copy_stamp import COPY_STAMP, CopyStamp
 from pushcluster_contract.destinations import Destination
 from pushcluster_contract.errors import InvalidInput, Unavailable
 from pushcluster_contract.limits import MAX_BATCH_BYTES, MAX_BATCH_COPIES
@@ -40,6 +45,7 @@ from pushcluster_dispatcher.log.entries import Appended, parse_sessions, parse_w
 from pushcluster_dispatcher.messages import Message
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import ConfirmOutcome, PropertiesTemplate
+from pushcluster_runtime.hops import Hop, Trace
 
 CACHED_ROUTES: Final = 4_096
 """How many users' addresses and plans are cached. Both together take at most about four kilobytes."""
@@ -76,7 +82,19 @@ class CopyConnection(Protocol):
 class _CopyBatch:
     """Copies that are sent in one AMQP message."""
 
-    __slots__ = ("body", "copies", "count", "fell_back", "held", "in_flight", "joined", "settled", "size", "to")
+    __slots__ = (
+        "body",
+        "copies",
+        "count",
+        "fell_back",
+        "followed",
+        "held",
+        "in_flight",
+        "joined",
+        "settled",
+        "size",
+        "to",
+    )
 
     def __init__(self, to: Copy, settled: asyncio.Future[None]) -> None:
         self.to = to
@@ -94,15 +112,26 @@ class _CopyBatch:
         """Where it counts as in flight, if copies in it had the choice of a path."""
         self.joined = 0
         """How many of its copies took the gateway's queue although there is a queue of their own."""
+        self.followed: tuple[int, Trace] | None = None
+        """Which of its copies is followed, until it is sent."""
 
 
 class CopyPublisher:
     """Publishes all copies of one dispatcher. Its owner has `opened` and `closed` called by the connection."""
 
-    def __init__(self, publisher: CopyConnection, mode: RoutingMode, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        publisher: CopyConnection,
+        mode: RoutingMode,
+        metrics: Metrics,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`wall_clock` returns seconds since the epoch, for the gateways that time copies."""
         self._publisher = publisher
         self._mode = mode
         self._metrics = metrics
+        self._wall_clock = wall_clock
         self._loop = asyncio.get_running_loop()
         self._filling: dict[Copy, _CopyBatch] = {}
         self._in_flight: set[_CopyBatch] = set()
@@ -139,6 +168,8 @@ class CopyPublisher:
                         await budget.wait()
                     to, in_flight = (way, None) if way.fallback is None else await self._choose_path(way, way.fallback)
                     settled[self._add(to, in_flight, data, budget)] = None
+                    if message.trace is not None:
+                        self._follow(to, message.trace)
         return list(settled)
 
     def plan(self, destination: Destination, sessions: bytes) -> tuple[Copy, ...]:
@@ -213,6 +244,11 @@ class CopyPublisher:
                 in_flight.begin()
         return batch.settled
 
+    def _follow(self, to: Copy, trace: Trace) -> None:
+        """Follow the copy that was added last, unless another one is followed that leaves with it."""
+        batch = self._filling[to]
+        batch.followed = batch.followed or (batch.count - 1, trace)
+
     def _publish_all(self) -> None:
         filled, self._filling = self._filling, {}
         for batch in filled.values():
@@ -241,10 +277,18 @@ class CopyPublisher:
         channel, to = self._publisher.channel, batch.to
         if channel is None:
             return None
+        properties = _PROPERTIES if batch.followed is None else self._stamp(*batch.followed)
+        batch.followed = None
         try:
-            return channel.publish(to.exchange, to.routing_key, batch.body, _PROPERTIES, mandatory=True)
+            return channel.publish(to.exchange, to.routing_key, batch.body, properties, mandatory=True)
         except Unavailable:
             return None
+
+    def _stamp(self, number: int, trace: Trace) -> BasicProperties:
+        """Return properties that let a gateway time a copy, which leaves now."""
+        trace.reached(Hop.COPY_SENT)
+        stamp = CopyStamp(self._wall_clock(), number)
+        return BasicProperties(type=BATCH_TYPE, delivery_mode=TRANSIENT, headers={COPY_STAMP: stamp.encode()})
 
     def _on_outcome(self, batch: _CopyBatch, outcome: asyncio.Future[ConfirmOutcome]) -> None:
         self._in_flight.discard(batch)

@@ -1,7 +1,7 @@
 """One batch of deliveries: what stands in it, and its copies. No I/O of its own."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from pushcluster_dispatcher.ingress.interfaces import CopySink
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
 from pushcluster_dispatcher.messages import Message, RejectClass, Rejection, parse_delivery
 from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.hops import Hop, Trace
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,10 +33,12 @@ class Batch:
     """Whether it has been counted in the metrics: once, however often it is appended."""
     put_aside: set[int] = field(default_factory=set)
     """The tags of what is in `push.rejected`, so that nothing goes there twice."""
+    traces: Mapping[int, Trace] = field(default_factory=dict)
+    """What times the hops of the messages that are followed, by position."""
 
     @classmethod
-    def of(cls, deliveries: Sequence[Delivery]) -> "Batch":
-        """Parse deliveries, of which there is at least one."""
+    def of(cls, deliveries: Sequence[Delivery], traces: Mapping[int, Trace] | None = None) -> "Batch":
+        """Parse deliveries, of which there is at least one. `traces` are those of some, by delivery tag."""
         accepted: list[Delivery] = []
         messages: list[Message] = []
         malformed: list[tuple[Delivery, Rejection]] = []
@@ -46,7 +49,18 @@ class Batch:
                 messages.append(_mark_repeated(delivery, parsed))
             else:
                 malformed.append((delivery, parsed))
-        return cls(deliveries[-1].tag, len(deliveries), accepted, messages, malformed)
+        batch = cls(deliveries[-1].tag, len(deliveries), accepted, messages, malformed)
+        if traces:
+            batch.traces = {n: traces[each.tag] for n, each in enumerate(accepted) if each.tag in traces}
+            for n, trace in batch.traces.items():
+                messages[n] = messages[n]._replace(trace=trace)
+        return batch
+
+    def reached(self, hop: Hop, positions: Container[int] | None = None) -> None:
+        """Note that a hop ends for the messages that are followed: for all of them, or for those at `positions`."""
+        for n, trace in self.traces.items():
+            if positions is None or n in positions:
+                trace.reached(hop)
 
     def name_attempts(self, channel_token: int) -> list[bytes]:
         """Return the names of the attempts to append the messages. They stay the same, however often it is tried.

@@ -27,7 +27,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pushcluster_contract.errors import Unavailable
@@ -55,6 +55,7 @@ from pushcluster_dispatcher.log.interfaces import HeldWire
 from pushcluster_dispatcher.messages import Message, Rejection
 from pushcluster_dispatcher.metrics import Metrics
 from pushcluster_runtime.amqp import Delivery
+from pushcluster_runtime.hops import DISPATCHER_HOPS, Hop, Sampler, Trace
 from pushcluster_runtime.tasks import cancel, first_error
 
 KEPT_TIMES_A_WINDOW: Final = 4
@@ -79,6 +80,8 @@ class PartitionServices:
     """How long Redis remembers a producer's message id."""
     consumer_timeout_s: float
     """How long RabbitMQ lets a consumer hold a message."""
+    sampler: Sampler = field(default_factory=Sampler)
+    """Chooses the messages whose hops are timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,9 @@ class PartitionSession:
         self._reports = services.reports
         self._now_ms = services.now_ms
         self._metrics = services.metrics
+        self._sampler = services.sampler
+        self._traces: dict[int, Trace] = {}
+        """What times the hops of deliveries in the inbox, by tag."""
         self._copies_lost = copies_lost
         self._ids_window_s = services.ids_window_s
         self._number = number
@@ -145,9 +151,12 @@ class PartitionSession:
 
     def receive(self, delivery: Delivery) -> None:
         """Take one delivery. From the first that does not fit, none is taken: they come again to the next session."""
-        self._times.take(delivery.tag, self._loop.time())
+        now = self._loop.time()
+        self._times.take(delivery.tag, now)
         if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
             self._inbox.append(delivery)
+            if self._sampler.takes(now):
+                self._traces[delivery.tag] = Trace(self._metrics.hops, DISPATCHER_HOPS)
         if not self._woken.is_set():
             self._woken.set()
 
@@ -232,7 +241,8 @@ class PartitionSession:
             flight = await self._process(batch, fenced, again=True)
             settling.create_task(self._settle(flight))
         while deliveries := await self._next_deliveries():
-            batch = Batch.of(deliveries)
+            traces, self._traces = self._traces, {}
+            batch = Batch.of(deliveries, traces)
             self._ledger.begin(deliveries[0].tag, batch.last_tag)
             self._begun.append(batch)
             flight = await self._process(batch, fenced, again=False)
@@ -294,6 +304,7 @@ class PartitionSession:
             return []
 
         async def on_part(part: Mapping[int, Appended | AppendRefused]) -> None:
+            batch.reached(Hop.APPENDED, part)
             await copies.send_part(part)
             if self._times.left_s(self._loop.time()) <= 0:
                 raise HeldTooLong
@@ -301,6 +312,7 @@ class PartitionSession:
         started = self._loop.time()
         attempts = batch.name_attempts(self._channel_token)
         self._appending = batch, copies
+        batch.reached(Hop.APPEND_SENT)
         try:
             results = await fenced.log.append(batch.messages, attempts, on_part)
         except StaleToken:
@@ -310,6 +322,7 @@ class PartitionSession:
             self._appending = None  # nothing of it can be proved to be on disk
             raise RedisLost(str(error)) from error
         self._appending = None
+        batch.reached(Hop.APPENDED)
         self._metrics.append_seconds.observe(self._loop.time() - started)
         return results
 

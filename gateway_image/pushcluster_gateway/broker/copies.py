@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pushcluster_contract.batch import CopySpan, parse_batch, parse_copy
 from pushcluster_contract.errors import InvalidInput
+from pushcluster_gateway.broker.copy_hops import FollowedCopy
 from pushcluster_gateway.metrics import Metrics
 from pushcluster_gateway.session.hub import Hub
 from pushcluster_gateway.session.subscription import Subscription
@@ -21,7 +22,7 @@ class CopyReader:
         self._metrics = metrics
         self._on_left_out = on_left_out
 
-    def read_gateway_batch(self, batch: bytes) -> None:
+    def read_gateway_batch(self, batch: bytes, followed: FollowedCopy | None = None) -> None:
         """Take a batch from the gateway's own queue. Each copy is for every subscription with its address."""
         copies = self._parse(batch)
         if copies is None:
@@ -29,16 +30,25 @@ class CopyReader:
         if not copies:
             self._on_left_out()
         addressed, deliver = self._hub.addressed, self._deliver
+        if followed is not None:
+            followed.begin(copies, addressed)
         for address, span in copies:
             deliver(batch, span, addressed(address))
+        if followed is not None:
+            followed.end()
 
-    def read_subscription_batch(self, subscription: Subscription, batch: bytes) -> None:
+    def read_subscription_batch(
+        self, subscription: Subscription, batch: bytes, followed: FollowedCopy | None = None
+    ) -> None:
         """Take a batch from a subscription's queue.
 
         `/queue/<name>` and `/topic/<name>` share a routing key. So this queue also gets the copies for subscriptions of
         the same session that have the same key and no queue.
         """
-        for address, span in self._parse(batch) or ():
+        copies = self._parse(batch) or []
+        if followed is not None:
+            followed.begin(copies, lambda address: (subscription,) if address == subscription.address else ())
+        for address, span in copies:
             held = self._hub.addressed(address)
             if len(held) != 1 or held[0] is not subscription:
                 held = tuple(
@@ -47,6 +57,8 @@ class CopyReader:
                     if each is subscription or (each.client is subscription.client and not each.path.queue)
                 )
             self._deliver(batch, span, held)
+        if followed is not None:
+            followed.end()
 
     def _parse(self, batch: bytes) -> list[tuple[bytes, CopySpan]] | None:
         try:

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.routing import RoutingMode, session_key
 from pushcluster_gateway.broker.copies import CopyReader
+from pushcluster_gateway.broker.copy_hops import CopyHops
 from pushcluster_gateway.broker.link import BrokerLink
 from pushcluster_gateway.broker.queue_quota import QueueQuota
 from pushcluster_gateway.session.copy_path import Step
@@ -49,6 +50,7 @@ class SubscriptionQueues:
         mode: RoutingMode,
         broker: BrokerLink,
         copies: CopyReader,
+        hops: CopyHops,
         quota: QueueQuota,
         own_queue_after_s: float,
         clock: Callable[[], float],
@@ -58,6 +60,7 @@ class SubscriptionQueues:
         self._mode = mode
         self._broker = broker
         self._copies = copies
+        self._hops = hops
         self._quota = quota
         self._own_queue_after_s = own_queue_after_s
         self._clock = clock
@@ -195,7 +198,7 @@ class SubscriptionQueues:
         subscription.path.opened(queue)
 
     def _on_copies(self, subscription: Subscription, delivery: Delivery) -> None:
-        self._copies.read_subscription_batch(subscription, delivery.body)
+        self._copies.read_subscription_batch(subscription, delivery.body, self._hops.find(delivery))
 
     def _on_cancel(self, subscription: Subscription) -> None:
         if subscription.path.queue and not subscription.ended:

@@ -1,5 +1,6 @@
 """What a session needs from its socket, and what tasks need from a session."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from pushcluster_gateway.close_codes import Close
@@ -22,6 +23,9 @@ class ClientSocket(Protocol):
 
     def send_message(self, head: bytes, tail: bytes) -> None:
         """Do the same for a MESSAGE, which counts in the bounds of the outbox. `head` is UTF-8."""
+
+    def when_written(self, on_written: Callable[[], None]) -> None:
+        """Call back once all that waits has been written. Nobody is called if the socket ends first."""
 
     def close(self, close: Close) -> None:
         """Write what waits, then close."""

@@ -71,6 +71,9 @@ class ConnectionServer(Protocol):
     def plan_flush(self, connection: "WebSocketConnection") -> None:
         """Have the connection flushed at the end of this tick of the event loop."""
 
+    def watch_write(self, connection: "WebSocketConnection", on_written: Callable[[], None]) -> None:
+        """Call back once all that waits for the connection now has been written."""
+
 
 class WebSocketConnection(asyncio.Protocol):
     """One socket."""
@@ -160,6 +163,10 @@ class WebSocketConnection(asyncio.Protocol):
         """Do the same for a MESSAGE, which counts in the bounds of the outbox. `head` is UTF-8."""
         if self._phase is _OPEN and self.outbox.add_message(encode_parts(head, tail)):
             self._server.plan_flush(self)
+
+    def when_written(self, on_written: Callable[[], None]) -> None:
+        """Call back once all that waits has been passed to the transport. Nobody is called if the socket ends first."""
+        self._server.watch_write(self, on_written)
 
     def close(self, close: Close) -> None:
         """Send what waits, then a close frame. The client has `close_timeout_s` to answer it."""

@@ -32,6 +32,8 @@ WHEEL_SLOTS: Final = 512
 """One turn of the wheel takes 128 s, longer than any heart-beat interval that the gateway asks for."""
 MAX_HANDSHAKES: Final = 1_000
 """Sockets beyond the maximum number of connections: in their handshake, or about to be refused."""
+MAX_WATCHED: Final = 64
+"""Connections whose writes are watched for the metric of hops. Most of them are written in the same tick."""
 ABORT_S: Final = 1.0
 """How long the event loop may take to report that cut sockets are gone."""
 
@@ -81,6 +83,8 @@ class WebSocketServer:
         self._close_log = CloseLog()
         self._handler_factory = handler_factory
         self._to_flush: list[WebSocketConnection] = []
+        self._watched: dict[WebSocketConnection, tuple[int, Callable[[], None]]] = {}
+        """Who is called when so many bytes of a connection have been written."""
         self._listener = Listener(self)
         self._closed = False
         self._ticker: asyncio.TimerHandle | None = None
@@ -200,6 +204,7 @@ class WebSocketServer:
     def forget(self, connection: WebSocketConnection) -> None:
         """Forget the connection: its socket is gone."""
         self.connections.discard(connection)
+        self._watched.pop(connection, None)
         self._forget(connection)
         if connection.cause is not None:
             self._metrics.closes[connection.cause.name] += 1
@@ -263,6 +268,14 @@ class WebSocketServer:
         if len(self._to_flush) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
+    def watch_write(self, connection: WebSocketConnection, on_written: Callable[[], None]) -> None:
+        """Call back once all that waits for the connection now has been written.
+
+        This is for samples: nobody is called if the connection is watched already, or if MAX_WATCHED are.
+        """
+        if len(self._watched) < MAX_WATCHED:
+            self._watched.setdefault(connection, (connection.outbox.end_offset, on_written))
+
     def check_deadlines(self) -> None:
         """Do what is due by now, for all sockets. Log what was closed."""
         now = self.clock()
@@ -304,9 +317,17 @@ class WebSocketServer:
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
-        now = self.clock()
+        now, watched = self.clock(), self._watched
         for connection in connections:
             connection.flush(now)
+            if watched and connection in watched:
+                self._note_written(connection)
+
+    def _note_written(self, connection: WebSocketConnection) -> None:
+        end_offset, on_written = self._watched[connection]
+        if connection.outbox.written_bytes >= end_offset:
+            del self._watched[connection]
+            on_written()
 
     def _tick(self) -> None:
         # Scheduled first, so that an error in one connection cannot stop the deadlines of all others.

@@ -11,6 +11,7 @@ from pika.exceptions import AMQPError
 
 from pushcluster_contract.limits import INGRESS_PARTITIONS
 from pushcluster_contract.topology import ingress_queue
+from pushcluster_dispatcher.ingress.consumer import APPEND_CONNECTIONS
 from pushcluster_operator.children.dispatcher import GRACE_S
 from tests.support.containers import (
     Services,
@@ -77,10 +78,11 @@ async def send_all(producing: Producer, user: str = "alice") -> None:
 
 
 async def kill_redis_connection(logs: Logs, dispatcher: RunningDispatcher, which: str) -> None:
-    """Cut the dispatcher's `append` or `barrier` connection, by the name that it has given it."""
+    """Cut the dispatcher's `append` connections or its `barrier` connection, by the names that it has given them."""
     name = f"dispatcher:{dispatcher.pod_name}:{which}"
-    (client_id,) = [client["id"] for client in await logs.redis.client_list() if client["name"] == name]
-    assert await logs.redis.client_kill_filter(_id=client_id) == 1
+    ids = [client["id"] for client in await logs.redis.client_list() if client["name"].startswith(name)]
+    assert len(ids) == (APPEND_CONNECTIONS if which == "append" else 1)
+    assert [await logs.redis.client_kill_filter(_id=each) for each in ids] == [1] * len(ids)
 
 
 async def test_nothing_is_acknowledged_before_it_is_on_disk(plane: Plane, producing: Producer, logs: Logs) -> None:

@@ -14,6 +14,7 @@ from pushcluster_contract.limits import LOG_PAGE_ENTRIES
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_contract.topology import REFUSED_QUEUE
 from pushcluster_gateway.limits import Limits
+from pushcluster_runtime.hops import DISPATCHER_HOPS, GATEWAY_HOPS
 from tests.support.containers import Services
 from tests.support.dispatchers import (
     DEMO,
@@ -125,6 +126,26 @@ async def test_messages_arrive_by_their_copies_and_not_by_reading_the_log(stage:
         assert await gateway.metric("catchup_pages_total") == pages + 1, "one at the SUBSCRIBE, none for the messages"
         assert await gateway.metric("holes_total") == 0
         assert await stage.dispatcher.metric("copies_returned_total") == detours
+
+
+async def test_every_hop_of_a_push_is_timed(stage: Stage) -> None:
+    async def counts() -> list[float]:
+        name = "hop_seconds_count"
+        dispatcher = [await stage.dispatcher.metric(name, hop=hop.value) for hop in DISPATCHER_HOPS]
+        return dispatcher + [await gateway.metric(f'{name}{{hop="{hop}"}}') for hop in GATEWAY_HOPS]
+
+    gateway = stage.gateways[1]
+    before = await counts()
+    async with connected(gateway.url, token=token("timed")) as client:
+        await client.subscribe(QUEUE)
+
+        async def all_moved() -> bool:
+            await stage.push("timed", "hi")  # the next one is followed if this one is not
+            await client.next_message()
+            return all(after > earlier for after, earlier in zip(await counts(), before, strict=True))
+
+        await eventually(all_moved)
+    assert await gateway.metric("hop_clock_errors_total") == 0
 
 
 async def test_everything_of_a_message_reaches_the_client(stage: Stage) -> None:

@@ -21,6 +21,7 @@ DEMO = Destination("queue", "demo")
 INCARNATION, OTHER_GATEWAY = Incarnation("pod", "0" * 16), Incarnation("pod", "1" * 16)
 SID_1, SID_2 = "a" * 26, "b" * 26
 KEY_1, KEY_2, QUEUE = f"demo-user{SID_1}", f"demo-user{SID_2}", gateway_queue(INCARNATION)
+WALL_S = 1_700_000_000.5
 OTHER_QUEUE = gateway_queue(OTHER_GATEWAY)
 ALL_CONFIRMED = {
     KEY_1: ConfirmOutcome.CONFIRMED,
@@ -39,6 +40,8 @@ class PlayedConnection:
     published: list[tuple[str, str, list[str]]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     properties: list[PropertiesTemplate] = field(default_factory=list)
+    stamped: list[BasicProperties] = field(default_factory=list)
+    """The properties of messages with a copy that is followed. All others are in `properties`."""
     open: list[asyncio.Future[ConfirmOutcome]] = field(default_factory=list)
     takes: bool = True
     gone: bool = False
@@ -66,12 +69,14 @@ class PlayedConnection:
         mandatory: bool,
     ) -> asyncio.Future[ConfirmOutcome]:
         assert mandatory
-        assert isinstance(properties, PropertiesTemplate)
         if self.gone:
             raise Unavailable("gone")
         if routing_key == self.unencodable:
             raise InvalidInput("AMQP cannot carry this")
-        self.properties.append(properties)
+        if isinstance(properties, PropertiesTemplate):
+            self.properties.append(properties)
+        else:
+            self.stamped.append(properties)
         self.bodies.append(body)
         found = [parse_copy(body, position).body.decode() for _, position in parse_batch(body)]
         self.published.append((exchange, routing_key, found))
@@ -90,7 +95,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.copies = CopyPublisher(self.publisher, self.mode, self.metrics)
+        self.copies = CopyPublisher(self.publisher, self.mode, self.metrics, wall_clock=lambda: WALL_S)
 
     async def send(self, *appended: tuple[Message, Appended], partition: int = 0) -> None:
         """Send, and wait until nothing more is to be waited for."""

@@ -84,7 +84,8 @@ async def test_a_session_that_has_held_messages_for_too_long_is_ended() -> None:
 
 def test_the_partitions_share_the_connections_for_appends_evenly_and_keep_theirs() -> None:
     links: Any = [object() for _ in range(APPEND_CONNECTIONS)]
-    services = IngressServices(*[cast(Any, None)] * 2, links, *[cast(Any, None)] * 4)
+    rest: Any = dict.fromkeys(("settings", "keys", "barrier", "publisher", "partition", "new_backoff"))
+    services = IngressServices(links=links, **rest)
     given = [services.link(n) for n in range(INGRESS_PARTITIONS)]
     assert [given.count(each) for each in links] == [INGRESS_PARTITIONS // APPEND_CONNECTIONS] * APPEND_CONNECTIONS
     assert given == [services.link(n) for n in range(INGRESS_PARTITIONS)]

@@ -11,6 +11,7 @@ from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.ids import SESSION_ID_CHARS
 from pushcluster_contract.routing import RoutingMode
 from pushcluster_gateway.broker.copies import CopyReader
+from pushcluster_gateway.broker.copy_hops import CopyHops
 from pushcluster_gateway.broker.link import BrokerLink
 from pushcluster_gateway.broker.queue_quota import QueueQuota
 from pushcluster_gateway.broker.subscription_queues import OPENINGS_IN_FLIGHT, SubscriptionQueues
@@ -39,6 +40,7 @@ class Bench:
             mode=mode,
             broker=cast(BrokerLink, self),
             copies=cast(CopyReader, None),
+            hops=cast(CopyHops, None),
             quota=QueueQuota(queues, lambda: self.gateways, max_per_session=2),
             own_queue_after_s=after_s,
             clock=asyncio.get_running_loop().time,
