@@ -142,6 +142,8 @@ class PartitionSession:
         self._times = HeldTimes(services.consumer_timeout_s)
         self._appending: tuple[Batch, BatchCopies] | None = None
         """The batch that Redis has not taken as a whole."""
+        self._unsettled: dict[int, _BatchInFlight] = {}
+        """The batches that are appended and wait for the disk or for their copies, by last tag."""
         self._acknowledged_apart = 0
 
     @property
@@ -204,7 +206,8 @@ class PartitionSession:
 
         Return how many messages go back with the channel.
         """
-        await self._acknowledge_part()
+        flights, self._unsettled = self._unsettled, {}
+        await asyncio.gather(self._acknowledge_part(), *map(self._acknowledge_flight, flights.values()))
         self._acknowledge_each(self._ledger.done_behind)
         return self._times.held - self._acknowledged_apart
 
@@ -237,8 +240,10 @@ class PartitionSession:
         fenced = self._fenced = await self._logs.open(wire)
         self._channel_token = self._channel_token or fenced.token
         unfinished = self._ledger.start_over()
+        self._unsettled.clear()
         for batch in [each for each in self._begun if each.last_tag in unfinished]:
             flight = await self._process(batch, fenced, again=True)
+            self._unsettled[batch.last_tag] = flight
             settling.create_task(self._settle(flight))
         while deliveries := await self._next_deliveries():
             traces, self._traces = self._traces, {}
@@ -246,6 +251,7 @@ class PartitionSession:
             self._ledger.begin(deliveries[0].tag, batch.last_tag)
             self._begun.append(batch)
             flight = await self._process(batch, fenced, again=False)
+            self._unsettled[batch.last_tag] = flight
             settling.create_task(self._settle(flight))
         if self._begun:
             fenced.request_barrier()  # urgent, for all that wait: the session ends when they are acknowledged
@@ -328,17 +334,36 @@ class PartitionSession:
 
     async def _acknowledge_part(self) -> None:
         """Acknowledge what Redis has taken of a batch that it has not taken as a whole, once that is on disk."""
-        if self._appending is None or self._fenced is None or not self._appending[1].in_log:
+        if self._appending is None:
             return
         batch, copies = self._appending
-        steps = [self._fenced.request_barrier(), *copies.outcomes]
-        done, missing = await asyncio.wait(steps, timeout=GIVE_BACK_WITHIN_S)
+        tags = [batch.accepted[n].tag for n in copies.in_log]
+        reports = plan_reports(copies.in_log.values(), self._now_ms)
+        if await self._acknowledge_on_disk(tags, copies.outcomes, reports):
+            count_part(self._metrics, [entry for _, entry in copies.in_log.values()])
+
+    async def _acknowledge_flight(self, flight: _BatchInFlight) -> None:
+        """Acknowledge what is in the logs of a batch that Redis has taken as a whole, once that is on disk."""
+        batch, rejected = flight.batch, {delivery.tag for delivery, _ in flight.rejected}
+        in_log = [delivery.tag for delivery in batch.accepted if delivery.tag not in rejected]
+        await self._acknowledge_on_disk(sorted([*in_log, *batch.put_aside]), flight.copied, flight.reports)
+
+    async def _acknowledge_on_disk(
+        self,
+        tags: Sequence[int],
+        copied: Sequence[asyncio.Future[None]],
+        reports: Sequence[tuple[ReplyAddress, OutcomeReport]],
+    ) -> bool:
+        """Acknowledge these deliveries, and tell their producers, if the steps that are left succeed soon."""
+        if not tags or self._fenced is None:
+            return False
+        done, missing = await asyncio.wait([self._fenced.request_barrier(), *copied], timeout=GIVE_BACK_WITHIN_S)
         if missing or any(step.cancelled() or step.exception() for step in done):
-            return
-        self._acknowledge_each([batch.accepted[n].tag for n in copies.in_log])
-        count_part(self._metrics, [entry for _, entry in copies.in_log.values()])
-        for address, report in plan_reports(copies.in_log.values(), self._now_ms):
+            return False
+        self._acknowledge_each(tags)
+        for address, report in reports:
             self._reports.tell(address, report)
+        return True
 
     def _acknowledge_each(self, tags: Sequence[int]) -> None:
         for tag in tags:
@@ -363,6 +388,7 @@ class PartitionSession:
         except Unavailable as error:
             raise RedisLost(str(error)) from error
         self._ledger.mark(batch.last_tag, Step.DURABLE)
+        del self._unsettled[batch.last_tag]
         for address, report in flight.reports:
             self._reports.tell(address, report)
         # One turn of the loop later, every batch is marked for which the same barrier was the last step.

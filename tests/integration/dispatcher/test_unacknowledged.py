@@ -98,7 +98,7 @@ async def test_messages_that_are_given_back_again_and_again_stay_in_order_and_ar
         async with room_left(logs, 400_000):
             given_back = 0.0
             for _ in range(ROUNDS):
-                await sent.send(size=3_000)
+                await sent.send(size=6_000)
                 before = given_back
 
                 async def more_are_given_back(before: float = before) -> float:

@@ -21,6 +21,12 @@ def test_a_stamp_is_read_as_it_was_written_to_a_microsecond(sent_s: float, numbe
     assert abs(stamp.sent_s - sent_s) < 2e-6
 
 
+def test_the_longest_value_that_is_read() -> None:
+    assert CopyStamp.parse("9" * 22 + " 7").number == 7
+    with pytest.raises(InvalidInput):
+        CopyStamp.parse("9" * 23 + " 7")
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -66,6 +66,27 @@ async def test_what_redis_has_taken_of_a_batch_is_acknowledged_on_disk_before_th
             assert (bench.count("acknowledged"), bench.count("appended")) == (2, 2)
 
 
+async def test_a_batch_in_the_logs_is_acknowledged_when_it_is_on_disk_although_the_session_has_ended() -> None:
+    """It would be appended a second time. The next batch may end the session while the barrier is under way."""
+    with moved_clock() as clock:
+        async with running() as bench:
+            bench.rejects.taken.set()
+            bench.log.refuses = {b"2"}
+            bench.deliver(b"1", b"2")
+            await settle()
+            bench.log.may_answer.clear()
+            bench.deliver(b"3")
+            await settle()
+            giving_back = await begin_giving_back(bench, clock)
+            await settle()
+            bench.confirm_all()
+            await settle()
+            assert bench.channel.apart == []
+            bench.barriers[-1].set_result(None)
+            assert await giving_back == 1
+            assert sorted(bench.channel.apart) == [1, 2]
+
+
 async def test_of_what_redis_has_taken_the_producer_learns_when_it_is_on_disk() -> None:
     with moved_clock() as clock:
         async with running() as bench:
@@ -182,5 +203,8 @@ async def test_all_is_given_back_at_half_of_the_limit_while_redis_is_away() -> N
             assert (overdue.done(), bench.task.done()) == (False, False)
             await clock.move(1)
             assert overdue.done()
-            assert await bench.session.give_back() == 1
+            giving_back = asyncio.create_task(bench.session.give_back())
+            await settle()
+            await clock.move(GIVE_BACK_WITHIN_S)
+            assert await giving_back == 1
             assert (bench.channel.acks, bench.channel.apart) == ([], [])
