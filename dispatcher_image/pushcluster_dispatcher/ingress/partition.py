@@ -33,6 +33,7 @@ from typing import Final
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.append_pace import AppendPace
 from pushcluster_dispatcher.ingress.batches import Batch, BatchCopies, parse
 from pushcluster_dispatcher.ingress.counting import count_batch, count_part
 from pushcluster_dispatcher.ingress.interfaces import (
@@ -80,6 +81,8 @@ class PartitionServices:
     """How long Redis remembers a producer's message id."""
     consumer_timeout_s: float
     """How long RabbitMQ lets a consumer hold a message."""
+    pace: AppendPace = field(default_factory=AppendPace)
+    """When batches begin."""
     sampler: Sampler = field(default_factory=Sampler)
     """Chooses the messages whose hops are timed."""
 
@@ -120,6 +123,7 @@ class PartitionSession:
         self._reports = services.reports
         self._now_ms = services.now_ms
         self._metrics = services.metrics
+        self._pace = services.pace
         self._sampler = services.sampler
         self._traces: dict[int, Trace] = {}
         """What times the hops of deliveries in the inbox, by tag."""
@@ -154,6 +158,7 @@ class PartitionSession:
     def receive(self, delivery: Delivery) -> None:
         """Take one delivery. From the first that does not fit, none is taken: they come again to the next session."""
         now = self._loop.time()
+        self._pace.count(now)
         self._times.take(delivery.tag, now)
         if self._sizes.take(delivery.tag, len(delivery.body) + len(delivery.raw_properties or b"")):
             self._inbox.append(delivery)
@@ -278,6 +283,8 @@ class PartitionSession:
         while not self._inbox and not self._finishing and self._sizes.wanted_prefetch is None:
             self._woken.clear()
             await self._woken.wait()
+        if self._inbox and not self._finishing:
+            await self._pace.turn()
         deliveries: list[Delivery] = []
         if self._finishing:
             return deliveries

@@ -11,6 +11,7 @@ from pika.spec import BasicProperties
 from pushcluster_contract.errors import Unavailable
 from pushcluster_contract.limits import DISPATCHER_PREFETCH_MESSAGES
 from pushcluster_contract.outcomes import OutcomeReport, ReplyAddress
+from pushcluster_dispatcher.ingress.append_pace import AppendPace
 from pushcluster_dispatcher.ingress.interfaces import FencedLog, RequestBarrier
 from pushcluster_dispatcher.ingress.partition import PartitionServices, PartitionSession
 from pushcluster_dispatcher.log.entries import Appended, AppendRefused
@@ -199,6 +200,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     prefetch: int = DISPATCHER_PREFETCH_MESSAGES
     ids_window_s: float = 600.0
+    pace: AppendPace = field(default_factory=AppendPace)
     delivered: int = 0
     told: list[tuple[ReplyAddress, OutcomeReport]] = field(default_factory=list)
 
@@ -216,6 +218,7 @@ class Bench:
                 lambda: NOW_MS,
                 ids_window_s=self.ids_window_s,
                 consumer_timeout_s=CONSUMER_TIMEOUT_S,
+                pace=self.pace,
             ),
             copies_lost=self.copies.lost,
             number=PARTITION,
