@@ -19,6 +19,7 @@ from pushcluster_contract.scripts import Script
 from pushcluster_operator.children.redis import STREAM_NODE_BYTES
 from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
 from tests.support.appends import append_call
+from tests.support.command_counts import count_calls
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
@@ -245,15 +246,10 @@ async def test_every_key_of_a_user_ends_by_itself(bench: Bench) -> None:
     assert 0 < await bench.redis.pttl(bench.keys.message("alice", DEMO, "m")) <= 30_000
 
 
-async def count_calls(bench: Bench) -> int:
-    """How many commands Redis has run, those of scripts included, and those that ask for this number."""
-    return sum(int(each["calls"]) for each in (await bench.redis.info("commandstats")).values())
-
-
 async def test_a_usual_append_makes_few_calls(bench: Bench) -> None:
     for _ in range(2):
         await bench.append()
-    calls = await count_calls(bench), await bench.append(), await count_calls(bench)
+    calls = await count_calls(bench.redis), await bench.append(), await count_calls(bench.redis)
     assert calls[2] - calls[0] == 6 + len(("EVALSHA", "INFO"))
 
 

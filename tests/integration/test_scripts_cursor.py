@@ -13,6 +13,7 @@ from pushcluster_contract.limits import MAX_TRIMMED_ENTRIES
 from pushcluster_contract.scripts import Script
 from pushcluster_runtime.redis.client import Argument, ScriptRunner, connect
 from tests.support.appends import append_call
+from tests.support.command_counts import count_calls
 from tests.support.planes import Plane
 from tests.support.waiting import eventually
 
@@ -51,6 +52,11 @@ class Bench:
 
     async def left(self) -> list[str]:
         return [id_.decode() for id_, _ in await self.redis.xrange(self.log)]
+
+
+async def now_ms(redis: Any) -> int:
+    seconds, microseconds = await redis.time()
+    return int(seconds * 1_000 + microseconds // 1_000)
 
 
 @pytest.fixture
@@ -94,6 +100,33 @@ async def test_what_was_delivered_just_now_stays_for_resume(bench: Bench, plane:
 
     await eventually(gone)
     assert old < new
+
+
+async def test_a_usual_run_makes_few_calls(bench: Bench, plane: Plane) -> None:
+    new = [await bench.append(Keys(plane.cluster)) for _ in range(2)]
+    await bench.advance(new[0], new[0])
+    before = await count_calls(bench.redis)
+    assert await bench.advance(new[1], new[1]) == 1
+    assert await count_calls(bench.redis) - before == 4 + len(("EVALSHA", "INFO"))
+
+
+async def test_a_run_that_moves_nothing_writes_nothing(bench: Bench, plane: Plane) -> None:
+    waits = [await bench.append(Keys(plane.cluster)) for _ in range(2)]
+    await bench.advance(waits[0], waits[1])
+    before = await count_calls(bench.redis)
+    assert await bench.advance(waits[0], waits[1]) == 0
+    assert await count_calls(bench.redis) - before == 2 + len(("EVALSHA", "INFO")), "HMGET, TIME"
+
+
+@pytest.mark.parametrize(("tidied_ago_ms", "trims"), [(6_000, False), (8_000, True), (-60_000, True)])
+async def test_what_append_has_trimmed_lately_is_not_trimmed_again(
+    bench: Bench, tidied_ago_ms: int, trims: bool
+) -> None:
+    """Lately: within an eighth of the time that an entry is kept. A clock that went back must not stop it."""
+    ids = await bench.fill(5)
+    await bench.redis.hset(bench.meta, "tidied", await now_ms(bench.redis) - tidied_ago_ms)
+    assert await bench.advance(ids[2], kept_ms=60_000) == 1
+    assert await bench.left() == (ids[3:] if trims else ids)
 
 
 async def test_a_log_in_which_nothing_waits_ends_by_itself_until_something_does(bench: Bench, plane: Plane) -> None:

@@ -285,6 +285,8 @@ class Keyspace:
             return moved
         if cursor == meta["newest"]:
             self._expire_at(keys[1], now + keep_ms, Fate.WINDOW)
+        if meta.get("tidied", now + 1) <= now < meta["tidied"] + keep_ms // 8:
+            return moved
         old = max(now - keep_ms, 0)
         first_kept = StreamId(cursor.ms, cursor.seq + 1) if cursor.ms < old else StreamId(old, 0)
         log: list[Item] = self._touch(keys[1], [])
