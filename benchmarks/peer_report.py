@@ -26,7 +26,7 @@ class Load:
     """How many clients and messages, and for how long. Each figure is the median of the rounds."""
 
     rounds: int = 5
-    messages: int = 2_000
+    messages: int = 12_000
     """Of a round at the maximum; whole bursts."""
     quiet_s: float = 0.8
     """Of a round at 100 messages a second."""
