@@ -70,6 +70,38 @@ def test_an_edited_child_is_put_right(shared: PushCluster, child: str, patch: di
     shared.wait_ready()
 
 
+def test_a_field_that_leaves_the_spec_leaves_the_child(shared: PushCluster) -> None:
+    resources = "jsonpath={.spec.template.spec.containers[0].resources}"
+
+    def limits() -> Any:
+        return json.loads(shared.kubectl("get", f"deployment/{NAME}-dispatcher", "--output", resources))["limits"]
+
+    def limit_cpu(cpu: str | None) -> None:
+        spec = {"spec": {"dispatcher": {"resources": {"limits": {"cpu": cpu}}}}}
+        shared.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps(spec))
+
+    before = limits()
+    assert "cpu" not in before
+    limit_cpu("2")
+    eventually(lambda: limits() == {**before, "cpu": "2"}, within_s=RIGHT_WITHIN_S, what="the limit is in the child")
+    limit_cpu(None)
+    eventually(lambda: limits() == before, within_s=RIGHT_WITHIN_S, what="the limit has left the child")
+    shared.wait_ready()
+
+
+def test_what_the_operator_has_merged_leaves_too(shared: PushCluster) -> None:
+    """An apply alone does not remove it: the API server's record says that it was set by another operation."""
+    child = f"service/{NAME}-redis"
+    merged = {"spec": {"publishNotReadyAddresses": True}}
+    manager = "--field-manager=pushcluster-operator"
+    shared.kubectl("patch", child, "--type", "merge", "--patch", json.dumps(merged), manager)
+
+    def is_published() -> bool:
+        return shared.kubectl("get", child, "--output", "jsonpath={.spec.publishNotReadyAddresses}") == "true"
+
+    eventually(lambda: not is_published(), within_s=RIGHT_WITHIN_S, what="the field has left the Service")
+
+
 def test_at_rest_no_child_is_written(shared: PushCluster) -> None:
     shared.wait_ready()
 

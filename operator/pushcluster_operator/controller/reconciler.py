@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from pushcluster_contract.errors import TooOld
 from pushcluster_operator.children import build_children
@@ -27,10 +27,12 @@ from pushcluster_operator.kube.manifest import (
     key_of,
 )
 from pushcluster_operator.kube.names import Names
+from pushcluster_operator.kube.ownership import fold_updates
 from pushcluster_operator.kube.plan import (
     Applied,
     Apply,
     Delete,
+    needs_apply,
     plan_children,
 )
 from pushcluster_operator.metrics import Metrics
@@ -163,7 +165,7 @@ class Reconciler:
         for manifest in desired:
             key = key_of(manifest)
             live = snapshot.children.get(key)
-            if live is not None and key not in changing and not is_drifted(manifest, live):
+            if live is not None and key not in changing and not needs_apply(manifest, live):
                 memory.applied[key] = Applied(digest(manifest), live["metadata"]["resourceVersion"])
 
     async def _apply_plan(
@@ -246,12 +248,20 @@ class Reconciler:
                 self.kube.create(step.manifest) if step.key.kind == "Secret" else self.kube.apply(step.manifest, None)
             )
         try:
+            if step.key.kind != "Secret" and step.live is not None:
+                await self._fold_updates(step.live)
             live = await self.kube.apply(step.manifest, step.uid)
             if not is_drifted(step.manifest, live):
                 return live
         except Refused:
             _log.info("server-side apply was refused; falling back to a merge patch", extra={"child": str(step.key)})
         return await self.kube.merge(step.manifest, step.uid)
+
+    async def _fold_updates(self, live: Mapping[str, Any]) -> None:
+        """Have all that the operator has set count as applied. Else apply would not remove what a merge has set."""
+        folded = fold_updates(live)
+        if folded is not None:
+            await self.kube.set_managed_fields(live, folded)
 
     async def _delete(self, step: Delete, identity: ClusterIdentity, memory: ReconcileMemory) -> None:
         await self.kube.delete(step.key.kind, identity.namespace, step.key.name, step.uid)

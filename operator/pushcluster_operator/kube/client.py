@@ -1,7 +1,7 @@
 """The client of the Kubernetes API. It takes and returns plain JSON, and its errors say who can fix them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -10,14 +10,15 @@ from kubernetes.aio import client, config
 
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
 from pushcluster_operator.kube.manifest import Manifest
+from pushcluster_operator.kube.ownership import FIELD_MANAGER
 from pushcluster_operator.spec.pushcluster import API_VERSION, KIND, PLURAL
 
-FIELD_MANAGER: Final = "pushcluster-operator"
 REQUEST_TIMEOUT_S: Final = 10
 LIST_PAGE: Final = 500
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
+_JSON_PATCH: Final = "application/json-patch+json"
 _JSON: Final = "application/json"
 
 
@@ -121,6 +122,18 @@ class KubeClient:
         query, body = [("fieldManager", FIELD_MANAGER)], _fenced(manifest, uid)
         return await self._request("PATCH", _path_of(manifest), query=query, body=body, content_type=_MERGE)
 
+    async def set_managed_fields(self, live: Mapping[str, Any], managed_fields: Sequence[Manifest]) -> Manifest:
+        """Replace the record of who has set which field, and return the object. Nothing else of it changes.
+
+        Raise Conflict if the object has changed since it was read.
+        """
+        metadata = live["metadata"]
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": list(managed_fields)},
+        ]
+        return await self._request("PATCH", _path_of(live), body=patch, content_type=_JSON_PATCH)
+
     async def merge_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
         """Merge into the object's status, and return the object. Lists are replaced as a whole."""
         path = RESOURCES[kind].path(namespace, name, "status")
@@ -155,7 +168,7 @@ class KubeClient:
         path: str,
         *,
         query: list[tuple[str, str]] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | list[Manifest] | None = None,
         content_type: str = _JSON,
     ) -> Manifest:
         headers = {"Accept": _JSON, "Content-Type": content_type}

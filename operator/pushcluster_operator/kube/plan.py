@@ -1,7 +1,7 @@
 """Decides what to do about the children, from the desired and the live ones. It changes nothing itself."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pushcluster_operator.kube.drift import is_drifted
@@ -11,6 +11,7 @@ from pushcluster_operator.kube.manifest import (
     digest,
     key_of,
 )
+from pushcluster_operator.kube.ownership import find_leftovers
 from pushcluster_operator.spec.pushcluster import ClusterIdentity
 
 KEPT_KINDS: Final = frozenset({"Secret"})
@@ -35,6 +36,8 @@ class Apply:
     """The uid of the live object to correct. None: the object does not exist."""
     restores: bool = False
     """Whether somebody deleted or edited what had been applied."""
+    live: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The live object to correct."""
 
     @property
     def key(self) -> ObjectKey:
@@ -88,6 +91,14 @@ def plan_children(
     return Plan(tuple(steps), tuple(conflicts))
 
 
+def needs_apply(manifest: Manifest, live: Mapping[str, Any]) -> bool:
+    """Return whether the live object lacks a desired field, or still has one that is no longer desired.
+
+    Nothing leaves a Secret: what is in it may be in use until the programs that read it are new.
+    """
+    return is_drifted(manifest, live) or (manifest["kind"] != "Secret" and bool(find_leftovers(manifest, live)))
+
+
 def is_controlled(manifest: Mapping[str, Any], identity: ClusterIdentity) -> bool:
     """Return whether this PushCluster is the object's controller. Its UID counts, not its name."""
     owners = manifest["metadata"].get("ownerReferences") or []
@@ -98,13 +109,13 @@ def _plan_one(manifest: Manifest, found: Mapping[str, Any] | None, remembered: A
     wanted = digest(manifest)
     if found is None:
         return Apply(manifest, None, restores=remembered is not None)
-    if _leaving(found) or not is_drifted(manifest, found):
+    if _leaving(found) or not needs_apply(manifest, found):
         return None
     unchanged = remembered is not None and remembered.digest == wanted
     if unchanged and remembered is not None and remembered.resource_version == found["metadata"]["resourceVersion"]:
         # The API server stores another form of what was applied. To apply it again would never end.
         return None
-    return Apply(manifest, found["metadata"]["uid"], restores=unchanged)
+    return Apply(manifest, found["metadata"]["uid"], restores=unchanged, live=found)
 
 
 def _leaving(manifest: Mapping[str, Any]) -> bool:

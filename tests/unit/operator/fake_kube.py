@@ -2,6 +2,7 @@
 """An API server in memory: enough of it for the reconciler, and a record of every write."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
@@ -81,6 +82,14 @@ class FakeKube(KubeClient):
             raise Conflict("not the object that was looked at")
         self.writes.append(f"merge {key_of(manifest)}")
         return copy.deepcopy(self.put(_merged(self.objects[key_of(manifest)], manifest, whole_lists=True)))
+
+    async def set_managed_fields(self, live: Mapping[str, Any], managed_fields: Sequence[Manifest]) -> Manifest:
+        found = self.objects[key_of(live)]
+        if found["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise Conflict("changed")
+        self.writes.append(f"set managed fields {key_of(live)}")
+        metadata = {**found["metadata"], "managedFields": [*managed_fields]}
+        return copy.deepcopy(self.put({**found, "metadata": metadata}))
 
     async def merge_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
         self._answer(f"status {kind} {name}")

@@ -1,9 +1,12 @@
 """One look at a PushCluster: which children are written, and which are left alone."""
 
+from typing import Any
+
 import pytest
 
 from pushcluster_operator.controller.reconciler import RESYNC_S
 from pushcluster_operator.errors import Unavailable
+from pushcluster_operator.kube.ownership import FIELD_MANAGER
 from pushcluster_operator.spec.pushcluster import KIND
 from tests.unit.operator.objects import NAME
 from tests.unit.operator.world import KEY, World
@@ -93,6 +96,28 @@ async def test_a_lasting_conflict_is_reconciled_less_and_less_often(world: World
     world.kube.conflicts.add("Service")
     world.kube.remove("Service", "demo-gateway")
     assert await world.look() == 1
+
+
+def set_by_operator(operation: str) -> dict[str, Any]:
+    entry = {"manager": FIELD_MANAGER, "operation": operation, "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    return {"managedFields": [entry]}
+
+
+@pytest.mark.parametrize("operation", ["Apply", "Update"])
+async def test_what_the_operator_has_set_and_no_longer_wants_is_applied_away(world: World, operation: str) -> None:
+    await world.settle()
+    world.kube.edit("Deployment", "demo-gateway", metadata=set_by_operator(operation), spec={"paused": True})
+    await world.look()
+    folding = ["set managed fields Deployment demo-gateway"] if operation == "Update" else []
+    expected = [*folding, "apply Deployment demo-gateway"]
+    assert [each for each in world.kube.writes if "Deployment" in each] == expected
+
+
+async def test_nothing_is_applied_away_from_a_secret(world: World) -> None:
+    await world.settle()
+    world.kube.edit("Secret", "demo-jwt", metadata=set_by_operator("Update"))
+    await world.look()
+    assert world.kube.writes == []
 
 
 async def test_a_refused_kind_of_child_does_not_stop_the_creation_of_the_others(world: World) -> None:

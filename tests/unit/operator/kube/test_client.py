@@ -72,6 +72,20 @@ async def test_a_merge_is_fenced_by_the_uid(kube: KubeClient, server: Server) ->
     assert server.requests[0][4]["metadata"]["uid"] == "uid-9"
 
 
+async def test_a_record_of_fields_is_replaced_only_in_the_object_that_was_read(
+    kube: KubeClient, server: Server
+) -> None:
+    live = {**SERVICE, "metadata": {**SERVICE["metadata"], "resourceVersion": "7"}}
+    await kube.set_managed_fields(live, [{"manager": "pushcluster-operator"}])
+    method, path, _query, content_type, body = server.requests[0]
+    assert (method, content_type) == ("PATCH", "application/json-patch+json")
+    assert path.endswith(f"/services/{SERVICE['metadata']['name']}")
+    assert body == [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+        {"op": "replace", "path": "/metadata/managedFields", "value": [{"manager": "pushcluster-operator"}]},
+    ]
+
+
 async def test_a_list_asks_for_what_is_now_and_reads_every_page(kube: KubeClient, server: Server) -> None:
     pages = [
         {"kind": "PodList", "items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}},
