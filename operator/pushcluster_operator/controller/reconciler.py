@@ -235,7 +235,9 @@ class Reconciler:
         memory.applied[step.key] = Applied(digest(step.manifest), live["metadata"]["resourceVersion"])
         self.metrics.child_writes.labels(step.key.kind, "apply").inc()
         _log.info("child applied", extra={"pushcluster": identity.id, "child": str(step.key), "new": step.uid is None})
-        if step.restores:
+        if step.adopts:
+            await self.recorder.record(identity, "ChildAdopted", f"{step.key} had no owner; the operator adopted it")
+        elif step.restores:
             change = "deleted" if step.uid is None else "edited"
             await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change}; the operator restored it")
         return live

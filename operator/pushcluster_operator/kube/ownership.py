@@ -31,6 +31,11 @@ def find_leftovers(desired: Manifest, live: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def is_set_by_operator(live: Mapping[str, Any]) -> bool:
+    """Return whether the operator has set a field of the live object."""
+    return any(_is_ours(entry) for entry in live["metadata"].get("managedFields") or ())
+
+
 def fold_updates(live: Mapping[str, Any]) -> list[Manifest] | None:
     """Return the record in which all that the operator has set was set by Apply. None if that is so already."""
     entries: list[Manifest] = list(live["metadata"].get("managedFields") or ())

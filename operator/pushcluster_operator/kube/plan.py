@@ -1,9 +1,10 @@
 """Decides what to do about the children, from the desired and the live ones. It changes nothing itself."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from pushcluster_operator.kube import labels
 from pushcluster_operator.kube.drift import is_drifted
 from pushcluster_operator.kube.manifest import (
     Manifest,
@@ -11,7 +12,7 @@ from pushcluster_operator.kube.manifest import (
     digest,
     key_of,
 )
-from pushcluster_operator.kube.ownership import find_leftovers
+from pushcluster_operator.kube.ownership import find_leftovers, is_set_by_operator
 from pushcluster_operator.spec.pushcluster import ClusterIdentity
 
 KEPT_KINDS: Final = frozenset({"Secret"})
@@ -36,6 +37,8 @@ class Apply:
     """The uid of the live object to correct. None: the object does not exist."""
     restores: bool = False
     """Whether somebody deleted or edited what had been applied."""
+    adopts: bool = False
+    """Whether the live object is an orphan."""
     live: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The live object to correct."""
 
@@ -70,7 +73,7 @@ def plan_children(
     """Decide which children to apply and which to delete.
 
     `live` holds every object that is labelled as a child of this PushCluster or has the name of a desired one.
-    Objects that this PushCluster does not control are neither changed nor deleted.
+    Orphans are adopted. Other objects that this PushCluster does not control are neither changed nor deleted.
     """
     steps: list[Apply | Delete] = []
     conflicts: list[ObjectKey] = []
@@ -79,10 +82,11 @@ def plan_children(
         key = key_of(manifest)
         wanted.add(key)
         found = live.get(key)
-        if found is not None and not is_controlled(found, identity):
+        orphaned = found is not None and is_orphan(found, identity)
+        if found is not None and not orphaned and not is_controlled(found, identity):
             conflicts.append(key)
         elif step := _plan_one(manifest, found, remembered.get(key)):
-            steps.append(step)
+            steps.append(replace(step, adopts=orphaned))
     steps += [
         Delete(key, found["metadata"]["uid"])
         for key, found in live.items()
@@ -103,6 +107,19 @@ def is_controlled(manifest: Mapping[str, Any], identity: ClusterIdentity) -> boo
     """Return whether this PushCluster is the object's controller. Its UID counts, not its name."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == identity.uid for owner in owners)
+
+
+def is_orphan(manifest: Mapping[str, Any], identity: ClusterIdentity) -> bool:
+    """Return whether the object was a child of a former PushCluster of this name that was deleted without its children.
+
+    It has the name in its label, fields that the operator has set, and no controller.
+    """
+    metadata = manifest["metadata"]
+    return (
+        (metadata.get("labels") or {}).get(labels.CLUSTER) == identity.name
+        and is_set_by_operator(manifest)
+        and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ())
+    )
 
 
 def _plan_one(manifest: Manifest, found: Mapping[str, Any] | None, remembered: Applied | None) -> Apply | None:

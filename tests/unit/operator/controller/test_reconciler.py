@@ -120,6 +120,26 @@ async def test_nothing_is_applied_away_from_a_secret(world: World) -> None:
     assert world.kube.writes == []
 
 
+async def test_orphans_are_adopted_with_their_keys_and_that_is_told(world: World) -> None:
+    await world.settle()
+    keys = world.kube.at("Secret", "demo-jwt")["data"]
+    for key, child in list(world.kube.objects.items()):
+        if child["metadata"].get("ownerReferences"):
+            orphan = {"ownerReferences": [], "managedFields": [{"manager": FIELD_MANAGER, "operation": "Apply"}]}
+            world.kube.put({**child, "metadata": {**child["metadata"], **orphan}})
+            assert key.kind != KIND
+    body = world.kube.at(KIND, NAME)
+    world.kube.put({**body, "metadata": {**body["metadata"], "uid": "a new one"}})
+    await world.look()
+    children = [child for key, child in world.kube.objects.items() if key.kind != KIND]
+    owned = [child for child in children if child["metadata"].get("ownerReferences")]
+    assert {owner["uid"] for child in owned for owner in child["metadata"]["ownerReferences"]} == {"a new one"}
+    assert len(owned) >= 12
+    assert world.kube.at("Secret", "demo-jwt")["data"] == keys
+    assert "ChildAdopted" in world.kube.reasons
+    assert "NameTaken" not in str(body["status"])
+
+
 async def test_a_refused_kind_of_child_does_not_stop_the_creation_of_the_others(world: World) -> None:
     world.kube.refuses.add("PodDisruptionBudget")
     await world.look()

@@ -1,11 +1,15 @@
 """What is done about the children."""
 
+import pytest
+
+from pushcluster_operator.kube.labels import CLUSTER
 from pushcluster_operator.kube.manifest import (
     Manifest,
     ObjectKey,
     digest,
     key_of,
 )
+from pushcluster_operator.kube.ownership import FIELD_MANAGER
 from pushcluster_operator.kube.plan import (
     Applied,
     Apply,
@@ -21,6 +25,13 @@ DESIRED = list(children().values())
 GATEWAY = children()["Deployment/demo-gateway"]
 BUDGET = children()["PodDisruptionBudget/demo-gateway"]
 JWT = children()["Secret/demo-jwt"]
+
+
+OURS = [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {}}]
+
+
+def by_kind(manifest: Manifest) -> str:
+    return str(manifest["kind"])
 
 
 def plan(desired: list[Manifest], *found: Manifest, remembered: dict[ObjectKey, Applied] | None = None) -> Plan:
@@ -78,6 +89,37 @@ def test_the_object_of_somebody_else_is_neither_changed_nor_deleted() -> None:
     others = edited(GATEWAY, ownerReferences=[])
     assert plan([GATEWAY], live(others)) == Plan((), (key_of(GATEWAY),))
     assert plan([], live(others)) == Plan((), ())
+
+
+@pytest.mark.parametrize("manifest", [GATEWAY, JWT, children()["StatefulSet/demo-redis"]], ids=by_kind)
+def test_an_orphan_of_a_former_pushcluster_of_the_same_name_is_adopted(manifest: Manifest) -> None:
+    """`kubectl delete --cascade=orphan` leaves it without an owner."""
+    found = live(edited(manifest, ownerReferences=[], managedFields=OURS))
+    assert plan([manifest], found) == Plan((Apply(manifest, found["metadata"]["uid"], adopts=True),), ())
+    assert plan([], found).steps == (), "nobody asked for its removal"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"managedFields": [{"manager": "kubectl", "operation": "Apply"}]},
+        {"managedFields": [{**OURS[0], "subresource": "status"}]},
+        {"labels": {**GATEWAY["metadata"]["labels"], CLUSTER: "another"}},
+        {"labels": {}},
+        {"ownerReferences": [{**GATEWAY["metadata"]["ownerReferences"][0], "uid": "another"}]},
+    ],
+    ids=["not ours", "only a status", "of another name", "no label", "another controller"],
+)
+def test_what_may_be_somebody_elses_is_not_adopted(metadata: Manifest) -> None:
+    found = live(edited(GATEWAY, **{"ownerReferences": [], "managedFields": OURS, **metadata}))
+    assert plan([GATEWAY], found) == Plan((), (key_of(GATEWAY),))
+
+
+def test_an_orphan_with_an_owner_that_does_not_control_it_is_adopted() -> None:
+    owners = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]
+    (step,) = plan([GATEWAY], live(edited(GATEWAY, ownerReferences=owners, managedFields=OURS))).steps
+    assert isinstance(step, Apply)
+    assert step.adopts
 
 
 def test_the_children_of_a_former_pushcluster_of_the_same_name_are_not_ours() -> None:
