@@ -20,7 +20,7 @@ from pushcluster_operator.controller.work_queue import WorkQueue
 from pushcluster_operator.errors import Conflict, Refused, Unavailable
 from pushcluster_operator.kube.client import KubeClient
 from pushcluster_operator.kube.events import EventRecorder
-from pushcluster_operator.kube.leader import Leader
+from pushcluster_operator.kube.leader import Leader, build_identity
 from pushcluster_operator.metrics import Metrics
 from pushcluster_operator.settings import Settings
 from pushcluster_operator.spec.pushcluster import KIND
@@ -46,7 +46,7 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self.metrics = Metrics(CollectorRegistry())
-        self._identity = f"{settings.pod_name}_{os.urandom(8).hex()}"
+        self._identity = build_identity(settings.pod_name, os.urandom(8).hex())
         self.leader = Leader(kube, settings.namespace, self._identity)
         self.leads = False
         self._canary = Canary(kube, settings.namespace)

@@ -1,8 +1,9 @@
 """Leader election by Lease. A process holds the Lease before it watches or writes anything.
 
 The rules are client-go's. A candidate takes a Lease that is free, that is its own, or that has not changed for its
-duration by the candidate's own steady clock. A leader that could not renew for RENEW_DEADLINE_S stops before another
-process may take over.
+duration by the candidate's own steady clock. It also takes one that a former process of its own pod holds: kubelet
+starts a container anew only when the former one has ended. A leader that could not renew for RENEW_DEADLINE_S stops
+before another process may take over.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ DURATION_S: Final = 15
 RENEW_EVERY_S: Final = 3.0
 RENEW_DEADLINE_S: Final = 10.0
 RETRY_EVERY_S: Final = 2.0
+_SEPARATOR: Final = "_"
+"""No pod's name has it."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +47,19 @@ def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: floa
     holder = spec.get("holderIdentity") or ""
     if holder == identity:
         return Claim.RENEW
-    if not holder or unchanged_s >= spec.get("leaseDurationSeconds", DURATION_S):
+    if not holder or _is_former_self(holder, identity) or unchanged_s >= spec.get("leaseDurationSeconds", DURATION_S):
         return Claim.TAKE
     return Claim.WAIT
+
+
+def build_identity(pod_name: str, unique: str) -> str:
+    """Return the identity of one process of a pod."""
+    return f"{pod_name}{_SEPARATOR}{unique}"
+
+
+def _is_former_self(holder: str, identity: str) -> bool:
+    pod_name, separator, _ = identity.rpartition(_SEPARATOR)
+    return bool(separator) and holder.rpartition(_SEPARATOR)[:2] == (pod_name, separator)
 
 
 def build_lease(
@@ -72,7 +85,7 @@ class Leader:
     kube: KubeClient
     namespace: str
     identity: str
-    """Unique to this process, so that a restarted container does not take its predecessor's Lease for its own."""
+    """Unique to this process (`build_identity`): what another one holds is taken, and counts as a change of hands."""
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _seen: str = ""

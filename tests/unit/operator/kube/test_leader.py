@@ -14,6 +14,7 @@ from pushcluster_operator.kube.leader import (
     RENEW_DEADLINE_S,
     Claim,
     Leader,
+    build_identity,
     build_lease,
     plan_claim,
 )
@@ -41,6 +42,24 @@ def test_a_candidate_claims_the_lease_only_when_the_rules_allow_it(
     lease: dict[str, Any] | None, unchanged_s: float, claim: Claim
 ) -> None:
     assert plan_claim(lease, "me", unchanged_s) is claim
+
+
+@pytest.mark.parametrize(
+    ("holder", "claim"),
+    [
+        (build_identity("operator-a", "2"), Claim.RENEW),
+        (build_identity("operator-a", "1"), Claim.TAKE),
+        (build_identity("operator-b", "2"), Claim.WAIT),
+        (build_identity("a", "2"), Claim.WAIT),
+        ("operator-a", Claim.WAIT),
+    ],
+)
+def test_a_restarted_container_takes_the_lease_of_its_former_process_at_once(holder: str, claim: Claim) -> None:
+    assert plan_claim(held_by(holder), build_identity("operator-a", "2"), 0.0) is claim
+
+
+def test_an_identity_that_names_no_pod_has_no_former_process() -> None:
+    assert plan_claim(held_by("other"), "me", 0.0) is Claim.WAIT
 
 
 def test_a_lease_counts_how_often_it_changed_hands() -> None:
