@@ -46,7 +46,7 @@ def install_operator(cluster: Cluster) -> None:
     kubectl = cluster.kubectl(OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/pushclusters.pushcluster.dev", "--timeout=30s")
-    # kubectl caches the API for hours, and before the CRD `pc` meant PriorityClass. This refreshes the cache.
+    # kubectl caches the API for hours, and another version may have had other names. This refreshes the cache.
     kubectl("api-resources", "--api-group=pushcluster.dev")
     kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", str(overlay))
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s", within_s=130)

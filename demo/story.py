@@ -61,8 +61,8 @@ def _apply_push_cluster(cluster: Cluster, kubectl: Kubectl, narrator: Narrator) 
     kubectl("apply", "--filename", str(ROOT / "manifests" / "samples" / "demo.yaml"))
     _wait_ready(cluster, kubectl)
     seconds = narrator.seconds
-    narrator.command("kubectl get pc")
-    narrator.say(kubectl("get", "pc"))
+    narrator.command("kubectl get pcl")
+    narrator.say(kubectl("get", "pcl"))
     narrator.say(f"the PushCluster is Ready after {seconds:.0f} s")
     access = expose(cluster, kubectl, NAME)
     apply_page(cluster, kubectl, access)
@@ -77,12 +77,12 @@ def _wait_ready(cluster: Cluster, kubectl: Kubectl) -> None:
     def wait(resource: str, condition: str) -> None:
         kubectl("wait", resource, f"--for={condition}", f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
 
-    wait(f"pc/{NAME}", "condition=Ready")
+    wait(f"pcl/{NAME}", "condition=Ready")
     for part in ("gateway", "dispatcher"):
         deployment = f"deployment/{NAME}-{part}"
         wait(deployment, f"jsonpath={{.spec.template.spec.containers[0].image}}={cluster.images[part]}")
         kubectl("rollout", "status", deployment, f"--timeout={READY_WITHIN_S}s", within_s=READY_WITHIN_S + 10)
-    wait(f"pc/{NAME}", "condition=Ready")
+    wait(f"pcl/{NAME}", "condition=Ready")
 
 
 def apply_page(cluster: Cluster, kubectl: Kubectl, access: Access) -> None:
@@ -246,8 +246,8 @@ def _say_goodbye(access: Access, narrator: Narrator) -> None:
     narrator.say(f"two inboxes in a browser   {access.page_url}")
     narrator.say("addresses and credentials  source build/demo.env")
     narrator.say("a token for a client       make -s demo-token USER=alice")
-    narrator.say("more gateways              kubectl -n demo scale pc/demo --replicas=3")
-    narrator.say("the operator's status      kubectl -n demo describe pc demo")
+    narrator.say("more gateways              kubectl -n demo scale pcl/demo --replicas=3")
+    narrator.say("the operator's status      kubectl -n demo describe pcl demo")
     narrator.say("remove the cluster         make demo-down")
 
 

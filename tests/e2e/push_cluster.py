@@ -77,7 +77,7 @@ class PushCluster:
 
 def get_condition(kubectl: Kubectl, type_: str) -> dict[str, Any]:
     """Return one condition of the PushCluster; an empty one when it is missing."""
-    status = kubectl.get("pc", NAME).get("status", {})
+    status = kubectl.get("pcl", NAME).get("status", {})
     return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
 
 
@@ -85,7 +85,7 @@ def wait_ready(kubectl: Kubectl) -> None:
     """Wait until the PushCluster is Ready at its current generation; the error shows its status."""
 
     def is_ready() -> bool:
-        pc = kubectl.get("pc", NAME)
+        pc = kubectl.get("pcl", NAME)
         ready: dict[str, Any] = next(
             (c for c in pc.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {}
         )
@@ -94,4 +94,4 @@ def wait_ready(kubectl: Kubectl) -> None:
     try:
         eventually(is_ready, within_s=READY_WITHIN_S, what=f"PushCluster {kubectl.namespace}/{NAME} is Ready")
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{kubectl('describe', 'pc', NAME)}\n{kubectl('get', 'pods')}") from None
+        raise AssertionError(f"{error}\n{kubectl('describe', 'pcl', NAME)}\n{kubectl('get', 'pods')}") from None

@@ -173,7 +173,7 @@ async def test_the_entry_leaves_redis_after_a_scale_down(victim: Victim) -> None
     assert await other.entry() is not None
     going = asyncio.create_task(first_gone(victim, other))
     try:
-        await asyncio.to_thread(kubectl, "scale", f"pc/{NAME}", "--replicas=1")
+        await asyncio.to_thread(kubectl, "scale", f"pcl/{NAME}", "--replicas=1")
 
         def one_left() -> str:
             alive = [p["metadata"]["name"] for p in victim.pc.pods("gateway")]
@@ -188,7 +188,7 @@ async def test_the_entry_leaves_redis_after_a_scale_down(victim: Victim) -> None
         record_clean_up("scale-down", seconds, bound_s=BOUND_S)
         assert seconds <= BOUND_S
     finally:
-        await asyncio.to_thread(kubectl, "scale", f"pc/{NAME}", "--replicas=2")
+        await asyncio.to_thread(kubectl, "scale", f"pcl/{NAME}", "--replicas=2")
         await other_client.close()
 
 
@@ -263,7 +263,7 @@ def _removal_metric(pc: PushCluster) -> float:
 
 
 def _removed_total(pc: PushCluster) -> int:
-    status: dict[str, Any] = pc.kubectl.get("pc", NAME)["status"]
+    status: dict[str, Any] = pc.kubectl.get("pcl", NAME)["status"]
     return int(status["sessions"].get("removedTotal", 0))
 
 

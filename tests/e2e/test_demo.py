@@ -34,7 +34,7 @@ def test_the_demo_tells_its_story_and_writes_its_environment(cluster: Cluster) -
 
 def _exists(cluster: Cluster) -> bool:
     try:
-        cluster.kubectl(NAMESPACE)("get", "pc", NAME)
+        cluster.kubectl(NAMESPACE)("get", "pcl", NAME)
     except CommandFailed:
         return False
     return True

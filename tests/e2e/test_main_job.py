@@ -111,7 +111,7 @@ async def test_the_status_counts_the_sessions_that_are_online(shared: PushCluste
     await store.aclose()
 
     def all_are_counted() -> bool:
-        return int(shared.kubectl.get("pc", NAME)["status"]["sessions"]["online"]) >= len(clients)
+        return int(shared.kubectl.get("pcl", NAME)["status"]["sessions"]["online"]) >= len(clients)
 
     await asyncio.to_thread(eventually, all_are_counted, within_s=90, what="the status counts the sessions")
     for client in clients:

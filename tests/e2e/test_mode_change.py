@@ -19,7 +19,7 @@ AROUND_THE_CHANGE = 40
 
 
 def patch(pc: PushCluster, spec: dict[str, Any]) -> None:
-    pc.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps({"spec": spec}))
+    pc.kubectl("patch", "pcl", NAME, "--type", "merge", "--patch", json.dumps({"spec": spec}))
     pc.wait_ready()
 
 
@@ -67,4 +67,4 @@ async def test_changing_the_mode_under_traffic_loses_no_confirmed_message(
         assert list(follower.messages.values()) == confirmed
         assert (follower.gaps, follower.unmarked) == (0, 0)
         assert follower.connects > 1, "no gateway was replaced under the client"
-        assert mode.value in live.kubectl("get", "pc", NAME).split()
+        assert mode.value in live.kubectl("get", "pcl", NAME).split()

@@ -78,7 +78,7 @@ def test_a_field_that_leaves_the_spec_leaves_the_child(shared: PushCluster) -> N
 
     def limit_cpu(cpu: str | None) -> None:
         spec = {"spec": {"dispatcher": {"resources": {"limits": {"cpu": cpu}}}}}
-        shared.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps(spec))
+        shared.kubectl("patch", "pcl", NAME, "--type", "merge", "--patch", json.dumps(spec))
 
     before = limits()
     assert "cpu" not in before
@@ -104,11 +104,11 @@ def test_what_the_operator_has_merged_leaves_too(shared: PushCluster) -> None:
 
 def test_a_pushcluster_that_was_deleted_without_its_children_adopts_them_again(shared: PushCluster) -> None:
     shared.wait_ready()
-    body = shared.kubectl.get("pc", NAME)
+    body = shared.kubectl.get("pcl", NAME)
     pods = {pod["metadata"]["uid"] for component in ("redis", "rabbitmq", "gateway") for pod in shared.pods(component)}
-    shared.kubectl("delete", f"pc/{NAME}", "--cascade=orphan", "--wait=true")
+    shared.kubectl("delete", f"pcl/{NAME}", "--cascade=orphan", "--wait=true")
     shared.kubectl.apply(build_push_cluster(body["spec"]))
-    uid = shared.kubectl.get("pc", NAME)["metadata"]["uid"]
+    uid = shared.kubectl.get("pcl", NAME)["metadata"]["uid"]
 
     def all_adopted() -> bool:
         owners = [item["metadata"].get("ownerReferences") or [{}] for item in children(shared).values()]
@@ -135,7 +135,7 @@ def test_at_rest_no_child_is_written(shared: PushCluster) -> None:
         return sum("Restored" in event["reason"] for event in shared.kubectl.items("events"))
 
     def wait_looks(count: int) -> None:
-        enough = count_looks(shared) + count * len(shared.kubectl.items("pc", "--all-namespaces"))
+        enough = count_looks(shared) + count * len(shared.kubectl.items("pcl", "--all-namespaces"))
         eventually(lambda: count_looks(shared) >= enough, within_s=180, what="the operator has looked again")
 
     def is_at_rest() -> bool:
@@ -166,32 +166,32 @@ def _with_managed_fields(pc: PushCluster) -> dict[str, Any]:
 
 
 def ready_gateways(pc: PushCluster) -> int:
-    return int(pc.kubectl.get("pc", NAME)["status"]["gateway"]["readyReplicas"])
+    return int(pc.kubectl.get("pcl", NAME)["status"]["gateway"]["readyReplicas"])
 
 
 def test_kubectl_scale_changes_the_number_of_gateways(shared: PushCluster) -> None:
-    shared.kubectl("scale", f"pc/{NAME}", "--replicas=3")
+    shared.kubectl("scale", f"pcl/{NAME}", "--replicas=3")
     try:
         eventually(lambda: len(shared.pods("gateway")) == 3, within_s=120, what="three gateway pods")
         shared.wait_ready()
         eventually(lambda: ready_gateways(shared) == 3, within_s=120, what="three gateways are ready by the status")
     finally:
-        shared.kubectl("scale", f"pc/{NAME}", "--replicas=2")
+        shared.kubectl("scale", f"pcl/{NAME}", "--replicas=2")
     eventually(lambda: len(shared.pods("gateway")) == 2, within_s=240, what="two gateway pods again")
     shared.wait_ready()
 
 
 def test_explain_teaches(shared: PushCluster) -> None:
-    text = shared.kubectl("explain", "pc.spec.gateway")
+    text = shared.kubectl("explain", "pcl.spec.gateway")
     for field in ("replicas", "maxConnections", "drain", "auth", "allowedOrigins"):
         assert field in text
-    assert "<no description>" not in shared.kubectl("explain", "pc.spec", "--recursive=false")
+    assert "<no description>" not in shared.kubectl("explain", "pcl.spec", "--recursive=false")
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_its_revert_heals(shared: PushCluster) -> None:
     def patch(image: str | None) -> None:
         spec = {"spec": {"dispatcher": {"image": image}}}
-        shared.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps(spec))
+        shared.kubectl("patch", "pcl", NAME, "--type", "merge", "--patch", json.dumps(spec))
 
     patch("pushcluster/no-such-image:1")
     try:
@@ -227,7 +227,7 @@ def test_deleting_leaves_nothing_but_what_the_policy_keeps(shared: PushCluster, 
     assert len(claims) == 2
     wait_until_drains_are_free(kubectl)
 
-    kubectl("delete", "pc", NAME, "--wait=true", within_s=180)
+    kubectl("delete", "pcl", NAME, "--wait=true", within_s=180)
 
     def rest() -> list[str]:
         items = kubectl.items(f"{KINDS},pods,endpointslices,leases", "--selector", OWNED)

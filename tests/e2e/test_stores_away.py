@@ -54,13 +54,13 @@ def losing_rabbitmq(cluster: Cluster) -> Iterator[PushCluster]:
 @asynccontextmanager
 async def away(pc: PushCluster, component: str) -> AsyncIterator[None]:
     """Take a store away inside the block. The PushCluster is paused, so that the operator does not restore it."""
-    await asyncio.to_thread(pc.kubectl, "annotate", "--overwrite", f"pc/{NAME}", "pushcluster.dev/paused=true")
+    await asyncio.to_thread(pc.kubectl, "annotate", "--overwrite", f"pcl/{NAME}", "pushcluster.dev/paused=true")
     try:
         await asyncio.to_thread(_scale, pc, component, 0)
         yield
     finally:
         await asyncio.to_thread(_scale, pc, component, 1)
-        await asyncio.to_thread(pc.kubectl, "annotate", f"pc/{NAME}", "pushcluster.dev/paused-")
+        await asyncio.to_thread(pc.kubectl, "annotate", f"pcl/{NAME}", "pushcluster.dev/paused-")
 
 
 def _scale(pc: PushCluster, component: str, replicas: int) -> None:

@@ -43,7 +43,7 @@ def of_the_last_release(cluster: Cluster) -> Iterator[PushCluster]:
 
 def roll(pc: PushCluster, program: str, image: str | None) -> None:
     """Let the pods of a program run another image; None is the operator's own. Return when these alone are left."""
-    pc.kubectl("patch", "pc", NAME, "--type", "merge", "--patch", json.dumps({"spec": {program: {"image": image}}}))
+    pc.kubectl("patch", "pcl", NAME, "--type", "merge", "--patch", json.dumps({"spec": {program: {"image": image}}}))
     pc.wait_ready()
     wanted = image or pc.host.images[program]
 
