@@ -188,6 +188,13 @@ class PlayedLogs:
         return FencedLog(self.tokens[-1], self.log, self.request_barrier)
 
 
+class UnhurriedPace(AppendPace):
+    """Batches begin at once, however many messages a test delivers."""
+
+    def count(self, now_s: float) -> None:
+        pass
+
+
 @dataclass
 class Bench:
     channel: PlayedChannel = field(default_factory=PlayedChannel)
@@ -200,7 +207,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     prefetch: int = DISPATCHER_PREFETCH_MESSAGES
     ids_window_s: float = 600.0
-    pace: AppendPace = field(default_factory=AppendPace)
+    pace: AppendPace = field(default_factory=UnhurriedPace)
     delivered: int = 0
     told: list[tuple[ReplyAddress, OutcomeReport]] = field(default_factory=list)
 
@@ -264,8 +271,8 @@ async def wait_first(*events: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def running(ids_window_s: float = 600.0) -> AsyncIterator[Bench]:
-    bench = Bench(ids_window_s=ids_window_s)
+async def running(ids_window_s: float = 600.0, pace: AppendPace | None = None) -> AsyncIterator[Bench]:
+    bench = Bench(ids_window_s=ids_window_s, pace=pace or UnhurriedPace())
     try:
         yield bench
     finally:

@@ -87,7 +87,7 @@ def make_fast(bench: Bench) -> None:
 
 async def test_messages_that_come_while_a_batch_waits_are_in_it() -> None:
     with moved_clock() as clock:
-        async with running() as bench:
+        async with running(pace=AppendPace()) as bench:
             make_fast(bench)
             bench.deliver(b"1")
             await settle()
@@ -100,7 +100,7 @@ async def test_messages_that_come_while_a_batch_waits_are_in_it() -> None:
 
 async def test_a_session_that_finishes_while_a_batch_waits_does_not_begin_it() -> None:
     with moved_clock() as clock:
-        async with running() as bench:
+        async with running(pace=AppendPace()) as bench:
             make_fast(bench)
             bench.deliver(b"1")
             await settle()
