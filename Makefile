@@ -99,7 +99,7 @@ bench: $(BENCH_VENV)/.ready ## Measure against peers in about 18 minutes, and wr
 
 # A virtual environment of its own, because the quickest Python that is installed measures the product best.
 $(BENCH_VENV)/.ready: $(VENV)/.ready requirements/bench.txt benchmarks/interpreter.py
-	@$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -m benchmarks.interpreter)" $(BENCH_VENV)
+	@python=$$($(BIN)/python -m benchmarks.interpreter) && $(BIN)/uv venv --quiet --clear --python "$$python" $(BENCH_VENV)
 	@$(BIN)/uv pip sync --quiet --python $(BENCH_VENV) --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV) --require-hashes -r requirements/bench.txt
 	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV) --no-build-isolation --no-deps -e .

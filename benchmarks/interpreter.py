@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-MINORS: Final = range(11, 20)
-"""Of Python 3. The product needs 3.11."""
+MINORS: Final = range(11, 14)
+"""Of Python 3: from what the product needs to what its images have."""
 BETTER: Final = 0.95
 """Another Python is taken if it needs at most this part of the time of the one that runs this."""
 ROUNDS: Final = 3

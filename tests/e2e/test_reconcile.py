@@ -105,18 +105,19 @@ def test_what_the_operator_has_merged_leaves_too(shared: PushCluster) -> None:
 def test_a_pushcluster_that_was_deleted_without_its_children_adopts_them_again(shared: PushCluster) -> None:
     shared.wait_ready()
     body = shared.kubectl.get("pcl", NAME)
-    pods = {pod["metadata"]["uid"] for component in ("redis", "rabbitmq", "gateway") for pod in shared.pods(component)}
+    components = ("redis", "rabbitmq", "gateway", "dispatcher")
+    pods = {pod["metadata"]["uid"] for component in components for pod in shared.pods(component)}
     shared.kubectl("delete", f"pcl/{NAME}", "--cascade=orphan", "--wait=true")
     shared.kubectl.apply(build_push_cluster(body["spec"]))
     uid = shared.kubectl.get("pcl", NAME)["metadata"]["uid"]
 
     def all_adopted() -> bool:
-        owners = [item["metadata"].get("ownerReferences") or [{}] for item in children(shared).values()]
-        return all(owner.get("uid") == uid for ((owner),) in owners)
+        owners = [item["metadata"].get("ownerReferences") or [] for item in children(shared).values()]
+        return all([owner["uid"] for owner in each] == [uid] for each in owners)
 
     eventually(all_adopted, within_s=RIGHT_WITHIN_S, what="every child has the new owner")
     shared.wait_ready()
-    after = {pod["metadata"]["uid"] for component in ("redis", "rabbitmq", "gateway") for pod in shared.pods(component)}
+    after = {pod["metadata"]["uid"] for component in components for pod in shared.pods(component)}
     assert after == pods, "no pod was made anew"
 
 

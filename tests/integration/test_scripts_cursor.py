@@ -123,10 +123,26 @@ async def test_what_append_has_trimmed_lately_is_not_trimmed_again(
     bench: Bench, tidied_ago_ms: int, trims: bool
 ) -> None:
     """Lately: within an eighth of the time that an entry is kept. A clock that went back must not stop it."""
+    now = await now_ms(bench.redis)
+    (old,) = await bench.fill(1, ms=now - 63_000)
+    new = f"{now - 1_000}-2"
+    await bench.redis.xadd(bench.log, {"b": "x"}, id=new)
+    noted = {"ms": now - 1_000, "seq": 2, "cursor": old, "tidied": now - tidied_ago_ms}
+    await bench.redis.hset(bench.meta, mapping=noted)
+    assert await bench.advance(new, kept_ms=60_000) == 1
+    assert await bench.left() == ([new] if trims else [old, new])
+
+
+@pytest.mark.parametrize("cursor", [None, 0], ids=["no cursor", "an old cursor"])
+async def test_what_waited_for_long_leaves_when_it_is_delivered_although_append_has_just_trimmed(
+    bench: Bench, cursor: int | None
+) -> None:
+    """APPEND could not trim what waited."""
     ids = await bench.fill(5)
-    await bench.redis.hset(bench.meta, "tidied", await now_ms(bench.redis) - tidied_ago_ms)
+    noted = {"tidied": await now_ms(bench.redis), **({} if cursor is None else {"cursor": ids[cursor]})}
+    await bench.redis.hset(bench.meta, mapping=noted)
     assert await bench.advance(ids[2], kept_ms=60_000) == 1
-    assert await bench.left() == (ids[3:] if trims else ids)
+    assert await bench.left() == ids[3:]
 
 
 async def test_a_log_in_which_nothing_waits_ends_by_itself_until_something_does(bench: Bench, plane: Plane) -> None:

@@ -273,8 +273,8 @@ class Keyspace:
             return 0
         meta = self._touch(keys[0], {})
         cursor, sent, keep_ms = StreamId.parse(args[0]), StreamId.parse(args[1]), int(args[2])
-        moved = 0
-        if meta.get("cursor", StreamId(0, 0)) < cursor <= meta["newest"]:
+        moved, before = 0, meta.get("cursor", StreamId(0, 0))
+        if before < cursor <= meta["newest"]:
             meta["cursor"] = cursor
             moved = 1
         if meta.get("sent", StreamId(0, 0)) < sent <= meta["newest"]:
@@ -285,7 +285,8 @@ class Keyspace:
             return moved
         if cursor == meta["newest"]:
             self._expire_at(keys[1], now + keep_ms, Fate.WINDOW)
-        if meta.get("tidied", now + 1) <= now < meta["tidied"] + keep_ms // 8:
+        tidied = meta.get("tidied", now + 1)
+        if tidied <= now < tidied + keep_ms // 8 and before.ms >= tidied - keep_ms:
             return moved
         old = max(now - keep_ms, 0)
         first_kept = StreamId(cursor.ms, cursor.seq + 1) if cursor.ms < old else StreamId(old, 0)

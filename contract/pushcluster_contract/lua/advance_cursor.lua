@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- ADVANCE_CURSOR: move cursor and sent forward, never back, and never past the newest entry. Then trim the entries
--- that were delivered long enough ago, unless APPEND has done so lately. It may run while memory is full, and it frees
--- memory then: APPEND cannot run.
+-- that were delivered long enough ago, unless APPEND has done so lately. It may run while memory is full, when APPEND
+-- cannot, and it frees memory then.
 --
 -- KEYS[1]  {u}:meta:<dest>      KEYS[2]  {u}:log:<dest>
 -- ARGV[1]  cursor, '<ms>-<seq>'  ARGV[2]  sent, '<ms>-<seq>'
@@ -45,12 +45,16 @@ if not cursor then return moved end
 -- Everything is delivered. The log is only needed for resume now, and the next APPEND extends its life again.
 if cursor == meta[3] .. '-' .. meta[4] then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
 
--- The same pace as in APPEND, which notes when it has trimmed. Nothing is noted here: a full Redis makes every call due,
--- and a long log is trimmed by one call after the other.
+-- APPEND trims at a pace of an eighth of ARGV[3], and notes when. What this call delivers late, it could not trim then:
+-- its trim ended at the cursor, which was older than what is kept. Nothing is noted here. So while APPEND cannot run,
+-- every call trims once the pace is over.
 local time = redis.call('TIME')
 local now, kept_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(ARGV[3])
 local tidied = tonumber(meta[5])
-if tidied and now - tidied < math.floor(kept_ms / 8) and now >= tidied then return moved end
+local before_ms = meta[1] and parse(meta[1]) or 0
+if tidied and now - tidied < math.floor(kept_ms / 8) and now >= tidied and before_ms >= tidied - kept_ms then
+  return moved
+end
 
 local old = now - kept_ms
 local cursor_ms, cursor_seq = parse(cursor)

@@ -2,7 +2,7 @@
 
 Most of what a batch costs does not depend on its size: a round trip to Redis and its fsync, an AMQP message to a
 gateway, and a wake-up of each program on the way. When messages come quickly, the batches of all partitions therefore
-begin together, JOIN_S after the first message that waits.
+begin together, JOIN_S after the first of them was ready.
 """
 
 import asyncio

@@ -119,6 +119,8 @@ class Reconciler:
             )
             await self._add_unlabelled(snapshot, desired, identity)
             plan = plan_children(desired, snapshot.children, identity, memory.applied)
+            if any(isinstance(step, Apply) and step.adopts for step in plan.steps) and not await self._stands(identity):
+                return FIRST_RECHECK_S
             self._remember(desired, snapshot, memory, [step.key for step in plan.steps])
             again, refused = await self._apply_plan(plan.steps, desired, inputs, snapshot, memory)
             troubles += refused
@@ -134,6 +136,17 @@ class Reconciler:
         await self._write_status(identity, body, memory, build_conditions(observed), observed)
         memory.retry_s = min(memory.retry_s * 2, RESYNC_S) if again else FIRST_RECHECK_S / 2
         return memory.retry_s if again else RESYNC_S
+
+    async def _stands(self, identity: ClusterIdentity) -> bool:
+        """Return whether this PushCluster is there and not about to go.
+
+        Its own children lose it when it is deleted without them. If it adopted them then, they would go with it. They
+        lose it only after its deletion has begun, so a look after they were seen is enough.
+        """
+        body = await self.kube.get(KIND, identity.namespace, identity.name)
+        return (
+            body is not None and body["metadata"]["uid"] == identity.uid and "deletionTimestamp" not in body["metadata"]
+        )
 
     async def _forget(self, key: Key, body: Manifest | None) -> None:
         watched = self.sweeper.get(key)
@@ -236,7 +249,9 @@ class Reconciler:
         self.metrics.child_writes.labels(step.key.kind, "apply").inc()
         _log.info("child applied", extra={"pushcluster": identity.id, "child": str(step.key), "new": step.uid is None})
         if step.adopts:
-            await self.recorder.record(identity, "ChildAdopted", f"{step.key} had no owner; the operator adopted it")
+            await self.recorder.record(
+                identity, "ChildAdopted", f"{step.key} had no controller; the operator adopted it"
+            )
         elif step.restores:
             change = "deleted" if step.uid is None else "edited"
             await self.recorder.record(identity, "ChildRestored", f"{step.key} was {change}; the operator restored it")
@@ -249,9 +264,9 @@ class Reconciler:
             return await (
                 self.kube.create(step.manifest) if step.key.kind == "Secret" else self.kube.apply(step.manifest, None)
             )
+        if step.key.kind != "Secret" and step.live is not None:
+            await self._fold_updates(step.live)
         try:
-            if step.key.kind != "Secret" and step.live is not None:
-                await self._fold_updates(step.live)
             live = await self.kube.apply(step.manifest, step.uid)
             if not is_drifted(step.manifest, live):
                 return live
@@ -262,8 +277,13 @@ class Reconciler:
     async def _fold_updates(self, live: Mapping[str, Any]) -> None:
         """Have all that the operator has set count as applied. Else apply would not remove what a merge has set."""
         folded = fold_updates(live)
-        if folded is not None:
+        if folded is None:
+            return
+        try:
             await self.kube.set_managed_fields(live, folded)
+        except Refused as error:
+            extra = {"child": str(key_of(live)), "error": str(error)}
+            _log.info("the record of fields was not changed; what a merge has set stays", extra=extra)
 
     async def _delete(self, step: Delete, identity: ClusterIdentity, memory: ReconcileMemory) -> None:
         await self.kube.delete(step.key.kind, identity.namespace, step.key.name, step.uid)

@@ -129,7 +129,8 @@ class KubeClient:
         """
         metadata = live["metadata"]
         patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            # A version that is not the object's own is a conflict. A failed `test` would be a refusal.
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": list(managed_fields)},
         ]
         return await self._request("PATCH", _path_of(live), body=patch, content_type=_JSON_PATCH)

@@ -39,15 +39,22 @@ class Claim(Enum):
     WAIT = "wait"
 
 
-def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: float) -> Claim:
-    """Return what to do. `unchanged_s` is how long this candidate has seen the Lease exactly as it is now."""
+def plan_claim(lease: Mapping[str, Any] | None, identity: str, unchanged_s: float, *, leads: bool = False) -> Claim:
+    """Return what to do. `unchanged_s` is how long this candidate has seen the Lease exactly as it is now.
+
+    Who `leads` has held the Lease. Another holder has taken it since, even if it says that it is of the same pod.
+    """
     if lease is None:
         return Claim.CREATE
     spec = lease.get("spec") or {}
     holder = spec.get("holderIdentity") or ""
     if holder == identity:
         return Claim.RENEW
-    if not holder or _is_former_self(holder, identity) or unchanged_s >= spec.get("leaseDurationSeconds", DURATION_S):
+    if (
+        not holder
+        or (not leads and _is_former_self(holder, identity))
+        or unchanged_s >= spec.get("leaseDurationSeconds", DURATION_S)
+    ):
         return Claim.TAKE
     return Claim.WAIT
 
@@ -116,7 +123,7 @@ class Leader:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
                 async with asyncio.timeout(max(0.0, self._renewed_s + RENEW_DEADLINE_S - self.clock())):
-                    holder = await self._try_claim()
+                    holder = await self._try_claim(leads=True)
             except (Conflict, Refused, Unavailable, TimeoutError) as error:
                 _log.warning("the Lease was not renewed; this process tries again", extra={"error": str(error)})
                 if self.clock() - self._renewed_s >= RENEW_DEADLINE_S:
@@ -136,14 +143,14 @@ class Leader:
         except (Conflict, Refused, Unavailable) as error:
             _log.info("the Lease was not given back; it expires by itself", extra={"error": str(error)})
 
-    async def _try_claim(self) -> str:
+    async def _try_claim(self, *, leads: bool = False) -> str:
         """Claim or renew the Lease if that is allowed. Return who holds it now."""
         started = self.clock()
         lease = await self.kube.get("Lease", self.namespace, NAME)
         version = "" if lease is None else lease["metadata"]["resourceVersion"]
         if version != self._seen:
             self._seen, self._seen_s = version, started
-        claim = plan_claim(lease, self.identity, started - self._seen_s)
+        claim = plan_claim(lease, self.identity, started - self._seen_s, leads=leads)
         if claim is Claim.WAIT:
             return str((lease or {})["spec"]["holderIdentity"])
         written = build_lease(lease, self.namespace, self.identity, claim, self.now())

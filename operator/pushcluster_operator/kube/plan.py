@@ -98,7 +98,7 @@ def plan_children(
 def needs_apply(manifest: Manifest, live: Mapping[str, Any]) -> bool:
     """Return whether the live object lacks a desired field, or still has one that is no longer desired.
 
-    Nothing leaves a Secret: what is in it may be in use until the programs that read it are new.
+    In a Secret, the latter is no reason to write: what is in it may be in use until the programs that read it are new.
     """
     return is_drifted(manifest, live) or (manifest["kind"] != "Secret" and bool(find_leftovers(manifest, live)))
 
@@ -132,7 +132,7 @@ def _plan_one(manifest: Manifest, found: Mapping[str, Any] | None, remembered: A
     if unchanged and remembered is not None and remembered.resource_version == found["metadata"]["resourceVersion"]:
         # The API server stores another form of what was applied. To apply it again would never end.
         return None
-    return Apply(manifest, found["metadata"]["uid"], restores=unchanged, live=found)
+    return Apply(manifest, found["metadata"]["uid"], restores=unchanged and is_drifted(manifest, found), live=found)
 
 
 def _leaving(manifest: Mapping[str, Any]) -> bool:

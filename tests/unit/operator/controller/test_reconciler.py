@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from pushcluster_operator.controller.reconciler import RESYNC_S
-from pushcluster_operator.errors import Unavailable
+from pushcluster_operator.controller.reconciler import FIRST_RECHECK_S, RESYNC_S
+from pushcluster_operator.errors import Conflict, Unavailable
+from pushcluster_operator.kube.manifest import Manifest
 from pushcluster_operator.kube.ownership import FIELD_MANAGER
 from pushcluster_operator.spec.pushcluster import KIND
 from tests.unit.operator.objects import NAME
@@ -113,6 +114,25 @@ async def test_what_the_operator_has_set_and_no_longer_wants_is_applied_away(wor
     assert [each for each in world.kube.writes if "Deployment" in each] == expected
 
 
+async def test_a_child_that_changed_before_its_record_is_folded_is_neither_merged_nor_taken_for_right(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.settle()
+    world.kube.edit("Deployment", "demo-gateway", metadata=set_by_operator("Update"), spec={"paused": True})
+    fold = world.kube.set_managed_fields
+
+    async def too_late(*_: object) -> Manifest:
+        raise Conflict("changed")
+
+    monkeypatch.setattr(world.kube, "set_managed_fields", too_late)
+    assert await world.look() == FIRST_RECHECK_S
+    assert [each for each in world.kube.writes if "Deployment" in each] == []
+    monkeypatch.setattr(world.kube, "set_managed_fields", fold)
+    await world.look()
+    assert "apply Deployment demo-gateway" in world.kube.writes
+    assert "ChildRestored" not in world.kube.reasons
+
+
 async def test_nothing_is_applied_away_from_a_secret(world: World) -> None:
     await world.settle()
     world.kube.edit("Secret", "demo-jwt", metadata=set_by_operator("Update"))
@@ -120,24 +140,54 @@ async def test_nothing_is_applied_away_from_a_secret(world: World) -> None:
     assert world.kube.writes == []
 
 
-async def test_orphans_are_adopted_with_their_keys_and_that_is_told(world: World) -> None:
-    await world.settle()
-    keys = world.kube.at("Secret", "demo-jwt")["data"]
-    for key, child in list(world.kube.objects.items()):
+def orphan_all(world: World) -> None:
+    """Do what `kubectl delete --cascade=orphan` does to the children."""
+    for child in list(world.kube.objects.values()):
         if child["metadata"].get("ownerReferences"):
             orphan = {"ownerReferences": [], "managedFields": [{"manager": FIELD_MANAGER, "operation": "Apply"}]}
             world.kube.put({**child, "metadata": {**child["metadata"], **orphan}})
-            assert key.kind != KIND
+
+
+def owners_of_children(world: World) -> list[str]:
+    children = [child for key, child in world.kube.objects.items() if key.kind != KIND]
+    return [owner["uid"] for child in children for owner in child["metadata"].get("ownerReferences") or ()]
+
+
+async def test_orphans_are_adopted_with_their_keys_and_that_is_told(world: World) -> None:
+    await world.settle()
+    keys = world.kube.at("Secret", "demo-jwt")["data"]
+    orphan_all(world)
     body = world.kube.at(KIND, NAME)
     world.kube.put({**body, "metadata": {**body["metadata"], "uid": "a new one"}})
     await world.look()
-    children = [child for key, child in world.kube.objects.items() if key.kind != KIND]
-    owned = [child for child in children if child["metadata"].get("ownerReferences")]
-    assert {owner["uid"] for child in owned for owner in child["metadata"]["ownerReferences"]} == {"a new one"}
-    assert len(owned) >= 12
+    owners = owners_of_children(world)
+    assert {*owners} == {"a new one"}
+    assert len(owners) >= 12
     assert world.kube.at("Secret", "demo-jwt")["data"] == keys
     assert "ChildAdopted" in world.kube.reasons
     assert "NameTaken" not in str(body["status"])
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_pushcluster_that_is_deleted_without_its_children_does_not_adopt_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    """They would be deleted with it. The look began before the deletion, and sees the children after it."""
+    await world.settle()
+    orphan_all(world)
+    get = world.kube.get
+    first = await get(KIND, *KEY)
+    assert first is not None
+    leaving = {**first, "metadata": {**first["metadata"], "deletionTimestamp": "now"}}
+    answers = [first, None if is_gone else leaving]
+
+    async def answer(kind: str, namespace: str, name: str) -> Manifest | None:
+        return answers.pop(0) if kind == KIND else await get(kind, namespace, name)
+
+    monkeypatch.setattr(world.kube, "get", answer)
+    assert await world.look() == FIRST_RECHECK_S
+    assert owners_of_children(world) == []
+    assert answers == []
 
 
 async def test_a_refused_kind_of_child_does_not_stop_the_creation_of_the_others(world: World) -> None:

@@ -81,7 +81,7 @@ async def test_a_record_of_fields_is_replaced_only_in_the_object_that_was_read(
     assert (method, content_type) == ("PATCH", "application/json-patch+json")
     assert path.endswith(f"/services/{SERVICE['metadata']['name']}")
     assert body == [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
         {"op": "replace", "path": "/metadata/managedFields", "value": [{"manager": "pushcluster-operator"}]},
     ]
 

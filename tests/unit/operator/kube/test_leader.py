@@ -58,6 +58,17 @@ def test_a_restarted_container_takes_the_lease_of_its_former_process_at_once(hol
     assert plan_claim(held_by(holder), build_identity("operator-a", "2"), 0.0) is claim
 
 
+async def test_a_leader_does_not_take_the_lease_back_from_a_process_of_the_same_name() -> None:
+    kube, clock = FakeKube(), Clock()
+    first = Leader(kube, "ns", build_identity("operator-a", "1"), clock=clock)
+    second = Leader(kube, "ns", build_identity("operator-a", "2"), clock=clock)
+    await first.acquire()
+    await asyncio.wait_for(second.acquire(), 2)
+    with pytest.raises(LeadershipLost):
+        await asyncio.wait_for(first.keep(), 2)
+    assert holder(kube) == second.identity
+
+
 def test_an_identity_that_names_no_pod_has_no_former_process() -> None:
     assert plan_claim(held_by("other"), "me", 0.0) is Claim.WAIT
 
