@@ -46,7 +46,7 @@ class Caller:
         self._sids = [session_id(rng.randbytes(17)) for _ in range(3)]
         self._incarnations = [str(Incarnation.new(f"pod{n}", rng.randbytes(8))) for n in range(2)]
         self._destinations = [Destination("queue", "x"), Destination("topic", "x")]
-        self._window_ms = rng.choice((1_000, HOUR))
+        self._window_ms = rng.choice((1_000, 20_000, HOUR))
         self._newest = ["1-1"]
         self._token = START_MS
         self._channel = 1
@@ -123,7 +123,8 @@ class Caller:
 
     def _advance_cursor(self) -> tuple[list[str], list[Any]]:
         destination = self._rng.choice(self._destinations)
-        cursor, sent = self._rng.choice(self._newest[-6:]), self._rng.choice(self._newest[-6:])
+        cursor = self._rng.choice(self._newest[-6:])
+        sent = self._rng.choice((cursor, *self._newest[-6:]))
         names = [self._keys.meta("u", destination), self._keys.log("u", destination)]
         return names, [cursor, sent, self._window_ms, 1_000]
 
@@ -168,9 +169,22 @@ async def test_the_model_of_the_scripts_answers_as_the_scripts_do(seed: int, red
             noted = {key.decode(): int(at) for key, at in (await redis.hgetall(EXPIRIES)).items()}
             modelled_expiries = {key: at for key, (at, _) in model.expiries.items()}
             assert modelled_expiries == {key: at for key, at in noted.items() if ":log:" in key}, f"call {number}"
+            if script in (Script.APPEND, Script.ADVANCE_CURSOR):
+                assert _ids_of(model, keys) == await _read_ids(redis, keys), f"call {number}: {script} {args}"
             caller.note(script, real)
     finally:
         await redis.aclose()
+
+
+def _ids_of(model: Keyspace, keys: list[str]) -> list[str]:
+    """What the meta and the log of a call hold: cursor, sent, and the entries."""
+    meta, log = model.data.get(keys[0], {}), model.data.get(keys[1], [])
+    return [*(str(meta.get(name, "")) for name in ("cursor", "sent")), *(str(item.id) for item in log)]
+
+
+async def _read_ids(redis: Any, keys: list[str]) -> list[str]:
+    ids = [*await redis.hmget(keys[0], ["cursor", "sent"]), *(id_ for id_, _ in await redis.xrange(keys[1]))]
+    return [(id_ or b"").decode() for id_ in ids]
 
 
 def _encode(argument: Any) -> bytes:
