@@ -118,7 +118,7 @@ def test_a_pushcluster_that_was_deleted_without_its_children_adopts_them_again(s
     eventually(all_adopted, within_s=RIGHT_WITHIN_S, what="every child has the new owner")
     shared.wait_ready()
     after = {pod["metadata"]["uid"] for component in components for pod in shared.pods(component)}
-    assert after == pods, "no pod was made anew"
+    assert after <= pods, "no pod was made anew; one from before may have been about to go"
 
 
 def test_at_rest_no_child_is_written(shared: PushCluster) -> None:
